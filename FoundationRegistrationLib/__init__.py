@@ -1,0 +1,26 @@
+"""Deformable registration of medical volumes with vision foundation encoders, without training.
+
+`register` takes two SimpleITK images and returns a `RegistrationResult`. For research, not a medical device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import FoundationRegistrationError
+from .settings import PRESETS, Settings
+
+if TYPE_CHECKING:
+    from .registration import RegistrationResult, register
+
+__all__ = ["PRESETS", "FoundationRegistrationError", "RegistrationResult", "Settings", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch and SimpleITK only when it is asked for, so that a panel opens without them."""
+    if name in ("RegistrationResult", "register"):
+        from . import registration
+
+        return getattr(registration, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

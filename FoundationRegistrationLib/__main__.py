@@ -1,0 +1,189 @@
+"""The command line: `foundation-registration COMMAND`. For research, not a medical device."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from .errors import FoundationRegistrationError, RegistrationCancelledError
+from .interruption import Interruption
+from .progress import ProgressCallback, ProgressEvent
+from .settings import PRESETS, Settings, setting_choices
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+_MEMORY_HINT = "Not enough memory; use a larger --working-spacing-mm or a smaller --memory-budget-gb."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted."""
+    arguments = _parser().parse_args(argv)
+    with Interruption() as interruption:
+        try:
+            _run(arguments, interruption)
+        except RegistrationCancelledError as error:
+            _say_error(arguments, error)
+            return 128 + interruption.signal_number if interruption.signal_number else _INTERRUPTED
+        except FoundationRegistrationError as error:
+            _say_error(arguments, error)
+            return _BAD_INPUT
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+                raise
+            _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
+            return _BAD_INPUT
+    return 0
+
+
+def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    from . import commands  # loads the libraries, which takes a while, with signals already listened to
+
+    if arguments.command == "register":
+        with _progress(arguments.progress) as report:
+            commands.register_command(arguments, report, interruption)
+        if arguments.progress == "json":
+            _json_line({"event": "done", "output": str(arguments.output)})
+        return
+    handlers = {
+        "apply": commands.apply_command,
+        "evaluate": commands.evaluate_command,
+        "encoders": commands.encoders_command,
+        "phantom": commands.phantom_command,
+    }
+    handlers[arguments.command](arguments)
+
+
+def _say_error(arguments: argparse.Namespace, error: Exception) -> None:
+    message = " ".join(str(error).split())
+    if getattr(arguments, "progress", "") == "json":
+        _json_line({"event": "error", "kind": type(error).__name__, "message": message})
+    sys.stderr.write(f"foundation-registration: {message}\n")
+
+
+def _json_line(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _progress(kind: str) -> Iterator[ProgressCallback]:
+    """Give a function that shows progress as a bar for people, lines for programs, or not at all."""
+    if kind == "json":
+        yield lambda event: _json_line({"event": "progress", **dataclasses.asdict(event)})
+    elif kind == "bar":
+        from tqdm import tqdm
+
+        with tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}<{remaining}", leave=False) as bar:
+
+            def show(event: ProgressEvent) -> None:
+                bar.set_description_str(event.step, refresh=False)
+                bar.update(round(100 * event.fraction) - bar.n)
+
+            yield show
+    else:
+        yield lambda event: None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="foundation-registration",
+        description="Register medical volumes with vision foundation encoders. For research, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
+    _add_apply(subparsers.add_parser("apply", help="carry an image, labels or points with a registration"))
+    _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
+    listing = subparsers.add_parser("encoders", help="list the encoders")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("FoundationRegistration")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _add_register(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fixed", type=Path, help="volume whose space the result is in")
+    parser.add_argument("moving", type=Path, help="volume that is carried onto it")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--initial-transform", type=Path, help="file that maps fixed to moving points")
+    parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume that counts")
+    parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
+    _add_evaluation_files(parser)
+    parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
+    parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
+    group = parser.add_argument_group("settings")
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items()),
+    )
+    hints = get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        if field.name == "preset":
+            continue
+        choices = setting_choices(hints[field.name])
+        if field.name == "initialization" and choices is not None:
+            choices = (*choices, "landmarks")
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=str if choices else hints[field.name],
+            choices=choices,
+            help=f"{field.metadata['help']} (default {field.default})",
+        )
+
+
+def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
+    for side in ("fixed", "moving"):
+        parser.add_argument(f"--{side}-labels", type=Path, help=f"label map of the {side} volume, to measure Dice")
+        parser.add_argument(
+            f"--{side}-landmarks",
+            type=Path,
+            help=f"points of the {side} volume (.mrk.json, .fcsv, .csv in LPS)",
+        )
+
+
+def _add_apply(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--image", type=Path, help="volume to resample")
+    kind.add_argument("--labels", type=Path, help="label map to resample")
+    kind.add_argument("--points", type=Path, help="landmarks to map")
+    parser.add_argument("--reference", type=Path, help="volume whose grid the result gets")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument(
+        "--direction",
+        choices=("forward", "inverse"),
+        default="forward",
+        help="forward: from moving space to fixed space",
+    )
+    parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
+    _add_evaluation_files(parser)
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+
+
+def _add_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help="longitudinal, cross-sequence, lesion or pet-ct-to-mri")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the volumes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size, about (default 1.5)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

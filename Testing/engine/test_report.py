@@ -1,0 +1,263 @@
+"""The overview picture: what it shows, and that nothing half-written stays."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from FoundationRegistrationLib.errors import InputError, OutputError
+from FoundationRegistrationLib.metrics import jacobian_determinant
+from FoundationRegistrationLib.report import save_overview
+from FoundationRegistrationLib.report.page import add_axes, draw_page, page_layout
+from FoundationRegistrationLib.report.panels import arrow_factor, draw_displacement
+from FoundationRegistrationLib.report.scene import PLANES, build_scene
+
+OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.15, -0.1, 0.2).GetMatrix()
+
+
+def grid(array, spacing=(1.5, 2.0, 4.0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), vector=False):
+    image = sitk.GetImageFromArray(np.asarray(array), isVector=vector)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
+    image.SetOrigin((-30.0, 12.0, 5.0))
+    return image
+
+
+def body(centre=(10, 18, 18), shape=(20, 36, 40)):
+    """Smooth body on dark air, a bright organ in the right, anterior, superior part."""
+    index = np.indices(shape, dtype=np.float32)
+    half = np.array([8, 14, 15])[:, None, None, None]
+    middle = np.array(centre)[:, None, None, None]
+    array = 100.0 * ((((index - middle) / half) ** 2).sum(0) < 1)
+    array[centre[0] + 1 : centre[0] + 5, centre[1] - 8 : centre[1] - 3, centre[2] - 8 : centre[2] - 3] = 300
+    return array.astype(np.float32)
+
+
+def images(direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), scale=1.0):
+    """Arguments of ``save_overview`` on one grid: fixed, before, after, field, determinant."""
+    shape = body().shape
+    z, y, x = np.indices(shape)
+    u = scale * np.stack([3 * np.sin(y / 6), 2 * np.cos(x / 7), 3 * np.sin(z / 5)], axis=-1)
+    u = u @ np.reshape(direction, (3, 3)).T  # along the grid's axes, so that every direction looks alike
+    field = grid(u, direction=direction, vector=True)
+    return (
+        grid(body(), direction=direction),
+        grid(body((11, 21, 22)), direction=direction),
+        grid(body(), direction=direction),
+        field,
+        jacobian_determinant(field),
+    )
+
+
+def pixels(path):
+    """(rows, columns, 3) of a PNG."""
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[..., :3].astype(int)
+
+
+def panel(picture, scene, number, plane=0):
+    """Pixels of one picture of the page (column ``number``, row ``plane`` of the wide page)."""
+    layout = page_layout(scene)
+    scale = picture.shape[1] / layout.page[0]
+    left, top, width, height = (scale * side for side in layout.cell(number, plane))
+    top += picture.shape[0] - scale * layout.page[1]  # the header only moves it down
+    return picture[round(top) : round(top + height), round(left) : round(left + width)]
+
+
+def scene_of(arguments):
+    return build_scene(*arguments, (None, None, None))
+
+
+def has_colour(picture, colour, tolerance=40):
+    wanted = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    return int((np.abs(picture - wanted).max(axis=-1) < tolerance).sum())
+
+
+def test_the_overview_is_a_picture_of_sensible_size(tmp_path):
+    path = tmp_path / "overview.png"
+    save_overview(path, *images(), title="Case 7", lines=["Dice 0.61 before, 0.83 after"])
+    picture = pixels(path)
+    assert 800 < picture.shape[0] < 4000
+    assert 1000 < picture.shape[1] < 4000
+    assert picture.std() > 20
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_before_and_after_differ_where_the_images_do(tmp_path):
+    arguments = images()
+    save_overview(tmp_path / "a.png", *arguments, title="t")
+    picture, scene = pixels(tmp_path / "a.png"), scene_of(arguments)
+    fixed, before, after, mixed_before, mixed_after = (panel(picture, scene, k) for k in range(5))
+    inside = (slice(10, -40), slice(10, -10))  # the fixed panel has a scale bar at its bottom
+    assert np.abs(before - after).mean() > 10
+    assert np.abs(mixed_before - mixed_after).mean() > 3
+    assert np.abs(fixed - after)[inside].mean() < 3  # the same body, registered perfectly
+    assert np.abs(mixed_after - after)[inside].mean() < 3
+
+
+def test_the_same_patient_looks_the_same_from_any_stored_orientation(tmp_path):
+    arguments = images(direction=OBLIQUE)
+    save_overview(tmp_path / "lps.png", *arguments, title="t")
+    expected = pixels(tmp_path / "lps.png")
+    for orientation in ("RAS", "SPL", "ARI"):
+        turned = [sitk.DICOMOrient(image, orientation) for image in arguments]
+        save_overview(tmp_path / "turned.png", *turned, title="t")
+        assert np.abs(pixels(tmp_path / "turned.png") - expected).mean() < 0.5, orientation
+
+
+def test_pictures_follow_the_radiological_convention():
+    scene = scene_of([sitk.DICOMOrient(image, "RSA") for image in images()])
+    organ = scene.fixed > 0.8
+    for plane in PLANES:
+        rows, columns = plane.shown
+        picture = scene.cut(np.broadcast_to(organ.any(axis=plane.axis, keepdims=True), organ.shape), plane)
+        row, column = (float(np.mean(index)) for index in np.nonzero(picture))
+        found = "left " if column < scene.fixed.shape[columns] / 2 else "right "
+        found += "top" if row < scene.fixed.shape[rows] / 2 else "bottom"
+        assert found == "left top", plane.name  # the organ lies right (left of the picture), anterior, superior
+
+
+def test_arrows_and_components_follow_the_grid_not_the_patient_axes():
+    scene, straight = scene_of(images(direction=OBLIQUE)), scene_of(images())
+    assert scene.displacement == pytest.approx(straight.displacement, abs=1e-4)
+
+
+def test_arrows_point_from_the_fixed_to_the_moving_point():
+    from matplotlib.figure import Figure
+
+    fixed, before, after, _, _ = images()
+    u = np.zeros((*body().shape, 3), np.float32) + np.array([3, 4, 5], np.float32)  # to L, P and S
+    field = grid(u, vector=True)
+    scene = scene_of((fixed, before, after, field, jacobian_determinant(field)))
+    for plane, right, down in zip(PLANES, (3, 3, 4), (4, -5, -5), strict=True):
+        axes = Figure().add_axes((0, 0, 1, 1))
+        draw_displacement(axes, scene, plane)
+        arrows = next(c for c in axes.collections if hasattr(c, "U"))
+        across, downwards = arrows.U, arrows.V
+        assert across == pytest.approx(right)
+        assert downwards == pytest.approx(down)  # the picture's axis runs down
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_anisotropic_voxels_are_drawn_in_mm():
+    scene = scene_of(images())
+    layout = page_layout(scene)
+    for plane in PLANES:
+        height, width = scene.size_mm(plane)
+        picture = scene.cut(scene.fixed, plane)
+        rows, columns = plane.shown
+        assert height / picture.shape[0] == pytest.approx((4.0, 2.0, 1.5)[rows])
+        assert width / picture.shape[1] == pytest.approx((4.0, 2.0, 1.5)[columns])
+    from matplotlib.figure import Figure
+
+    axes = add_axes(Figure(figsize=layout.page), layout, scene, 0, 1)
+    box = axes.get_window_extent()
+    height, width = scene.size_mm(PLANES[1])
+    assert box.height / box.width == pytest.approx(height / width)
+
+
+def test_folded_voxels_and_only_they_are_marked(tmp_path):
+    calm, wild = images(), images(scale=6.0)
+    assert sitk.GetArrayFromImage(wild[4]).min() < 0 < sitk.GetArrayFromImage(calm[4]).min()
+    save_overview(tmp_path / "calm.png", *calm, title="t")
+    save_overview(tmp_path / "wild.png", *wild, title="t")
+    marked = [
+        sum(
+            has_colour(panel(pixels(tmp_path / f"{name}.png"), scene_of(arguments), 6, k), "#b6ff00")
+            for k in range(3)
+        )
+        for name, arguments in (("calm", calm), ("wild", wild))
+    ]
+    assert marked[0] == 0
+    assert marked[1] > 200
+
+
+def test_labels_are_outlined_in_their_colours(tmp_path):
+    arguments = images()
+    whole = [sitk.Cast(image > 50, sitk.sitkUInt8) for image in arguments[:3]]
+    save_overview(
+        tmp_path / "l.png",
+        *arguments,
+        title="t",
+        fixed_labels=whole[0],
+        labels_before=whole[1],
+        labels_after=whole[2],
+    )
+    picture, scene = pixels(tmp_path / "l.png"), scene_of(arguments)
+    blue = [has_colour(panel(picture, scene, k), "#35d0ff", 70) for k in range(3)]
+    orange = [has_colour(panel(picture, scene, k), "#ffb000", 70) for k in range(3)]
+    assert min(blue) > 100
+    assert orange[0] < 20
+    assert orange[1] > 100
+    assert orange[2] < orange[1] / 2  # after: the fixed outline lies on top of the same outline
+
+
+def test_two_breasts_get_a_tall_page_and_a_cut_that_is_not_empty():
+    array = np.zeros((16, 16, 80), np.float32)
+    array[2:14, 2:14, 4:30] = array[2:14, 2:14, 50:76] = 100
+    image = grid(array, spacing=(2, 2, 2))
+    zero = grid(np.zeros((*array.shape, 3), np.float32), spacing=(2, 2, 2), vector=True)
+    scene = scene_of((image, image, image, zero, jacobian_determinant(zero)))
+    assert scene.cut(scene.foreground, PLANES[2]).any()
+    assert not page_layout(scene).wide
+    assert arrow_factor(scene) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 24, 24), (3, 24, 40), (40, 6, 6)])
+def test_thin_flat_and_even_volumes_are_drawn_too(tmp_path, shape):
+    image = grid(np.full(shape, 7.0, np.float32))
+    zero = grid(np.zeros((*shape, 3), np.float32), vector=True)
+    save_overview(tmp_path / "p.png", image, image, image, zero, jacobian_determinant(zero), title="")
+    assert pixels(tmp_path / "p.png").size > 0
+
+
+def test_long_texts_are_wrapped_inside_the_page(tmp_path):
+    lines = [f"Line {number}: " + "long words " * 40 for number in range(5)]
+    arguments = images()
+    figure = draw_page(scene_of(arguments), "A title " * 60, [*lines, r"costs $\nonsense$"])
+    figure.draw_without_rendering()
+    page = figure.bbox
+    for text in figure.texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= page.x1, text.get_text()
+        assert box.y1 <= page.y1
+    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+    overlaps = [(a, b) for n, a in enumerate(boxes) for b in boxes[n + 1 :] if a.padded(-1).overlaps(b.padded(-1))]
+    assert overlaps == []
+
+
+def test_the_page_says_that_it_is_for_research():
+    figure = draw_page(scene_of(images()), "Title", [])
+    texts = [text.get_text() for text in figure.texts]
+    assert "For research use only. Not a medical device." in texts
+
+
+def test_images_on_another_grid_or_of_another_kind_are_refused(tmp_path):
+    fixed, before, after, field, det = images()
+    other = grid(body(), spacing=(1.5, 2.0, 4.1))
+    path = tmp_path / "p.png"
+    with pytest.raises(InputError, match="after registration"):
+        save_overview(path, fixed, before, other, field, det, title="t")
+    with pytest.raises(InputError, match="fixed labels"):
+        save_overview(path, fixed, before, after, field, det, title="t", fixed_labels=other)
+    with pytest.raises(InputError, match="displacement field has 1"):
+        save_overview(path, fixed, before, after, det, det, title="t")
+    with pytest.raises(InputError, match=r"\.png"):
+        save_overview(tmp_path / "p.jpg", fixed, before, after, field, det, title="t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    taken = tmp_path / "taken.png"
+    taken.mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_overview(taken, *images(), title="t")
+    assert list(tmp_path.iterdir()) == [taken]
+    assert list(taken.iterdir()) == []
+
+
+def test_the_drawing_library_is_loaded_only_to_draw():
+    code = "import sys, FoundationRegistrationLib.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
