@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import FoundationRegistrationError
@@ -12,6 +13,9 @@ from .settings import PRESETS, Settings
 
 if TYPE_CHECKING:
     from .registration import RegistrationResult, register
+
+# Apple's backend lacks some three-dimensional operators; torch then computes them on the CPU if told to beforehand.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __all__ = ["PRESETS", "FoundationRegistrationError", "RegistrationResult", "Settings", "register"]
 

@@ -125,19 +125,30 @@ class _MetricPair:
         result = type(transform)(transform)
         method.SetInitialTransform(result, inPlace=True)
 
+        cancellations: list[RegistrationCancelledError] = []
+
         def report() -> None:
+            if cancellations:  # stopping ends one resolution level only
+                method.StopRegistration()
+                return
             done = (method.GetCurrentLevel() + method.GetOptimizerIteration() / _ITERATIONS) / len(_LEVELS)
             try:
                 progress.advance(begin + (end - begin) * done)
-            except RegistrationCancelledError:
+            except RegistrationCancelledError as error:
+                # It cannot pass through ITK's C++ frames, so it is raised again below.
+                cancellations.append(error)
                 method.StopRegistration()
 
         method.AddCommand(sitk.sitkIterationEvent, report)
         try:
             method.Execute(self._fixed, self._moving)
         except RuntimeError as error:
+            if cancellations:
+                raise cancellations[0] from None
             _LOGGER.debug("alignment failed: %s", error)
             return transform, ["The automatic alignment failed; its starting position is used."]
+        if cancellations:
+            raise cancellations[0]
         progress.check_cancelled()
         if self.metric(result) > before:
             return transform, ["The automatic alignment found nothing better than its starting position."]
@@ -149,6 +160,8 @@ class _MetricPair:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricFixedMask(self._mask)
         method.SetInterpolator(sitk.sitkLinear)
+        # ITK adds up the derivatives of its work units in the order they end: more than one is not repeatable.
+        method.SetNumberOfWorkUnits(1)
         return method
 
     def _dilated_foreground(self, foreground: sitk.Image) -> sitk.Image:

@@ -103,7 +103,7 @@ def _encode_slices(
     encoder: Encoder, volume: torch.Tensor, slices: list[int], progress: Progress, done: float
 ) -> torch.Tensor:
     """Return the tokens of the given axial slices, (N, D, h, w) on the host, slices padded to a square."""
-    depth, height, width = volume.shape
+    height, width = volume.shape[1:]
     side = max(height, width)
     parts = []
     with torch.inference_mode():
@@ -151,7 +151,7 @@ def reduce_jointly(
     projection = torch.from_numpy(np.ascontiguousarray(pca.components_ * scale, dtype=np.float32))
     shift = projection @ torch.from_numpy(pca.mean_.astype(np.float32))
     reduced = [torch.einsum("kd,ndhw->nkhw", projection, t) - shift[:, None, None] for t in tokens]
-    return reduced, tuple(float(share) for share in pca.explained_variance_ratio_)
+    return reduced, tuple(float(share) for share in np.nan_to_num(pca.explained_variance_ratio_))
 
 
 def tokens_to_grid(tokens: torch.Tensor, slices: list[int], shape: tuple[int, int, int], factor: int) -> torch.Tensor:
@@ -212,4 +212,5 @@ def pool(volume: torch.Tensor, factor: int) -> torch.Tensor:
     """Average (C, z, y, x) over cells of `factor` voxels; incomplete cells at the end average what they have."""
     if factor == 1:
         return volume
-    return F.avg_pool3d(volume[None], factor, stride=factor, ceil_mode=True, count_include_pad=False)[0]
+    cell = [min(factor, size) for size in volume.shape[1:]]  # torch wants no window larger than the volume
+    return F.avg_pool3d(volume[None], cell, stride=factor, ceil_mode=True, count_include_pad=False)[0]

@@ -64,9 +64,9 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     return PreparedVolume(scaled, foreground, modality, background)
 
 
-def finite_float(image: sitk.Image) -> sitk.Image:
-    """Return the volume as float32, its NaN and infinite voxels set to the least finite value."""
-    values = sitk.GetArrayFromImage(image).astype(np.float32)
+def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
+    """Return the volume as float32 (or float64), its NaN and infinite voxels set to the least finite value."""
+    values = sitk.GetArrayFromImage(image).astype(precision)
     finite = np.isfinite(values)
     if not finite.all():
         values[~finite] = values[finite].min()
@@ -88,7 +88,7 @@ def guess_modality(image: sitk.Image) -> str:
         return "ct"
     positive = values[values > 0]
     if low >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
-        body = positive[positive > 0.02 * np.percentile(positive, 99.9)]
+        body = positive[positive > _minimum_cross_entropy(positive)]
         if np.percentile(body, 99.9) > 8.0 * np.median(body):
             return "pet"
     return "mr"
@@ -153,14 +153,17 @@ def _coarse(image: sitk.Image) -> sitk.Image:
 
 
 def _minimum_cross_entropy(values: np.ndarray) -> float:
-    """Return half of Li's threshold (Li & Tam 1998) of the values, their brightest 0.5 % clipped.
+    """Return half of Li's threshold (Li & Tam 1998) above the least value, the brightest 0.5 % clipped.
 
     Half of it, because dark tissue (muscle, suppressed fat) must stay in the foreground.
     """
     clipped = np.minimum(values, np.percentile(values, 99.5))
     if clipped.min() == clipped.max():
         return float(clipped.min())
-    return 0.5 * float(_li(clipped.ravel()))
+    low = float(clipped.min())
+    # ITK's iteration stops at steps of half a unit, whatever the unit: bring the values to 0..1000 first.
+    unit = (float(clipped.max()) - low) / 1000.0
+    return low + 0.5 * unit * float(_li((clipped.ravel() - low) / unit))
 
 
 def _li(values: np.ndarray) -> float:

@@ -148,7 +148,7 @@ def register(
     steps.advance(0.8)
     jacobian = jacobian_determinant(field)
     metrics = {
-        "jacobian": jacobian_summary(jacobian, _on_grid_of(prepared_fixed.foreground, jacobian)),
+        "jacobian": jacobian_summary(jacobian, _mask_on_grid_of(prepared_fixed.foreground, jacobian)),
         "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
         "explained_variance": list(features.explained_variance),
         "encoded_slices": features.encoded_slices,
@@ -269,7 +269,8 @@ def _choose_grid(
 
     spacing = settings.working_spacing_mm
     grid = grid_at(spacing)
-    while estimated_bytes(grid, settings, info) > budget and min(grid.shape) > 4 * settings.grid_spacing:
+    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
+    while estimated_bytes(grid, settings, info) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
     if spacing == settings.working_spacing_mm:
@@ -305,8 +306,10 @@ def _ones_like(image: sitk.Image) -> sitk.Image:
     return ones
 
 
-def _on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image:
-    return sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
+def _mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
+    """Return a mask on another grid, None where it slips between its voxels, as a single slice may."""
+    found = sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
+    return found if sitk.GetArrayViewFromImage(found).any() else None
 
 
 def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foreground: sitk.Image) -> dict[str, float]:

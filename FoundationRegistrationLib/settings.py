@@ -199,7 +199,7 @@ def _checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
         value = float(value)
     elif annotation is int and number and float(value).is_integer():
         value = int(value)
-    elif not isinstance(value, annotation):
+    elif not isinstance(value, annotation) or isinstance(value, bool):
         msg = f"{field.name} must be of type {annotation.__name__}, not {value!r}."
         raise SettingsError(msg)
     if annotation in (int, float):

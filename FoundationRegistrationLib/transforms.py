@@ -24,6 +24,7 @@ _TAPER_STEEPNESS = 3.0
 _TAPER_RANGE_MM = (10.0, 60.0)
 _INVERSION_STEPS = 30
 _INVERSION_TOLERANCE_MM = 1e-3
+_NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
 
 
 def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
@@ -84,10 +85,26 @@ def _inverted(transform: sitk.Transform, domain: WorkingGrid) -> list[sitk.Trans
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         parts = [transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms())]
-        return [inverse for part in reversed(parts) for inverse in _inverted(part, domain)]
+        inverses: list[sitk.Transform] = []
+        for part in reversed(parts):
+            inverses += _inverted(part, domain)
+            domain = _carried(domain, part)
+        return inverses
     if transform.IsLinear():
         return [transform.GetInverse()]
     return [sitk.DisplacementFieldTransform(inverse_displacement(_rasterised(transform, domain)))]
+
+
+def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:
+    """Return a grid that holds what a transform makes of a domain."""
+    ends = [
+        (low, low + (size - 1) * domain.spacing) for low, size in zip(domain.origin, domain.shape[::-1], strict=True)
+    ]
+    lattice = np.stack(np.meshgrid(*(np.linspace(*end, 5) for end in ends)), -1).reshape(-1, 3)
+    points = transform_points(transform, lattice)
+    x, y, z = (float(value) for value in points.min(0))
+    width, height, depth = (int(value) + 2 for value in np.ptp(points, axis=0) / domain.spacing)
+    return WorkingGrid((x, y, z), domain.spacing, (depth, height, width))
 
 
 def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
@@ -199,8 +216,9 @@ def read_transform(path: Path) -> sitk.Transform:
         raise InputError(msg)
     try:
         if path.name.lower().endswith((".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")):
-            return sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
-        transform = sitk.ReadTransform(str(path))
+            transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+        else:
+            transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
         raise InputError(msg) from error
@@ -224,15 +242,19 @@ def warp_image(
     Returns:
         A volume of the image's pixel type; integers are rounded.
     """
-    source = finite_float(image)
+    # Float32 holds every whole number of 16 bits, but not of 32.
+    wide = image.GetPixelID() not in _NARROW_PIXEL_TYPES
+    source = finite_float(image, np.float64 if wide else np.float32)
     values = sitk.GetArrayViewFromImage(source)
     low, high = float(values.min()), float(values.max())
     interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
-    warped = sitk.Resample(source, reference, transform, interpolator, low, sitk.sitkFloat32)
-    warped = sitk.Clamp(warped, sitk.sitkFloat32, low, high)
-    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        return sitk.Cast(warped, image.GetPixelID())
-    return sitk.Cast(sitk.Round(warped), image.GetPixelID())
+    resampled = sitk.Resample(source, reference, transform, interpolator, low, source.GetPixelID())
+    warped = np.clip(sitk.GetArrayFromImage(resampled), low, high)
+    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        warped = np.rint(warped)
+    result = sitk.GetImageFromArray(warped.astype(sitk.GetArrayViewFromImage(image).dtype))
+    result.CopyInformation(resampled)
+    return result
 
 
 def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:

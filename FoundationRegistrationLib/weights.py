@@ -46,11 +46,13 @@ def read_state_dict(path: Path, sha256: str) -> dict[str, torch.Tensor]:
             f"expected {sha256[:12]}...); reinstall the package it came with."
         )
         raise WeightsError(msg)
+    msg = f"The weight file '{path}' is no checkpoint of plain tensors; give the official file."
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        msg = f"The weight file '{path}' is no checkpoint of plain tensors; give the official file."
         raise WeightsError(msg) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(msg)
     return dict(state)
 
 

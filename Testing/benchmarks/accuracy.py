@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from FoundationRegistrationLib.preprocessing import prepare
 from FoundationRegistrationLib.progress import Progress
 from FoundationRegistrationLib.transforms import warp_labels
 
-PHANTOM_SEEDS = (0, 1, 2)
+PHANTOM_SEEDS = (1, 2, 3)  # seeds 0 and 10 were used to choose the presets
 BODY_POINTS = 6000
 Case = dict[str, str]
 
@@ -50,8 +49,7 @@ def main() -> None:
     done: dict[str, Case] = json.loads(store.read_text()) if store.exists() else {}
     for name, run in _cases(arguments.data).items():
         if arguments.only in name and name not in done:
-            began = time.perf_counter()
-            done[name] = {**run(), "seconds": f"{time.perf_counter() - began:.0f}"}
+            done[name] = run()
             write_json(store, done)
             print(name, done[name], flush=True)  # noqa: T201 - the progress of a script
     with complete_or_absent(arguments.output / "accuracy.md") as unfinished:
@@ -185,7 +183,7 @@ def phantom(task: str, seed: int) -> Case:
 
 
 def _table(done: dict[str, Case]) -> str:
-    columns = ("before", "after", "folded %", "seconds")
+    columns = ("before", "after", "folded %")
     lines = ["| case | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(row.get(c, "") for c in columns) + " |" for name, row in done.items()]
     return "\n".join(lines) + "\n"

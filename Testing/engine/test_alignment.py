@@ -33,7 +33,7 @@ def align(fixed, moving, kind, cancelled=None, callback=None):
 
 
 def far_motion(points):
-    return rigid_motion(points) + [310.0, -150.0, 90.0]
+    return rigid_motion(points) + np.array([310.0, -150.0, 90.0])
 
 
 @pytest.mark.parametrize(("fixed_grid", "moving_grid"), GRID_PAIRS)
@@ -69,9 +69,9 @@ def test_volumes_hundreds_of_mm_apart_are_brought_together(kind):
 def test_center_and_moments_are_exact_translations(fixed_grid, moving_grid):
     fixed = volume(empty_grid(fixed_grid, (6, 3, -2)))
     offset = np.array([210.0, -90.0, 55.0])
-    moving = volume(empty_grid(moving_grid, offset + (1, -5, 4)), offset=offset)
+    moving = volume(empty_grid(moving_grid, offset + np.array([1, -5, 4])), offset=offset)
     center, _ = align(fixed, moving, "center")
-    np.testing.assert_allclose(center.TransformPoint((6, 3, -2)), offset + (1, -5, 4), atol=0.01)
+    np.testing.assert_allclose(center.TransformPoint((6, 3, -2)), offset + np.array([1, -5, 4]), atol=0.01)
     moments, _ = align(fixed, moving, "moments")
     np.testing.assert_allclose(moments.TransformPoint((0, 0, 0)), offset, atol=1.5)
 

@@ -256,7 +256,7 @@ def test_a_shift_beyond_one_level_is_found_coarse_to_fine_and_only_so(far_pair, 
 
 
 def plain_energy(fixed, moving, parameter, weight, settings):
-    """The energy of equation 3 written with torch's own operations, differentiable by `parameter`; also the field.
+    """The energy of equation 3 in torch's own operations, differentiable by `parameter`; and the field.
 
     Box filters that average over the neighbours that exist are `count_include_pad=False`.
     """
@@ -301,8 +301,8 @@ def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, k
     energy, gradient = instance_optimisation._data_term(fixed, moving, smooth, weight)
     energy += instance_optimisation._add_diffusion(smooth, settings.regularization, gradient)
     result = instance_optimisation._filtered(gradient, [m.T for m in matrices])
-    assert energy == pytest.approx(float(expected), rel=1e-5)
-    torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-6 * float(expected_gradient.max()))
+    assert energy == pytest.approx(float(expected.detach()), rel=1e-5)
+    torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-6 * float(expected_gradient.abs().max()))
 
 
 def test_the_optimisation_follows_adam_on_the_plain_energy(problem):
@@ -416,7 +416,7 @@ def test_both_stages_together_recover_a_smooth_displacement():
     """Sizes that are no multiple of any spacing, all different; displacement known."""
     shape = (43, 55, 49)
     moving = random_smooth(7, shape, 4.0, channels=8)
-    truth = 3.0 * random_smooth(8, shape, 12.0, channels=3)
+    truth = 6.0 * random_smooth(8, shape, 16.0, channels=3)
     fixed = warp(moving, truth)
     settings = Settings(grid_spacing=6, adam_grid_spacing=2, regularization=0.5)
     found = convex_adam(pool(fixed, 2), pool(moving, 2), settings, voxel_mm=1.0)
@@ -426,7 +426,7 @@ def test_both_stages_together_recover_a_smooth_displacement():
         return float((upsample(displacement, 2, shape) - truth)[inner].norm(dim=0).mean())
 
     nothing = error(torch.zeros_like(found.displacement))
-    assert nothing > 3.0
-    assert error(found.discrete) < 0.5 * nothing
+    assert nothing > 6.0
+    assert error(found.discrete) < 0.7 * nothing
     assert error(found.displacement) < 0.3
     assert error(found.displacement) < 0.5 * error(found.discrete)

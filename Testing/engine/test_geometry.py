@@ -125,7 +125,7 @@ def test_a_mask_must_lie_on_the_grid_of_its_volume(name):
     volume = empty_grid(name)
     check_same_grid(sitk.Cast(volume, sitk.sitkUInt8), volume, "fixed mask", "fixed")
     shifted, spaced, turned = (sitk.Image(volume) for _ in range(3))
-    shifted.SetOrigin((np.array(volume.GetOrigin()) + [0, 0, 0.5]).tolist())
+    shifted.SetOrigin((np.add(volume.GetOrigin(), (0, 0, 0.5))).tolist())
     spaced.SetSpacing((np.array(volume.GetSpacing()) * [1, 1.02, 1]).tolist())
     turned.SetDirection((np.array(volume.GetDirection()).reshape(3, 3) @ np.diag([-1, 1, -1])).ravel().tolist())
     for other in (shifted, spaced, turned, volume[1:], volume[:, :, :-1]):

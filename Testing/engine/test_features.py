@@ -1,0 +1,370 @@
+"""Features on the optimisation grid, against the explicit pipeline of the paper at full resolution."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from FoundationRegistrationLib import features as features_module
+from FoundationRegistrationLib.encoders import encoder_info
+from FoundationRegistrationLib.encoders.mind import MindEncoder
+from FoundationRegistrationLib.errors import RegistrationCancelledError
+from FoundationRegistrationLib.features import (
+    FEATURE_VARIANCE,
+    encoded_slice_indices,
+    extract_features,
+    pool,
+    reduce_jointly,
+    tokens_to_grid,
+)
+from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.settings import Settings
+
+QUIET = Progress({"test": 1.0})
+
+
+def noise(seed, *shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- slices and tokens ----
+
+
+@pytest.mark.parametrize(
+    ("depth", "gap", "expected"),
+    [
+        (13, 6, [0, 6, 12]),
+        (14, 6, [0, 6, 12, 13]),
+        (12, 6, [0, 6, 11]),
+        (5, 1, [0, 1, 2, 3, 4]),
+        (4, 6, [0, 3]),
+        (1, 6, [0]),
+        (2, 64, [0, 1]),
+    ],
+)
+def test_every_kth_slice_is_encoded_and_always_the_last(depth, gap, expected):
+    assert encoded_slice_indices(depth, gap) == expected
+
+
+def means_over_cells(volume, factor):
+    """Mean of each cell of a (C, Z, H, W) array over the voxels it has."""
+    cells = [-(-size // factor) for size in volume.shape[1:]]
+    padding = [(0, n * factor - size) for n, size in zip(cells, volume.shape[1:], strict=True)]
+    padded = np.pad(volume, [(0, 0), *padding], constant_values=np.nan)
+    z, y, x = cells
+    return np.nanmean(padded.reshape(-1, z, factor, y, factor, x, factor), axis=(2, 4, 6))
+
+
+def explicit_pipeline(tokens, slices, shape, factor):
+    """The paper: tokens interpolated to each pixel, then to each slice, at full resolution; then pooled."""
+    side = max(shape[1:])
+    planes = F.interpolate(tokens, size=(side, side), mode="bilinear", align_corners=False)
+    planes = planes[:, :, : shape[1], : shape[2]].numpy()
+    volume = np.empty((tokens.shape[1], *shape), np.float32)
+    for z in range(shape[0]):
+        after = next(i for i, s in enumerate(slices) if s >= z)
+        before = after if slices[after] == z else after - 1
+        share = 0.0 if before == after else (z - slices[before]) / (slices[after] - slices[before])
+        volume[:, z] = (1 - share) * planes[before] + share * planes[after]
+    return torch.from_numpy(means_over_cells(volume, factor))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("shape", "gap", "tokens"),
+    [
+        ((11, 29, 37), 4, (8, 8)),
+        ((14, 37, 23), 6, (7, 9)),
+        ((5, 13, 13), 1, (16, 16)),  # more tokens than pixels
+        ((3, 21, 10), 6, (5, 5)),
+        ((1, 9, 10), 6, (3, 3)),
+        ((7, 9, 10), 3, (1, 1)),
+    ],
+)
+def test_tokens_on_the_grid_equal_the_explicit_pipeline(shape, gap, tokens, factor):
+    slices = encoded_slice_indices(shape[0], gap)
+    values = noise(0, len(slices), 3, *tokens)
+    result = tokens_to_grid(values, slices, shape, factor)
+    assert result.shape == (3, *(-(-size // factor) for size in shape))
+    torch.testing.assert_close(result, explicit_pipeline(values, slices, shape, factor), rtol=1e-4, atol=1e-5)
+
+
+def test_encoded_slices_are_exact_also_where_the_gap_does_not_divide():
+    shape, slices = (12, 8, 8), encoded_slice_indices(12, 5)
+    assert slices == [0, 5, 10, 11]
+    tokens = noise(0, 4, 2, 8, 8)
+    result = tokens_to_grid(tokens, slices, shape, 1)
+    torch.testing.assert_close(result[:, slices], tokens.transpose(0, 1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(result[:, 2], (0.6 * tokens[0] + 0.4 * tokens[1]), rtol=0, atol=1e-6)
+
+
+def test_a_ramp_of_tokens_is_a_ramp_of_cells_in_the_right_place():
+    """Token (i, j) is centred on ((i + 1/2) H/h - 1/2, ...), a cell on the mean of its voxels."""
+    side, count, factor = 48, 12, 2
+    centres = (torch.arange(count) + 0.5) * side / count - 0.5
+    tokens = torch.stack(torch.meshgrid(centres, centres, indexing="ij"))[None].repeat(2, 1, 1, 1)
+    result = tokens_to_grid(tokens, [0, 3], (4, side, side), factor)
+    expected = torch.arange(side // factor) * factor + 0.5
+    inner = slice(2, -2)
+    torch.testing.assert_close(result[0, 0, inner, 5], expected[inner], rtol=0, atol=1e-4)
+    torch.testing.assert_close(result[1, 1, 5, inner], expected[inner], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(7, 11, 5), (1, 13, 4)])
+def test_pooling_averages_what_a_cell_has(shape, factor):
+    volume = noise(0, 2, *shape)
+    expected = torch.from_numpy(means_over_cells(volume.numpy(), factor))
+    torch.testing.assert_close(pool(volume, factor), expected)
+
+
+# ---- joint principal components ----
+
+
+@pytest.fixture
+def tokens():
+    """Correlated tokens of two volumes of different size with different means, and where the patient is."""
+    mixing = torch.linalg.qr(noise(0, 10, 10) - 0.5).Q * torch.tensor([9, 6, 4, 3, 2, 1, 1, 0.5, 0.3, 0.1])
+    generator = torch.Generator().manual_seed(1)
+    sets = [torch.randn((n, 10, 6, 7), generator=generator) for n in (4, 5)]
+    sets = [torch.einsum("ij,njhw->nihw", mixing, s) + m for s, m in zip(sets, (1.0, 3.0), strict=True)]
+    inside = [noise(i, n, 6, 7) < 0.7 for i, n in ((2, 4), (3, 5))]
+    return sets, inside
+
+
+def rows(volumes, masks=None):
+    """Tokens as (count, channels) float64 of all volumes, those of the masks only if given."""
+    parts = [volume.permute(0, 2, 3, 1) for volume in volumes]
+    if masks is not None:
+        parts = [part[mask] for part, mask in zip(parts, masks, strict=True)]
+    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts]).double().numpy()
+
+
+def test_components_agree_with_a_plain_singular_value_decomposition(tokens):
+    sets, inside = tokens
+    reduced, explained = reduce_jointly(sets, inside, 4)
+    fitted = rows(sets, inside)
+    mean = fitted.mean(axis=0)
+    _, singular, axes = np.linalg.svd(fitted - mean, full_matrices=False)
+    variances = singular**2 / (len(fitted) - 1)
+    np.testing.assert_allclose(explained, (variances / variances.sum())[:4], rtol=1e-4)
+    expected = (rows(sets) - mean) @ axes[:4].T * (FEATURE_VARIANCE / variances[:4].sum()) ** 0.5
+    found = rows(reduced)
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found, signs * expected, atol=1e-4)
+
+
+def test_reduced_features_are_centred_and_scaled_over_the_patient(tokens):
+    sets, inside = tokens
+    reduced, explained = reduce_jointly(sets, inside, 3)
+    fitted = rows(reduced, inside)
+    np.testing.assert_allclose(fitted.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(fitted.var(axis=0, ddof=1).sum(), FEATURE_VARIANCE, rtol=1e-4)
+    covariance = np.cov(fitted.T)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-5)
+    assert list(explained) == sorted(explained, reverse=True)
+    assert 0.5 < sum(explained) <= 1.0
+
+
+def test_scale_of_the_tokens_does_not_matter(tokens):
+    sets, inside = tokens
+    reduced, _ = reduce_jointly(sets, inside, 3)
+    larger, _ = reduce_jointly([1000.0 * s for s in sets], inside, 3)
+    np.testing.assert_allclose(np.abs(rows(larger)), np.abs(rows(reduced)), atol=1e-4)
+
+
+def test_both_volumes_go_through_the_same_projection(tokens):
+    """Equal tokens become equal features whichever volume they are in, and means are not removed one by one."""
+    sets, inside = tokens
+    fixed, moving = sets[0], sets[1].clone()
+    moving[2] = fixed[3]
+    reduced, _ = reduce_jointly([fixed, moving], inside, 5)
+    assert torch.equal(reduced[0][3], reduced[1][2])
+    assert not np.allclose(rows([reduced[0]]).mean(axis=0), 0, atol=0.05)
+
+
+def test_tokens_outside_the_patient_do_not_change_the_projection(tokens):
+    sets, inside = tokens
+    reduced, explained = reduce_jointly(sets, inside, 3)
+    other = [torch.where(mask[:, None], s, 100.0 * noise(7, *s.shape)) for s, mask in zip(sets, inside, strict=True)]
+    again, explained_again = reduce_jointly(other, inside, 3)
+    np.testing.assert_allclose(rows(again, inside), rows(reduced, inside), atol=1e-5)
+    assert explained_again == pytest.approx(explained)
+
+
+def test_the_reduction_is_deterministic(tokens):
+    sets, inside = tokens
+    first, explained = reduce_jointly(sets, inside, 6)
+    for _ in range(2):
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002 - what scikit-learn would draw from
+        second, explained_again = reduce_jointly([s.clone() for s in sets], inside, 6)
+        assert explained == explained_again
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_all_components_keep_all_distances(tokens):
+    sets, inside = tokens
+    reduced, explained = reduce_jointly(sets, inside, 10)
+    assert sum(explained) == pytest.approx(1.0)
+    before, after = rows(sets), rows(reduced)
+    ratio = np.linalg.norm(after[1:] - after[:-1], axis=1) / np.linalg.norm(before[1:] - before[:-1], axis=1)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+
+
+def test_no_more_components_than_channels(tokens):
+    sets, inside = tokens
+    reduced, explained = reduce_jointly(sets, inside, 24)
+    assert [part.shape[1] for part in reduced] == [10, 10]
+    assert len(explained) == 10
+
+
+def test_an_almost_empty_foreground_falls_back_to_all_tokens(tokens):
+    sets, _ = tokens
+    nowhere = [torch.zeros(s.shape[0], *s.shape[2:], dtype=torch.bool) for s in sets]
+    everywhere = [~mask for mask in nowhere]
+    for found, expected in zip(
+        reduce_jointly(sets, nowhere, 3)[0], reduce_jointly(sets, everywhere, 3)[0], strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_equal_tokens_give_finite_features():
+    flat = [torch.full((2, 5, 4, 4), 0.5)] * 2
+    reduced, explained = reduce_jointly(flat, [torch.ones(2, 4, 4, dtype=torch.bool)] * 2, 3)
+    assert all(part.isfinite().all() for part in reduced)
+    assert np.isfinite(explained).all()
+
+
+def test_many_tokens_are_sampled_evenly(tokens, monkeypatch):
+    sets, inside = tokens
+    full, _ = reduce_jointly(sets, inside, 3)
+    monkeypatch.setattr(features_module, "_PCA_SAMPLES", 60)
+    sampled, _ = reduce_jointly(sets, inside, 3)
+    assert abs(np.corrcoef(rows(full)[:, 0], rows(sampled)[:, 0])[0, 1]) > 0.95
+
+
+# ---- both volumes together ----
+
+
+class Pixels:
+    """A slice encoder whose tokens are the pixels, twice: the second time with another weight."""
+
+    weights_sha256 = None
+    reach = 0
+
+    def __init__(self):
+        self.slices = 0
+
+    def encode(self, images):
+        assert images.shape[1] == images.shape[2], "slices are square"
+        self.slices += len(images)
+        return torch.stack([images, 2.0 * images], dim=1)
+
+
+SHAPE = (11, 14, 9)
+
+
+def pixels_info(**changes):
+    return SimpleNamespace(kind="slice", components=1, channels=2, **changes)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (10, 9, 14)])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_features_of_slices_are_where_their_voxels_are(shape, factor):
+    """With tokens that are pixels, the one component is the volume itself, interpolated between the slices."""
+    fixed, moving = noise(0, *shape), noise(1, *shape)
+    masks = [torch.ones(shape), torch.ones(shape)]
+    settings = Settings(slice_gap=4, adam_grid_spacing=factor)
+    encoder = Pixels()
+    result = extract_features(encoder, pixels_info(), fixed, moving, *masks, settings, QUIET)
+    slices = encoded_slice_indices(shape[0], 4)
+    assert result.encoded_slices == len(slices)
+    assert encoder.slices == 2 * len(slices)
+    assert result.explained_variance == pytest.approx((1.0,))
+    scales = []
+    for volume, found in ((fixed, result.fixed), (moving, result.moving)):
+        expected = np.stack(
+            [
+                [np.interp(np.arange(shape[0]), slices, volume[slices, y, x]) for x in range(shape[2])]
+                for y in range(shape[1])
+            ]
+        ).transpose(2, 0, 1)
+        expected = means_over_cells(expected[None].astype(np.float32), factor)[0].flatten()
+        slope, offset = np.polyfit(expected, found[0].flatten().numpy(), 1)
+        np.testing.assert_allclose(found[0].flatten().numpy(), slope * expected + offset, atol=1e-4)
+        scales.append((slope, offset))
+    np.testing.assert_allclose(scales[0], scales[1], rtol=1e-3, err_msg="one projection for both")
+
+
+def test_components_are_fitted_to_the_patient():
+    """Bright noise outside the masks changes nothing inside them."""
+    fixed, moving = noise(0, *SHAPE), noise(1, *SHAPE)
+    mask = torch.zeros(SHAPE)
+    mask[:, 3:9, 2:6] = 1
+    settings = Settings(slice_gap=1, adam_grid_spacing=1)
+    clean = extract_features(Pixels(), pixels_info(), fixed, moving, mask, mask, settings, QUIET)
+    dirty = fixed + 50.0 * (1 - mask) * noise(2, *SHAPE)
+    other = extract_features(Pixels(), pixels_info(), dirty, moving, mask, mask, settings, QUIET)
+    inside = mask.bool()
+    torch.testing.assert_close(other.fixed[0][inside], clean.fixed[0][inside], rtol=0, atol=1e-5)
+    torch.testing.assert_close(other.moving, clean.moving, rtol=0, atol=1e-5)
+    spread = torch.cat([clean.fixed[0][inside], clean.moving[0][inside]])
+    assert float(spread.var()) == pytest.approx(FEATURE_VARIANCE, rel=1e-3)
+
+
+def test_the_settings_choose_the_number_of_components():
+    volumes, masks = (noise(0, *SHAPE), noise(1, *SHAPE)), (torch.ones(SHAPE), torch.ones(SHAPE))
+
+    class Powers(Pixels):
+        def encode(self, images):
+            return torch.stack([images, images**2, images**3, images**4], dim=1)
+
+    for components, expected in ((0, 1), (2, 2), (50, 4)):
+        settings = Settings(components=components, adam_grid_spacing=2)
+        result = extract_features(Powers(), pixels_info(), *volumes, *masks, settings, QUIET)
+        assert result.fixed.shape[0] == result.moving.shape[0] == expected
+        assert len(result.explained_variance) == expected
+
+
+def test_encoding_can_be_cancelled_and_tells_how_far_it_is():
+    seen = []
+    progress = Progress({"encoding": 1.0}, seen.append, lambda: len(seen) >= 5)
+    progress.start("encoding")
+    volumes, masks = (noise(0, *SHAPE), noise(1, *SHAPE)), (torch.ones(SHAPE), torch.ones(SHAPE))
+    with pytest.raises(RegistrationCancelledError):
+        extract_features(Pixels(), pixels_info(), *volumes, *masks, Settings(slice_gap=1), progress)
+    fractions = [event.fraction for event in seen]
+    assert fractions == sorted(fractions)
+    assert len(set(fractions)) > 2
+
+
+# ---- volume descriptors ----
+
+
+def textured(seed, shape):
+    """Noise with structure at several scales, so that no variance is clamped."""
+    volume = noise(seed, 1, 1, *shape)
+    for _ in range(2):
+        volume = volume + F.interpolate(F.avg_pool3d(volume, 2), size=shape, mode="trilinear")
+    return volume[0, 0]
+
+
+@pytest.mark.parametrize(("radius", "dilation"), [(1, 2), (3, 2)])
+@pytest.mark.parametrize("factor", [1, 2, 3])
+@pytest.mark.parametrize("planes", [1, 7, 10**6])
+def test_a_descriptor_computed_in_slabs_equals_the_whole(monkeypatch, radius, dilation, factor, planes):
+    shape = (23, 17, 19)
+    monkeypatch.setattr(features_module, "_SLAB_VOXELS", planes * shape[1] * shape[2])
+    volumes = [textured(seed, shape) for seed in (0, 1)]
+    masks = [torch.ones(shape)] * 2
+    encoder = MindEncoder(radius, dilation)
+    result = extract_features(
+        encoder, encoder_info("mind"), *volumes, *masks, Settings(adam_grid_spacing=factor), QUIET
+    )
+    assert (result.explained_variance, result.encoded_slices) == ((), 0)
+    for volume, found in zip(volumes, (result.fixed, result.moving), strict=True):
+        expected = pool(encoder.encode(volume[None])[0], factor)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

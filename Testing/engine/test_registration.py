@@ -1,0 +1,452 @@
+"""Whole registrations against exact ground truth, over grids that share nothing, and what a user relies on."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from volumes import (
+    GRID_PAIRS,
+    assert_readable,
+    body_depth,
+    body_points,
+    empty_grid,
+    initial_transforms,
+    mean_error,
+    on_grid,
+    points_of,
+    rigid_motion,
+    rigid_transform,
+    smooth_warp,
+    through,
+    volume,
+)
+
+from FoundationRegistrationLib import Settings, register
+from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError, SettingsError
+from FoundationRegistrationLib.transforms import round_trip_errors, write_transform
+
+SPACING_MM = 2.0
+HALF_VOXEL_MM = SPACING_MM / 2
+
+
+def settings(**overrides):
+    values = {"encoder": "mind", "device": "cpu", "working_spacing_mm": SPACING_MM, "grid_spacing": 4}
+    return Settings(**{**values, "initialization": "none", **overrides})
+
+
+def quick(**overrides):
+    """For what does not depend on accuracy."""
+    return settings(**{"working_spacing_mm": 4.0, "iterations": 5, **overrides})
+
+
+def no_motion(points):
+    return points
+
+
+def array_of(image):
+    return sitk.GetArrayFromImage(image)
+
+
+def small_pair():
+    return volume(empty_grid("oblique"), smooth_warp), volume(empty_grid("sagittal", (3, -2, 4)))
+
+
+@pytest.fixture(scope="module")
+def integer_run():
+    """Int16 volumes with a given rigid initial transform: fixed, moving, result."""
+    fixed = volume(empty_grid("oblique"), lambda points: rigid_motion(smooth_warp(points)))
+    moving = sitk.Cast(volume(empty_grid("sagittal", (3, -2, 4))), sitk.sitkInt16)
+    return fixed, moving, register(fixed, moving, settings(), initial_transform=rigid_transform())
+
+
+# ---- accuracy ----
+
+
+@pytest.mark.parametrize(("fixed_grid", "moving_grid"), GRID_PAIRS)
+@pytest.mark.parametrize(
+    ("motion", "initialization"), [(no_motion, "none"), (smooth_warp, "none"), (rigid_motion, "rigid")]
+)
+def test_a_known_motion_is_recovered_to_half_a_voxel(fixed_grid, moving_grid, motion, initialization):
+    fixed = volume(empty_grid(fixed_grid), motion)
+    moving = volume(empty_grid(moving_grid, (3, -2, 4)))
+    result = register(fixed, moving, settings(initialization=initialization))
+    points = body_points(motion)
+    assert mean_error(result.transform, motion, points) < HALF_VOXEL_MM
+    assert round_trip_errors(result.transform, result.inverse, points).mean() < 0.1
+    assert result.metrics["jacobian"]["folded_percent"] < 0.1
+
+
+def test_a_known_warp_after_a_given_initial_transform_is_recovered(integer_run):
+    _, _, result = integer_run
+
+    def motion(points):
+        return rigid_motion(smooth_warp(points))
+
+    assert mean_error(result.transform, motion, body_points(motion)) < HALF_VOXEL_MM
+
+
+@pytest.mark.parametrize("kind", initial_transforms())
+def test_points_return_through_the_inverse_whatever_the_initial_transform(kind):
+    initial = initial_transforms()[kind]
+    fixed = volume(empty_grid("LAS"), smooth_warp)
+    # The moving body lies where the initial transform brings the fixed one, a little off.
+    center = np.array(initial.TransformPoint((0.0, 0.0, 0.0)))
+    moving = volume(empty_grid("oblique", center), offset=center)
+    result = register(fixed, moving, settings(iterations=20), initial_transform=initial)
+    points = body_points(smooth_warp)
+    errors = round_trip_errors(result.transform, result.inverse, points)
+    print(f"{kind}: mean {errors.mean():.4f} mm, max {errors.max():.4f} mm")  # noqa: T201 - shown with -rP
+    assert errors.mean() < 0.1
+    assert result.metrics["inverse_error_mm"]["mean"] < 0.1
+    assert result.record["initialization"] == "given transform"
+
+
+@pytest.mark.parametrize("initialization", ["center", "moments", "rigid", "affine"])
+def test_volumes_hundreds_of_mm_apart_meet_after_an_initial_alignment(initialization):
+    offset = np.array([250.0, -120.0, 400.0])
+
+    def motion(points):
+        return points + offset
+
+    fixed = volume(empty_grid("RAS"))
+    moving = volume(empty_grid("oblique", offset), offset=offset)
+    result = register(fixed, moving, settings(initialization=initialization))
+    assert mean_error(result.transform, motion, body_points()) < HALF_VOXEL_MM
+
+
+def test_volumes_far_apart_without_alignment_are_refused_with_a_way_out():
+    moving = volume(empty_grid("oblique", (0, 0, 400)), offset=(0, 0, 400))
+    with pytest.raises(InputError, match="center") as error:
+        register(volume(empty_grid()), moving, settings())
+    assert_readable(error)
+
+
+# ---- what is returned ----
+
+
+def test_the_written_transform_alone_reproduces_the_warped_volume(integer_run, tmp_path):
+    fixed, moving, result = integer_run
+    write_transform(result.transform, tmp_path / "transform.h5")
+    transform = sitk.ReadTransform(str(tmp_path / "transform.h5"))
+    as_float = sitk.Cast(moving, sitk.sitkFloat64)
+    expected = array_of(sitk.Resample(as_float, fixed, transform, sitk.sitkLinear, float(array_of(moving).min())))
+    found = array_of(result.warped)
+    assert found.dtype == np.int16
+    assert found.std() > 50
+    assert np.abs(found - expected).max() <= 0.5 + 1e-2
+
+
+def test_the_warped_volume_is_one_resampling_of_the_original(integer_run):
+    """From initial and displacement by hand, and against a resampling in two steps, which is more blurred."""
+    fixed, moving, result = integer_run
+    by_hand = sitk.CompositeTransform(
+        [rigid_transform(), sitk.DisplacementFieldTransform(sitk.Image(result.displacement))]
+    )
+    source = sitk.Cast(moving, sitk.sitkFloat64)
+    once = array_of(sitk.Resample(source, fixed, by_hand, sitk.sitkLinear, 0.0))
+    assert np.abs(array_of(result.warped) - once).max() <= 0.5 + 1e-2
+    halfway = sitk.Resample(source, fixed, rigid_transform(), sitk.sitkLinear, 0.0)
+    field = sitk.DisplacementFieldTransform(sitk.Image(result.displacement))
+    twice = array_of(sitk.Resample(halfway, fixed, field, sitk.sitkLinear, 0.0))
+    assert np.abs(twice - once).max() > 20
+    assert result.warped.GetSize() == fixed.GetSize()
+    np.testing.assert_allclose(result.warped.GetDirection(), fixed.GetDirection())
+    np.testing.assert_allclose(result.warped.GetOrigin(), fixed.GetOrigin())
+
+
+def test_the_displacement_is_in_lps_mm_and_ends_in_zeros(integer_run):
+    _, _, result = integer_run
+    field = result.displacement
+    assert field.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    for axis in range(3):
+        assert not np.take(array_of(field), [0, -1], axis=axis).any()
+    transform = sitk.DisplacementFieldTransform(sitk.Image(field))
+    assert transform.TransformPoint((0.0, 900.0, 0.0)) == (0.0, 900.0, 0.0)
+    assert mean_error(transform, smooth_warp, body_points(lambda p: rigid_motion(smooth_warp(p)))) < HALF_VOXEL_MM
+    assert result.jacobian.GetSize() == field.GetSize()
+
+
+def test_the_record_repeats_the_run(integer_run):
+    fixed, moving, result = integer_run
+    record = json.loads(json.dumps(dict(result.record)))
+    assert Settings.from_dict(record["settings"]) == settings()
+    assert record["fixed"]["size"] == list(fixed.GetSize())
+    assert record["moving"]["spacing"] == list(moving.GetSpacing())
+    assert record["moving"]["modality"] == "mr"
+    assert "SimpleITK" in record["versions"]
+    json.dumps(dict(result.metrics))
+    json.dumps(dict(result.timings))
+
+
+@pytest.mark.parametrize("initialization", ["none", "affine"])
+def test_identical_runs_give_identical_displacements(initialization):
+    first, second = (register(*small_pair(), quick(initialization=initialization)) for _ in range(2))
+    np.testing.assert_array_equal(array_of(first.displacement), array_of(second.displacement))
+    np.testing.assert_array_equal(array_of(first.warped), array_of(second.warped))
+    assert array_of(first.displacement).any()
+
+
+def test_the_inputs_are_left_as_they_were():
+    fixed, moving = small_pair()
+    before = array_of(fixed).copy(), array_of(moving).copy()
+    initial = rigid_transform()
+    register(fixed, moving, quick(), initial_transform=initial)
+    np.testing.assert_array_equal(array_of(fixed), before[0])
+    np.testing.assert_array_equal(array_of(moving), before[1])
+    assert initial.GetParameters() == rigid_transform().GetParameters()
+
+
+# ---- pixel types and odd volumes ----
+
+
+def big_endian(image, folder):
+    """The same volume as 16 bit big-endian MetaImage, written by hand."""
+    path = folder / "big.mha"
+    header = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = True",
+        "TransformMatrix = " + " ".join(map(str, np.array(image.GetDirection()).reshape(3, 3).T.ravel())),
+        "Offset = " + " ".join(map(str, image.GetOrigin())),
+        "ElementSpacing = " + " ".join(map(str, image.GetSpacing())),
+        "DimSize = " + " ".join(map(str, image.GetSize())),
+        "ElementType = MET_SHORT",
+        "ElementDataFile = LOCAL",
+    ]
+    path.write_bytes(("\n".join(header) + "\n").encode() + np.rint(array_of(image)).astype(">i2").tobytes())
+    return sitk.ReadImage(str(path))
+
+
+def with_values(image, positions, value):
+    values = array_of(image)
+    values[positions] = value
+    return on_grid(values, image)
+
+
+CONVERSIONS = {
+    "int16": lambda image, _: sitk.Cast(image, sitk.sitkInt16),
+    "uint16": lambda image, _: sitk.Cast(image * 50, sitk.sitkUInt16),
+    "uint8": lambda image, _: sitk.Cast(image * 0.25, sitk.sitkUInt8),
+    "int8": lambda image, _: sitk.Cast(image * 0.12, sitk.sitkInt8),
+    "int32": lambda image, _: sitk.Cast(image * 1e6, sitk.sitkInt32),
+    "float64": lambda image, _: sitk.Cast(image, sitk.sitkFloat64),
+    "millions": lambda image, _: image * 1e4,
+    "millionths": lambda image, _: image * 1e-6,
+    "NaN around": lambda image, _: with_values(image, array_of(image) < 1, np.nan),
+    "inf": lambda image, _: with_values(image, (slice(15, 17), slice(20, 22), slice(9, 12)), np.inf),
+    "big-endian": big_endian,
+}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_every_pixel_type_gives_the_same_registration(name, tmp_path):
+    fixed, moving = small_pair()
+    converted = CONVERSIONS[name](moving, tmp_path)
+    result = register(fixed, converted, settings())
+    assert mean_error(result.transform, smooth_warp, body_points(smooth_warp)) < HALF_VOXEL_MM
+    assert result.warped.GetPixelID() == converted.GetPixelID()
+    values = array_of(result.warped)
+    assert np.isfinite(values).all()
+    # Brightness is that of the input, and the anatomy is that of the fixed volume.
+    assert np.corrcoef(values.ravel().astype(float), array_of(fixed).ravel())[0, 1] > 0.93
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_volume_of_one_slice_works(axis):
+    index = [slice(None)] * 3
+    index[axis] = slice(18, 19)
+    whole = volume(empty_grid("RAS"), smooth_warp), volume(empty_grid("RAS"))
+    fixed, moving = (image[tuple(index)] for image in whole)
+    result = register(fixed, moving, settings(initialization="affine"))
+    assert result.warped.GetSize() == fixed.GetSize()
+    assert np.isfinite(array_of(result.displacement)).all()
+    assert any("thin" in message for message in result.messages)
+
+
+def test_bspline_stays_in_the_range_of_the_moving_volume():
+    fixed, moving = small_pair()
+    values = array_of(register(fixed, moving, quick(interpolation="bspline")).warped)
+    linear = array_of(register(fixed, moving, quick()).warped)
+    assert values.min() >= array_of(moving).min()
+    assert values.max() <= array_of(moving).max()
+    assert np.abs(values - linear).max() > 1
+
+
+def test_masks_say_what_is_matched():
+    fixed, moving = small_pair()
+    masks = [
+        on_grid((np.linalg.norm(points_of(image), axis=1) < 20).astype(np.uint8), image) for image in (fixed, moving)
+    ]
+    result = register(fixed, moving, settings(), fixed_mask=masks[0], moving_mask=masks[1])
+    points = body_points(smooth_warp)
+    points = points[np.linalg.norm(points, axis=1) < 14]
+    assert mean_error(result.transform, smooth_warp, points) < HALF_VOXEL_MM
+
+
+def test_modalities_are_guessed_recorded_and_can_be_overridden():
+    fixed, moving = small_pair()
+    grid = empty_grid("sagittal", (3, -2, 4))
+    inside = body_depth(points_of(grid)) > 0
+    ct = on_grid(np.where(inside, array_of(moving).ravel() * 0.3 - 80, -1000).astype(np.int16), grid)
+    guessed = register(fixed, ct, quick())
+    assert (guessed.record["fixed"]["modality"], guessed.record["moving"]["modality"]) == ("mr", "ct")
+    told = register(fixed, ct, quick(fixed_modality="pet", moving_modality="mr"))
+    assert (told.record["fixed"]["modality"], told.record["moving"]["modality"]) == ("pet", "mr")
+
+
+# ---- memory, progress, cancelling ----
+
+
+def test_too_small_a_memory_budget_makes_the_grid_coarser_and_says_so():
+    fixed, moving = small_pair()
+    result = register(fixed, moving, settings(memory_budget_gb=0.001, grid_spacing=2, iterations=5))
+    (message,) = result.messages
+    assert "coarser" in message
+    assert "\n" not in message
+    assert result.record["working_grid"]["spacing"] > SPACING_MM
+    assert f"{result.record['working_grid']['spacing']:.2f} mm" in message
+    plenty = register(fixed, moving, quick())
+    assert plenty.messages == ()
+    assert plenty.record["working_grid"]["spacing"] == 4.0
+
+
+@pytest.mark.parametrize("initialization", ["none", "affine"])
+def test_progress_never_decreases_and_ends_at_one(initialization):
+    events = []
+    register(*small_pair(), settings(initialization=initialization), progress=events.append)
+    fractions = [event.fraction for event in events]
+    assert len(events) > 30
+    assert np.all(np.diff(fractions) >= 0)
+    assert fractions[0] == 0
+    assert fractions[-1] == 1
+    assert len(dict.fromkeys(event.step for event in events)) >= 6
+
+
+@pytest.mark.parametrize("initialization", ["none", "affine"])
+def test_cancelling_at_any_point_ends_the_run(initialization):
+    """Also where the answer is True one time only."""
+    asked = [0]
+
+    def at(when):
+        asked[0] = 0
+
+        def cancelled():
+            asked[0] += 1
+            return asked[0] == when
+
+        return cancelled
+
+    pair = small_pair()
+    register(*pair, quick(initialization=initialization), cancelled=at(0))
+    total = asked[0]
+    assert total > 20
+    for when in sorted({1, 2, 3, total - 1, total, *range(4, total, max(1, total // 8))}):
+        with pytest.raises(RegistrationCancelledError):
+            register(*pair, quick(initialization=initialization), cancelled=at(when))
+        assert asked[0] == when
+
+
+# ---- bad inputs ----
+
+
+def bad_volumes():
+    good = volume(empty_grid())
+    skewed = sitk.Image(good)
+    skewed.SetDirection((1, 0.1, 0, 0, 1, 0, 0, 0, 1))
+    return {
+        "2D": good[:, :, 10],
+        "4D": sitk.JoinSeries([good, good]),
+        "vector": sitk.Compose([good, good]),
+        "constant": good * 0 + 3,
+        "all NaN": good * float("nan"),
+        "skewed": skewed,
+    }
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+@pytest.mark.parametrize("name", bad_volumes())
+def test_bad_volumes_are_refused_by_name(name, role):
+    images = {"fixed": volume(empty_grid()), "moving": volume(empty_grid()), role: bad_volumes()[name]}
+    with pytest.raises(InputError, match=role) as error:
+        register(images["fixed"], images["moving"], quick())
+    assert_readable(error)
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_bad_masks_are_refused_by_name(role):
+    image = volume(empty_grid())
+    for mask in (image[1:] > 0, sitk.Cast(image * 0, sitk.sitkUInt8), sitk.Image([4, 4], sitk.sitkUInt8)):
+        with pytest.raises(InputError, match=f"{role} mask") as error:
+            register(image, image, quick(), **{f"{role}_mask": mask})
+        assert_readable(error)
+
+
+def test_masks_that_do_not_meet_are_refused():
+    image = volume(empty_grid())
+    x = points_of(image)[:, 0]
+    corner = on_grid(((x > 30) & (points_of(image)[:, 2] > 30)).astype(np.uint8), image)
+    other = volume(empty_grid("LPS", (60, 0, 0)))
+    far = on_grid((points_of(other)[:, 0] > 90).astype(np.uint8), other)
+    with pytest.raises(InputError, match="mask") as error:
+        register(image, other, quick(displacement_half_width=1), fixed_mask=corner, moving_mask=far)
+    assert_readable(error)
+
+
+def test_a_2d_initial_transform_is_refused():
+    with pytest.raises(InputError, match="2D") as error:
+        register(volume(empty_grid()), volume(empty_grid()), quick(), initial_transform=sitk.Euler2DTransform())
+    assert_readable(error)
+
+
+def test_an_unknown_encoder_is_refused_before_anything_is_done():
+    with pytest.raises(SettingsError, match="mind") as error:  # it names what there is
+        register(volume(empty_grid()), volume(empty_grid()), Settings(encoder="resnet"))
+    assert_readable(error)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"no_such_setting": 1},
+        {"preset": "fastest"},
+        {"working_spacing_mm": 0.0},
+        {"working_spacing_mm": float("nan")},
+        {"working_spacing_mm": "2"},
+        {"iterations": -1},
+        {"iterations": 2.5},
+        {"iterations": True},
+        {"smoothing_kernel": 4},
+        {"regularization": float("inf")},
+        {"initialization": "magic"},
+        {"interpolation": "nearest"},
+        {"fixed_modality": "ultrasound"},
+        {"device": "tpu"},
+        {"grid_spacing": 5, "adam_grid_spacing": 2},
+        {"encoder": 3},
+    ],
+)
+def test_bad_settings_are_refused(values):
+    with pytest.raises(SettingsError) as error:
+        Settings.from_preset(**values)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert next(reversed(values)).split("_")[0] in message or str(next(iter(values.values()))) in message
+
+
+def test_settings_survive_their_dictionary():
+    for preset in ("default", "convexadam", "reference"):
+        made = Settings.from_preset(preset, working_spacing_mm=3, iterations=7.0)
+        assert Settings.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+        assert made.working_spacing_mm == 3.0
+        assert type(made.iterations) is int
+
+
+def test_rigid_registration_does_not_worsen_what_the_alignment_found():
+    fixed, moving = volume(empty_grid("LAS"), rigid_motion), volume(empty_grid("RAS"))
+    result = register(fixed, moving, settings(initialization="rigid"))
+    points = body_points(rigid_motion)
+    before = np.linalg.norm(through(result.initial_transform, points) - rigid_motion(points), axis=1).mean()
+    assert mean_error(result.transform, rigid_motion, points) < before + 0.25
