@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 _GRACE_SECONDS = 1.0
+_END = b"\0"  # no signal has this number
 
 
 class Interruption:
@@ -45,7 +46,8 @@ class Interruption:
             number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)
         }
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, daemon=True, name="interruption").start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="interruption")
+        self._watcher.start()
         return self
 
     def __exit__(
@@ -56,13 +58,16 @@ class Interruption:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        with contextlib.suppress(OSError):
+            self._writer.send(_END)
+        self._watcher.join(_GRACE_SECONDS)
         self._writer.close()
         self._reader.close()
 
     def _watch(self) -> None:
         with contextlib.suppress(OSError):
             received = self._reader.recv(1)
-            if not received:
+            if received == _END:
                 return
             self.signal_number = received[0]
             self._requested.set()

@@ -24,6 +24,7 @@ _TAPER_STEEPNESS = 3.0
 _TAPER_RANGE_MM = (10.0, 60.0)
 _INVERSION_STEPS = 30
 _INVERSION_TOLERANCE_MM = 1e-3
+_LARGEST_FINE_INVERSE = 8_000_000
 _NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
 
 
@@ -124,9 +125,10 @@ def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
 
 
 def inverse_displacement(field: sitk.Image) -> sitk.Image:
-    """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u.
+    """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u or, if that is small, one twice as fine.
 
-    Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular.
+    Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular. Where u
+    compresses tissue its inverse has finer detail than u, hence the finer grid.
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid.
@@ -134,20 +136,26 @@ def inverse_displacement(field: sitk.Image) -> sitk.Image:
     spacing = field.GetSpacing()[0]
     array = torch.from_numpy(sitk.GetArrayFromImage(field)).float() / spacing
     forward = array.permute(3, 0, 1, 2).flip(0).contiguous()
+    refinement = 2 if 8 * forward[0].numel() <= _LARGEST_FINE_INVERSE else 1
     with torch.inference_mode():
-        inverse = _newton_inverse(forward, _INVERSION_TOLERANCE_MM / spacing)
+        inverse = _newton_inverse(forward, refinement, _INVERSION_TOLERANCE_MM / spacing)
     result = sitk.GetImageFromArray(
         (inverse * spacing).flip(0).permute(1, 2, 3, 0).double().contiguous().numpy(), isVector=True
     )
-    result.CopyInformation(field)
+    result.SetOrigin(field.GetOrigin())
+    result.SetSpacing([spacing / refinement] * 3)
     return result
 
 
-def _newton_inverse(forward: torch.Tensor, tolerance: float) -> torch.Tensor:
-    """Solve v = -u(y + v) for each voxel y of the grid of u, (3, z, y, x) in voxels."""
+def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) -> torch.Tensor:
+    """Solve v = -u(y + v) for each node y of a refined grid, (3, z, y, x) in voxels of the grid of u.
+
+    The first and last nodes of the refined grid are those of the grid of u.
+    """
     shape = (forward.shape[1], forward.shape[2], forward.shape[3])
-    target = identity_positions(shape, forward.device).reshape(3, -1, 1, 1)
-    inverse = -forward.reshape(3, -1, 1, 1)
+    z, y, x = ((size - 1) * refinement + 1 for size in shape)
+    target = (identity_positions((z, y, x), forward.device) / refinement).reshape(3, -1, 1, 1)
+    inverse = -sample(forward, target)
     best_error = torch.full(target.shape[1:], torch.inf)
     best = inverse.clone()
     active = torch.arange(target.shape[1])
@@ -165,7 +173,7 @@ def _newton_inverse(forward: torch.Tensor, tolerance: float) -> torch.Tensor:
             break
         step = _newton_step(sample(derivatives, position[:, unfinished]), residual[:, unfinished])
         inverse[:, active] -= step
-    return best.reshape(forward.shape)
+    return best.reshape(3, z, y, x)
 
 
 def _newton_step(derivatives: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

@@ -165,14 +165,12 @@ def phantom(task: str, seed: int) -> Case:
     truth = sitk.GetArrayViewFromImage(case.displacement)[tuple(body.T)]
     before = np.linalg.norm(truth, axis=1).mean()
     after = np.linalg.norm(transform_points(result.transform, points) - points - truth, axis=1).mean()
-    overlap = {
-        name: (
-            dice(case.fixed_labels[name], warp_labels(case.moving_labels[name], case.fixed, stage))[1]
-            for stage in (sitk.TranslationTransform(3), result.transform)
-        )
-        for name in ("breast", "fibroglandular", "organ")
+    stages = (sitk.TranslationTransform(3), result.transform)
+    scores = {
+        name: [dice(fixed, warp_labels(case.moving_labels[name], case.fixed, stage))[1] for stage in stages]
+        for name, fixed in case.fixed_labels.items()
+        if name in ("breast", "fibroglandular", "organ")
     }
-    scores = {name: tuple(values) for name, values in overlap.items()}
     names = {"breast": "breast", "fibroglandular": "FGT", "organ": "organ"}
     return {
         "before": f"TRE {before:.1f} mm; Dice " + ", ".join(f"{names[k]} {v[0]:.2f}" for k, v in scores.items()),
