@@ -273,13 +273,18 @@ def _choose_grid(
     while estimated_bytes(grid, settings, info) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
-    if spacing == settings.working_spacing_mm:
-        return grid, []
-    message = (
-        f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
-        f"to stay within {budget / 1e9:.1f} GB of memory."
-    )
-    return grid, [message]
+    messages = []
+    if spacing != settings.working_spacing_mm:
+        messages.append(
+            f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
+            f"to stay within {budget / 1e9:.1f} GB of memory."
+        )
+    needed = estimated_bytes(grid, settings, info)
+    if needed > budget:
+        messages.append(
+            f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
+        )
+    return grid, messages
 
 
 def estimated_bytes(grid: WorkingGrid, settings: Settings, info: EncoderInfo) -> float:

@@ -302,8 +302,9 @@ def test_modalities_are_guessed_recorded_and_can_be_overridden():
 def test_too_small_a_memory_budget_makes_the_grid_coarser_and_says_so():
     fixed, moving = small_pair()
     result = register(fixed, moving, settings(memory_budget_gb=0.001, grid_spacing=2, iterations=5))
-    (message,) = result.messages
+    message, excess = result.messages
     assert "coarser" in message
+    assert "more than" in excess  # a megabyte is never enough, and the user is told
     assert "\n" not in message
     assert result.record["working_grid"]["spacing"] > SPACING_MM
     assert f"{result.record['working_grid']['spacing']:.2f} mm" in message
