@@ -60,3 +60,11 @@ class EncoderInfo:
     license: str
     citation: str
     build: Callable[[Settings, torch.device], Encoder]
+
+
+def network_input(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Return square slices (B, H, H) as colour images (B, 3, size, size), without aliasing where they shrink."""
+    import torch.nn.functional as F
+
+    resized = F.interpolate(images[:, None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return resized.expand(-1, 3, -1, -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderInfo
+from .base import EncoderInfo, network_input
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +35,7 @@ class EfficientNetEncoder:
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of square slices (B, H, H) in 0..1 as (B, 40, 64, 64)."""
-        import torch.nn.functional as F
-
-        resized = F.interpolate(
-            images[:, None],
-            size=(_INPUT_SIZE, _INPUT_SIZE),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        return self._network(((resized - _MEAN) / _STD).expand(-1, 3, -1, -1))[0]
+        return self._network((network_input(images, _INPUT_SIZE) - _MEAN) / _STD)[0]
 
 
 def _build(settings: Settings, device: torch.device) -> EfficientNetEncoder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import EncoderInfo
+from .base import EncoderInfo, network_input
 
 if TYPE_CHECKING:
     import torch
@@ -33,16 +33,7 @@ class LiteMedSamEncoder:
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of square slices (B, H, H) in 0..1 as (B, 256, 64, 64)."""
-        import torch.nn.functional as F
-
-        resized = F.interpolate(
-            images[:, None],
-            size=(_INPUT_SIZE, _INPUT_SIZE),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        return self._network(resized.expand(-1, 3, -1, -1))
+        return self._network(network_input(images, _INPUT_SIZE))
 
 
 def _fuse_normalisation(network: torch.nn.Module) -> None:
