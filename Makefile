@@ -12,7 +12,7 @@ help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
 	@echo "make test       install into $(VENV), run all tests"
 	@echo "make lint       formatting, style, types, imports"
-	@echo "make benchmark  measure accuracy, write $(OUT)/accuracy.md (about an hour on two cores)"
+	@echo "make benchmark  measure accuracy, write $(OUT)/accuracy.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels"
 	@echo "make clean      remove what the commands above wrote"
 
