@@ -125,7 +125,7 @@ def encoders_command(arguments: argparse.Namespace) -> None:
         tokens = f"{row['tokens']} x {row['tokens']} tokens" if row["tokens"] else "one per voxel"
         print(  # noqa: T201 - the answer of a command
             f"{row['name']:20s} {row['title']}: D = {row['channels']}, d = {row['components']}, {tokens}\n"
-            f"{'':20s} {row['training']}\n{'':20s} license: {row['license']}; {row['citation']}"
+            f"{'':20s} {row['domain']}; {row['strategy']}\n{'':20s} {row['finding']}\n{'':20s} license: {row['license']}; {row['citation']}"
         )
 
 

@@ -17,6 +17,7 @@ from .errors import SettingsError
 Initialization = Literal["none", "center", "moments", "rigid", "affine"]
 Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
 
 
@@ -41,6 +42,11 @@ class Settings:
     preset: str = _setting("default", "name of the preset these settings started from")
     encoder: str = _setting("litemedsam", "feature encoder, see `foundation-registration encoders`")
     device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
+
+    weights: str = _setting("", "file or folder of the encoder's weights; empty looks where downloads are kept")
+    input_size: int = _setting(0, "pixels along one side of the encoder's input; 0 takes the encoder's own", 0, 4096)
+    precision: Precision = _setting("auto", "arithmetic of the encoder; auto takes the fastest that is exact enough")
+    feature_cache_gb: float = _setting(4.0, "disk space for features kept for later runs; 0 keeps none", 0.0, 4096.0)
 
     fixed_modality: Modality = _setting("auto", "how intensities of the fixed volume are normalised")
     moving_modality: Modality = _setting("auto", "how intensities of the moving volume are normalised")

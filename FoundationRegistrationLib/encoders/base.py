@@ -44,9 +44,12 @@ class EncoderInfo:
         channels: number of features of a token, D.
         components: number of principal components kept by default, d.
         tokens: tokens along one side of a slice; 0 for one per voxel.
-        training: what it was trained on and how.
+        domain: the images it was trained on.
+        strategy: how it was trained.
+        finding: what the paper found for registration with it, or what was measured here.
         license: of the weights.
         citation: the paper to cite.
+        weights: names of the catalogue entries it reads, in order; empty where none are downloaded.
         build: makes the encoder for given settings on a device.
     """
 
@@ -56,9 +59,12 @@ class EncoderInfo:
     channels: int
     components: int
     tokens: int
-    training: str
+    domain: str
+    strategy: str
+    finding: str
     license: str
     citation: str
+    weights: tuple[str, ...]
     build: Callable[[Settings, torch.device], Encoder]
 
 

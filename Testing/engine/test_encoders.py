@@ -46,7 +46,7 @@ def test_the_registry_lists_every_encoder_with_its_facts():
         assert info.kind in ("slice", "volume")
         assert 0 < info.components <= info.channels
         assert (info.tokens > 0) == (info.kind == "slice")
-        assert all((info.title, info.training, info.license, info.citation))
+        assert all((info.title, info.domain, info.strategy, info.finding, info.license, info.citation))
 
 
 def test_an_unknown_encoder_is_refused_with_the_known_ones():
