@@ -1,0 +1,191 @@
+"""The weights the encoders read: official file, address, licence and citation. No torch here.
+
+Facts are the publishers', from their repositories. What a publisher does not say is None; what could not be checked
+stands in `note`. Sizes are what the publishers' servers were reported to announce; they serve for display only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import WeightsError
+
+Access = Literal["open", "browser", "login"]
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One official weight file.
+
+    Attributes:
+        name: what users and encoders call it.
+        title: the network.
+        filename: the publisher's name of the file.
+        url: of the file where `access` is open, else of the page to visit in a browser.
+        license: short name of the licence of the weights.
+        license_url: its text.
+        citation: the paper to cite.
+        size_bytes: of the file, None where unknown.
+        checksum: "algorithm:leading hexadecimal digits" as far as the publisher gives them, None where they do not.
+        access: open (a program can fetch it), browser (a person can), login (after asking the publisher for access).
+        needs_consent: the licence restricts use and has to be accepted once.
+        other_filenames: names of the same weights in other official forms.
+        note: what was not checked, or what else one should know.
+    """
+
+    name: str
+    title: str
+    filename: str
+    url: str
+    license: str
+    license_url: str
+    citation: str
+    size_bytes: int | None = None
+    checksum: str | None = None
+    access: Access = "open"
+    needs_consent: bool = False
+    other_filenames: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def gated(self) -> bool:
+        """Whether the publisher must grant access first."""
+        return self.access == "login"
+
+
+def catalogue() -> dict[str, WeightsEntry]:
+    """Return all entries by name."""
+    return {entry.name: entry for entry in (*_sam(), *_medical(), *_dinov2(), *_dinov3())}
+
+
+def weights_entry(name: str | WeightsEntry) -> WeightsEntry:
+    """Return the entry of a name; an entry is its own.
+
+    Raises:
+        WeightsError: there is no entry of that name.
+    """
+    if isinstance(name, WeightsEntry):
+        return name
+    known = catalogue()
+    if name not in known:
+        msg = f"There are no weights called '{name}'; choose one of: {', '.join(known)}."
+        raise WeightsError(msg)
+    return known[name]
+
+
+def _sam() -> list[WeightsEntry]:
+    """The names of SAM's files carry the first six digits of their MD5 (not of their SHA-256)."""
+    files = {"b": ("01ec64", 375042383), "l": ("0b3195", 1249524607), "h": ("4b8939", 2564550879)}
+    return [
+        WeightsEntry(
+            name=f"sam-vit-{size}",
+            title=f"SAM ViT-{size.upper()}/16",
+            filename=f"sam_vit_{size}_{digits}.pth",
+            url=f"https://dl.fbaipublicfiles.com/segment_anything/sam_vit_{size}_{digits}.pth",
+            license="Apache-2.0",
+            license_url="https://github.com/facebookresearch/segment-anything/blob/main/LICENSE",
+            citation="Kirillov et al., ICCV 2023",
+            size_bytes=size_bytes,
+            checksum=f"md5:{digits}",
+        )
+        for size, (digits, size_bytes) in files.items()
+    ]
+
+
+def _medical() -> list[WeightsEntry]:
+    return [
+        WeightsEntry(
+            name="medsam",
+            title="MedSAM ViT-B/16",
+            filename="medsam_vit_b.pth",
+            url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth",
+            license="Apache-2.0",
+            license_url="https://github.com/bowang-lab/MedSAM/blob/main/LICENSE",
+            citation="Ma et al., Nature Communications 2024",
+            checksum="md5:3bb6db55bd0c9ca30b61248bca72f8d6",
+            note="the authors' page names a Google Drive folder; address and MD5 of this copy on Zenodo are as other "
+            "projects report them, its page was not seen; it is reported to be under CC-BY-4.0",
+        ),
+        WeightsEntry(
+            name="sslsam",
+            title="SSLSAM, the encoder of SAM ViT-B/16 trained on with MRI",
+            filename="sslsam.pth",
+            url="https://drive.google.com/drive/folders/1JAoy-Mh5QgxXsjWtQhMjOX16dN1kytLQ",
+            license="Apache-2.0",
+            license_url="https://github.com/mazurowski-lab/finetune-SAM/blob/main/LICENSE",
+            citation="Gu et al., arXiv:2404.09957, 2024",
+            access="browser",
+            note="the licence is that of the authors' repository; loaded over the weights 'sam-vit-b'",
+        ),
+        WeightsEntry(
+            name="mri-core",
+            title="MRI-CORE ViT-B/16",
+            filename="MRI_CORE_vitb.pth",
+            url="https://drive.google.com/file/d/1nPkTI3H0vsujlzwY8jxjKwAbOCTJv4yW/view",
+            license="Apache-2.0",
+            license_url="https://github.com/mazurowski-lab/mri_foundation",
+            citation="Dong et al., arXiv:2506.12186, 2025",
+            access="browser",
+            other_filenames=("mri_foundation.pth", "teacher_checkpoint.pth"),
+        ),
+        WeightsEntry(
+            name="medclip-sam",
+            title="MedCLIP-SAMv2, BiomedCLIP ViT-B/16 trained on",
+            filename="pytorch_model.bin",
+            url="https://drive.google.com/file/d/1jjnZabUlc9_gpcP0d2nz_GNS-EGX0lq5/view",
+            license="MIT",
+            license_url="https://github.com/HealthX-Lab/MedCLIP-SAMv2/blob/main/LICENSE",
+            citation="Koleilat et al., arXiv:2409.19483, 2025",
+            access="browser",
+            note="the licence is that of the authors' repository",
+        ),
+    ]
+
+
+def _dinov2() -> list[WeightsEntry]:
+    sizes_bytes = {
+        ("s14", ""): 88283115,
+        ("s14", "-reg"): None,
+        ("b14", ""): 346378731,
+        ("b14", "-reg"): None,
+        ("l14", ""): 1217586395,
+        ("l14", "-reg"): 1217607321,
+    }
+    return [_dinov2_entry(size, suffix, size_bytes) for (size, suffix), size_bytes in sizes_bytes.items()]
+
+
+def _dinov2_entry(size: str, suffix: str, size_bytes: int | None) -> WeightsEntry:
+    infix, registers, added = ("_reg4", " with registers", "; Darcet et al., ICLR 2024") if suffix else ("", "", "")
+    filename = f"dinov2_vit{size}{infix}_pretrain.pth"
+    return WeightsEntry(
+        name=f"dinov2-vit{size}{suffix}",
+        title=f"DINOv2 ViT-{size[0].upper()}/14{registers}",
+        filename=filename,
+        url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{size}/{filename}",
+        license="Apache-2.0",
+        license_url="https://github.com/facebookresearch/dinov2/blob/main/LICENSE",
+        citation=f"Oquab et al., TMLR 2024{added}",
+        size_bytes=size_bytes,
+    )
+
+
+def _dinov3() -> list[WeightsEntry]:
+    """The names carry the first eight digits of the SHA-256, as `torch.hub` checks them."""
+    files = {"s16": "08c60483", "b16": "73cec8be"}
+    return [
+        WeightsEntry(
+            name=f"dinov3-vit{size}",
+            title=f"DINOv3 ViT-{size[0].upper()}/16",
+            filename=f"dinov3_vit{size}_pretrain_lvd1689m-{digits}.pth",
+            url="https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/",
+            license="DINOv3 License",
+            license_url="https://github.com/facebookresearch/dinov3/blob/main/LICENSE.md",
+            citation="Siméoni et al., arXiv:2508.10104, 2025",
+            checksum=f"sha256:{digits}",
+            access="login",
+            needs_consent=True,
+            other_filenames=("model.safetensors",),
+        )
+        for size, digits in files.items()
+    ]

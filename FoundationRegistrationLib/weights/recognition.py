@@ -1,0 +1,151 @@
+"""Naming what a file or a checkpoint is, so that a wrong one is called by its name. No torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_SNIFFED_BYTES = 1024
+_QUOTED = 60
+_LONGEST_HEADER = 100 * 2**20
+_WIDTHS = {192: "Ti", 384: "S", 768: "B", 1024: "L", 1280: "H", 1536: "g"}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell whether a file begins as a safetensors file does: the length of a JSON header, then the header."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
+
+
+def what_else(path: Path) -> str | None:
+    """Say what a file is if it is plainly no whole weight file, as in "is empty"; None if it may be one."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES)
+    if not head:
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, a note in place of the file (fetch the file itself with: git lfs pull)"
+    text = _as_text(head)
+    if text is not None:
+        return _what_text(text)
+    if is_safetensors(path):
+        return _what_safetensors(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _what_archive(path)
+    return None
+
+
+def what_network(state: Mapping[str, Any]) -> str:
+    """Say of which network the tensors seem to be, from their names and shapes, as in "a DINOv2 ViT-S/14"."""
+    shapes = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in state.items()}
+    for describe in (_what_sam, _what_clip, _what_hugging_face, _what_vit):
+        found = describe(shapes)
+        if found:
+            return found
+    if {"conv1.weight", "layer1.0.conv1.weight"} <= shapes.keys():
+        return "a ResNet"
+    return f"an unknown network ({len(shapes)} tensors, the first is '{next(iter(shapes), '')}')"
+
+
+def _as_text(head: bytes) -> str | None:
+    """The bytes as text, None if they are none; a character cut at the end does not count."""
+    for end in range(len(head), max(len(head) - 4, 0), -1):
+        try:
+            text = head[:end].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return text.lstrip("\ufeff \t\r\n") if all(sign.isprintable() or sign.isspace() for sign in text) else None
+    return None
+
+
+def _what_text(text: str) -> str:
+    quoted = " ".join(text.split())[:_QUOTED]
+    if text.startswith("<"):
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        page = f" ('{' '.join(title.group(1).split())[:_QUOTED]}')" if title else ""
+        return f"is a web page{page}, perhaps an error page saved under the file's name"
+    if text.startswith(("{", "[")):
+        return f"is a JSON text, perhaps an error message saved under the file's name ('{quoted}')"
+    return f"is a text ('{quoted}')"
+
+
+def _what_safetensors(path: Path) -> str | None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length)
+    if len(header) == length:
+        try:
+            tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
+            whole = 8 + length + max((int(value["data_offsets"][1]) for value in tensors), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return "is a damaged safetensors file"
+        if path.stat().st_size >= whole:
+            return None
+    return "is cut off, its end is missing"
+
+
+def _what_archive(path: Path) -> str | None:
+    """A torch checkpoint is a zip archive with a `data.pkl` in its only folder."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "is cut off or damaged, the end of the archive is missing"
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "is a TorchScript program, which holds code"
+    if not any(name.endswith("/data.pkl") for name in names):
+        return "is a zip archive with other content (unpack it if the file is inside)"
+    return None
+
+
+def _what_sam(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    inner = {name.removeprefix("image_encoder."): shape for name, shape in shapes.items()}
+    if "patch_embed.seq.0.c.weight" in inner:
+        return "a TinyViT, the encoder of LiteMedSAM and MobileSAM"
+    if "neck.0.weight" in inner and "pos_embed" in inner:
+        return f"a SAM {_vit(inner['pos_embed'][-1], inner)}"
+    return None
+
+
+def _what_clip(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    if "visual.trunk.patch_embed.proj.weight" in shapes:
+        width = shapes["visual.trunk.patch_embed.proj.weight"][0]
+        return f"a BiomedCLIP or another CLIP of open_clip with a {_vit(width, shapes, 'visual.trunk.')}"
+    if "visual.conv1.weight" in shapes or any(name.startswith("vision_model.") for name in shapes):
+        return "a CLIP"
+    return None
+
+
+def _what_hugging_face(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    inner = {re.sub(r"^(dinov2|model|backbone)\.", "", name): shape for name, shape in shapes.items()}
+    if "embeddings.patch_embeddings.weight" in inner:
+        width = inner["embeddings.patch_embeddings.weight"]
+        return f"a DINOv3 ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in the form of Hugging Face"
+    if "embeddings.patch_embeddings.projection.weight" in inner:
+        width = inner["embeddings.patch_embeddings.projection.weight"]
+        kind = "DINOv2 " if "encoder.layer.0.layer_scale1.lambda1" in inner else ""
+        return f"a {kind}ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in the form of Hugging Face"
+    return None
+
+
+def _what_vit(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    if "patch_embed.proj.weight" not in shapes:
+        return None
+    width = shapes["patch_embed.proj.weight"][0]
+    scaled = any(name.startswith("blocks.") and ".ls1.gamma" in name for name in shapes)
+    if "storage_tokens" in shapes or "rope_embed.periods" in shapes:
+        return f"a DINOv3 {_vit(width, shapes)}"
+    if scaled and "cls_token" in shapes and "pos_embed" in shapes:
+        registers = " with registers" if {"register_tokens", "reg_token"} & shapes.keys() else ""
+        return f"a DINOv2 {_vit(width, shapes)}{registers}"
+    return f"a {_vit(width, shapes)}"
+
+
+def _vit(width: int, shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> str:
+    patch = shapes.get(f"{prefix}patch_embed.proj.weight", (16,))[-1]
+    return f"ViT-{_WIDTHS.get(width, width)}/{patch}"

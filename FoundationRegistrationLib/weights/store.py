@@ -1,0 +1,219 @@
+"""Where weight files lie on this machine, and which licences were accepted. No torch here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+
+from ..errors import WeightsError
+from .catalogue import WeightsEntry, weights_entry
+
+WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
+CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
+_LISTED = 8
+_LOCK_SECONDS = 0.2
+
+
+def download_folder() -> Path:
+    """Return the folder that downloads go to: the user's own, or in $FOUNDATION_REGISTRATION_CACHE if that is set."""
+    cache = os.environ.get(CACHE_VARIABLE)
+    root = (
+        Path(cache).expanduser() if cache else platformdirs.user_cache_path("FoundationRegistration", appauthor=False)
+    )
+    return root / "weights"
+
+
+def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> Path | None:
+    """Return the file of a catalogue entry, None if it is nowhere.
+
+    Looked for in this order: what was given, the folder $FOUNDATION_REGISTRATION_WEIGHTS, the download folder. A
+    folder may hold the file itself, or a folder of the entry's name with the file in it.
+
+    Args:
+        name: of the entry, or the entry itself.
+        given: the user's setting: a file, a folder, or nothing.
+        beside: the given file belongs to another entry (weights that come in two files): only its folder is searched.
+
+    Raises:
+        WeightsError: unknown name; or something was given, but the file is not there.
+    """
+    entry = weights_entry(name)
+    path = Path(given).expanduser() if given else None
+    if path is not None and beside and _is_file(path):
+        found = _inside(path.parent, entry, entry.filename)
+        if found is not None:
+            return found
+    elif path is not None:
+        return path if _is_file(path) else _given_folder(path, entry)
+    for folder in _searched():
+        found = _inside(folder, entry, entry.filename)
+        if found is not None:
+            return found
+    return None
+
+
+def missing_message(entry: WeightsEntry) -> str:
+    """Say in one line where the file was looked for and how to get it."""
+    places = " and ".join(f"'{folder}'" for folder in _searched())
+    return (
+        f"The weights '{entry.name}' are not on this machine (no '{entry.filename}' in {places}); get them with: "
+        f"foundation-registration weights download {entry.name} - or give the file with --weights."
+    )
+
+
+def remove(name: str | WeightsEntry) -> list[Path]:
+    """Delete what was downloaded of an entry, finished or not; files elsewhere are never touched.
+
+    Returns:
+        The files that were deleted.
+
+    Raises:
+        WeightsError: unknown name, or a file cannot be deleted.
+    """
+    entry = weights_entry(name)
+    folder = download_folder()
+    removed = []
+    finished = _inside(folder, entry, entry.filename)
+    for path in (finished, partial_file(folder / entry.filename), partial_facts(folder / entry.filename)):
+        if path is None or not path.exists():
+            continue
+        try:
+            path.unlink()
+        except OSError as error:
+            msg = f"'{path}' cannot be deleted ({error.strerror or error}); close what uses it and try again."
+            raise WeightsError(msg) from error
+        removed.append(path)
+    return removed
+
+
+def partial_file(target: Path) -> Path:
+    """Return the name of an unfinished download."""
+    return target.with_name(f"{target.name}.part")
+
+
+def partial_facts(target: Path) -> Path:
+    """Return the name of the notes that let an unfinished download go on."""
+    return target.with_name(f"{target.name}.part.json")
+
+
+def license_accepted(name: str | WeightsEntry) -> bool:
+    """Tell whether the weights may be used: their licence needs no consent, or it was given on this machine."""
+    entry = weights_entry(name)
+    return not entry.needs_consent or entry.license_url in _accepted()
+
+
+def accept_license(name: str | WeightsEntry) -> None:
+    """Remember the user's consent to the licence of an entry (and of all under the same licence).
+
+    Raises:
+        WeightsError: unknown name.
+        OutputError: the note cannot be written.
+    """
+    from ..outputs import write_json
+
+    entry = weights_entry(name)
+    if license_accepted(entry):
+        return
+    with exclusive(_consent_file()):
+        write_json(_consent_file(), {"accepted": sorted({*_accepted(), entry.license_url})})
+
+
+def consent_message(entry: WeightsEntry) -> str:
+    """Say in one line that the licence restricts use, and how to accept it."""
+    return (
+        f"'{entry.name}' is under the {entry.license} ({entry.license_url}), which restricts its use; read it, and "
+        f"if you accept it, run once: foundation-registration weights download {entry.name} --accept-license"
+    )
+
+
+@contextmanager
+def exclusive(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other processes out of the block for this path; the lock ends with the process.
+
+    Args:
+        path: the file that is written in the block; its folder is made.
+        check: called again and again while another process is in the block; may raise to end the waiting.
+
+    Raises:
+        WeightsError: the folder cannot be written.
+    """
+    import filelock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        while not lock.is_locked:
+            check()
+            with suppress(filelock.Timeout):
+                lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 2)
+    except OSError as error:
+        raise WeightsError(unwritable_message(path.parent, error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def unwritable_message(folder: Path, error: OSError) -> str:
+    """Say in one line that a folder cannot be written and what to do."""
+    return (
+        f"'{folder}' cannot be written ({error.strerror or error}); free some space, or choose another folder with "
+        f"the environment variable {CACHE_VARIABLE}."
+    )
+
+
+def _searched() -> list[Path]:
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    return [*([Path(variable).expanduser()] if variable else []), download_folder()]
+
+
+def _inside(folder: Path, entry: WeightsEntry, *names: str) -> Path | None:
+    """The file of an entry in a folder, or in a folder of the entry's name within it."""
+    candidates = [folder / name for name in names]
+    candidates += [folder / entry.name / name for name in (entry.filename, *entry.other_filenames)]
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder one may not enter
+        return False
+
+
+def _given_folder(folder: Path, entry: WeightsEntry) -> Path:
+    found = _inside(folder, entry, entry.filename, *entry.other_filenames)
+    if found is not None:
+        return found
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        msg = (
+            f"The weights given, '{folder}', cannot be found ({error.strerror or error}); give the file "
+            f"'{entry.filename}' or the folder it is in."
+        )
+        raise WeightsError(msg) from error
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    msg = (
+        f"The folder of weights '{folder}' holds no '{entry.filename}' for '{entry.name}' (it holds: "
+        f"{', '.join(names[:_LISTED]) or 'nothing'}{more}); put the file there or give the file itself."
+    )
+    raise WeightsError(msg)
+
+
+def _consent_file() -> Path:
+    return download_folder() / "licenses.json"
+
+
+def _accepted() -> list[str]:
+    try:
+        content = json.loads(_consent_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    accepted = content.get("accepted", []) if isinstance(content, dict) else []
+    return [item for item in accepted if isinstance(item, str)] if isinstance(accepted, list) else []
