@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -18,9 +19,17 @@ import torch.nn.functional as F
 from .alignment import initial_alignment
 from .convex_adam import ConvexAdamResult, convex_adam, search_factors, search_reach_mm
 from .device import describe_device, free_memory_bytes, peak_memory_bytes, resolve_device
-from .encoders import Encoder, EncoderInfo, build_encoder, encoder_info
+from .encoders import EncoderInfo, encoder_info
 from .errors import InputError
-from .features import FeaturePair, extract_features, pool
+from .features import (
+    TOKEN_BUDGET_BYTES,
+    EncoderSource,
+    FeatureCache,
+    FeaturePair,
+    extract_features,
+    feature_preview,
+    pool,
+)
 from .geometry import (
     WorkingGrid,
     check_overlap,
@@ -42,10 +51,14 @@ _STEPS = {
     "preparation": 3.0,
     "initial alignment": 12.0,
     "encoding": 45.0,
+    "encoding details": 10.0,
     "discrete search": 10.0,
     "instance optimisation": 22.0,
+    "refinement": 22.0,
     "inverse and warp": 8.0,
 }
+# Steps that only a combination of two encoders has.
+_STEPS_OF_DETAILS = ("encoding details", "refinement")
 _BASE_BYTES = 2.0e9
 _ROUND_TRIP_POINTS = 4000
 # At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
@@ -66,6 +79,8 @@ class RegistrationResult:
         metrics: folding, inverse error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
         peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
+        feature_preview: first three components of the features of the fixed and of the moving volume as colours,
+            both in fixed space before the deformable stages; one colour means one feature.
         messages: what the user should know about this run.
         record: settings, versions, device, weights and inputs: all it takes to repeat the run.
     """
@@ -79,6 +94,7 @@ class RegistrationResult:
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
     peak_memory: Mapping[str, int]
+    feature_preview: tuple[sitk.Image, sitk.Image]
     messages: tuple[str, ...]
     record: Mapping[str, Any]
 
@@ -114,14 +130,16 @@ def register(
         RegistrationCancelledError: `cancelled` returned True.
     """
     settings = settings or Settings()
-    info = encoder_info(settings.encoder)
+    parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
+    infos = [encoder_info(part.encoder) for part in parts]
     device = resolve_device(settings.device)
-    steps = Progress(_STEPS, progress, cancelled)
+    shares = {step: share for step, share in _STEPS.items() if len(parts) > 1 or step not in _STEPS_OF_DETAILS}
+    steps = Progress(shares, progress, cancelled)
 
     steps.start("preparation")
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
-    encoder = build_encoder(settings, device)
+    sources = [EncoderSource.from_settings(part, device) for part in parts]
     prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
 
@@ -133,11 +151,12 @@ def register(
         initial, messages = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
     check_overlap(fixed, moving, initial)
 
-    grid, more = _choose_grid(prepared_fixed, prepared_moving, initial, settings, info, device)
+    grid, more = _choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
     messages += more
-    features, found, cells = _deform(
-        prepared_fixed, prepared_moving, initial, grid, encoder, info, settings, device, steps
+    features, preview, found, cells = _deform(
+        prepared_fixed, prepared_moving, initial, grid, sources, parts, device, steps
     )
+    messages += [message for pair in features.values() for message in pair.messages]
 
     steps.start("inverse and warp")
     field = displacement_image(found.displacement, cells)
@@ -150,14 +169,16 @@ def register(
     metrics = {
         "jacobian": jacobian_summary(jacobian, _mask_on_grid_of(prepared_fixed.foreground, jacobian)),
         "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
-        "explained_variance": list(features.explained_variance),
-        "encoded_slices": features.encoded_slices,
+        "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
+        "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
+        "features_from_cache": all(pair.from_cache for pair in features.values()),
+        "unfolded_percent": 100.0 * found.unfolded,
         "adam_iterations": len(found.energies),
         "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],
     }
     steps.finish()
     record = {
-        **_environment(settings, device, encoder),
+        **_environment(settings, device, features),
         "fixed": _described(fixed, prepared_fixed),
         "moving": _described(moving, prepared_moving),
         "initialization": "given transform" if initial_transform is not None else settings.initialization,
@@ -176,6 +197,7 @@ def register(
         metrics=metrics,
         timings=dict(steps.timings),
         peak_memory=peak_memory_bytes(device),
+        feature_preview=preview,
         messages=tuple(messages),
         record=record,
     )
@@ -186,14 +208,16 @@ def _deform(
     moving: PreparedVolume,
     initial: sitk.Transform,
     grid: WorkingGrid,
-    encoder: Encoder,
-    info: EncoderInfo,
-    settings: Settings,
+    sources: Sequence[EncoderSource],
+    parts: Sequence[Settings],
     device: torch.device,
     steps: Progress,
-) -> tuple[FeaturePair, ConvexAdamResult, WorkingGrid]:
-    """Encode both volumes on the working grid and run ConvexAdam."""
-    steps.start("encoding")
+) -> tuple[dict[str, FeaturePair], tuple[sitk.Image, sitk.Image], ConvexAdamResult, WorkingGrid]:
+    """Encode both volumes on the working grid with each encoder and run ConvexAdam.
+
+    `parts` are the settings with one encoder each; the results are by the names of the encoders.
+    """
+    settings = parts[0]
     identity = sitk.TranslationTransform(3)
     sides = ((fixed, identity), (moving, initial))
 
@@ -206,13 +230,28 @@ def _deform(
         if not mask.any():
             msg = f"The {role} mask leaves nothing to register where the volumes meet; choose a larger mask."
             raise InputError(msg)
-    features = extract_features(encoder, info, images[0], images[1], masks[0], masks[1], settings, steps)
+    cache = FeatureCache.from_settings(settings)
+    features = {}
+    for step, source, part in zip(("encoding", "encoding details"), sources, parts, strict=False):
+        steps.start(step)
+        features[part.encoder] = extract_features(
+            source, images[0], images[1], masks[0], masks[1], part, steps, cache
+        )
+    lead, *details = ((pair.fixed, pair.moving) for pair in features.values())
+    cells = grid.pooled(settings.adam_grid_spacing)
+    inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in masks]
+    preview = feature_preview(lead, inside, cells)
     seen = [on_grid(_ones_like(side.image), transform, label=True) for side, transform in sides]
     weight = _cost_weight(masks[0], seen[0] * seen[1], settings)
     found = convex_adam(
-        features.fixed, features.moving, settings, voxel_mm=grid.spacing, weight=weight, progress=steps
+        *lead,
+        settings,
+        voxel_mm=grid.spacing,
+        weight=weight,
+        details=details[0] if details else None,
+        progress=steps,
     )
-    return features, found, grid.pooled(settings.adam_grid_spacing)
+    return features, preview, found, cells
 
 
 def _cost_weight(foreground: torch.Tensor, seen: torch.Tensor, settings: Settings) -> torch.Tensor:
@@ -243,7 +282,7 @@ def _choose_grid(
     moving: PreparedVolume,
     initial: sitk.Transform,
     settings: Settings,
-    info: EncoderInfo,
+    infos: Sequence[EncoderInfo],
     device: torch.device,
 ) -> tuple[WorkingGrid, list[str]]:
     """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
@@ -270,7 +309,7 @@ def _choose_grid(
     spacing = settings.working_spacing_mm
     grid = grid_at(spacing)
     least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
-    while estimated_bytes(grid, settings, info) > budget and min(grid.shape) > least:
+    while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
     messages = []
@@ -279,7 +318,7 @@ def _choose_grid(
             f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
             f"to stay within {budget / 1e9:.1f} GB of memory."
         )
-    needed = estimated_bytes(grid, settings, info)
+    needed = estimated_bytes(grid, settings, infos)
     if needed > budget:
         messages.append(
             f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
@@ -287,13 +326,18 @@ def _choose_grid(
     return grid, messages
 
 
-def estimated_bytes(grid: WorkingGrid, settings: Settings, info: EncoderInfo) -> float:
+def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:
     """Estimate the peak memory of a registration on a working grid, in bytes."""
     voxels = float(np.prod(grid.shape))
-    channels = min(settings.components or info.components, info.channels)
+    kept = [min(settings.components or info.components, info.channels) for info in infos]
+    channels = sum(kept)
     per_cell = 4.0 * (2 * channels + 3 * 9)
     candidates = 4.0 * (2 * settings.displacement_half_width + 1) ** 3
-    tokens = 2.0 * 4.0 * info.channels * info.tokens**2 * (grid.shape[0] / settings.slice_gap + 1)
+    slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
+    tokens = 0.0
+    for info, components in zip(infos, kept, strict=True):
+        of_one = slices * 4.0 * info.tokens**2
+        tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
     return _BASE_BYTES + tokens + dense
 
@@ -326,7 +370,7 @@ def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foregroun
     return {"mean": float(errors.mean()), "max": float(errors.max())}
 
 
-def _environment(settings: Settings, device: torch.device, encoder: Encoder) -> dict[str, Any]:
+def _environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
     packages = ("FoundationRegistration", "torch", "numpy", "SimpleITK", "scikit-learn", "timm")
     versions = {}
     for package in packages:
@@ -340,7 +384,8 @@ def _environment(settings: Settings, device: torch.device, encoder: Encoder) -> 
         "versions": {"python": platform.python_version(), **versions},
         "platform": platform.platform(),
         "device": describe_device(device),
-        "weights_sha256": encoder.weights_sha256,
+        "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},
+        "precision": {name: pair.precision for name, pair in features.items()},
     }
 
 

@@ -40,7 +40,12 @@ class Settings:
     """
 
     preset: str = _setting("default", "name of the preset these settings started from")
-    encoder: str = _setting("litemedsam", "feature encoder, see `foundation-registration encoders`")
+    encoder: str = _setting(
+        "litemedsam", "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well"
+    )
+    detail_encoder: str = _setting(
+        "", "second encoder, which refines the result of the first where it can be trusted; empty for none"
+    )
     device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
 
     weights: str = _setting("", "file or folder of the encoder's weights; empty looks where downloads are kept")
@@ -84,6 +89,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
+        if isinstance(self.encoder, str) and "+" in self.encoder:
+            lead, _, detail = self.encoder.partition("+")
+            object.__setattr__(self, "encoder", lead.strip())
+            object.__setattr__(self, "detail_encoder", detail.strip())
+        if self.detail_encoder == self.encoder:  # nothing refines itself
+            object.__setattr__(self, "detail_encoder", "")
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, hints[field.name], getattr(self, field.name)))
         if self.grid_spacing % self.adam_grid_spacing:
@@ -92,6 +103,11 @@ class Settings:
                 f"adam_grid_spacing ({self.adam_grid_spacing})."
             )
             raise SettingsError(msg)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The names of the encoders in use: the leading one, and the one for details if there is one."""
+        return (self.encoder, self.detail_encoder) if self.detail_encoder else (self.encoder,)
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
@@ -138,10 +154,10 @@ PRESETS: Mapping[str, Preset] = {
     "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
     "lesion": Preset("a lesion on one side only: as longitudinal", {"encoder": "mind"}),
     "pet-ct-to-mri": Preset(
-        "supine CT (of a PET-CT) to prone MR: semantic features, a long search",
+        "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
         {
             "encoder": "efficientnet-lite0",
-            "initialization": "rigid",
+            "detail_encoder": "mind",
             "working_spacing_mm": 2.0,
             "slice_gap": 2,
             "components": 24,

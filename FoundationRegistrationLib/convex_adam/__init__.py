@@ -1,4 +1,4 @@
-"""ConvexAdam on feature volumes: a discrete search, coarse to fine, then continuous refinement.
+"""ConvexAdam on feature volumes: a discrete search, coarse to fine, then continuous refinement without folds.
 
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
@@ -15,9 +15,11 @@ from ..progress import Progress
 from ..settings import Settings
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
-from .instance_optimisation import optimise_instance
+from .instance_optimisation import Term, optimise_instance
 from .inverse_consistency import make_inverse_consistent
+from .reliability import reliability
 from .sampling import compose, upsample, warp
+from .unfolding import unfold
 
 __all__ = ["ConvexAdamResult", "convex_adam", "search_factors"]
 
@@ -29,12 +31,14 @@ class ConvexAdamResult:
     Attributes:
         displacement: (3, z, y, x) in cells, components (z, y, x), from fixed to moving.
         discrete: the displacement before the continuous stage, in the same form.
-        energies: energy at each iteration of Adam that was run.
+        energies: energy at each iteration of Adam that was run, the last time it was run.
+        unfolded: share of the cells that were smoothed because space folded there.
     """
 
     displacement: torch.Tensor
     discrete: torch.Tensor
     energies: tuple[float, ...]
+    unfolded: float
 
 
 def search_factors(settings: Settings, voxel_mm: float) -> list[int]:
@@ -63,9 +67,13 @@ def convex_adam(
     *,
     voxel_mm: float,
     weight: torch.Tensor | None = None,
+    details: tuple[torch.Tensor, torch.Tensor] | None = None,
     progress: Progress | None = None,
 ) -> ConvexAdamResult:
     """Find the displacement that carries fixed cells onto moving cells with like features.
+
+    With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
+    together refine the result, the details counting at each place only as far as they are reliable there.
 
     Args:
         fixed: (C, z, y, x) features on the grid pooled by `settings.adam_grid_spacing`.
@@ -73,15 +81,23 @@ def convex_adam(
         settings: all parameters of both stages.
         voxel_mm: edge of a working voxel (not of a cell).
         weight: (z, y, x) in 0..1, how much the difference at each fixed cell counts.
-        progress: reports the steps "discrete search" and "instance optimisation".
+        details: (fixed, moving) features of a second encoder on the same grid.
+        progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement".
     """
-    progress = progress or Progress({"discrete search": 1.0, "instance optimisation": 1.0})
+    progress = progress or Progress({"discrete search": 1.0, "instance optimisation": 1.0, "refinement": 1.0})
     with torch.no_grad():
         progress.start("discrete search")
         discrete = _discrete_search(fixed, moving, settings, voxel_mm, weight, progress)
     progress.start("instance optimisation")
-    optimised = optimise_instance(fixed, moving, discrete, weight, settings, progress)
-    return ConvexAdamResult(optimised.displacement, discrete, optimised.energies)
+    terms = [Term(fixed, moving, weight)]
+    optimised = optimise_instance(terms, discrete, settings, progress)
+    if details is not None:
+        progress.start("refinement")
+        trusted = reliability(*details, optimised.displacement, weight)
+        terms.append(Term(*details, trusted if weight is None else trusted * weight))
+        optimised = optimise_instance(terms, optimised.displacement, settings, progress)
+    displacement, unfolded = unfold(optimised.displacement)
+    return ConvexAdamResult(displacement, discrete, optimised.energies, unfolded)
 
 
 def _discrete_search(

@@ -8,6 +8,7 @@ the features is a few displacement fields.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,21 @@ _CONVERGENCE_WINDOW = 10
 
 
 @dataclass(frozen=True)
+class Term:
+    """Features that a displacement shall bring to agree.
+
+    Attributes:
+        fixed: (C, z, y, x) features.
+        moving: (C, z, y, x) features.
+        weight: (z, y, x), how much the difference at each fixed cell counts; None counts all fully.
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    weight: torch.Tensor | None
+
+
+@dataclass(frozen=True)
 class Optimised:
     """The refined displacement (3, z, y, x) in cells, and the energy at each iteration that was run."""
 
@@ -31,20 +47,16 @@ class Optimised:
 
 
 def optimise_instance(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
+    terms: Sequence[Term],
     displacement: torch.Tensor,
-    weight: torch.Tensor | None,
     settings: Settings,
     progress: Progress,
 ) -> Optimised:
     """Refine a displacement by gradient descent on the energy of this pair.
 
     Args:
-        fixed: (C, z, y, x) features.
-        moving: (C, z, y, x) features.
+        terms: the features to bring to agree, all on one grid; their differences are added.
         displacement: (3, z, y, x) start, in cells, components (z, y, x), from fixed to moving.
-        weight: (z, y, x) in 0..1, how much the difference at each cell counts; None counts all fully.
         settings: lambda, learning rate, iterations, smoothing, convergence tolerance.
         progress: told of each iteration.
     """
@@ -57,7 +69,8 @@ def optimise_instance(
     for iteration in range(settings.iterations):
         progress.advance(iteration / settings.iterations)
         smooth = _filtered(parameter, matrices)
-        energy, gradient = _data_term(fixed, moving, smooth, weight)
+        gradient = torch.zeros_like(smooth)
+        energy = sum(_add_difference(term, smooth, gradient) for term in terms)
         energy += _add_diffusion(smooth, settings.regularization, gradient)
         energies.append(energy)
         parameter.grad = _filtered(gradient, adjoint)
@@ -67,13 +80,10 @@ def optimise_instance(
     return Optimised(smooth, tuple(energies))
 
 
-def _data_term(
-    fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, weight: torch.Tensor | None
-) -> tuple[float, torch.Tensor]:
-    """Return the mean over cells of the squared feature difference, and its gradient by the displacement."""
-    channels, depth, height, breadth = fixed.shape
+def _add_difference(term: Term, displacement: torch.Tensor, gradient: torch.Tensor) -> float:
+    """Return the mean over cells of the squared feature difference; add its gradient in place."""
+    channels, depth, height, breadth = term.fixed.shape
     cells = depth * height * breadth
-    gradient = torch.empty_like(displacement)
     total = 0.0
     per_slab = max(1, _VALUES_PER_SLAB // (channels * height * breadth))
     for start in range(0, depth, per_slab):
@@ -81,13 +91,13 @@ def _data_term(
         here = displacement[:, slab].detach().requires_grad_(True)
         positions = identity_positions((slab.stop - slab.start, height, breadth), here.device)
         positions[0] += start
-        squared = (sample(moving, positions + here) - fixed[:, slab]).square().sum(0)
-        if weight is not None:
-            squared = squared * weight[slab]
+        squared = (sample(term.moving, positions + here) - term.fixed[:, slab]).square().sum(0)
+        if term.weight is not None:
+            squared = squared * term.weight[slab]
         energy = squared.sum() / cells
-        (gradient[:, slab],) = torch.autograd.grad(energy, here)
+        gradient[:, slab] += torch.autograd.grad(energy, here)[0]
         total += float(energy.detach())
-    return total, gradient
+    return total
 
 
 def _add_diffusion(displacement: torch.Tensor, strength: float, gradient: torch.Tensor) -> float:

@@ -16,8 +16,9 @@ from FoundationRegistrationLib.convex_adam import (
 )
 from FoundationRegistrationLib.convex_adam.cost_volume import candidate_displacements, cost_volume
 from FoundationRegistrationLib.convex_adam.coupled_convex import coupled_convex
-from FoundationRegistrationLib.convex_adam.instance_optimisation import optimise_instance
+from FoundationRegistrationLib.convex_adam.instance_optimisation import Term, optimise_instance
 from FoundationRegistrationLib.convex_adam.inverse_consistency import make_inverse_consistent
+from FoundationRegistrationLib.convex_adam.reliability import reliability
 from FoundationRegistrationLib.convex_adam.sampling import (
     compose,
     identity_positions,
@@ -25,6 +26,7 @@ from FoundationRegistrationLib.convex_adam.sampling import (
     upsample,
     warp,
 )
+from FoundationRegistrationLib.convex_adam.unfolding import LEAST_DETERMINANT, folded_nodes, unfold
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.features import pool
 from FoundationRegistrationLib.progress import Progress
@@ -246,8 +248,8 @@ def test_a_shift_beyond_one_level_is_found_coarse_to_fine_and_only_so(far_pair, 
     assert len(search_factors(far, 1.0)) == 2
     found = convex_adam(fixed, moving, far, voxel_mm=1.0)
     assert found.energies == ()
-    assert torch.equal(found.displacement, found.discrete)
     assert far_error(found.displacement, shift) < 0.5
+    assert far_error(found.displacement - found.discrete, torch.zeros_like(shift)) < 0.1, "only folds are gone"
     missed = convex_adam(fixed, moving, near, voxel_mm=1.0)
     assert far_error(missed.displacement, shift) > 4.0
 
@@ -298,7 +300,8 @@ def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, k
         matrices = [m.double() for m in instance_optimisation._smoothing_matrices(parameter, settings)]
         smooth = instance_optimisation._filtered(parameter, matrices)
     torch.testing.assert_close(smooth, field.detach(), rtol=1e-5, atol=1e-6)
-    energy, gradient = instance_optimisation._data_term(fixed, moving, smooth, weight)
+    gradient = torch.zeros_like(smooth)
+    energy = instance_optimisation._add_difference(Term(fixed, moving, weight), smooth, gradient)
     energy += instance_optimisation._add_diffusion(smooth, settings.regularization, gradient)
     result = instance_optimisation._filtered(gradient, [m.T for m in matrices])
     assert energy == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -317,7 +320,7 @@ def test_the_optimisation_follows_adam_on_the_plain_energy(problem):
         energy.backward()
         energies.append(float(energy))
         adam.step()
-    result = optimise_instance(fixed, moving, start, weight, settings, QUIET)
+    result = optimise_instance([Term(fixed, moving, weight)], start, settings, QUIET)
     assert result.energies == pytest.approx(energies, rel=1e-3)
     torch.testing.assert_close(result.displacement, field.detach(), rtol=0, atol=1e-3)
 
@@ -325,11 +328,11 @@ def test_the_optimisation_follows_adam_on_the_plain_energy(problem):
 def test_slabs_give_what_the_whole_gives(problem, monkeypatch):
     fixed, moving, start, weight = (part.float() for part in problem)
     settings = Settings(iterations=3, convergence_tolerance=0.0)
-    whole = optimise_instance(fixed, moving, start, weight, settings, QUIET)
+    whole = optimise_instance([Term(fixed, moving, weight)], start, settings, QUIET)
     monkeypatch.setattr(
         instance_optimisation, "_VALUES_PER_SLAB", 4 * 11 * 9 * 3
     )  # slabs of three planes, the last of two
-    slabs = optimise_instance(fixed, moving, start, weight, settings, QUIET)
+    slabs = optimise_instance([Term(fixed, moving, weight)], start, settings, QUIET)
     assert slabs.energies == pytest.approx(whole.energies, rel=1e-5)
     torch.testing.assert_close(slabs.displacement, whole.displacement, rtol=0, atol=1e-3)
 
@@ -337,9 +340,9 @@ def test_slabs_give_what_the_whole_gives(problem, monkeypatch):
 def test_cells_of_no_weight_pull_nothing(problem):
     fixed, moving, start, _ = (part.float() for part in problem)
     settings = Settings(iterations=3, convergence_tolerance=0.0, regularization=0.0)
-    result = optimise_instance(fixed, moving, start, torch.zeros(fixed.shape[1:]), settings, QUIET)
+    result = optimise_instance([Term(fixed, moving, torch.zeros(fixed.shape[1:]))], start, settings, QUIET)
     assert result.energies == (0.0, 0.0, 0.0)
-    still = optimise_instance(fixed, moving, start, None, Settings(iterations=1, regularization=0.0), QUIET)
+    still = optimise_instance([Term(fixed, moving, None)], start, Settings(iterations=1, regularization=0.0), QUIET)
     torch.testing.assert_close(result.displacement, still.displacement)
 
 
@@ -355,7 +358,7 @@ def test_energies_decrease(easy_pair):
     fixed, moving = easy_pair
     start = torch.zeros(3, *fixed.shape[1:])
     settings = Settings(iterations=40, learning_rate=0.1, regularization=0.1, convergence_tolerance=0.0)
-    energies = np.array(optimise_instance(fixed, moving, start, None, settings, QUIET).energies)
+    energies = np.array(optimise_instance([Term(fixed, moving, None)], start, settings, QUIET).energies)
     assert len(energies) == 40
     assert energies[-1] < 0.3 * energies[0]
     assert (np.diff(energies) < 0.01 * energies[0]).all()
@@ -368,7 +371,7 @@ def test_it_stops_when_converged_but_never_with_a_tolerance_of_zero(easy_pair):
     common = {"iterations": 150, "learning_rate": 0.3, "regularization": 0.5}
     runs = {
         tolerance: optimise_instance(
-            fixed, moving, start, None, Settings(convergence_tolerance=tolerance, **common), QUIET
+            [Term(fixed, moving, None)], start, Settings(convergence_tolerance=tolerance, **common), QUIET
         )
         for tolerance in (0.0, 0.002, 0.1)
     }
@@ -381,9 +384,9 @@ def test_it_stops_when_converged_but_never_with_a_tolerance_of_zero(easy_pair):
 def test_where_nothing_can_be_gained_it_stops():
     nothing = torch.ones(4, *SHAPE)
     start = torch.zeros(3, *SHAPE)
-    stopped = optimise_instance(nothing, nothing, start, None, Settings(), QUIET)
+    stopped = optimise_instance([Term(nothing, nothing, None)], start, Settings(), QUIET)
     assert 0 < len(stopped.energies) <= 20
-    never = optimise_instance(nothing, nothing, start, None, Settings(convergence_tolerance=0.0), QUIET)
+    never = optimise_instance([Term(nothing, nothing, None)], start, Settings(convergence_tolerance=0.0), QUIET)
     assert len(never.energies) == 80
     assert torch.equal(stopped.displacement, start)
 
@@ -395,7 +398,7 @@ def test_a_start_close_to_the_answer_is_not_left_for_a_worse_one(cells):
     moving = random_smooth(5, shape, 2.0, channels=6)
     truth = cells * random_smooth(6, shape, 6.0, channels=3)
     start = torch.zeros_like(truth)
-    found = optimise_instance(warp(moving, truth), moving, start, None, Settings(), QUIET)
+    found = optimise_instance([Term(warp(moving, truth), moving, None)], start, Settings(), QUIET)
     inner = (slice(None), *[slice(3, -3)] * 3)
     error = (found.displacement - truth)[inner].norm(dim=0).mean()
     assert error < 0.02 + 0.2 * (start - truth)[inner].norm(dim=0).mean()
@@ -416,7 +419,8 @@ def test_both_stages_together_recover_a_smooth_displacement():
     """Sizes that are no multiple of any spacing, all different; displacement known."""
     shape = (43, 55, 49)
     moving = random_smooth(7, shape, 4.0, channels=8)
-    truth = 6.0 * random_smooth(8, shape, 16.0, channels=3)
+    truth = 3.0 * random_smooth(8, shape, 16.0, channels=3) + constant((5.0, -3.0, 4.0), shape)
+    assert not folded_nodes(truth).any()
     fixed = warp(moving, truth)
     settings = Settings(grid_spacing=6, adam_grid_spacing=2, regularization=0.5)
     found = convex_adam(pool(fixed, 2), pool(moving, 2), settings, voxel_mm=1.0)
@@ -430,3 +434,93 @@ def test_both_stages_together_recover_a_smooth_displacement():
     assert error(found.discrete) < 0.7 * nothing
     assert error(found.displacement) < 0.3
     assert error(found.displacement) < 0.5 * error(found.discrete)
+
+
+# ---- several encoders ----
+
+
+@pytest.fixture(scope="module")
+def half_trusted():
+    """Vague features that agree everywhere, sharp ones that agree in one half and are noise in the other."""
+    shape = (24, 24, 40)
+    truth = 1.5 * random_smooth(8, shape, 7.0, channels=3)
+    vague, sharp, noise = (
+        random_smooth(seed, shape, sigma, channels=6) for seed, sigma in ((1, 5.0), (2, 1.5), (3, 1.5))
+    )
+    vague_fixed = warp(vague, truth) + 0.3 * random_smooth(4, shape, 2.0, channels=6)
+    sharp_fixed = warp(sharp, truth)
+    sharp_fixed[..., 20:] = noise[..., 20:]
+    return truth, (vague_fixed, vague), (sharp_fixed, sharp)
+
+
+def test_features_are_reliable_where_they_agree_and_not_where_they_are_unrelated(half_trusted):
+    truth, _, (fixed, moving) = half_trusted
+    trusted = reliability(fixed, moving, truth)
+    assert trusted.min() >= 0.0
+    assert trusted.max() <= 1.0
+    assert trusted[..., :16].mean() > 0.95
+    assert trusted[..., 24:].mean() < 0.25
+    assert reliability(fixed, moving, torch.zeros_like(truth))[..., :16].mean() < 0.5, "a wrong displacement shows"
+    torch.testing.assert_close(reliability(3.0 * fixed, 3.0 * moving, truth), trusted, rtol=1e-4, atol=1e-4)
+
+
+def test_details_sharpen_where_they_can_be_trusted_and_do_no_harm_elsewhere(half_trusted):
+    truth, vague, sharp = half_trusted
+    settings = Settings(grid_spacing=2, adam_grid_spacing=1, displacement_half_width=2, regularization=0.3)
+
+    def errors(fixed, moving, details=None):
+        found = convex_adam(fixed, moving, settings, voxel_mm=1.0, details=details).displacement
+        wrong = (found - truth).norm(dim=0)[4:-4, 4:-4]
+        return float(wrong[..., 4:16].mean()), float(wrong[..., 24:-4].mean())
+
+    alone = errors(*vague)
+    hybrid = errors(*vague, details=sharp)
+    stacked = errors(*(torch.cat(both) for both in zip(vague, sharp, strict=True)))
+    assert hybrid[0] < 0.6 * alone[0], "the sharp features help where they agree"
+    assert hybrid[1] < 1.1 * alone[1], "and do no harm where they are noise"
+    assert stacked[1] > 1.5 * hybrid[1], "which stacking the features would"
+
+
+# ---- no folds ----
+
+
+def determinants(displacement):
+    """The Jacobian determinant of the trilinearly interpolated map, at random places inside the cells."""
+    shape = displacement.shape[1:]
+    limits = torch.tensor(shape).view(3, 1, 1, 1) - 1.0
+    inside = torch.rand(3, 20, 30, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * limits
+    here = inside.requires_grad_(True)
+    moved = here + sample(displacement.double(), here)
+    rows = [torch.autograd.grad(component.sum(), here, retain_graph=True)[0] for component in moved]
+    return torch.linalg.det(torch.stack(rows).permute(2, 3, 4, 0, 1))
+
+
+@pytest.mark.parametrize("strength", [2.0, 8.0])
+def test_no_fold_is_left_however_wild_the_field(strength):
+    wild = strength * random_smooth(11, (19, 22, 25), 1.5, channels=3)
+    assert (determinants(wild) <= 0).any()
+    tamed, changed = unfold(wild)
+    assert (determinants(tamed) > 0).all()
+    assert not folded_nodes(tamed).any()
+    assert 0 < changed <= 1
+
+
+def test_only_what_is_near_a_fold_is_changed():
+    shape = (24, 26, 40)
+    gentle = random_smooth(12, shape, 5.0, channels=3)
+    assert torch.equal(unfold(gentle)[0], gentle)
+    assert unfold(gentle)[1] == 0
+    folded = gentle.clone()
+    folded[2, 10:14, 11:15, 10] += 3.0
+    tamed, changed = unfold(folded)
+    assert (determinants(tamed) > 0).all()
+    assert torch.equal(tamed[..., 24:], gentle[..., 24:])
+    assert changed < 0.3
+
+
+def test_uniform_shrinking_is_no_fold_until_it_is_extreme():
+    positions = identity_positions((8, 8, 8), CPU)
+    assert not folded_nodes(-0.5 * positions).any()
+    limit = 1.0 - LEAST_DETERMINANT ** (1 / 3)
+    assert folded_nodes(-(limit + 0.01) * positions).all()
+    assert not folded_nodes(-(limit - 0.01) * positions).any()

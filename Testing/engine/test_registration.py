@@ -451,3 +451,34 @@ def test_rigid_registration_does_not_worsen_what_the_alignment_found():
     points = body_points(rigid_motion)
     before = np.linalg.norm(through(result.initial_transform, points) - rigid_motion(points), axis=1).mean()
     assert mean_error(result.transform, rigid_motion, points) < before + 0.25
+
+
+# ---- two encoders ----
+
+
+def test_two_encoders_are_named_together_or_apart():
+    assert Settings(encoder="sam+mind") == Settings(encoder="sam", detail_encoder="mind")
+    assert Settings(encoder="mind+mind").encoders == ("mind",)
+    preset = Settings.from_preset("pet-ct-to-mri")
+    assert preset.encoders == ("efficientnet-lite0", "mind")
+    assert Settings.from_preset("pet-ct-to-mri", encoder="litemedsam").encoders == ("litemedsam", "mind")
+    assert Settings.from_dict(preset.to_dict()) == preset
+
+
+def test_a_second_encoder_refines_what_the_first_found():
+    fixed, moving = small_pair()
+    progress = []
+    steps = {"encoding", "encoding details", "discrete search", "instance optimisation", "refinement"}
+    points = body_points(smooth_warp)
+    alone = register(fixed, moving, settings(encoder="efficientnet-lite0"))
+    both = register(fixed, moving, settings(encoder="efficientnet-lite0+mind"), progress=progress.append)
+    assert mean_error(both.transform, smooth_warp, points) < 0.8 * mean_error(alone.transform, smooth_warp, points)
+    assert steps <= {event.step for event in progress}
+    assert [event.fraction for event in progress] == sorted(event.fraction for event in progress)
+    assert set(both.record["weights_sha256"]) == {"efficientnet-lite0", "mind"}
+    assert both.record["weights_sha256"]["efficientnet-lite0"] == alone.record["weights_sha256"]["efficientnet-lite0"]
+
+
+def test_an_unknown_second_encoder_is_refused():
+    with pytest.raises(SettingsError, match="telepathy"):
+        register(*small_pair(), settings(encoder="mind+telepathy"))

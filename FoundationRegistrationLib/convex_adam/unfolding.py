@@ -1,0 +1,95 @@
+"""The last step: a field that folds nowhere.
+
+The optimisation penalises steep displacements but does not forbid folds. Where one is left, the field is smoothed
+there, and only there, until space keeps its orientation everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+# A volume may shrink to this share of itself at a corner of a cell, not further.
+LEAST_DETERMINANT = 0.05
+# The smoothed region grows by a node each time so many rounds did not do.
+_ROUNDS_PER_NODE = 20
+
+
+def unfold(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return a displacement whose linear interpolation keeps the orientation of space, and how much was changed.
+
+    Judged are the Jacobian determinants at the corners of every cell of the grid, each from the three edges that
+    meet there. The determinant by central differences at a node is the mean of the eight corners around it, so it
+    is above the limit too.
+
+    Args:
+        displacement: (3, z, y, x) in cells, components (z, y, x).
+
+    Returns:
+        The displacement, unchanged but near folds, and the share of nodes that were changed.
+    """
+    changed = torch.zeros_like(displacement[0], dtype=torch.bool)
+    rounds = 0
+    while (folded := folded_nodes(displacement)).any():
+        reach = 1 + rounds // _ROUNDS_PER_NODE
+        near = _smoothed(_along_axes(F.max_pool3d, folded.float()[None], 2 * reach + 1))
+        changed |= near[0] > 0
+        displacement = torch.lerp(displacement, _smoothed(displacement), near)
+        rounds += 1
+    return displacement, float(changed.float().mean())
+
+
+def folded_nodes(displacement: torch.Tensor) -> torch.Tensor:
+    """Return (z, y, x) bool: the nodes of cells that have a corner below `LEAST_DETERMINANT`."""
+    edges = [_edges(displacement, axis) for axis in range(3)]
+    shape = displacement.shape[1:]
+    folded = torch.zeros(shape, dtype=torch.bool, device=displacement.device)
+    if min(shape) < 2:
+        return folded
+    cells = torch.zeros([size - 1 for size in shape], dtype=torch.bool, device=displacement.device)
+    for corner in itertools.product((0, 1), repeat=3):
+        columns = [_at_corner(edge, axis, corner) for axis, edge in enumerate(edges)]
+        cells |= _determinant(*columns) < LEAST_DETERMINANT
+    for corner in itertools.product((0, 1), repeat=3):
+        z, y, x = (slice(at, at + size) for at, size in zip(corner, cells.shape, strict=True))
+        folded[z, y, x] |= cells
+    return folded
+
+
+def _edges(displacement: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return where the edges of cells along an axis lead, (3, ...), one fewer along that axis."""
+    edges = displacement.diff(dim=axis + 1)
+    edges[axis] += 1.0
+    return edges
+
+
+def _at_corner(edge: torch.Tensor, axis: int, corner: tuple[int, ...]) -> torch.Tensor:
+    """Return for each cell its edge along `axis` that ends at a corner, (3, cells)."""
+    for other in range(3):
+        if other != axis:
+            edge = edge.narrow(other + 1, corner[other], edge.shape[other + 1] - 1)
+    return edge
+
+
+def _determinant(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """Return the determinant of the columns a, b, c, each (3, ...)."""
+    return (
+        a[0] * (b[1] * c[2] - b[2] * c[1]) - b[0] * (a[1] * c[2] - a[2] * c[1]) + c[0] * (a[1] * b[2] - a[2] * b[1])
+    )
+
+
+def _smoothed(volume: torch.Tensor) -> torch.Tensor:
+    """Average (C, z, y, x) over the 3 x 3 x 3 neighbours that exist."""
+    return _along_axes(F.avg_pool3d, volume, 3, count_include_pad=False)
+
+
+def _along_axes(pool: Callable[..., torch.Tensor], volume: torch.Tensor, width: int, **options: bool) -> torch.Tensor:
+    """Apply a pooling of torch with stride 1 along one axis of (C, z, y, x) after the other."""
+    for axis in range(3):
+        window, padding = [1, 1, 1], [0, 0, 0]
+        window[axis], padding[axis] = width, width // 2
+        volume = pool(volume[None], window, 1, padding, **options)[0]
+    return volume

@@ -1,0 +1,190 @@
+"""Features of both volumes: encode, reduce jointly, bring to the grid; or take what an earlier run has kept."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from ..progress import Progress
+from ..settings import Settings
+from .cache import FeatureCache, KeptFeatures, cache_key
+from .encoding import SliceRunner
+from .grid import pooled_descriptor, tokens_to_grid
+from .reduction import reduce_jointly
+from .slices import Square, encoded_slice_indices, foreground_square, slices_with_foreground, token_foreground
+from .source import EncoderSource
+from .spool import TOKEN_BUDGET_BYTES, TokenSpool
+
+
+@dataclass(frozen=True)
+class FeaturePair:
+    """Features of both volumes on the same grid.
+
+    Attributes:
+        fixed: (C, z, y, x) on the working grid pooled by `adam_grid_spacing`.
+        moving: the same for the moving volume.
+        explained_variance: share of the tokens' variance that each principal component holds; empty without PCA.
+        encoded_slices: number of slices that were taken of each volume; 0 for volume encoders.
+        precision: arithmetic of the encoder, "float32", "bfloat16" or "float16".
+        weights_sha256: checksum of the weights in use, None where there are none.
+        from_cache: whether an earlier run had encoded them.
+        messages: what the user should know.
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    explained_variance: tuple[float, ...]
+    encoded_slices: int
+    precision: str
+    weights_sha256: str | None
+    from_cache: bool
+    messages: tuple[str, ...]
+
+
+def extract_features(
+    source: EncoderSource,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    fixed_foreground: torch.Tensor,
+    moving_foreground: torch.Tensor,
+    settings: Settings,
+    progress: Progress,
+    cache: FeatureCache | None = None,
+) -> FeaturePair:
+    """Encode two volumes and reduce their features jointly.
+
+    Args:
+        source: of the encoder, which is not built if the cache has the features.
+        fixed: intensities in 0..1 on the working grid, (z, y, x), z the patient's S axis, on the device.
+        moving: the same for the moving volume.
+        fixed_foreground: 1 where the patient is, on the same grid. PCA is fitted to tokens of the foreground;
+            slices are cropped to it, and those far from it are taken as empty.
+        moving_foreground: the same for the moving volume.
+        settings: slice gap, components, grid spacings, precision.
+        progress: told of each batch.
+        cache: where features of earlier runs are kept; none if None.
+
+    Returns:
+        Features of both volumes on the grid pooled by `settings.adam_grid_spacing`.
+
+    Raises:
+        WeightsError: the weights of the encoder are missing or damaged.
+        InputError: there is not enough memory for one slice.
+        RegistrationCancelledError: the caller asked to stop.
+    """
+    info = source.info
+    volumes = (fixed, moving)
+    masks = (fixed_foreground, moving_foreground)
+    messages: list[str] = []
+    kept, key = None, ""
+    if cache is not None:
+        key = cache_key(info, source.fingerprint(fixed.device), settings, volumes, masks)
+        kept = cache.load(key)
+    found = kept
+    if found is None:
+        encode = _encode_volumes if info.kind == "volume" else _encode_slices
+        found, messages = encode(source, volumes, masks, settings, progress)
+        if cache is not None:
+            cache.store(key, found)
+    source.release()
+    features = [found.fixed, found.moving]
+    if info.kind == "slice":
+        square = foreground_square(masks, _margin(settings))
+        slices = encoded_slice_indices(len(fixed), settings.slice_gap)
+        shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
+        features = [tokens_to_grid(part, slices, shape, settings.adam_grid_spacing, square) for part in features]
+    if cache is not None:
+        messages += cache.messages
+    return FeaturePair(
+        features[0].to(fixed.device),
+        features[1].to(fixed.device),
+        found.explained_variance,
+        found.encoded_slices,
+        found.precision,
+        found.weights_sha256,
+        kept is not None,
+        tuple(messages),
+    )
+
+
+def _margin(settings: Settings) -> int:
+    """Return the voxels around the foreground that are encoded: two cells of the search grid, as the grid has."""
+    return 2 * settings.grid_spacing
+
+
+def _encode_volumes(
+    source: EncoderSource,
+    volumes: tuple[torch.Tensor, torch.Tensor],
+    masks: tuple[torch.Tensor, torch.Tensor],
+    settings: Settings,
+    progress: Progress,
+) -> tuple[KeptFeatures, list[str]]:
+    """Return the descriptors of both volumes on the pooled grid."""
+    encoder = source.on(volumes[0].device)
+    pair = []
+    for index, volume in enumerate(volumes):
+        progress.advance(index / 2)
+        pair.append(pooled_descriptor(encoder, volume, settings.adam_grid_spacing, progress))
+    return KeptFeatures(pair[0], pair[1], (), 0, "float32", encoder.weights_sha256), []
+
+
+def _encode_slices(
+    source: EncoderSource,
+    volumes: tuple[torch.Tensor, torch.Tensor],
+    masks: tuple[torch.Tensor, torch.Tensor],
+    settings: Settings,
+    progress: Progress,
+) -> tuple[KeptFeatures, list[str]]:
+    """Return the reduced tokens of the slices of both volumes, and what the user should know."""
+    margin = _margin(settings)
+    slices = encoded_slice_indices(len(volumes[0]), settings.slice_gap)
+    square = foreground_square(masks, margin)
+    components = settings.components or source.info.components
+    runner = SliceRunner(source, volumes[0].device, settings.precision)
+    central = int(masks[0].ne(0).flatten(1).sum(1).argmax())
+    runner.choose_precision(
+        square.cut(volumes[0][central : central + 1])[0],
+        lambda tokens: token_foreground(masks[0], [central], square, tokens)[0],
+        components,
+    )
+    with ExitStack() as open_spools:
+        spools = []
+        for index, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
+            spool = open_spools.enter_context(TokenSpool(TOKEN_BUDGET_BYTES // 2))
+            wanted = slices_with_foreground(mask, slices, margin)
+            _fill(spool, runner, volume, slices, wanted, square, progress, index / 2)
+            spools.append(spool)
+        inside = [token_foreground(m, slices, square, s.tokens) for m, s in zip(masks, spools, strict=True)]
+        (fixed, moving), explained = reduce_jointly(spools, inside, components)
+    kept = KeptFeatures(fixed, moving, explained, len(slices), runner.precision, runner.encoder.weights_sha256)
+    return kept, runner.messages
+
+
+def _fill(
+    spool: TokenSpool,
+    runner: SliceRunner,
+    volume: torch.Tensor,
+    slices: list[int],
+    wanted: list[bool],
+    square: Square,
+    progress: Progress,
+    done: float,
+) -> None:
+    """Encode the wanted slices of a volume into a spool; the others get the tokens of an empty slice (all zero)."""
+    chosen = [index for index, is_wanted in zip(slices, wanted, strict=True) if is_wanted]
+    if len(chosen) < len(slices):
+        spool.empty = runner.one(volume.new_zeros(square.side, square.side)).float()
+    flags = iter(wanted)
+    encoded = 0
+    progress.advance(done)
+    for tokens in runner.tokens(volume, chosen, square):
+        for piece in tokens:
+            while not next(flags):
+                spool.append_empty()
+            spool.append(piece[None])
+        encoded += len(tokens)
+        progress.advance(done + 0.5 * encoded / len(chosen))
+    for _ in flags:
+        spool.append_empty()

@@ -1,0 +1,92 @@
+"""The encoder of a run: known by its weights at once, built only when something has to be encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..encoders import Encoder, EncoderInfo, build_encoder, encoder_info
+from ..settings import Settings
+from ..weights import locate
+
+
+class EncoderSource:
+    """Makes the encoder on the device that asks for it, and keeps the last one made.
+
+    Args:
+        info: facts of the encoder.
+        build: makes it on a device.
+        fingerprint: what tells its weights from any others; where None, `fingerprint` is found by building.
+
+    Attributes:
+        info: facts of the encoder.
+    """
+
+    def __init__(
+        self, info: EncoderInfo, build: Callable[[torch.device], Encoder], fingerprint: str | None = None
+    ) -> None:
+        self.info = info
+        self._build = build
+        self._fingerprint = fingerprint
+        self._made: tuple[torch.device, Encoder] | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, device: torch.device) -> EncoderSource:
+        """Return the source of the encoder that the settings name; it is built now if only that tells its weights.
+
+        Raises:
+            SettingsError: there is no encoder of that name.
+            WeightsError: its weights are not where they are looked for.
+        """
+        info = encoder_info(settings.encoder)
+        source = cls(info, lambda where: build_encoder(settings, where), _weights_checksum(info, settings))
+        if source._fingerprint is None:
+            source.on(device)
+        return source
+
+    def on(self, device: torch.device) -> Encoder:
+        """Return the encoder on a device, its weights loaded.
+
+        Raises:
+            WeightsError: its weights are missing, damaged or those of another network.
+        """
+        if self._made is None or self._made[0] != device:
+            self._made = None  # its memory is free before the next one is made
+            self._made = (device, self._build(device))
+        return self._made[1]
+
+    def release(self) -> None:
+        """Let go of the encoder, so that its memory is free; it is made again if it is asked for."""
+        self._made = None
+
+    def fingerprint(self, device: torch.device) -> str:
+        """Return what tells the weights of the encoder from any others."""
+        if self._fingerprint is None:
+            self._fingerprint = self.on(device).weights_sha256 or ""
+        return self._fingerprint
+
+
+def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
+    """Return the checksum of the weight files without loading them, None if they cannot be told.
+
+    For weights that come with a package, it is the checksum that they are compared with when they are loaded.
+    """
+    if info.packaged_sha256:
+        return info.packaged_sha256
+    if info.kind == "volume":
+        return ""
+    files = [file for name in info.weights if (file := locate(name, settings.weights)) is not None]
+    if not files or len(files) < len(info.weights):
+        return None
+    return hashlib.sha256(b"".join(_sha256(file) for file in files)).hexdigest()
+
+
+def _sha256(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
