@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 OUT ?= out
 DATA ?= ../shared/data
 
-.PHONY: help demo test lint benchmark memory clean
+.PHONY: help demo test lint benchmark memory pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
-	@echo "make test       install into $(VENV), run all tests"
+	@echo "make test       install into $(VENV), run all tests (as root on Debian, system libraries too)"
 	@echo "make lint       formatting, style, types, imports"
 	@echo "make benchmark  measure accuracy, write $(OUT)/accuracy.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels"
+	@echo "make pictures   make the pictures of the README anew, into Resources/Screenshots"
 	@echo "make clean      remove what the commands above wrote"
 
 demo: $(VENV)/installed
@@ -28,6 +29,7 @@ demo: $(VENV)/installed
 	@echo "Look at $(OUT)/demo/result/overview.png"
 
 test: $(VENV)/installed-test
+	$(BIN)/python Testing/stand_in/system_packages.py
 	FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test
@@ -41,6 +43,9 @@ benchmark: $(VENV)/installed-test
 
 memory: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/memory.py
+
+pictures: $(VENV)/installed-test
+	$(BIN)/python Testing/tutorial/make_pictures.py
 
 # Debian splits `venv` off its Python; where it is missing, virtualenv does the same.
 $(VENV)/bin/python:

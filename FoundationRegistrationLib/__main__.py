@@ -16,6 +16,7 @@ from .errors import FoundationRegistrationError, RegistrationCancelledError
 from .interruption import Interruption
 from .progress import ProgressCallback, ProgressEvent
 from .settings import PRESETS, Settings, setting_choices
+from .weights_commands import add_weights_arguments, weights_command
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -43,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    if arguments.command == "weights":
+        progress = getattr(arguments, "progress", "none")
+        with _progress(progress) as report:
+            done = weights_command(arguments, report, interruption)
+        if progress == "json" and done is not None:
+            _json_line(done)
+        return
     from . import commands  # loads the libraries, which takes a while, with signals already listened to
 
     if arguments.command == "register":
@@ -102,7 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_apply(subparsers.add_parser("apply", help="carry an image, labels or points with a registration"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
     listing = subparsers.add_parser("encoders", help="list the encoders")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    form = listing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="as a table for a document")
+    listing.add_argument(
+        "--measure", nargs="*", metavar="NAME", help="measure these encoders on this machine, or all of them"
+    )
+    listing.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="where to measure")
+    add_weights_arguments(
+        subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
+    )
     _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
     return parser
 
@@ -123,6 +140,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
+    parser.add_argument(
+        "--feature-preview", action="store_true", help="also write the first three feature components as colours"
+    )
     parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
     group = parser.add_argument_group("settings")
     group.add_argument(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .encoders import encoders
+from .encoders import encoder_info, encoders
 from .errors import InputError
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
@@ -54,6 +54,9 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         write_transform(result.transform, staging / "transform.h5")
         write_transform(result.inverse, staging / "inverse.h5")
         write_volume_directly(result.warped, staging / "warped.nii.gz")
+        if arguments.feature_preview:
+            for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
+                write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)
         content = {
             "metrics": result.metrics,
@@ -113,20 +116,25 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 
 def encoders_command(arguments: argparse.Namespace) -> None:
-    """List the encoders."""
-    rows = [
-        {field.name: getattr(info, field.name) for field in dataclasses.fields(info) if field.name != "build"}
-        for info in encoders().values()
-    ]
+    """List the encoders, for people, programs or the README, and measure them on this machine if asked to."""
+    from .encoder_list import encoder_facts, encoder_table, encoder_text, families_text
+    from .encoder_measuring import measure
+
+    named = [encoder_info(name) for name in arguments.measure or ()]
+    listed = named or list(encoders().values())
+    measured = {}
+    for info in listed if arguments.measure is not None else ():
+        sys.stderr.write(f"Measuring {info.name} ...\n")
+        measured[info.name] = measure(info.name, Settings(device=arguments.device))
     if arguments.json:
-        print(json.dumps(rows, indent=2))  # noqa: T201 - the answer of a command
-        return
-    for row in rows:
-        tokens = f"{row['tokens']} x {row['tokens']} tokens" if row["tokens"] else "one per voxel"
-        print(  # noqa: T201 - the answer of a command
-            f"{row['name']:20s} {row['title']}: D = {row['channels']}, d = {row['components']}, {tokens}\n"
-            f"{'':20s} {row['domain']}; {row['strategy']}\n{'':20s} {row['finding']}\n{'':20s} license: {row['license']}; {row['citation']}"
-        )
+        figures = {name: dataclasses.asdict(value) if value else None for name, value in measured.items()}
+        rows = [{**encoder_facts(info), **({"measured": figures[info.name]} if figures else {})} for info in listed]
+        text = json.dumps(rows, indent=2)
+    elif arguments.markdown:
+        text = encoder_table(measured or None)
+    else:
+        text = "\n".join([*(encoder_text(info, measured) for info in listed), *(() if named else (families_text(),))])
+    print(text)  # noqa: T201 - the answer of a command
 
 
 def phantom_command(arguments: argparse.Namespace) -> None:

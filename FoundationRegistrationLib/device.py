@@ -9,6 +9,9 @@ import torch
 
 from .errors import SettingsError
 
+# Major compute capability of the first CUDA devices that have units for bfloat16 (Ampere).
+_FIRST_WITH_BFLOAT16 = 8
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the torch device for a setting; `auto` takes cuda, then mps, then cpu.
@@ -40,8 +43,45 @@ def describe_device(device: torch.device) -> str:
 def free_memory_bytes(device: torch.device) -> int:
     """Return the memory that is free on the device now, in bytes."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
     return int(psutil.virtual_memory().available)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a device or the host ran out of memory.
+
+    CUDA has a class of its own for it; the CPU allocator and MPS raise a plain RuntimeError.
+    """
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("not enough memory", "out of memory")
+    )
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that torch keeps for reuse back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def fast_half_precision(device: torch.device) -> torch.dtype | None:
+    """Return the half precision that the device computes faster than float32, None where there is none.
+
+    A CPU needs units for bfloat16 (AMX or AVX512-BF16); without them bfloat16 is slower than float32.
+    """
+    if device.type == "cuda":
+        return (
+            torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= _FIRST_WITH_BFLOAT16 else torch.float16
+        )
+    if device.type == "mps":
+        return torch.float16
+    # Newer versions of torch tell; without their word float32 is the safe choice.
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return torch.bfloat16 if any(probe is not None and probe() for probe in probes) else None
 
 
 def peak_memory_bytes(device: torch.device) -> dict[str, int]:

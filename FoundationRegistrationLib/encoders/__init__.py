@@ -1,34 +1,45 @@
-"""The registry of encoders: every module of this folder that has an `ENCODERS` tuple is in it.
+"""The registry of encoders: every module of this folder that has `ENCODERS` or `FAMILIES` is in it.
 
 Listing the encoders imports neither torch nor any network; `build_encoder` does.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
-from .base import Encoder, EncoderInfo
+from .base import Encoder, EncoderFamily, EncoderInfo
 
 if TYPE_CHECKING:
     import torch
 
     from ..settings import Settings
 
-__all__ = ["Encoder", "EncoderInfo", "build_encoder", "encoder_info", "encoders"]
+__all__ = ["Encoder", "EncoderFamily", "EncoderInfo", "build_encoder", "encoder_families", "encoder_info", "encoders"]
 
 
 @cache
 def encoders() -> dict[str, EncoderInfo]:
     """Return all encoders by name."""
-    modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    found: list[EncoderInfo] = []
-    for module in modules:
-        found.extend(getattr(importlib.import_module(f"{__name__}.{module}"), "ENCODERS", ()))
-    return {info.name: info for info in found}
+    return {info.name: info for info in _declared("ENCODERS")}
+
+
+@cache
+def encoder_families() -> dict[str, EncoderFamily]:
+    """Return the families of encoders that are not listed one by one, by their prefix."""
+    return {family.prefix: family for family in _declared("FAMILIES")}
+
+
+def _declared(attribute: str) -> list[Any]:
+    """Return what the modules of this folder declare under a name, module by module."""
+    found: list[Any] = []
+    for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        found.extend(getattr(importlib.import_module(f"{__name__}.{module}"), attribute, ()))
+    return found
 
 
 def encoder_info(name: str) -> EncoderInfo:
@@ -38,17 +49,21 @@ def encoder_info(name: str) -> EncoderInfo:
         SettingsError: there is no encoder of that name.
     """
     known = encoders()
-    if name not in known:
-        msg = f"Unknown encoder '{name}'; choose one of: {', '.join(known)}."
-        raise SettingsError(msg)
-    return known[name]
+    if name in known:
+        return known[name]
+    for prefix, family in encoder_families().items():
+        if name.startswith(prefix):
+            return family.resolve(name)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or ["litemedsam", "mind", "sam"]
+    msg = f"Unknown encoder '{name}'; `foundation-registration encoders` lists all, such as {', '.join(near)}."
+    raise SettingsError(msg)
 
 
 def build_encoder(settings: Settings, device: torch.device) -> Encoder:
     """Return the encoder the settings name, its weights loaded onto the device.
 
     Raises:
-        SettingsError: there is no encoder of that name.
+        SettingsError: there is no encoder of that name, or its input size does not fit it.
         WeightsError: its weights are missing, damaged or those of another network.
     """
     return encoder_info(settings.encoder).build(settings, device)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from ..errors import SettingsError
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,6 +53,8 @@ class EncoderInfo:
         citation: the paper to cite.
         weights: names of the catalogue entries it reads, in order; empty where none are downloaded.
         build: makes the encoder for given settings on a device.
+        packaged_sha256: checksum of weights that come with a Python package, None where they do not.
+        build_untrained: makes it with random weights, to measure it where the weights are missing.
     """
 
     name: str
@@ -66,6 +70,57 @@ class EncoderInfo:
     citation: str
     weights: tuple[str, ...]
     build: Callable[[Settings, torch.device], Encoder]
+    packaged_sha256: str | None = None
+    build_untrained: Callable[[Settings, torch.device], Encoder] | None = None
+
+
+@dataclass(frozen=True)
+class EncoderFamily:
+    """Encoders that share a prefix and are too many to list.
+
+    Attributes:
+        prefix: what their names begin with.
+        title: what the user reads.
+        resolve: returns the facts about the encoder of a full name; raises SettingsError where there is none.
+    """
+
+    prefix: str
+    title: str
+    resolve: Callable[[str], EncoderInfo]
+
+
+# Mean and standard deviation of each colour channel that networks were trained with, for intensities in 0..1.
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP: Statistics = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def input_pixels(settings: Settings, own: int, multiple: int) -> int:
+    """Return the pixels along one side of an encoder's input: those of the settings, or its own.
+
+    Args:
+        settings: `input_size`; 0 takes the encoder's own.
+        own: the encoder's own size.
+        multiple: pixels of a token, of which the input must be a multiple.
+
+    Raises:
+        SettingsError: the size asked for is no multiple of it.
+    """
+    size = settings.input_size or own
+    if size % multiple:
+        below = size - size % multiple
+        msg = (
+            f"input_size is {size}; '{settings.encoder}' needs a multiple of {multiple}: "
+            f"use {f'{below} or ' if below else ''}{below + multiple}."
+        )
+        raise SettingsError(msg)
+    return size
+
+
+def standardised(images: torch.Tensor, statistics: Statistics) -> torch.Tensor:
+    """Return colour images (B, 3, H, W) in 0..1 with the mean and deviation a network was trained with."""
+    mean, deviation = (images.new_tensor(values)[:, None, None] for values in statistics)
+    return (images - mean) / deviation
 
 
 def network_input(images: torch.Tensor, size: int) -> torch.Tensor:

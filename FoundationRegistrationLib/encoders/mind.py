@@ -81,7 +81,8 @@ ENCODERS = (
         tokens=0,
         domain="none",
         strategy="a hand-made descriptor of local structure, the same for every modality",
-        finding="strong on fine structure where anatomy is alike; fails between CT and MR far apart (measured here)",
+        finding="breast Dice 80.8, 73.4, 78.3 %; fibroglandular tissue (53.3, 42.4, 50.3 %) ahead of networks but "
+        "across sequences; fails between CT and MR (measured here)",
         license="no weights",
         citation="Heinrich et al., MICCAI 2013",
         weights=(),

@@ -79,6 +79,7 @@ def extract_features(
     masks = (fixed_foreground, moving_foreground)
     messages: list[str] = []
     kept, key = None, ""
+    said_before = len(cache.messages) if cache is not None else 0
     if cache is not None:
         key = cache_key(info, source.fingerprint(fixed.device), settings, volumes, masks)
         kept = cache.load(key)
@@ -96,7 +97,7 @@ def extract_features(
         shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
         features = [tokens_to_grid(part, slices, shape, settings.adam_grid_spacing, square) for part in features]
     if cache is not None:
-        messages += cache.messages
+        messages += cache.messages[said_before:]
     return FeaturePair(
         features[0].to(fixed.device),
         features[1].to(fixed.device),

@@ -78,10 +78,11 @@ def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
         return info.packaged_sha256
     if info.kind == "volume":
         return ""
-    files = [file for name in info.weights if (file := locate(name, settings.weights)) is not None]
-    if not files or len(files) < len(info.weights):
+    files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
+    digests = [_sha256(file) for file in files if file is not None]
+    if not digests or len(digests) < len(files):
         return None
-    return hashlib.sha256(b"".join(_sha256(file) for file in files)).hexdigest()
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _sha256(path: Path) -> bytes:

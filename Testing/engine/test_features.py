@@ -4,21 +4,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA
 
-from FoundationRegistrationLib import features as features_module
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.features import (
     FEATURE_VARIANCE,
+    EncoderSource,
     encoded_slice_indices,
     extract_features,
+    feature_preview,
+    grid,
     pool,
     reduce_jointly,
     tokens_to_grid,
 )
+from FoundationRegistrationLib.features.slices import foreground_square, slices_with_foreground
+from FoundationRegistrationLib.features.spool import TokenSpool
+from FoundationRegistrationLib.geometry import WorkingGrid
 from FoundationRegistrationLib.progress import Progress
 from FoundationRegistrationLib.settings import Settings
 
@@ -238,12 +245,69 @@ def test_equal_tokens_give_finite_features():
     assert np.isfinite(explained).all()
 
 
-def test_many_tokens_are_sampled_evenly(tokens, monkeypatch):
+def test_components_are_those_of_scikit_learn_and_their_signs_are_fixed(tokens):
     sets, inside = tokens
-    full, _ = reduce_jointly(sets, inside, 3)
-    monkeypatch.setattr(features_module, "_PCA_SAMPLES", 60)
-    sampled, _ = reduce_jointly(sets, inside, 3)
-    assert abs(np.corrcoef(rows(full)[:, 0], rows(sampled)[:, 0])[0, 1]) > 0.95
+    reduced, explained = reduce_jointly(sets, inside, 4)
+    reference = PCA(4, svd_solver="full").fit(rows(sets, inside))
+    expected = reference.transform(rows(sets)) * (FEATURE_VARIANCE / reference.explained_variance_.sum()) ** 0.5
+    largest = reference.components_[np.arange(4), np.abs(reference.components_).argmax(1)]
+    np.testing.assert_allclose(rows(reduced), expected * np.sign(largest), atol=1e-4)
+    np.testing.assert_allclose(explained, reference.explained_variance_ratio_, rtol=1e-4)
+
+
+def test_a_large_common_offset_does_not_spoil_the_components(tokens):
+    sets, inside = tokens
+    reduced, _ = reduce_jointly(sets, inside, 3)
+    shifted, _ = reduce_jointly([s + 300.0 for s in sets], inside, 3)
+    np.testing.assert_allclose(rows(shifted), rows(reduced), atol=2e-3)
+
+
+@pytest.mark.parametrize("budget", [0, 10_000, 10**9])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_tokens_come_back_as_they_went_in_from_memory_and_from_disk(budget, kind):
+    first, second = noise(0, 3, 5, 6, 7).to(kind), noise(1, 2, 5, 6, 7).to(kind)
+    with TokenSpool(budget) as spool:
+        spool.empty = torch.full((5, 6, 7), 0.25)
+        spool.append(first)
+        spool.append_empty()
+        spool.append(second)
+        expected = torch.cat([first.float(), spool.empty[None], second.float()])
+        for _ in range(2):
+            assert torch.equal(torch.stack(list(spool)), expected)
+        assert (len(spool), spool.tokens) == (6, (6, 7))
+
+
+# ---- the square that is encoded ----
+
+
+@pytest.mark.parametrize("margin", [0, 3, 50])
+@pytest.mark.parametrize("shape", [(3, 41, 67), (2, 60, 33), (1, 25, 25)])
+def test_the_square_holds_both_foregrounds_with_their_margin(shape, margin):
+    masks = [torch.zeros(shape), torch.zeros(shape)]
+    masks[0][0, 5:12, 9:20] = 1
+    masks[1][-1, 10:23, 4:10] = 1
+    square = foreground_square(masks, margin)
+    inside = [
+        (max(0, low - margin), min(size, high + margin)) for low, high, size in ((5, 23, shape[1]), (4, 20, shape[2]))
+    ]
+    for start, (low, high) in zip((square.top, square.left), inside, strict=True):
+        assert 0 <= start <= low
+        assert high <= start + square.side
+    assert square.side == max(high - low for low, high in inside)
+    cut = square.cut(noise(0, *shape))
+    assert cut.shape == (shape[0], square.side, square.side)
+
+
+def test_only_slices_that_no_foreground_depends_on_are_left_out():
+    mask = torch.zeros(40, 4, 4)
+    mask[13:18, 1, 1] = 1
+    slices = encoded_slice_indices(40, 6)
+    assert slices == [0, 6, 12, 18, 24, 30, 36, 39]
+    assert slices_with_foreground(mask, slices, 0) == [False, False, True, True, False, False, False, False]
+    assert slices_with_foreground(mask, slices, 2) == [False, True, True, True, True, False, False, False]
+    mask[19] = 1
+    assert slices_with_foreground(mask, slices, 0) == [False, False, True, True, True, False, False, False]
+    assert slices_with_foreground(torch.zeros(1, 4, 4), [0], 3) == [False]
 
 
 # ---- both volumes together ----
@@ -267,8 +331,14 @@ class Pixels:
 SHAPE = (11, 14, 9)
 
 
-def pixels_info(**changes):
-    return SimpleNamespace(kind="slice", components=1, channels=2, **changes)
+def facts(**changes):
+    """What the extraction reads of an encoder's facts."""
+    return SimpleNamespace(**{"kind": "slice", "components": 1, "channels": 2, "name": "pixels", **changes})
+
+
+def extract(encoder, fixed, moving, masks, settings, progress=QUIET, **changes):
+    source = EncoderSource(facts(**changes), lambda device: encoder, "weights")
+    return extract_features(source, fixed, moving, *masks, settings, progress)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (10, 9, 14)])
@@ -279,7 +349,7 @@ def test_features_of_slices_are_where_their_voxels_are(shape, factor):
     masks = [torch.ones(shape), torch.ones(shape)]
     settings = Settings(slice_gap=4, adam_grid_spacing=factor)
     encoder = Pixels()
-    result = extract_features(encoder, pixels_info(), fixed, moving, *masks, settings, QUIET)
+    result = extract(encoder, fixed, moving, masks, settings)
     slices = encoded_slice_indices(shape[0], 4)
     assert result.encoded_slices == len(slices)
     assert encoder.slices == 2 * len(slices)
@@ -305,9 +375,9 @@ def test_components_are_fitted_to_the_patient():
     mask = torch.zeros(SHAPE)
     mask[:, 3:9, 2:6] = 1
     settings = Settings(slice_gap=1, adam_grid_spacing=1)
-    clean = extract_features(Pixels(), pixels_info(), fixed, moving, mask, mask, settings, QUIET)
+    clean = extract(Pixels(), fixed, moving, [mask, mask], settings)
     dirty = fixed + 50.0 * (1 - mask) * noise(2, *SHAPE)
-    other = extract_features(Pixels(), pixels_info(), dirty, moving, mask, mask, settings, QUIET)
+    other = extract(Pixels(), dirty, moving, [mask, mask], settings)
     inside = mask.bool()
     torch.testing.assert_close(other.fixed[0][inside], clean.fixed[0][inside], rtol=0, atol=1e-5)
     torch.testing.assert_close(other.moving, clean.moving, rtol=0, atol=1e-5)
@@ -324,7 +394,7 @@ def test_the_settings_choose_the_number_of_components():
 
     for components, expected in ((0, 1), (2, 2), (50, 4)):
         settings = Settings(components=components, adam_grid_spacing=2)
-        result = extract_features(Powers(), pixels_info(), *volumes, *masks, settings, QUIET)
+        result = extract(Powers(), *volumes, masks, settings)
         assert result.fixed.shape[0] == result.moving.shape[0] == expected
         assert len(result.explained_variance) == expected
 
@@ -335,10 +405,106 @@ def test_encoding_can_be_cancelled_and_tells_how_far_it_is():
     progress.start("encoding")
     volumes, masks = (noise(0, *SHAPE), noise(1, *SHAPE)), (torch.ones(SHAPE), torch.ones(SHAPE))
     with pytest.raises(RegistrationCancelledError):
-        extract_features(Pixels(), pixels_info(), *volumes, *masks, Settings(slice_gap=1), progress)
+        extract(Pixels(), *volumes, masks, Settings(slice_gap=1), progress)
     fractions = [event.fraction for event in seen]
     assert fractions == sorted(fractions)
     assert len(set(fractions)) > 2
+
+
+class Blocks:
+    """A slice encoder as networks are: slices of any size become 24 x 24 tokens, each the mean of what it sees."""
+
+    weights_sha256 = None
+    reach = 0
+
+    def __init__(self, most=10**6):
+        self.slices = []
+        self.most = most
+
+    def encode(self, images):
+        if len(images) > self.most:
+            msg = "the device of this test holds no more"
+            raise torch.cuda.OutOfMemoryError(msg)
+        self.slices += list(images)
+        tokens = F.interpolate(images[:, None], size=(24, 24), mode="bilinear", antialias=True)
+        return torch.cat([tokens, tokens.square()], dim=1)
+
+
+def blob(shape, centre, width):
+    axes = [torch.arange(size, dtype=torch.float32) for size in shape]
+    distance = sum((a - c) ** 2 for a, c in zip(torch.meshgrid(*axes, indexing="ij"), centre, strict=True))
+    return torch.exp(-distance / (2 * width**2))
+
+
+def place(features, factor):
+    """Where a bright spot of the first component is, in voxels (z, y, x)."""
+    weight = (features[0] - features[0].median()).abs()
+    weight = (weight - 0.3 * weight.max()).clamp_min(0)
+    axes = [torch.arange(size) * factor + (factor - 1) / 2 for size in weight.shape]
+    return [float((weight * a).sum() / weight.sum()) for a in torch.meshgrid(*axes, indexing="ij")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "centre"),
+    [
+        ((13, 61, 97), (6, 22.3, 60.8)),
+        ((13, 97, 61), (6, 70.2, 33.1)),
+        ((13, 75, 75), (5, 20.0, 54.5)),
+        ((13, 60, 121), (7, 39.6, 15.2)),
+    ],
+)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_cropping_moves_no_feature_by_half_a_token(shape, centre, factor):
+    """A spot is where it was when the whole slice is encoded, and where it really is; on both volumes."""
+    shift = (0.0, 3.4, -2.6)
+    moved = tuple(c + d for c, d in zip(centre, shift, strict=True))
+    volumes = [blob(shape, c, 4.0) for c in (centre, moved)]
+    masks = [(volume > 0.05).float() for volume in volumes]
+    settings = Settings(slice_gap=1, grid_spacing=2, adam_grid_spacing=factor)
+    encoder = Blocks()
+    cropped = extract(encoder, *volumes, masks, settings)
+    side = len(encoder.slices[0])
+    assert side < 0.7 * max(shape[1:])
+    whole = extract(Blocks(), *volumes, [torch.ones(shape)] * 2, settings)
+    token = max(shape[1:]) / 24
+    for found, reference, truth in ((cropped.fixed, whole.fixed, centre), (cropped.moving, whole.moving, moved)):
+        assert np.abs(np.subtract(place(found, factor), place(reference, factor))).max() < 0.5 * token
+        assert np.abs(np.subtract(place(found, factor), truth)).max() < 0.5 * side / 24
+
+
+def test_empty_slices_are_not_encoded_and_do_not_bleed_into_the_patient():
+    shape = (60, 24, 24)
+    fixed, moving = (0.3 + 0.7 * noise(seed, *shape) for seed in (0, 1))
+    masks = [torch.zeros(shape), torch.zeros(shape)]
+    masks[0][21:35], masks[1][44:] = 1, 1
+    settings = Settings(slice_gap=4, grid_spacing=2, adam_grid_spacing=1)
+    encoder = Blocks()
+    found = extract(encoder, fixed, moving, masks, settings)
+    slices = encoded_slice_indices(60, 4)
+    assert found.encoded_slices == len(slices)
+    blank = [s for s in encoder.slices if not s.any()]
+    assert len(blank) == 2, "once for each volume"
+    assert len(encoder.slices) - len(blank) < len(slices)
+    everywhere = extract(Blocks(), fixed, moving, [torch.ones(shape)] * 2, settings)
+    for part, reference, (low, high) in (
+        (found.fixed, everywhere.fixed, (19, 37)),
+        (found.moving, everywhere.moving, (42, 60)),
+    ):
+        # The components are fitted to other tokens, so the two agree up to scale and offset.
+        expected = reference[0, low:high].flatten().numpy()
+        inside = part[0, low:high].flatten().numpy()
+        slope, offset = np.polyfit(expected, inside, 1)
+        np.testing.assert_allclose(inside, slope * expected + offset, atol=0.05 * inside.std())
+    far = found.moving[0, :36]
+    assert float(far.std()) < 1e-4
+    torch.testing.assert_close(float(far.mean()), float(found.fixed[0, 48:].mean()), rtol=0, atol=1e-4)
+
+
+def test_a_volume_without_any_foreground_slice_is_empty_everywhere():
+    fixed = noise(0, 30, 24, 24)
+    masks = [torch.ones(30, 24, 24), torch.zeros(30, 24, 24)]
+    found = extract(Blocks(), fixed, noise(1, 30, 24, 24), masks, Settings(slice_gap=3))
+    assert float(found.moving.std(dim=(1, 2, 3)).max()) < 1e-5
 
 
 # ---- volume descriptors ----
@@ -357,14 +523,41 @@ def textured(seed, shape):
 @pytest.mark.parametrize("planes", [1, 7, 10**6])
 def test_a_descriptor_computed_in_slabs_equals_the_whole(monkeypatch, radius, dilation, factor, planes):
     shape = (23, 17, 19)
-    monkeypatch.setattr(features_module, "_SLAB_VOXELS", planes * shape[1] * shape[2])
+    monkeypatch.setattr(grid, "_SLAB_VOXELS", planes * shape[1] * shape[2])
     volumes = [textured(seed, shape) for seed in (0, 1)]
     masks = [torch.ones(shape)] * 2
     encoder = MindEncoder(radius, dilation)
-    result = extract_features(
-        encoder, encoder_info("mind"), *volumes, *masks, Settings(adam_grid_spacing=factor), QUIET
-    )
+    source = EncoderSource(encoder_info("mind"), lambda device: encoder)
+    result = extract_features(source, *volumes, *masks, Settings(adam_grid_spacing=factor), QUIET)
     assert (result.explained_variance, result.encoded_slices) == ((), 0)
     for volume, found in zip(volumes, (result.fixed, result.moving), strict=True):
         expected = pool(encoder.encode(volume[None])[0], factor)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- preview ----
+
+
+def test_one_colour_is_one_feature_in_both_volumes_with_the_geometry_of_the_cells():
+    cells = WorkingGrid((3.0, -4.0, 5.5), 2.5, (6, 7, 8))
+    fixed, moving = noise(0, 5, 6, 7, 8), noise(1, 5, 6, 7, 8)
+    moving[:, 2:4] = fixed[:, 1:3]
+    foregrounds = [torch.ones(6, 7, 8), torch.ones(6, 7, 8)]
+    foregrounds[0][:, :2] = 0
+    images = feature_preview((fixed, moving), foregrounds, cells)
+    arrays = []
+    for image in images:
+        assert (image.GetOrigin(), image.GetSpacing(), image.GetSize()) == ((3.0, -4.0, 5.5), (2.5,) * 3, (8, 7, 6))
+        assert image.GetPixelIDTypeAsString() == "vector of 8-bit unsigned integer"
+        arrays.append(sitk.GetArrayFromImage(image))
+    assert np.array_equal(arrays[0][1:3, 2:], arrays[1][2:4, 2:])
+    assert not arrays[0][:, :2].any(), "outside the foreground it is black"
+    assert all(np.ptp(array[..., channel]) > 200 for array in arrays for channel in range(3))
+
+
+def test_fewer_than_three_components_leave_colours_dark():
+    cells = WorkingGrid((0.0, 0.0, 0.0), 1.0, (4, 5, 6))
+    pair = [noise(seed, 1, 4, 5, 6) for seed in (0, 1)]
+    red, _ = (sitk.GetArrayFromImage(image) for image in feature_preview(pair, [torch.ones(4, 5, 6)] * 2, cells))
+    assert red[..., 0].max() == 255
+    assert not red[..., 1:].any()

@@ -1,0 +1,195 @@
+"""DINOv2: vision transformers trained on natural images by self-distillation, with and without register tokens.
+
+Sources: Oquab et al., "DINOv2: learning robust visual features without supervision", TMLR 2024; Darcet et al.,
+"Vision transformers need registers", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .base import IMAGENET, EncoderInfo, input_pixels
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..settings import Settings
+    from .networks.vit import TokenEncoder
+
+_PATCH = 14
+# Tokens along one side, tried from the largest (the paper's) on until a slice fits into a share of the device's
+# memory: of all it has, free or not, so that the same machine always gives the same features.
+_SIDES = (128, 112, 96, 80, 64, 48, 37)
+_MEMORY_SHARE = 0.25
+# Float32 values that one token needs at once, in units of the channels: its stream, queries, keys, values, the
+# fourfold layer of the MLP before and after its nonlinearity, and what libraries add.
+_VALUES_OF_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One network: its catalogue entry, timm's name for it, channels, heads, and whether it has registers."""
+
+    weights: str
+    timm_name: str
+    width: int
+    heads: int
+    registers: bool
+
+
+def _build(settings: Settings, device: torch.device, variant: _Variant) -> TokenEncoder:
+    from ..weights import load_exactly, read_checkpoint
+
+    size = _input_size(settings, device, variant)
+    network = _network(variant, size)
+    checkpoint = read_checkpoint(variant.weights, settings)
+    load_exactly(network, _timm_names(checkpoint.state, variant, size // _PATCH), variant.weights)
+    return _encoder(network, size, device, checkpoint.sha256)
+
+
+def _build_untrained(settings: Settings, device: torch.device, variant: _Variant) -> TokenEncoder:
+    from .networks.values import randomise
+
+    size = _input_size(settings, device, variant)
+    return _encoder(randomise(_network(variant, size)), size, device, None)
+
+
+def _encoder(network: Any, size: int, device: torch.device, sha256: str | None) -> TokenEncoder:
+    from .networks.vit import TokenEncoder
+
+    return TokenEncoder(network, size, IMAGENET, True, device, sha256)
+
+
+def _network(variant: _Variant, size: int) -> Any:
+    import timm
+
+    from .networks.values import without_values
+
+    return without_values(partial(timm.create_model, variant.timm_name, pretrained=False, img_size=size))
+
+
+def _input_size(settings: Settings, device: torch.device, variant: _Variant) -> int:
+    """Return the input size asked for, else the largest that the device's memory allows."""
+    if settings.input_size:
+        return input_pixels(settings, settings.input_size, _PATCH)
+    budget = _MEMORY_SHARE * _memory_bytes(device)
+    for side in _SIDES:
+        values = side**2 * variant.width * _VALUES_OF_TOKEN
+        if device.type == "mps":  # attention is not fused there
+            values += variant.heads * side**4
+        if 4 * values <= budget:
+            return side * _PATCH
+    return _SIDES[-1] * _PATCH
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """Return the memory of a device, used or not."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def _timm_names(state: Mapping[str, torch.Tensor], variant: _Variant, side: int) -> dict[str, torch.Tensor]:
+    """Return the tensors of an official checkpoint as timm names and keeps them, for side x side tokens."""
+    result = {key: value for key, value in _published_names(state).items() if key != "mask_token"}
+    positions = result.get("pos_embed")
+    if positions is None or positions.ndim != 3:
+        return result
+    of_class, of_patches = positions[:, :1], _interpolated(positions[:, 1:], side, variant.registers)
+    if not variant.registers:
+        return result | {"pos_embed": _joined(of_class, of_patches)}
+    # timm adds the class token's position to the token itself where there are registers.
+    if "register_tokens" in result and "cls_token" in result:
+        result["reg_token"] = result.pop("register_tokens")
+        result["cls_token"] = result["cls_token"] + of_class
+    return result | {"pos_embed": of_patches}
+
+
+def _joined(first: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.cat([first, rest], dim=1)
+
+
+def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors under the names of DINOv2's own code; Hugging Face has others for the same network."""
+    if "embeddings.cls_token" not in state:
+        return dict(state)
+    from .networks.vit import renamed, with_joined_qkv
+
+    block = r"encoder\.layer\.(\d+)\."
+    rules = (
+        (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
+        (r"embeddings\.position_embeddings", "pos_embed"),
+        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+        (block + r"attention\.attention\.([qkv])\w+\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (block + r"attention\.output\.dense\.(\w+)", r"blocks.\1.attn.proj.\2"),
+        (block + r"layer_scale(\d)\.lambda1", r"blocks.\1.ls\2.gamma"),
+        (block + r"(norm\d|mlp\.fc\d)\.(\w+)", r"blocks.\1.\2.\3"),
+        (r"layernorm\.(\w+)", r"norm.\1"),
+    )
+    return with_joined_qkv(renamed(state, rules))
+
+
+def _interpolated(positions: torch.Tensor, side: int, registers: bool) -> torch.Tensor:
+    """Return positions (1, n^2, D) for side x side tokens, interpolated as DINOv2's code does.
+
+    Its networks without registers take the scale (side + 0.1) / n, those with registers the size, with antialiasing.
+    """
+    import torch.nn.functional as F
+
+    own = round(positions.shape[1] ** 0.5)
+    if own == side:
+        return positions
+    grid = positions.float().reshape(1, own, own, -1).permute(0, 3, 1, 2)
+    if registers:
+        grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
+    else:
+        scale = (side + 0.1) / own
+        grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
+    return grid.flatten(2).transpose(1, 2)
+
+
+def _info(name: str, size: str, width: int, heads: int, registers: bool, finding: str) -> EncoderInfo:
+    suffix, infix = ("-reg", "_reg4") if registers else ("", "")
+    architecture = {"S": "small", "B": "base", "L": "large"}[size]
+    weights = f"dinov2-vit{size.lower()}14{suffix}"
+    variant = _Variant(weights, f"vit_{architecture}_patch14{infix}_dinov2", width, heads, registers)
+    return EncoderInfo(
+        name=name,
+        title=f"DINOv2 ViT-{size}/14{' with registers' if registers else ''}",
+        kind="slice",
+        channels=width,
+        components=8,
+        tokens=_SIDES[0],
+        domain="natural images (LVD-142M)",
+        strategy="self-distillation without labels",
+        finding=finding,
+        license="Apache-2.0",
+        citation="Oquab et al., TMLR 2024" + ("; Darcet et al., ICLR 2024" if registers else ""),
+        weights=(weights,),
+        build=partial(_build, variant=variant),
+        build_untrained=partial(_build_untrained, variant=variant),
+    )
+
+
+_MEASURED = (
+    "breast Dice 81.3, 80.4, 80.5 %, close to SAM; keeps lesions best (volumes off by 31 %); the paper's text names "
+    "ViT-S/14, its code loads ViT-L/14 with registers"
+)
+_NOT_MEASURED = "not in the paper"
+
+ENCODERS = (
+    _info("dinov2", "S", 384, 6, False, _MEASURED),
+    _info("dinov2-vits14-reg", "S", 384, 6, True, _NOT_MEASURED),
+    _info("dinov2-vitb14", "B", 768, 12, False, _NOT_MEASURED),
+    _info("dinov2-vitb14-reg", "B", 768, 12, True, _NOT_MEASURED),
+    _info("dinov2-vitl14", "L", 1024, 16, False, _NOT_MEASURED),
+    _info("dinov2-vitl14-reg", "L", 1024, 16, True, "see dinov2"),
+)

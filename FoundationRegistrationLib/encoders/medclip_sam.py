@@ -1,0 +1,115 @@
+"""MedCLIP-SAMv2's image encoder: BiomedCLIP's ViT-B/16, trained on with medical images and their captions.
+
+Sources: Koleilat et al., "MedCLIP-SAMv2: towards universal text-driven medical image segmentation",
+arXiv:2409.19483; Zhang et al., "BiomedCLIP", arXiv:2303.00915. As in the registration paper's code, the tokens are
+those of the last block, before the final normalisation, which belongs to the class token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .base import CLIP, EncoderInfo, input_pixels
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..settings import Settings
+    from .networks.vit import TokenEncoder
+
+_WEIGHTS = "medclip-sam"
+_INPUT_SIZE = 224
+_PATCH = 16
+
+
+def _build(settings: Settings, device: torch.device) -> TokenEncoder:
+    from ..weights import load_exactly, read_checkpoint
+
+    size = input_pixels(settings, _INPUT_SIZE, _PATCH)
+    network = _network(size)
+    checkpoint = read_checkpoint(_WEIGHTS, settings)
+    load_exactly(network, _resampled(_timm_names(checkpoint.state), size // _PATCH), _WEIGHTS)
+    return _encoder(network, size, device, checkpoint.sha256)
+
+
+def _build_untrained(settings: Settings, device: torch.device) -> TokenEncoder:
+    from .networks.values import randomise
+
+    size = input_pixels(settings, _INPUT_SIZE, _PATCH)
+    return _encoder(randomise(_network(size)), size, device, None)
+
+
+def _network(size: int) -> Any:
+    import timm
+
+    from .networks.values import without_values
+
+    make = partial(timm.create_model, "vit_base_patch16_224", pretrained=False, img_size=size, num_classes=0)
+    return without_values(make)
+
+
+def _encoder(network: Any, size: int, device: torch.device, sha256: str | None) -> TokenEncoder:
+    from .networks.vit import TokenEncoder
+
+    return TokenEncoder(network, size, CLIP, False, device, sha256)
+
+
+def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of the image tower as timm names them.
+
+    The publishers have two forms: open_clip's ("visual.trunk.", with timm's own names behind it) and that of
+    Hugging Face ("vision_model.").
+    """
+    from .networks.vit import renamed, with_joined_qkv
+
+    plain = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
+    trunk = {key.removeprefix("visual.trunk."): v for key, v in plain.items() if key.startswith("visual.trunk.")}
+    if trunk:
+        return trunk
+    block = r"vision_model\.encoder\.layers\.(\d+)\."
+    rules = (
+        (r"vision_model\.embeddings\.class_embedding", "cls_token"),
+        (r"vision_model\.embeddings\.position_embedding\.weight", "pos_embed"),
+        (r"vision_model\.embeddings\.patch_embedding\.(\w+)", r"patch_embed.proj.\1"),
+        (block + r"layer_norm(\d)\.(\w+)", r"blocks.\1.norm\2.\3"),
+        (block + r"self_attn\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (block + r"self_attn\.out_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
+        (block + r"mlp\.(fc\d)\.(\w+)", r"blocks.\1.mlp.\2.\3"),
+        (r"vision_model\.post_layernorm\.(\w+)", r"norm.\1"),
+    )
+    tower = with_joined_qkv(renamed(plain, rules))
+    if {"cls_token", "pos_embed"} <= set(tower):
+        tower |= {"cls_token": tower["cls_token"].reshape(1, 1, -1), "pos_embed": tower["pos_embed"][None]}
+    return tower or plain
+
+
+def _resampled(state: Mapping[str, torch.Tensor], side: int) -> dict[str, torch.Tensor]:
+    """Return the tensors with positions for side x side tokens, interpolated where there are others."""
+    from timm.layers import resample_abs_pos_embed
+
+    positions = state.get("pos_embed")
+    if positions is None or positions.shape[1] == side**2 + 1:
+        return dict(state)
+    return {**state, "pos_embed": resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)}
+
+
+ENCODERS = (
+    EncoderInfo(
+        name="medclip-sam",
+        title="MedCLIP-SAMv2 (BiomedCLIP ViT-B/16)",
+        kind="slice",
+        channels=768,
+        components=12,
+        tokens=_INPUT_SIZE // _PATCH,
+        domain="medical images with captions (PMC-15M, MedPix)",
+        strategy="contrastive with text",
+        finding="fails in every task (breast Dice 69.7, 59.8, 69.6 %), perhaps for its coarse tokens",
+        license="MIT",
+        citation="Koleilat et al., arXiv:2409.19483, 2025",
+        weights=(_WEIGHTS,),
+        build=_build,
+        build_untrained=_build_untrained,
+    ),
+)

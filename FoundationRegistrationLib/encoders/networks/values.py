@@ -1,0 +1,26 @@
+"""Networks without values and with random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def without_values(make: Callable[[], Any]) -> Any:
+    """Return a network whose parameters have memory but no values yet, which saves the time to draw them.
+
+    It must have no buffers that it fills itself.
+    """
+    with torch.device("meta"):
+        network = make()
+    return network.to_empty(device="cpu")
+
+
+def randomise(network: Any) -> Any:
+    """Give every parameter of a network small random values, the same ones each time; return the network."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.02, generator=generator)
+    return network

@@ -1,0 +1,318 @@
+"""Features kept on disk: taken again when nothing changed, never when something did, and safe in every accident."""
+
+import dataclasses
+import os
+import stat
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import volumes
+
+from FoundationRegistrationLib import Settings, register
+from FoundationRegistrationLib.features import EncoderSource, FeatureCache, extract_features
+from FoundationRegistrationLib.features.cache import CACHE_VARIABLE, KeptFeatures, cache_folder
+from FoundationRegistrationLib.progress import Progress
+
+SHAPE = (13, 20, 17)
+GB = 1e9
+
+
+def noise(seed, *shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Pixels:
+    """A slice encoder whose tokens are the pixels and their squares."""
+
+    weights_sha256 = "sum of the weights"
+    reach = 0
+
+    def encode(self, images):
+        return torch.stack([images, images.square(), images.sqrt()], dim=1)
+
+
+class Counter:
+    """Counts how often the encoder is built."""
+
+    def __init__(self):
+        self.built = 0
+
+    def __call__(self, device):
+        self.built += 1
+        return Pixels()
+
+
+def facts(**changes):
+    return SimpleNamespace(**{"kind": "slice", "components": 2, "channels": 3, "name": "pixels", **changes})
+
+
+@pytest.fixture
+def pair():
+    masks = [torch.ones(SHAPE), torch.ones(SHAPE)]
+    masks[0][:, :4] = 0
+    return [noise(0, *SHAPE), noise(1, *SHAPE), *masks]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return FeatureCache(tmp_path / "cache" / "features", GB)
+
+
+def extract(cache, pair, settings=None, weights="weights", **changes):
+    """Return the features, and how often the encoder was built for them."""
+    build = Counter()
+    source = EncoderSource(facts(**changes), build, weights)
+    settings = settings or Settings()
+    return extract_features(source, *pair, settings, Progress({"encoding": 1.0}), cache), build.built
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "cache" / "features").iterdir())
+
+
+def assert_same(found, expected):
+    assert torch.equal(found.fixed, expected.fixed)
+    assert torch.equal(found.moving, expected.moving)
+    same = ("explained_variance", "encoded_slices", "precision", "weights_sha256")
+    assert [getattr(found, name) for name in same] == [getattr(expected, name) for name in same]
+
+
+def test_the_second_time_nothing_is_encoded_nor_loaded(cache, pair):
+    first, built = extract(cache, pair)
+    again, built_again = extract(cache, pair)
+    assert (built, built_again) == (1, 0)
+    assert (first.from_cache, again.from_cache) == (False, True)
+    assert_same(again, first)
+    assert first.weights_sha256 == "sum of the weights"
+    assert_same(first, extract(None, pair)[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"regularization": 3.0},
+        {"iterations": 5},
+        {"search_range_mm": 60.0},
+        {"adam_grid_spacing": 3},
+        {"preset": "x"},
+    ],
+)
+def test_other_settings_of_the_optimisation_encode_nothing(cache, pair, changes):
+    extract(cache, pair)
+    found, built = extract(cache, pair, Settings(**changes))
+    assert built == 0
+    assert_same(found, extract(None, pair, Settings(**changes))[0])
+
+
+def test_a_descriptor_is_kept_as_well(cache, pair):
+    def run(**changes):
+        settings = Settings(encoder="mind", **changes)
+        source = EncoderSource.from_settings(settings, torch.device("cpu"))
+        return extract_features(source, *pair, settings, Progress({"encoding": 1.0}), cache)
+
+    first = run()
+    assert run(regularization=3.0).from_cache
+    assert_same(run(iterations=3), first)
+    for changes in ({"mind_radius": 2}, {"mind_dilation": 1}, {"adam_grid_spacing": 3}):
+        assert not run(**changes).from_cache
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"slice_gap": 2}, {"components": 1}, {"input_size": 128}, {"precision": "float32"}, {"grid_spacing": 4}],
+)
+def test_other_settings_of_the_encoding_encode_again(cache, pair, changes):
+    extract(cache, pair)
+    found, built = extract(cache, pair, Settings(**changes))
+    assert built == 1
+    assert_same(found, extract(None, pair, Settings(**changes))[0])
+
+
+@pytest.mark.parametrize("index", range(4), ids=["fixed", "moving", "fixed mask", "moving mask"])
+def test_one_other_voxel_encodes_again(cache, pair, index):
+    extract(cache, pair)
+    pair[index] = pair[index].clone()
+    pair[index][7, 9, 3] = 0.0
+    assert extract(cache, pair)[1] == 1
+
+
+def test_exchanged_volumes_another_encoder_and_other_weights_encode_again(cache, pair):
+    extract(cache, pair)
+    assert extract(cache, [pair[1], pair[0], pair[3], pair[2]])[1] == 1
+    assert extract(cache, pair, name="other")[1] == 1
+    assert extract(cache, pair, weights="other weights")[1] == 1
+    reshaped = [volume.reshape(SHAPE[0], SHAPE[2], SHAPE[1]) for volume in pair]
+    assert extract(cache, reshaped)[1] == 1
+    assert extract(cache, pair)[1] == 0
+
+
+def test_weights_that_only_the_built_encoder_tells_are_loaded_but_nothing_is_encoded(cache, pair):
+    first, _ = extract(cache, pair, weights=None)
+    again, built = extract(cache, pair, weights=None)
+    assert built == 1
+    assert again.from_cache
+    assert_same(again, first)
+
+
+# ---- accidents ----
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def one_bit_flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def overwritten(path):
+    path.write_text("<html>No space left</html>", encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [truncated, one_bit_flipped, emptied, overwritten])
+def test_a_damaged_file_is_encoded_again_and_replaced(cache, pair, tmp_path, damage):
+    first, _ = extract(cache, pair)
+    (path,) = files(tmp_path)
+    damage(path)
+    found, built = extract(cache, pair)
+    assert built == 1
+    assert_same(found, first)
+    assert found.messages == ()
+    assert extract(cache, pair)[1] == 0
+
+
+def test_a_folder_that_cannot_be_written_only_gives_a_message(pair, tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way", encoding="utf-8")
+    cache = FeatureCache(blocked / "features", GB)
+    extract(cache, pair)
+    found, _ = extract(cache, pair)
+    assert_same(found, extract(None, pair)[0])
+    (message,) = found.messages
+    assert CACHE_VARIABLE in message
+    assert "\n" not in message
+
+
+def test_features_are_private_to_the_user_and_nothing_unfinished_is_left(cache, pair, tmp_path):
+    extract(cache, pair)
+    folder = tmp_path / "cache" / "features"
+    assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
+    if os.name == "posix":
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+# ---- size ----
+
+
+def kept(seed):
+    return KeptFeatures(noise(seed, 1000), noise(seed + 100, 1000), (0.5,), 3, "float32", None)
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path):
+    cache = FeatureCache(tmp_path, 30_000)
+    for age, key in ((50, "a"), (40, "b"), (30, "c")):
+        cache.store(key, kept(ord(key)))
+        stamp = (tmp_path / f"{key}.safetensors").stat().st_mtime - age
+        os.utime(tmp_path / f"{key}.safetensors", (stamp, stamp))
+    assert cache.load("a") is not None
+    cache.store("d", kept(0))
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 30_000
+
+
+def test_what_is_larger_than_the_limit_is_not_kept(tmp_path):
+    cache = FeatureCache(tmp_path, 5_000)
+    cache.store("a", kept(0))
+    assert list(tmp_path.iterdir()) == []
+    assert "feature-cache-gb" in cache.messages[0]
+
+
+def test_a_file_that_a_killed_process_left_unfinished_is_removed_after_a_day(tmp_path):
+    cache = FeatureCache(tmp_path, GB)
+    for name, age in (("old", 2 * 86400), ("new", 60)):
+        path = tmp_path / f"{name}.part"
+        path.write_bytes(b"half")
+        stamp = path.stat().st_mtime - age
+        os.utime(path, (stamp, stamp))
+    cache.store("a", kept(0))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "new.part"}
+
+
+def test_no_room_means_no_cache(monkeypatch, tmp_path):
+    assert FeatureCache.from_settings(Settings(feature_cache_gb=0.0)) is None
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_folder().is_absolute()
+
+
+# ---- processes ----
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from FoundationRegistrationLib.features.cache import FeatureCache, KeptFeatures
+cache = FeatureCache(Path(sys.argv[1]), 3_000_000)
+print("ready", flush=True)
+sys.stdin.readline()
+torch.manual_seed(0)
+shared = KeptFeatures(torch.rand(100_000), torch.rand(100_000), (0.5, 0.25), 7, "float32", "abc")
+for round in range(40):
+    cache.store("shared", shared)
+    cache.store(f"{sys.argv[2]}{round}", shared)
+    found = cache.load("shared")
+    if found is not None:
+        assert torch.equal(found.fixed, shared.fixed) and torch.equal(found.moving, shared.moving)
+        assert found.explained_variance == (0.5, 0.25)
+print(cache.messages)
+"""
+
+
+def test_two_processes_may_write_the_same_and_remove_each_others(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for name in ("one", "two")
+    ]
+    for writer in writers:
+        assert writer.stdout.readline().strip() == b"ready"
+    for writer in writers:
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        said, errors = writer.communicate()
+        assert writer.returncode == 0, errors.decode()
+        assert said.strip() == b"[]"
+    assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3_000_000
+    cache = FeatureCache(tmp_path, GB)
+    assert all(cache.load(path.stem) is not None for path in tmp_path.iterdir())
+
+
+# ---- the whole registration ----
+
+
+def test_registering_again_with_another_lambda_gives_what_it_would_without_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    fixed = volumes.volume(volumes.empty_grid("oblique"), volumes.smooth_warp)
+    moving = volumes.volume(volumes.empty_grid("RAS"))
+    settings = Settings(encoder="mind", working_spacing_mm=4.0, initialization="rigid", iterations=5)
+    first = register(fixed, moving, settings)
+    settings = dataclasses.replace(settings, regularization=3.0)
+    again = register(fixed, moving, settings)
+    without = register(fixed, moving, dataclasses.replace(settings, feature_cache_gb=0.0))
+    found = [result.metrics["features_from_cache"] for result in (first, again, without)]
+    assert found == [False, True, False]
+    points = volumes.body_points()[::7].tolist()
+    for point in points:
+        assert again.transform.TransformPoint(point) == without.transform.TransformPoint(point)
+    assert again.record["weights_sha256"] == without.record["weights_sha256"]
