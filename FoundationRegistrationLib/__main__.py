@@ -140,6 +140,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
+    parser.add_argument("--maps", action="store_true", help="also write the Jacobian determinant as a volume")
     parser.add_argument(
         "--feature-preview", action="store_true", help="also write the first three feature components as colours"
     )

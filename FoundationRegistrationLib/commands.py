@@ -54,6 +54,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         write_transform(result.transform, staging / "transform.h5")
         write_transform(result.inverse, staging / "inverse.h5")
         write_volume_directly(result.warped, staging / "warped.nii.gz")
+        if arguments.maps:
+            write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
         if arguments.feature_preview:
             for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")

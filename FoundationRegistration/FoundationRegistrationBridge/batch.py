@@ -1,0 +1,253 @@
+"""Many registrations one after the other, of nodes or of files named in a CSV table; a failure stops no other."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import BridgeError, CancelledError
+from .job import JobInputs, RegistrationJob
+from .nodes_to_files import settings_as_json
+from .private_folder import PrivateFolder
+from .worker import RegistrationWorker, engine_command, let_the_application_live
+
+RESULTS = "results.csv"
+_OPTIONAL = (
+    "fixed_mask",
+    "moving_mask",
+    "fixed_labels",
+    "moving_labels",
+    "fixed_landmarks",
+    "moving_landmarks",
+    "initial_transform",
+)
+_COLUMNS = ("fixed", "moving", *_OPTIONAL, "name")
+
+BatchProgress = Callable[[str, int, int, str, float], None]
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """How one pair ended.
+
+    Attributes:
+        name: of the pair.
+        error: in words; empty if it went well.
+        transform_node: the result, where nodes were given.
+        folder: of the result, where files were given.
+        record: everything about the run.
+    """
+
+    name: str
+    error: str = ""
+    transform_node: Any = None
+    folder: Path | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def register_batch(
+    pairs: Sequence[tuple[Any, Any]] | str | os.PathLike[str],
+    preset: str = "default",
+    *,
+    output_folder: str | os.PathLike[str] | None = None,
+    on_progress: BatchProgress | None = None,
+    python: Path | None = None,
+    **settings: Any,
+) -> list[BatchResult]:
+    """Register many pairs; the application stays alive meanwhile.
+
+    Args:
+        pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and if
+            wanted fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_landmarks, moving_landmarks,
+            initial_transform and name. Paths in it are relative to the file.
+        preset: of the engine.
+        output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with
+            "_results" added to its name, if None. For nodes, only the table of results goes there, if given.
+        on_progress: called with the pair's name, its number from 1, the count of pairs, the step in words and the
+            share of this pair that is done.
+        python: the Python that runs the engine; Slicer's own if None.
+        **settings: single settings of the engine, which win over the preset.
+
+    Returns:
+        One result for each pair, in their order. A table of them, results.csv, is kept up to date on the way.
+
+    Raises:
+        BridgeError: the table or a setting cannot be used; or the table of results cannot be written.
+        CancelledError: the user stopped it.
+    """
+    values = {"preset": preset, **settings}
+    settings_as_json(values)  # says what is wrong before the first run, not after the last
+    if isinstance(pairs, str | os.PathLike):
+        table = Path(pairs).absolute()
+        folder = Path(output_folder or table.with_name(f"{table.stem}_results")).absolute()
+        runs = _file_runs(table, folder, values, python)
+    else:
+        folder = Path(output_folder).absolute() if output_folder else None
+        runs = [_NodeRun(JobInputs(*pair, settings=values), python) for pair in pairs]
+    results: list[BatchResult] = []
+    for number, run in enumerate(runs, start=1):
+
+        def report(step: str, fraction: float, name: str = run.name, number: int = number) -> None:
+            if on_progress:
+                on_progress(name, number, len(runs), step, fraction)
+
+        try:
+            results.append(BatchResult(run.name, **run(report)))
+        except CancelledError:
+            raise
+        except BridgeError as error:
+            results.append(BatchResult(run.name, str(error)))
+        if folder is not None:
+            # A table that someone has open is no reason to stop; it may be closed before the last pair.
+            with contextlib.suppress(BridgeError) if number < len(runs) else contextlib.nullcontext():
+                _write_table(folder / RESULTS, results)
+    return results
+
+
+@dataclass(frozen=True)
+class _NodeRun:
+    inputs: JobInputs
+    python: Path | None
+
+    @property
+    def name(self) -> str:
+        return " to ".join(node.GetName() if node else "nothing" for node in (self.inputs.moving, self.inputs.fixed))
+
+    def __call__(self, report: Callable[[str, float], None]) -> dict[str, Any]:
+        job = RegistrationJob(
+            self.inputs,
+            self.inputs.fixed.GetScene() if self.inputs.fixed else None,
+            on_progress=lambda step, fraction, _: report(step, fraction),
+            python=self.python,
+        )
+        outputs = job.wait()
+        return {"transform_node": outputs.transform_node, "record": outputs.record}
+
+
+@dataclass(frozen=True)
+class _FileRun:
+    name: str
+    row: Mapping[str, str]
+    base: Path
+    folder: Path
+    settings: Mapping[str, Any]
+    python: Path | None
+
+    def __call__(self, report: Callable[[str, float], None]) -> dict[str, Any]:
+        private = PrivateFolder()
+        try:
+            file = private.path / "settings.json"
+            file.write_text(settings_as_json(self.settings), encoding="utf-8")
+            arguments = ["register", self.base / self.row["fixed"], self.base / self.row["moving"]]
+            arguments += ["--output", self.folder, "--settings", file, "--progress", "json"]
+            for column in _OPTIONAL:
+                if self.row[column]:
+                    arguments += [f"--{column.replace('_', '-')}", self.base / self.row[column]]
+            _run_to_the_end(RegistrationWorker(engine_command(arguments, self.python)), report)
+        finally:
+            private.remove()
+        return {"folder": self.folder, "record": json.loads((self.folder / "report.json").read_text("utf-8"))}
+
+
+def _file_runs(table: Path, folder: Path, settings: Mapping[str, Any], python: Path | None) -> list[_FileRun]:
+    rows = _read_table(table)
+    names = _unique_names([row["name"] or Path(row["moving"]).name.split(".")[0] for row in rows])
+    return [
+        _FileRun(name, row, table.parent, folder / name, settings, python)
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _run_to_the_end(worker: RegistrationWorker, report: Callable[[str, float], None]) -> None:
+    try:
+        while worker.running():
+            report(worker.progress.step, worker.progress.fraction)
+            let_the_application_live()
+    except BaseException:
+        worker.cancel()
+        while worker.running():
+            let_the_application_live()
+        raise
+    failure = worker.failure()
+    if failure is not None:
+        raise BridgeError(failure)
+    report("done", 1.0)
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV table, an empty text where a cell is missing.
+
+    Raises:
+        BridgeError: it cannot be read, lacks a column or has an unknown one, or a row lacks a volume.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"The table '{path}' cannot be read ({error}); give a CSV file in UTF-8."
+        raise BridgeError(msg) from error
+    wrong = [name for name in found if name not in _COLUMNS]
+    if wrong or not {"fixed", "moving"} <= set(found):
+        problem = f"has an unknown column '{wrong[0]}'" if wrong else "lacks the column fixed or moving"
+        msg = f"The table '{path}' {problem}; its columns are {', '.join(_COLUMNS)}."
+        raise BridgeError(msg)
+    complete = [{column: (row.get(column) or "").strip() for column in _COLUMNS} for row in rows]
+    for number, row in enumerate(complete, start=2):
+        if not row["fixed"] or not row["moving"]:
+            msg = f"Line {number} of '{path}' names no fixed or no moving volume; fill it in or remove the line."
+            raise BridgeError(msg)
+    return complete
+
+
+def _unique_names(names: Sequence[str]) -> list[str]:
+    """Return names that are fit for folders, each once."""
+    unique: list[str] = []
+    for name in names:
+        safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "pair"
+        copies = (f"{safe}_{number}" for number in range(2, len(names) + 2))
+        unique.append(safe if safe not in unique else next(copy for copy in copies if copy not in unique))
+    return unique
+
+
+def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
+    """Write what the results come to, a line each; the table appears whole or stays as it was.
+
+    Raises:
+        BridgeError: it cannot be written.
+    """
+    rows = [dict(_summary(result)) for result in results]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        msg = f"The results cannot be written to '{path}' ({error.strerror}); close it elsewhere, or free some space."
+        raise BridgeError(msg) from error
+
+
+def _summary(result: BatchResult) -> Iterator[tuple[str, Any]]:
+    metrics, evaluation = result.record.get("metrics", {}), result.record.get("evaluation", {})
+    labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
+    yield "name", result.name
+    yield "error", result.error
+    yield "folded_percent", metrics.get("jacobian", {}).get("folded_percent", "")
+    yield "inverse_error_mm", metrics.get("inverse_error_mm", {}).get("mean", "")
+    for stage in ("before", "after"):
+        yield f"mean_dice_{stage}", labels.get(f"mean_dice_{stage}", "")
+        yield f"mean_hd95_mm_{stage}", labels.get(f"mean_hausdorff95_mm_{stage}", "")
+        yield f"tre_mm_{stage}", landmarks.get(f"tre_mm_{stage}", {}).get("mean", "")
+    yield "seconds", round(sum(result.record.get("timings_seconds", {}).values()), 1) if result.record else ""
+    yield "folder", result.folder or ""

@@ -1,0 +1,154 @@
+"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of confidence."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import BridgeError
+from .lattices import lattice_of, map_points
+from .spaces import from_world, to_world
+
+_ColourPoints = tuple[tuple[float, tuple[float, float, float]], ...]
+DisplacementKind = Literal["grid", "arrows", "off"]
+
+_LINES_ACROSS = 20
+_ARROWS_ACROSS = 24
+_NICE_STEPS_MM = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0)
+_LENGTH_COLOURS = ((0.0, (0.10, 0.60, 1.00)), (0.5, (1.00, 0.70, 0.00)), (1.0, (0.95, 0.10, 0.10)))
+"""Share of the largest displacement and colour: blue for none, red for the largest."""
+_FINEST_LINE_MM = 1.0
+_SAFELY_ABOVE = 1.5
+"""Times the largest displacement that was sampled: no arrow is left out."""
+_FOLDED = (0.71, 1.0, 0.0)
+_VOLUME_CHANGE = (
+    (0.001, (0.73, 0.90, 1.00)),
+    (0.4, (0.18, 0.56, 0.88)),
+    (0.75, (0.08, 0.25, 0.43)),
+    (1.0, (0.10, 0.10, 0.11)),
+    (1.25, (0.48, 0.12, 0.12)),
+    (1.6, (0.91, 0.34, 0.18)),
+    (2.0, (1.00, 0.88, 0.76)),
+)
+"""Determinant and colour: blue where the moving volume is the smaller one, dark where it keeps its volume."""
+_CONFIDENCE = ((0.0, (0.85, 0.15, 0.15)), (0.5, (0.98, 0.80, 0.25)), (1.0, (0.15, 0.65, 0.35)))
+"""Confidence and colour: red for none, green for full."""
+
+
+def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: Any) -> None:
+    """Draw a registration in the slice views, or stop drawing it.
+
+    What is drawn is ToParent, as everywhere in Slicer: where tissue of the moving volume goes. A grid that is
+    regular in the moving volume is drawn as it arrives at the fixed one; an arrow begins at a point of the moving
+    volume and ends at its fixed point, at true length.
+
+    Args:
+        transform_node: the result of a registration.
+        kind: "grid", "arrows", or "off".
+        fixed_node: the volume whose size says how dense the drawing is, and which it covers in 3D.
+
+    Raises:
+        BridgeError: an unknown kind, a node that is gone, or a fixed volume without voxels.
+    """
+    if kind not in ("grid", "arrows", "off"):
+        msg = f"The displacement is shown as grid, arrows or off, not '{kind}'."
+        raise BridgeError(msg)
+    if transform_node is None or transform_node.GetScene() is None:
+        msg = "There is no transform to show; register first, or choose one."
+        raise BridgeError(msg)
+    if kind == "off":
+        if transform_node.GetDisplayNode() is not None:
+            transform_node.GetDisplayNode().SetVisibility(False)
+        return
+    if fixed_node is None or fixed_node.GetImageData() is None:
+        msg = "Choose the fixed volume: it says how dense the displacement is drawn."
+        raise BridgeError(msg)
+    if transform_node.GetDisplayNode() is None:
+        transform_node.CreateDefaultDisplayNodes()
+    largest_mm = _largest_displacement(transform_node, fixed_node)
+    _set_up(transform_node.GetDisplayNode(), kind, fixed_node, largest_mm)
+
+
+def colour_jacobian(volume_node: Any) -> None:
+    """Give a map of Jacobian determinants its colours, 0 to 2 about 1.
+
+    Blue shrinks from the fixed to the moving volume, red grows, black keeps its volume; folded voxels (0 and
+    less) are of one bright green.
+    """
+    _colour(volume_node, "Volume change", ((0.0, _FOLDED), *_VOLUME_CHANGE))
+
+
+def colour_confidence(volume_node: Any) -> None:
+    """Give a map of confidence, 0 to 1, its colours from red to green."""
+    _colour(volume_node, "Registration confidence", _CONFIDENCE)
+
+
+def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:
+    """Return the largest displacement at points spread over the fixed volume, mm."""
+    points = map_points(to_world(fixed_node.GetParentTransformNode()), lattice_of(fixed_node).sample_points())
+    points = map_points(from_world(transform_node.GetParentTransformNode()), points)
+    moved = map_points(transform_node.GetTransformFromParent(), points)
+    return float(np.linalg.norm(moved - points, axis=1).max())
+
+
+def _set_up(display: Any, kind: DisplacementKind, fixed_node: Any, largest_mm: float) -> None:
+    longest_mm = float((lattice_of(fixed_node).spacing * fixed_node.GetImageData().GetDimensions()).max())
+    changing = display.StartModify()
+    display.SetAndObserveRegionNode(fixed_node)
+    if kind == "grid":
+        spacing = _nice(longest_mm / _LINES_ACROSS)
+        display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID)
+        display.SetGridScalePercent(100.0)
+        display.SetGridSpacingMm(spacing)
+        display.SetGridResolutionMm(max(spacing / 5.0, _FINEST_LINE_MM))
+        display.SetGridLineDiameterMm(spacing / 12.0)
+        display.SetGridShowNonWarped(False)
+    else:
+        spacing = _nice(longest_mm / _ARROWS_ACROSS)
+        display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
+        display.SetGlyphType(slicer.vtkMRMLTransformDisplayNode.GLYPH_TYPE_ARROW)
+        display.SetGlyphSpacingMm(spacing)
+        display.SetGlyphScalePercent(100.0)
+        display.SetGlyphDiameterMm(spacing / 4.0)
+        display.SetGlyphDisplayRangeMinMm(0.1)
+        display.SetGlyphDisplayRangeMaxMm(max(largest_mm, 1.0) * _SAFELY_ABOVE)
+    display.SetColorMap(
+        _colour_function(tuple((share * max(largest_mm, 1.0), rgb) for share, rgb in _LENGTH_COLOURS))
+    )
+    display.SetSliceIntersectionThickness(2)
+    display.SetVisibility(True)
+    display.SetVisibility2D(True)
+    display.SetVisibility3D(False)
+    display.EndModify(changing)
+
+
+def _nice(step_mm: float) -> float:
+    return min(_NICE_STEPS_MM, key=lambda nice: abs(nice - step_mm))
+
+
+def _colour(volume_node: Any, name: str, points: _ColourPoints) -> None:
+    if volume_node.GetDisplayNode() is None:
+        volume_node.CreateDefaultDisplayNodes()
+    display = volume_node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(_colour_node(volume_node.GetScene(), name, points).GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(points[0][0], points[-1][0])
+
+
+def _colour_node(scene: Any, name: str, points: _ColourPoints) -> Any:
+    """Return the scene's colour table of that name, made the first time it is needed."""
+    node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)
+        node.SetAndObserveColorTransferFunction(_colour_function(points))
+    return node
+
+
+def _colour_function(points: _ColourPoints) -> vtk.vtkColorTransferFunction:
+    colours = vtk.vtkDiscretizableColorTransferFunction()
+    for value, rgb in points:
+        colours.AddRGBPoint(value, *rgb)
+    return colours

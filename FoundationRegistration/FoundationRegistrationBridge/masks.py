@@ -1,0 +1,105 @@
+"""Segmentations, single segments and label maps as arrays of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import BridgeError
+from .lattices import Lattice, array_from_image, lattice_of, lattice_of_oriented_image
+from .resampling import resample_labels
+from .spaces import from_world, parent_without
+
+BINARY_LABELMAP = "Binary labelmap"
+CLOSED_SURFACE = "Closed surface"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelLayer:
+    """Segments that do not overlap, in one array.
+
+    Attributes:
+        labels: (k, j, i), 0 is the outside.
+        lattice: where the voxels lie, in the coordinates of the segmentation node.
+        segment_ids: the id of the segment that each label stands for.
+    """
+
+    labels: np.ndarray
+    lattice: Lattice
+    segment_ids: dict[int, str]
+
+
+def label_layers(node: Any, segment_ids: Sequence[str] | None = None) -> list[LabelLayer]:
+    """Return the segments of a segmentation as label arrays; the node stays as it is.
+
+    Args:
+        node: a segmentation node, whatever its representations.
+        segment_ids: the segments wanted, all if None.
+
+    Raises:
+        BridgeError: the segments have no voxels and no surface to make them from.
+    """
+    segmentation = _with_labelmaps(node)
+    wanted = set(segment_ids if segment_ids is not None else segmentation.GetSegmentIDs())
+    layers = []
+    for index in range(segmentation.GetNumberOfLayers(BINARY_LABELMAP)):
+        image = segmentation.GetLayerDataObject(index, BINARY_LABELMAP)
+        ids = [name for name in segmentation.GetSegmentIDsForLayer(index, BINARY_LABELMAP) if name in wanted]
+        if image is None or image.IsEmpty() or not ids:
+            continue
+        by_label = {segmentation.GetSegment(name).GetLabelValue(): name for name in ids}
+        labels = array_from_image(image)
+        labels = np.where(np.isin(labels, list(by_label)), labels, 0)
+        layers.append(LabelLayer(labels, lattice_of_oriented_image(image), by_label))
+    return layers
+
+
+def _with_labelmaps(node: Any) -> Any:
+    segmentation = node.GetSegmentation()
+    if segmentation.GetNumberOfSegments() == 0 or segmentation.ContainsRepresentation(BINARY_LABELMAP):
+        return segmentation
+    copy = slicer.vtkSegmentation()
+    copy.DeepCopy(segmentation)
+    if not copy.CreateRepresentation(BINARY_LABELMAP):
+        msg = f"The segmentation '{node.GetName()}' cannot be turned into a label map; check its segments."
+        raise BridgeError(msg)
+    return copy
+
+
+def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.ndarray:
+    """Return a mask as a (k, j, i) array of 0 and 1 on a lattice in the world.
+
+    Args:
+        mask: a segmentation node, a pair of such a node and a segment id, or a label map volume node.
+        lattice: of the volume that the mask belongs to, in the world.
+        role: "fixed" or "moving", for messages.
+        left_out: a transform node that does not count if the mask hangs under it, as an earlier result.
+
+    Raises:
+        BridgeError: it is no mask, or it is empty there.
+    """
+    node, segment_ids = (mask[0], [mask[1]]) if isinstance(mask, tuple) else (mask, None)
+    if node.IsA("vtkMRMLSegmentationNode"):
+        if segment_ids and node.GetSegmentation().GetSegment(segment_ids[0]) is None:
+            msg = f"'{node.GetName()}' has no segment '{segment_ids[0]}'; choose another {role} mask."
+            raise BridgeError(msg)
+        layers = label_layers(node, segment_ids)
+    elif node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
+        layers = [LabelLayer(array_from_image(node.GetImageData()), lattice_of(node), {})]
+    else:
+        msg = f"'{node.GetName()}' is no mask; choose a segmentation or a label map as the {role} mask."
+        raise BridgeError(msg)
+    found = np.zeros(lattice.dimensions[::-1], dtype=np.uint8)
+    world_to_mask: vtk.vtkAbstractTransform = from_world(parent_without(node, left_out))
+    for layer in layers:
+        inside = (layer.labels != 0).astype(np.uint8)
+        found |= resample_labels(inside, layer.lattice, lattice, world_to_mask)
+    if not found.any():
+        msg = f"The {role} mask '{node.GetName()}' marks nothing within the {role} volume; choose another."
+        raise BridgeError(msg)
+    return found

@@ -1,0 +1,84 @@
+"""The inputs of a registration as files in the world, and the command line that goes with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import BridgeError
+from .job_inputs import JobInputs
+from .library import add_library_to_path
+from .masks import mask_on
+from .spaces import chain, parent_without
+from .transforms import write_initial_transform
+from .volumes import volume_in_world, write_array, write_volume
+
+RESULT = "result"
+
+
+def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
+    """Write all that the engine needs into a folder; return the arguments of its command line.
+
+    Raises:
+        BridgeError: a setting is wrong, a mask is empty, or a file cannot be written.
+    """
+    settings = folder / "settings.json"
+    settings.write_text(settings_as_json(_settings(inputs)), encoding="utf-8")
+    arguments: list[str | Path] = ["register"]
+    options: list[str | Path] = ["--output", folder / RESULT, "--settings", settings, "--progress", "json"]
+    lattices = {}
+    for role, node, mask in (
+        ("fixed", inputs.fixed, inputs.fixed_mask),
+        ("moving", inputs.moving, inputs.moving_mask),
+    ):
+        image, lattice = volume_in_world(node, parent_without(node, inputs.output_transform))
+        lattices[role] = lattice
+        volume = folder / f"{role}.nrrd"
+        write_volume(image, lattice, volume)
+        arguments.append(volume)
+        if mask is not None:
+            file = folder / f"{role}_mask.nrrd"
+            write_array(mask_on(mask, lattice, role, inputs.output_transform), lattice, file)
+            options += [f"--{role}-mask", file]
+    if _starts_from_a_transform(inputs):
+        file = folder / "initial_transform.h5"
+        write_initial_transform(inputs.initial_transform, lattices["fixed"], file)
+        options += ["--initial-transform", file]
+    options += ["--feature-preview"] if inputs.feature_preview else []
+    options += ["--maps"] if inputs.maps else []
+    return [*arguments, *options]
+
+
+def _starts_from_a_transform(inputs: JobInputs) -> bool:
+    """Whether there is an initial transform that the moving volume is not under already."""
+    return inputs.initial_transform is not None and not _is_under(inputs)
+
+
+def _is_under(inputs: JobInputs) -> bool:
+    return inputs.initial_transform in chain(parent_without(inputs.moving, inputs.output_transform))
+
+
+def _settings(inputs: JobInputs) -> dict[str, Any]:
+    """Return the settings; the volumes stay as they lie if the initial transform acts on them already."""
+    if inputs.initial_transform is not None and _is_under(inputs):
+        return {**inputs.settings, "initialization": "none"}
+    return dict(inputs.settings)
+
+
+def settings_as_json(settings: Mapping[str, Any]) -> str:
+    """Return settings as the engine's settings file, once they are known to be sound.
+
+    Raises:
+        BridgeError: a name or value is wrong.
+    """
+    add_library_to_path()
+    from FoundationRegistrationLib.errors import FoundationRegistrationError
+    from FoundationRegistrationLib.settings import Settings
+
+    values = dict(settings)
+    try:
+        return json.dumps(Settings.from_preset(values.pop("preset", "default"), **values).to_dict())
+    except FoundationRegistrationError as error:
+        raise BridgeError(str(error)) from error

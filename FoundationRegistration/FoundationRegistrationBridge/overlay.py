@@ -1,0 +1,184 @@
+"""Colour over anatomy in the slice views: the PET of a registered PET-CT, or a map of the registration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+
+from .borrowed_views import SLICE_VIEWS, BorrowedViews
+from .errors import BridgeError
+from .spaces import carried_to_world, chain, to_world
+
+_PET_COLOURS = "PET-Heat"
+_CLEAR_SHARE = 0.02
+"""Of the window, above its lower end: what the colour table shows as black is clear."""
+
+
+class _Overlay:
+    """A volume in its own colours over another one, until `hide` puts the user's own display back.
+
+    It hides by itself when a node it needs is removed, when the scene is closed, and when a comparison or another
+    overlay begins.
+    """
+
+    def __init__(self, volume_node: Any, background_node: Any, slice_view_names: Sequence[str]) -> None:
+        self._volume, self._background = volume_node, background_node
+        self._view_names = tuple(slice_view_names)
+        self._views: BorrowedViews | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """False before `show`, and once the user's own display is back."""
+        return self._views is not None and self._views.held
+
+    def set_opacity(self, opacity: float) -> None:
+        """Set how much of the overlay shows, 0 to 1; nothing while hidden."""
+        if self.is_shown:
+            self._views.set_opacity(min(max(float(opacity), 0.0), 1.0))
+
+    def hide(self) -> None:
+        """Put back the layout and what the views showed; a second call does nothing."""
+        if self._views is not None:
+            self._views.give_back()
+
+    def _borrow(self, opacity: float) -> None:
+        if not self.is_shown:
+            views = BorrowedViews(self._view_names, [self._volume, self._background])
+            try:
+                views.require(*chain(self._volume.GetParentTransformNode()))
+                views.show(self._background, self._front(views), opacity)
+            except BaseException:
+                views.give_back()
+                raise
+            self._views = views
+        self.set_opacity(opacity)
+
+    def _front(self, views: BorrowedViews) -> Any:
+        """Return the node to be shown in front."""
+        raise NotImplementedError
+
+
+class MapOverlay(_Overlay):
+    """A map of the registration, such as its Jacobian, over the anatomy; its own display node gives the colours.
+
+    Args:
+        map_node: scalar volume.
+        background_node: the anatomy, usually the fixed volume.
+        slice_view_names: layout names of the slice views to use.
+    """
+
+    def __init__(self, map_node: Any, background_node: Any, slice_view_names: Sequence[str] = SLICE_VIEWS) -> None:
+        super().__init__(map_node, background_node, slice_view_names)
+
+    def show(self, opacity: float = 0.5) -> None:
+        """Show the map, or change its opacity if it is shown.
+
+        Raises:
+            BridgeError: a node is not in the scene, or there is no such view.
+        """
+        self._borrow(opacity)
+
+    def _front(self, views: BorrowedViews) -> Any:
+        return self._volume
+
+
+class PetOverlay(_Overlay):
+    """PET over MRI: heat colours in an SUV window, clear below it.
+
+    The PET node, its place in the hierarchy and its display stay as they are: what is shown is a temporary volume
+    with the same voxels, placed where the registration carries the PET and moved along when the registration or a
+    transform above the PET changes. The voxel values are taken for SUV.
+
+    Args:
+        pet_node: scalar volume in the space of the moving CT.
+        mri_node: the fixed volume.
+        transform_node: the result of the registration; None if the PET lies right already. If the PET hangs under
+            it already, it is not applied twice.
+        slice_view_names: layout names of the slice views to use.
+    """
+
+    def __init__(
+        self,
+        pet_node: Any,
+        mri_node: Any,
+        transform_node: Any | None = None,
+        slice_view_names: Sequence[str] = SLICE_VIEWS,
+    ) -> None:
+        super().__init__(pet_node, mri_node, slice_view_names)
+        self._transform = transform_node
+        self._shown: Any | None = None
+        self._place: Any | None = None
+
+    @property
+    def volume_node(self) -> Any | None:
+        """The temporary volume in front; None while hidden."""
+        return self._shown if self.is_shown else None
+
+    def show(self, lower_suv: float = 2.5, upper_suv: float = 10.0, opacity: float = 0.6) -> None:
+        """Show the PET, or change window and opacity if it is shown.
+
+        Args:
+            lower_suv: values up to about here are clear.
+            upper_suv: values from here on have the brightest colour.
+            opacity: 0 to 1.
+
+        Raises:
+            BridgeError: an empty window, a PET without voxels, a node that is not in the scene, no such view.
+        """
+        _check_window(lower_suv, upper_suv)
+        if self._volume is not None and self._volume.GetImageData() is None:
+            msg = f"'{self._volume.GetName()}' has no voxels; choose the PET volume."
+            raise BridgeError(msg)
+        self._borrow(opacity)
+        self.set_window(lower_suv, upper_suv)
+
+    def set_window(self, lower_suv: float, upper_suv: float) -> None:
+        """Spread the colours over another range of SUV; nothing while hidden.
+
+        Raises:
+            BridgeError: the lower value is not below the upper one.
+        """
+        _check_window(lower_suv, upper_suv)
+        if not self.is_shown:
+            return
+        display = self._shown.GetDisplayNode()
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(lower_suv, upper_suv)
+        highest = max(self._volume.GetImageData().GetScalarRange()[1], upper_suv)
+        display.AutoThresholdOff()
+        display.SetThreshold(lower_suv + _CLEAR_SHARE * (upper_suv - lower_suv), highest)
+        display.ApplyThresholdOn()
+
+    def _front(self, views: BorrowedViews) -> Any:
+        pet = self._volume
+        self._place = views.add_temporary(slicer.vtkMRMLTransformNode())
+        self._shown = views.add_temporary(slicer.vtkMRMLScalarVolumeNode())
+        self._shown.SetName(f"{pet.GetName()} over {self._background.GetName()}")
+        self._place.SetName(f"{self._shown.GetName()} (place)")
+        self._shown.CopyOrientation(pet)
+        self._shown.SetAndObserveImageData(pet.GetImageData())
+        colours = pet.GetScene().GetFirstNode(_PET_COLOURS, "vtkMRMLPETProceduralColorNode")
+        self._shown.GetDisplayNode().SetAndObserveColorNodeID(colours.GetID())
+        self._put_in_place()
+        self._shown.SetAndObserveTransformNodeID(self._place.GetID())
+        views.observe(pet, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._put_in_place)
+        if self._transform is not None:
+            views.require(*chain(self._transform))
+            views.observe(self._transform, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._put_in_place)
+        return self._shown
+
+    def _put_in_place(self, *_event: Any) -> None:
+        """Place the temporary volume where the PET belongs now, in world coordinates."""
+        if self._transform is None:
+            to_here = to_world(self._volume.GetParentTransformNode())
+        else:
+            to_here = carried_to_world(self._volume, self._transform)
+        self._place.SetAndObserveTransformToParent(to_here)
+
+
+def _check_window(lower_suv: float, upper_suv: float) -> None:
+    if not lower_suv < upper_suv:
+        msg = f"The SUV window is empty: its lower end ({lower_suv:g}) must be below its upper end ({upper_suv:g})."
+        raise BridgeError(msg)

@@ -1,0 +1,144 @@
+"""Transform files of the engine to transform nodes that sit rightly among the parents, and back.
+
+A registration is found in the world: it maps a fixed point to a moving point, which is FromParent of the node
+that the moving volume is put under. Where the moving volume has a parent already, the result goes between the
+two: volume -> result -> old parent -> world. So the old parent still acts, and whatever else hangs under it
+stays where it is. For that the result is taken to the coordinates below the parent:
+
+    FromParent = (world to parent) . (fixed to moving, in the world) . (parent to world)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import BridgeError
+from .lattices import Lattice, image_from_array, map_points, matrix_of
+from .spaces import COPY_ROLE, composed, from_world, linear_matrix, snapshot, to_world
+
+RECORD = "FoundationRegistration.Record"
+INVERSE_ROLE = "FoundationRegistration.Inverse"
+_SAMPLES_PER_AXIS = 96
+_MARGIN_SHARE = 0.25
+
+
+def read_transform(path: Path) -> vtk.vtkAbstractTransform:
+    """Return the map of points in a transform file, RAS mm, in the direction in which it is written.
+
+    Raises:
+        BridgeError: it cannot be read.
+    """
+    node = slicer.vtkMRMLTransformNode()
+    storage = slicer.vtkMRMLTransformStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        msg = f"The result '{path.name}' cannot be read; run the registration again."
+        raise BridgeError(msg)
+    return node.GetTransformFromParent()
+
+
+def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractTransform) -> Any:
+    """Return a transform node, in no scene yet, that does below a parent what a transform does in the world.
+
+    Args:
+        parent_to_world: of the node that the new one will be put under.
+        transform: FromParent of the new node if it had no parent.
+    """
+    node = slicer.vtkMRMLTransformNode()
+    conjugated = composed(parent_to_world, transform, parent_to_world.GetInverse())
+    node.SetAndObserveTransformFromParent(snapshot(conjugated))
+    return node
+
+
+def world_registration(transform_node: Any) -> vtk.vtkGeneralTransform:
+    """Return the map of fixed points to moving points, in the world, that a registration stands for."""
+    parent = transform_node.GetParentTransformNode()
+    return composed(from_world(parent), transform_node.GetTransformFromParent(), to_world(parent))
+
+
+def copy_below(transform_node: Any, parent: Any) -> Any:
+    """Return a transform node, in no scene yet, that does below another parent what a registration does."""
+    return below(snapshot(to_world(parent)), world_registration(transform_node))
+
+
+def refresh_copies(transform_node: Any) -> None:
+    """Bring the copies of a registration up to date, once it has been replaced by that of a later run."""
+    scene = transform_node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLTransformNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLTransformNode")
+        if node.GetNodeReference(COPY_ROLE) is transform_node:
+            node.CopyContent(copy_below(transform_node, node.GetParentTransformNode()))
+
+
+def inverse_of(transform_node: Any) -> Any | None:
+    """Return the node of the stored inverse of a registration: what is put under it goes from fixed to moving."""
+    return transform_node.GetNodeReference(INVERSE_ROLE)
+
+
+def store_record(transform_node: Any, record: Mapping[str, Any], fixed: Any, moving: Any) -> None:
+    """Keep the run record on a transform node, and what it was made of."""
+    transform_node.SetAttribute(RECORD, json.dumps(record))
+    transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
+    transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving.GetID())
+
+
+def stored_record(transform_node: Any) -> dict[str, Any]:
+    """Return the run record of a registration, empty if the node is not one."""
+    text = transform_node.GetAttribute(RECORD)
+    return json.loads(text) if text else {}
+
+
+def write_initial_transform(transform_node: Any, fixed: Lattice, path: Path) -> None:
+    """Write a transform node, taken in the world, for the engine: fixed points to moving points.
+
+    A linear transform is written as it is. Any other is sampled around the fixed volume, since a file can hold
+    the inverse of a grid only in a form that is Slicer's own.
+
+    Args:
+        transform_node: the node that the moving volume would be put under.
+        fixed: lattice of the fixed volume in the world.
+        path: an .h5 file.
+
+    Raises:
+        BridgeError: it cannot be written.
+    """
+    transform = from_world(transform_node)
+    node = slicer.vtkMRMLTransformNode()
+    matrix = linear_matrix(transform)
+    if matrix is None:
+        node.SetAndObserveTransformFromParent(_sampled(transform, fixed))
+    else:
+        node.SetMatrixTransformFromParent(matrix_of(matrix))
+    storage = slicer.vtkMRMLTransformStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.WriteData(node):
+        msg = f"The initial transform '{transform_node.GetName()}' cannot be written; free some disk space."
+        raise BridgeError(msg)
+
+
+def _sampled(transform: vtk.vtkAbstractTransform, around: Lattice) -> vtk.vtkAbstractTransform:
+    """Return a grid transform, along the axes of RAS, that equals another on and around a lattice."""
+    points = around.sample_points()
+    margin = _MARGIN_SHARE * np.ptp(points, axis=0)
+    low, high = points.min(0) - margin, points.max(0) + margin
+    spacing = float((high - low).max()) / (_SAMPLES_PER_AXIS - 1)
+    counts = np.ceil((high - low) / spacing).astype(int) + 1
+    matrix = np.diag([spacing, spacing, spacing, 1.0])
+    matrix[:3, 3] = low
+    lattice = Lattice((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
+    k, j, i = np.indices(lattice.dimensions[::-1]).reshape(3, -1)
+    positions = lattice.ras(np.stack([i, j, k], axis=1))
+    displacement = (map_points(transform, positions) - positions).reshape(*lattice.dimensions[::-1], 3)
+    image = image_from_array(displacement)
+    image.SetOrigin(*low)
+    image.SetSpacing(spacing, spacing, spacing)
+    grid = slicer.vtkOrientedGridTransform()
+    grid.SetDisplacementGridData(image)
+    return grid

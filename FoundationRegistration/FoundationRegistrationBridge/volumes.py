@@ -1,0 +1,139 @@
+"""Volume nodes to files in world coordinates, and files to volume nodes that are in no scene yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import BridgeError
+from .lattices import Lattice, image_from_array, lattice_of, map_points, matrix_of
+from .resampling import resample_intensities
+from .spaces import from_world, linear_matrix, to_world
+
+_NO_SPACE = "there is not enough disk space, or no permission to write"
+_MOST_VOXELS = 1024**3
+
+
+def check_scalar_volume(node: Any, role: str) -> None:
+    """Check that a node is a volume with one value a voxel.
+
+    Raises:
+        BridgeError: it is not.
+    """
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        msg = f"Choose a {role} volume."
+        raise BridgeError(msg)
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        msg = f"The {role} volume '{node.GetName()}' has no voxels; load it, or choose another."
+        raise BridgeError(msg)
+    if image.GetNumberOfScalarComponents() != 1:
+        msg = f"The {role} volume '{node.GetName()}' has several values a voxel; choose a scalar volume."
+        raise BridgeError(msg)
+
+
+def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, Lattice]:
+    """Return the voxels of a volume and where they lie in the world.
+
+    A linear parent only moves the lattice. Where it shears, or where a parent is not linear, the volume is
+    resampled once onto a straight lattice around where it comes to lie.
+
+    Args:
+        node: a volume node.
+        parent: the transform node that it counts as being under.
+    """
+    local, image = lattice_of(node), node.GetImageData()
+    world, only_moved = lattice_in_world(local, to_world(parent))
+    if only_moved:
+        return image, world
+    return resample_intensities(image, local, world, from_world(parent)), world
+
+
+def lattice_in_world(local: Lattice, transform: vtk.vtkAbstractTransform) -> tuple[Lattice, bool]:
+    """Return a straight lattice where a transform brings a lattice, and whether its voxels are the same ones.
+
+    Raises:
+        BridgeError: it would be too large.
+    """
+    matrix = linear_matrix(transform)
+    if matrix is not None:
+        world = local.moved(matrix)
+        if world.is_rectangular:
+            return world, True
+    return _straight_lattice_around(local, transform), False
+
+
+def _straight_lattice_around(local: Lattice, transform: vtk.vtkAbstractTransform) -> Lattice:
+    """Return a lattice with the axes and spacing of another that holds what a transform makes of that one."""
+    straight = np.eye(4)
+    straight[:3, :3] = _nearest_rotation(local.ijk_to_ras[:3, :3]) * local.spacing
+    frame = Lattice(local.dimensions, straight)
+    indices = frame.indices(map_points(transform, local.sample_points()))
+    world = frame.extended(np.floor(indices.min(0)), np.ceil(indices.max(0)))
+    if np.prod(world.dimensions, dtype=float) > _MOST_VOXELS:
+        msg = "A parent transform enlarges the volume beyond reason; check the transforms above it."
+        raise BridgeError(msg)
+    return world
+
+
+def _nearest_rotation(axes: np.ndarray) -> np.ndarray:
+    """Return the orthonormal axes nearest to those of a (3, 3) matrix, its columns."""
+    left, _, right = np.linalg.svd(axes / np.linalg.norm(axes, axis=0))
+    return left @ right
+
+
+def write_volume(image: vtk.vtkImageData, lattice: Lattice, path: Path) -> None:
+    """Write an image as an uncompressed NRRD file.
+
+    Raises:
+        BridgeError: it cannot be written.
+    """
+    node = slicer.vtkMRMLScalarVolumeNode()
+    bare = vtk.vtkImageData()
+    bare.SetDimensions(image.GetDimensions())
+    bare.GetPointData().SetScalars(image.GetPointData().GetScalars())
+    node.SetAndObserveImageData(bare)
+    node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(False)
+    if not storage.WriteData(node):
+        msg = f"'{path}' cannot be written: {_NO_SPACE}; free some, or choose another temporary folder."
+        raise BridgeError(msg)
+
+
+def write_array(array: np.ndarray, lattice: Lattice, path: Path) -> None:
+    """Write an array (k, j, i) as an uncompressed NRRD file.
+
+    Raises:
+        BridgeError: it cannot be written.
+    """
+    write_volume(image_from_array(array), lattice, path)
+
+
+def new_volume(image: vtk.vtkImageData, lattice: Lattice, like: Any) -> Any:
+    """Return a volume node, in no scene yet, of the class of another."""
+    node = getattr(slicer, like.GetClassName())()
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    return node
+
+
+def read_volume(path: Path, name: str, class_name: str = "vtkMRMLScalarVolumeNode") -> Any:
+    """Return a volume file as a node that is in no scene yet.
+
+    Raises:
+        BridgeError: it cannot be read.
+    """
+    node = getattr(slicer, class_name)()
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        msg = f"The result '{path.name}' cannot be read; run the registration again."
+        raise BridgeError(msg)
+    node.SetName(name)
+    return node

@@ -1,0 +1,155 @@
+"""The engine in its own process: started, listened to, ended, and its failures put into words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import slicer
+
+from .errors import BridgeError
+from .library import PACKAGE, library_folder, python_executable, worker_environment
+from .process_tree import ProcessTree
+
+_LOG_LINES = 200
+_LONGEST_LINE = 2000
+_READERS_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+# Before this share of the work, a remaining time would be a guess.
+_LEAST_FRACTION = 0.05
+_OUT_OF_MEMORY = "was ended by the system, most likely for lack of memory; use a larger working spacing"
+_CRASHED = "crashed; try the device 'cpu', or a larger working spacing"
+_ACCESS_VIOLATION = 0xC0000005
+_ENDINGS = {
+    -signal.SIGSEGV: _CRASHED,
+    -signal.SIGABRT: _CRASHED,
+    -signal.SIGTERM: "was ended from outside; start it again",
+    _ACCESS_VIOLATION: _CRASHED,
+    -9: _OUT_OF_MEMORY,  # SIGKILL, which Windows does not have
+}
+
+
+@dataclass(frozen=True)
+class WorkerProgress:
+    """What the engine is doing: the step in words, the share of the run that is done, seconds to go if known."""
+
+    step: str
+    fraction: float
+    remaining_seconds: float | None
+
+
+def let_the_application_live() -> None:
+    """Wait a moment, in which Slicer, if it is there, handles what its user does."""
+    getattr(getattr(slicer, "app", None), "processEvents", lambda: None)()
+    time.sleep(_POLL_SECONDS)
+
+
+def engine_command(arguments: Sequence[str | Path], python: Path | None = None) -> list[str]:
+    """Return the command line that runs the engine with the given arguments."""
+    return [str(python or python_executable()), "-m", PACKAGE, *map(str, arguments)]
+
+
+class RegistrationWorker:
+    """Runs one command that reports with JSON lines, as `register --progress json` does.
+
+    Poll it from a timer or a loop. Threads empty its pipes, so that it never waits for a reader.
+
+    Args:
+        command: see `engine_command`.
+
+    Raises:
+        BridgeError: it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.progress = WorkerProgress("starting", 0.0, None)
+        self.cancelled = False
+        self._log: deque[str] = deque(maxlen=_LOG_LINES)
+        self._reported_error = ""
+        self._first: tuple[float, float] | None = None
+        try:
+            # Python looks for modules where it is started first: the engine's folder, not whichever is current.
+            self._tree = ProcessTree(command, worker_environment(), library_folder())
+        except OSError as error:
+            msg = f"'{command[0]}' cannot be started ({error.strerror}); reinstall 3D Slicer or the extension."
+            raise BridgeError(msg) from error
+        process = self._tree.process
+        self._readers = [
+            threading.Thread(target=self._read, args=arguments, daemon=True, name="registration output")
+            for arguments in ((process.stdout, self._hear), (process.stderr, self._log.append))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the engine."""
+        return self._tree.process.pid
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The last lines of output that are not progress."""
+        return tuple(self._log)
+
+    def running(self) -> bool:
+        """Tell whether the engine still works; once it does not, nothing it started is left."""
+        if self._tree.process.poll() is None:
+            return True
+        if self._readers:
+            self._tree.kill()  # what it may have left behind also holds the pipes open
+            for reader in self._readers:
+                reader.join(_READERS_SECONDS)
+            self._readers = []
+        return False
+
+    def cancel(self) -> None:
+        """End the engine and all it started within two seconds; returns at once."""
+        self.cancelled = True
+        self._tree.end()
+
+    def failure(self) -> str | None:
+        """Return in words why the engine, which is not running any more, did not succeed; None if it did."""
+        code = self._tree.process.returncode
+        if code == 0:
+            return None
+        if self._reported_error:
+            return self._reported_error
+        ending = _ENDINGS.get(code, f"ended with an error (code {code})")
+        last = self._log[-1].strip() if self._log else ""
+        return f"The registration process {ending}." + (f" It last said: {last}" if last else "")
+
+    def _read(self, stream: IO[bytes], take: Any) -> None:
+        with contextlib.suppress(ValueError), stream:  # closed by the end of the interpreter
+            while line := stream.readline(_LONGEST_LINE):
+                text = line.decode("utf-8", errors="replace").rstrip()
+                if text:
+                    take(text)
+
+    def _hear(self, line: str) -> None:
+        """Take a line of standard output: an event, or something else, which belongs to the log."""
+        try:
+            event = json.loads(line)
+            if event["event"] == "progress":
+                self._advance(str(event["step"]), float(event["fraction"]))
+            elif event["event"] == "error":
+                self._reported_error = str(event["message"])
+        except (ValueError, TypeError, KeyError):
+            self._log.append(line)
+
+    def _advance(self, step: str, fraction: float) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, fraction)
+        began, already = self._first
+        remaining = None
+        if fraction - already >= _LEAST_FRACTION:
+            remaining = (now - began) * (1.0 - fraction) / (fraction - already)
+        self.progress = WorkerProgress(step, fraction, remaining)
