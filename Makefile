@@ -5,15 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out
 DATA ?= ../shared/data
+JOBS ?= 2
 
-.PHONY: help demo test lint benchmark memory pictures clean
+.PHONY: help demo test lint benchmark memory speed pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
 	@echo "make test       install into $(VENV), run all tests (as root on Debian, system libraries too)"
 	@echo "make lint       formatting, style, types, imports"
 	@echo "make benchmark  measure accuracy, write $(OUT)/accuracy.md"
-	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels"
+	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
+	@echo "make speed      measure the encoders side by side with the packages they come from, and the cache"
 	@echo "make pictures   make the pictures of the README anew, into Resources/Screenshots"
 	@echo "make clean      remove what the commands above wrote"
 
@@ -30,7 +32,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python Testing/stand_in/system_packages.py
-	FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
@@ -43,6 +45,11 @@ benchmark: $(VENV)/installed-test
 
 memory: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/memory.py
+	$(BIN)/python Testing/benchmarks/encoding.py memory
+
+speed: $(VENV)/installed-test
+	$(BIN)/python Testing/benchmarks/encoders.py
+	$(BIN)/python Testing/benchmarks/encoding.py cache
 
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py

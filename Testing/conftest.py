@@ -1,6 +1,18 @@
 """What every test needs."""
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stand_in.system_packages import why_no_qt
+
+
+def pytest_addoption(parser, pluginmanager):
+    """Without Qt's libraries pytest-qt would end every test run; the tests that need it are then skipped."""
+    if why_no_qt():
+        pluginmanager.set_blocked("pytest-qt")
 
 
 @pytest.fixture(autouse=True, scope="session")

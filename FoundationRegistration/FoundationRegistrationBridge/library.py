@@ -40,7 +40,7 @@ def add_library_to_path() -> None:
     """
     folder = str(library_folder())
     if folder not in sys.path:
-        sys.path.append(folder)
+        sys.path.insert(0, folder)  # before any other copy that may be installed
 
 
 def python_executable() -> Path:

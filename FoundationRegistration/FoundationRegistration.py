@@ -1,0 +1,580 @@
+"""Scripted module of 3D Slicer: deformable registration with vision foundation encoders, without training.
+
+Module, widget, logic and self-test. The work is done in `FoundationRegistrationBridge` (nodes, no widgets), which
+runs `FoundationRegistrationLib` (no Slicer) in a process of its own; `FoundationRegistrationPanel` has the parts of
+the panel. For research, not a medical device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import slicer.util
+import vtk
+from FoundationRegistrationBridge.library import add_library_to_path
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+add_library_to_path()
+
+from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402 - the engine is on the path only now
+from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
+from FoundationRegistrationBridge.follow import apply_transform, can_follow  # noqa: E402
+from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
+from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
+from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
+from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationPanel import facts  # noqa: E402
+from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
+from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
+from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    FoundationRegistrationParameterNode,
+    apply_preset,
+    changed_settings,
+    chosen_encoders,
+    chosen_settings,
+    mask_of,
+)
+from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView, fixed_volume_of, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
+from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
+from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
+
+WEIGHTS_FOLDER_KEY = "FoundationRegistration/WeightsFolder"
+WEIGHTS_FOLDER_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
+
+
+class FoundationRegistration(ScriptedLoadableModule):
+    """What Slicer shows about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Foundation Registration")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = []
+        parent.contributors = ["FoundationRegistration contributors"]
+        parent.helpText = _(
+            "Carries a moving volume onto a fixed one with the features of a vision foundation encoder, without "
+            "training: breast MRI of two dates or two sequences, lesions, PET-CT onto MRI, or any other anatomy. "
+            "For research only. Not a medical device."
+        )
+        parent.acknowledgementText = _(
+            'After Gu, Chen et al., "Are Vision Foundation Models Ready for Out-of-the-Box Medical Image '
+            'Registration?" (2025), and ConvexAdam (Siebert et al., IEEE TMI 2024).'
+        )
+        slicer.app.connect("startupCompleted()", register_sample_data)
+
+
+class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: ties widgets, parameter node and logic together."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: FoundationRegistrationLogic | None = None
+        self._parameterNode: Any = None
+        self._parameterNodeGuiTag: Any = None
+
+    def setup(self) -> None:
+        """Build the panel; nothing is downloaded and neither torch nor SimpleITK is imported."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/FoundationRegistration.ui"))
+        self.layout.addWidget(uiWidget)
+        ui = slicer.util.childWidgetVariables(uiWidget)
+        shown = {widget.property(PARAMETER_NAME) for widget in vars(ui).values()}
+        add_setting_rows(ui.advancedSection.layout(), shown)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = FoundationRegistrationLogic()
+        self._segmentSelectors = [
+            SegmentSelector(self.ui.fixedSegmentSelector, "fixed"),
+            SegmentSelector(self.ui.movingSegmentSelector, "moving"),
+        ]
+        self._run = RunControl(self.ui, self._checkCanApply)
+        self._result = ResultView(self.ui, self._errorsInWords)
+        self._history = facts.RunHistory(qt.QSettings())
+        self._useWeightsFolder(qt.QSettings().value(WEIGHTS_FOLDER_KEY) or "")
+        self._connectWidgets()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.NodeAddedEvent, self._checkCanApply)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._checkCanApply)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Called when the application closes and the module widget is destroyed."""
+        self._run.end_now()
+        self._result.close()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """Called each time the user opens this module."""
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        """Called each time the user opens another module; a run goes on."""
+        self._disconnectParameterNode()
+
+    def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
+        """Called just before the scene is closed; a run notices by itself that its volumes are gone, and ends."""
+        self._result.close()
+        self.logic.undo = None
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
+        """Called just after the scene is closed."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Make sure that there is a parameter node and that it is shown."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode: Any) -> None:
+        """Show and observe a parameter node, or none."""
+        self._disconnectParameterNode()
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+            self._showTitles()
+            self._onParametersChanged()
+
+    def onApplyButton(self, checked: bool = False) -> None:
+        """Start the registration, or cancel the one under way."""
+        if self._run.busy:
+            self._run.cancel()
+            return
+        from FoundationRegistrationBridge.dependencies import ensure_dependencies
+
+        with self._errorsInWords():
+            ensure_dependencies(Path(self.resourcePath("requirements.txt")))
+            absent = facts.missing_weights(chosen_encoders(self._parameterNode), self._parameterNode.weights)
+            if not absent:
+                self._startRegistration()
+            elif ask_consent(absent):
+                self._run.begin(WeightsFetch(absent, self._run.show_progress, self._onWeightsFetched))
+
+    def onFollowButton(self, checked: bool = False) -> None:
+        """Carry the checked nodes with the registration that Result shows."""
+        parameters = self._parameterNode
+        with self._errorsInWords():
+            self.logic.transformNodes(self._checkedNodes(), parameters.resultTransform, parameters.followMode)
+        self._checkCanApply()
+
+    def onUndoFollowButton(self, checked: bool = False) -> None:
+        """Put back what was transformed last."""
+        with self._errorsInWords():
+            self.logic.undoTransformNodes()
+        self._checkCanApply()
+
+    def onQualityButton(self, checked: bool = False) -> None:
+        """Measure the registration that Result shows, and show the table."""
+        parameters = self._parameterNode
+        with self._errorsInWords():
+            table = self.logic.measureQuality(
+                parameters.resultTransform,
+                parameters.fixedLabels,
+                parameters.movingLabels,
+                parameters.fixedPoints,
+                parameters.movingPoints,
+            )
+            self.ui.qualityTable.setMRMLTableNode(table)
+            self.ui.qualityTable.visible = True
+
+    def onPreset(self, index: int) -> None:
+        """Take over the settings of the preset that the user chose."""
+        apply_preset(self._parameterNode, self._parameterNode.preset)
+
+    def onWeightsFolder(self) -> None:
+        """Keep the folder of weights that the user typed, in Slicer's own settings."""
+        folder = self.ui.weightsFolderEdit.text.strip()
+        qt.QSettings().setValue(WEIGHTS_FOLDER_KEY, folder)
+        self._useWeightsFolder(folder)
+        self._onParametersChanged()
+
+    def onWeightsFolderButton(self, checked: bool = False) -> None:
+        """Let the user choose the folder of weights."""
+        title = _("Folder with weight files")
+        folder = qt.QFileDialog.getExistingDirectory(self.parent, title, self.ui.weightsFolderEdit.text)
+        if folder:
+            self.ui.weightsFolderEdit.text = folder
+            self.onWeightsFolder()
+
+    def _connectWidgets(self) -> None:
+        ui = self.ui
+        ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        ui.presetSelector.connect("activated(int)", self.onPreset)
+        ui.followButton.connect("clicked(bool)", self.onFollowButton)
+        ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
+        ui.followSelector.connect("checkedNodesChanged()", self._checkCanApply)
+        ui.qualityButton.connect("clicked(bool)", self.onQualityButton)
+        ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
+        ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
+
+    def _disconnectParameterNode(self) -> None:
+        if self._parameterNode is None or self._parameterNodeGuiTag is None:
+            return
+        self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+        self._parameterNodeGuiTag = None
+        self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+
+    def _showTitles(self) -> None:
+        """Replace the names of presets and encoders, which the parameter node shows, by what a person reads."""
+        ui, encoderTitles = self.ui, facts.encoder_titles()
+        titles = (
+            (ui.presetSelector, facts.preset_titles()),
+            (ui.encoderSelector, encoderTitles),
+            (ui.detail_encoderSetting, [_("none"), *encoderTitles]),
+        )
+        for selector, texts in titles:
+            for index, text in enumerate(texts):
+                selector.setItemText(index, text)
+
+    def _onParametersChanged(self, caller: Any = None, event: Any = None) -> None:
+        parameters, ui = self._parameterNode, self.ui
+        for selector in self._segmentSelectors:
+            selector.show(parameters)
+        ui.initializationSelector.enabled = parameters.initialTransform is None
+        ui.outputVolumeSelector.enabled = parameters.createVolume
+        ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
+        names = chosen_encoders(parameters)
+        ui.encoderNote.text = facts.encoder_line(names)
+        ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder)
+        ui.weightsNote.text = facts.weights_line(names, parameters.weights)
+        self._result.show(parameters)
+        self._checkCanApply()
+
+    def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
+        """Enable what can be done now, and say in words what is missing."""
+        parameters, ui = self._parameterNode, self.ui
+        if parameters is None:
+            return
+        problem = what_is_missing(parameters)
+        busy = self._run.busy
+        ui.applyButton.text = _("Cancel") if busy else _("Register")
+        ui.applyButton.enabled = busy or not problem
+        ui.applyButton.toolTip = problem or _("Carry the moving volume onto the fixed one")
+        ui.statusNote.text = "" if busy else problem
+        ui.statusNote.visible = bool(ui.statusNote.text)
+        ui.estimateNote.text = "" if problem else self._estimate()
+        ui.estimateNote.visible = bool(ui.estimateNote.text)
+        ui.followButton.enabled = parameters.resultTransform is not None and bool(self._checkedNodes())
+        ui.undoFollowButton.enabled = self.logic.undo is not None
+
+    def _estimate(self) -> str:
+        settings = chosen_settings(self._parameterNode)
+        return facts.estimate_line(self._history.runs(), settings, self._fixedVoxels(settings))
+
+    def _fixedVoxels(self, settings: Any) -> float:
+        bounds = [0.0] * 6
+        self._parameterNode.fixedVolume.GetRASBounds(bounds)
+        return facts.fixed_voxels(bounds, settings)
+
+    def _checkedNodes(self) -> list[Any]:
+        selector = self.ui.followSelector
+        nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
+        return [node for node in nodes if can_follow(node) and selector.checkState(node) == qt.Qt.Checked]
+
+    def _startRegistration(self) -> None:
+        parameters = self._parameterNode
+        self._voxels = self._fixedVoxels(chosen_settings(parameters))
+        job = self.logic.register(
+            parameters.fixedVolume,
+            parameters.movingVolume,
+            parameters.preset,
+            fixedMask=mask_of(parameters, "fixed"),
+            movingMask=mask_of(parameters, "moving"),
+            initialTransform=parameters.initialTransform,
+            outputTransform=parameters.outputTransform,
+            outputVolume=parameters.outputVolume if parameters.createVolume else None,
+            createVolume=parameters.createVolume,
+            featurePreview=parameters.featurePreview,
+            maps=True,
+            follow=self._checkedNodes(),
+            followMode=parameters.followMode,
+            waitForCompletion=False,
+            onProgress=self._run.show_progress,
+            onFinished=self._onFinished,
+            **changed_settings(parameters),
+        )
+        self._run.begin(job)
+
+    def _onWeightsFetched(self, error: str | None, cancelled: bool) -> None:
+        if error is not None:
+            self._tell(error)
+        elif not cancelled:
+            # After this callback the download's run is over, and the registration's can begin.
+            qt.QTimer.singleShot(0, self.onApplyButton)
+
+    def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
+        if outputs is not None:
+            for message in outputs.messages:
+                self._run.say(message)
+            self._history.add(facts.run_of(outputs.record, self._voxels))
+            self._parameterNode.resultTransform = outputs.transform_node
+            self._parameterNode.resultVolume = outputs.volume_node
+            self.ui.resultSection.collapsed = False
+        if cancelled:
+            self._run.say(_("Cancelled; the scene is as it was before."))
+        if error is not None:
+            self._tell(error)
+
+    def _useWeightsFolder(self, folder: str) -> None:
+        """Tell the engine's process, which inherits this one's environment, where weights lie."""
+        self.ui.weightsFolderEdit.text = folder
+        if folder:
+            os.environ[WEIGHTS_FOLDER_VARIABLE] = folder
+        else:
+            os.environ.pop(WEIGHTS_FOLDER_VARIABLE, None)
+
+    @contextmanager
+    def _errorsInWords(self) -> Iterator[None]:
+        """Show an error that is meant for the user as the sentence it is; any other with its details."""
+        with slicer.util.tryWithErrorDisplay(_("Something went wrong.")):
+            try:
+                yield
+            except BridgeError as error:
+                self._tell(str(error))
+
+    def _tell(self, message: str) -> None:
+        self._run.say(message)
+        slicer.util.errorDisplay(message)
+
+
+class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
+    """Registration, what follows it and its quality, for the panel, the Python console and scripts."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.undo: Any = None
+        """Undoes what was transformed last; None where nothing was."""
+
+    def getParameterNode(self) -> FoundationRegistrationParameterNode:
+        """Return the typed parameter node of the scene, a new one if there is none."""
+        return FoundationRegistrationParameterNode(super().getParameterNode())
+
+    def register(
+        self,
+        fixedNode: Any,
+        movingNode: Any,
+        preset: str = "default",
+        *,
+        fixedMask: Any = None,
+        movingMask: Any = None,
+        initialTransform: Any = None,
+        outputTransform: Any = None,
+        outputVolume: Any = None,
+        createVolume: bool = False,
+        featurePreview: bool = False,
+        maps: bool = False,
+        follow: Sequence[Any] = (),
+        followMode: str = "resample",
+        waitForCompletion: bool = True,
+        onProgress: Callable[[str, float, float | None], None] | None = None,
+        onFinished: Callable[[Any, str | None, bool], None] | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Register a moving volume to a fixed one, in a process of its own.
+
+        Args:
+            fixedNode: volume node whose space the result is in.
+            movingNode: volume node that is carried onto it; both count where their parent transforms put them.
+            preset: name of a preset of the engine.
+            fixedMask: what counts: a segmentation node, (segmentation node, segment ID) or a labelmap node.
+            movingMask: the same for the moving volume.
+            initialTransform: the transform node the moving volume would be put under to begin with.
+            outputTransform: transform node to overwrite; a new one if None.
+            outputVolume: volume node to overwrite with the registered volume.
+            createVolume: make a new node for the registered volume.
+            featurePreview: add the features of both volumes as colour volumes.
+            maps: add the Jacobian as a volume, and the confidence where the engine has one.
+            follow: nodes that belong to the moving volume and are carried along.
+            followMode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+            waitForCompletion: return when all is done; otherwise poll the returned job from a timer.
+            onProgress: called with the step, the share that is done (0 to 1) and the seconds to go or None.
+            onFinished: called once with the outputs or None, an error in words or None, and whether it was cancelled.
+            **settings: single settings of the engine, which win over the preset.
+
+        Returns:
+            The transform node; put what belongs to the moving volume under it. Where it does not wait, the
+            `RegistrationJob`.
+
+        Raises:
+            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before.
+        """
+        inputs = JobInputs(
+            fixed=fixedNode,
+            moving=movingNode,
+            fixed_mask=fixedMask,
+            moving_mask=movingMask,
+            initial_transform=initialTransform,
+            settings={"preset": preset, **settings},
+            output_transform=outputTransform,
+            output_volume=outputVolume,
+            create_volume=createVolume and outputVolume is None,
+            feature_preview=featurePreview,
+            maps=maps,
+        )
+
+        def finished(outputs: Any, error: str | None, cancelled: bool) -> None:
+            if outputs is not None:
+                keep_maps(outputs)
+                error = self._follow(follow, outputs.transform_node, followMode)
+            if onFinished is not None:
+                onFinished(outputs, error, cancelled)
+
+        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
+        if waitForCompletion:
+            return job.wait().transform_node
+        job.start()
+        return job
+
+    def registerBatch(
+        self,
+        pairs: Any,
+        preset: str = "default",
+        *,
+        outputFolder: str | os.PathLike[str] | None = None,
+        onProgress: BatchProgress | None = None,
+        **settings: Any,
+    ) -> list[BatchResult]:
+        """Register many pairs one after the other; a failure stops no other.
+
+        Args:
+            pairs: (fixed, moving) volume nodes, or a CSV file with the columns fixed and moving.
+            preset: of the engine.
+            outputFolder: for results and their table; see `FoundationRegistrationBridge.batch.register_batch`.
+            onProgress: called with the pair's name, its number from 1, the count of pairs, the step in words and
+                the share of the pair's work that is done.
+            **settings: single settings of the engine, which win over the preset.
+
+        Returns:
+            One result for each pair.
+
+        Raises:
+            BridgeError: the table or a setting cannot be used.
+        """
+        return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
+
+    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> None:
+        """Carry nodes that belong to the moving volume with a registration; `undoTransformNodes` puts them back.
+
+        Args:
+            nodes: volumes, segmentations, labelmaps, markups and models.
+            transformNode: the result of a registration.
+            mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+
+        Raises:
+            BridgeError: a node cannot be carried.
+        """
+        self.undo = apply_transform(nodes, transformNode, fixed_volume_of(transformNode), mode=mode)
+
+    def undoTransformNodes(self) -> None:
+        """Put back what `transformNodes` did last."""
+        if self.undo is not None:
+            self.undo.undo()
+            self.undo = None
+
+    def measureQuality(
+        self,
+        transformNode: Any,
+        fixedLabels: Any = None,
+        movingLabels: Any = None,
+        fixedPoints: Any = None,
+        movingPoints: Any = None,
+    ) -> Any:
+        """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
+        return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
+
+    def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> str | None:
+        """Carry nodes along; return what went wrong in words."""
+        if not nodes:
+            return None
+        try:
+            self.transformNodes(nodes, transformNode, mode)
+        except BridgeError as error:
+            return str(error)
+        return None
+
+
+class FoundationRegistrationTest(ScriptedLoadableModuleTest):
+    """Self-test for people who have Slicer: registers a phantom and checks what comes of it."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """Run all tests."""
+        self.setUp()
+        self.test_RegisterPhantom()
+
+    def test_RegisterPhantom(self) -> None:
+        """Register PET-CT to MRI: landmarks come together, structures follow, the PET is shown and hidden again."""
+        from FoundationRegistrationBridge.dependencies import ensure_dependencies
+
+        ensure_dependencies(Path(__file__).parent / "Resources" / "requirements.txt")
+        self.delayDisplay(_("Making a breast phantom"))
+        nodes = add_phantom("pet-ct-to-mri", spacing_mm=5.0)
+        self.delayDisplay(_("Registering it"))
+        logic = FoundationRegistrationLogic()
+        transformNode = logic.register(
+            nodes["fixed"],
+            nodes["moving"],
+            "pet-ct-to-mri",
+            encoder="mind",
+            initialization="rigid",
+            working_spacing_mm=6.0,
+            follow=[nodes["moving_labels"]],
+        )
+
+        before = self._meanDistance(nodes, vtk.vtkTransform())
+        after = self._meanDistance(nodes, transformNode.GetTransformToParent())
+        self.assertLess(after, 0.6 * before)
+
+        followed = slicer.util.getNode(nodes["moving_labels"].GetName() + " registered")
+        self.assertIsNone(followed.GetParentTransformNode())
+        names = [followed.GetSegmentation().GetNthSegment(index).GetName() for index in range(4)]
+        self.assertEqual(names, ["breast", "fibroglandular", "organ", "lesion"])
+
+        overlay = PetOverlay(nodes["pet"], nodes["fixed"], transformNode)
+        overlay.show(1.0, 8.0, 0.5)
+        self.assertTrue(overlay.is_shown)
+        overlay.hide()
+        self.assertFalse(overlay.is_shown)
+        logic.undoTransformNodes()
+        self.assertEqual(slicer.util.getNodes(nodes["moving_labels"].GetName() + " registered"), {})
+        self.delayDisplay(_("Test passed"))
+
+    @staticmethod
+    def _meanDistance(nodes: Any, movingToFixed: Any) -> float:
+        """Return the mean distance in mm of the fixed landmarks from the moving ones carried to them."""
+        fixed, moving = nodes["fixed_points"], nodes["moving_points"]
+        count = fixed.GetNumberOfControlPoints()
+        distances = [
+            math.dist(
+                fixed.GetNthControlPointPosition(index),
+                movingToFixed.TransformPoint(moving.GetNthControlPointPosition(index)),
+            )
+            for index in range(count)
+        ]
+        return sum(distances) / count

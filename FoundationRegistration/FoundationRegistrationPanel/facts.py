@@ -1,0 +1,221 @@
+"""What the panel says about presets, encoders, weights and the time and memory a run takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from FoundationRegistrationLib.encoders import encoder_info, encoders
+from FoundationRegistrationLib.errors import WeightsError
+from FoundationRegistrationLib.settings import PRESETS, Settings
+
+_ACRONYMS = {"pet", "ct", "mri", "mind"}
+_RUNS_KEPT = 50
+_RUNS_KEY = "FoundationRegistration/Runs"
+
+
+def preset_title(preset: str) -> str:
+    """Return a preset's name as it is read: `pet-ct-to-mri` is "PET CT to MRI"."""
+    words = [word.upper() if word in _ACRONYMS else word for word in preset.split("-")]
+    title = " ".join(words)
+    return title[0].upper() + title[1:]
+
+
+def preset_titles() -> list[str]:
+    """Return what a person reads for each preset, in the order of the engine."""
+    return [preset_title(preset) for preset in PRESETS]
+
+
+def encoder_titles() -> list[str]:
+    """Return what a person reads for each encoder, in the order of the registry."""
+    return [info.title for info in encoders().values()]
+
+
+def preset_line(preset: str, changed: Mapping[str, Any]) -> str:
+    """Return what a preset is for, and which of its settings were changed."""
+    purpose = PRESETS[preset].purpose
+    line = purpose[0].upper() + purpose[1:] + "."
+    if changed:
+        names = ", ".join(setting_title(name) for name in changed)
+        line += " " + _("Changed: {names}.").format(names=names)
+    return line
+
+
+def setting_title(name: str) -> str:
+    """Return a setting's name as it is read: `working_spacing_mm` is "Working spacing (mm)"."""
+    stem, _underscore, unit = name.rpartition("_")
+    units = {"mm": "mm", "gb": "GB"}
+    text = f"{stem.replace('_', ' ')} ({units[unit]})" if unit in units else name.replace("_", " ")
+    return text[0].upper() + text[1:]
+
+
+def encoder_line(names: Sequence[str]) -> str:
+    """Return in one line what kind of encoder the first is, and which one refines its result, if any.
+
+    Args:
+        names: of the encoders in use.
+    """
+    info, *details = (encoder_info(name) for name in names)
+    line = f"{_sentence(info.strategy)}."
+    if info.domain != "none":
+        line = _("{strategy}; trained on: {domain}.").format(strategy=_sentence(info.strategy), domain=info.domain)
+    for detail in details:
+        line += " " + _("Details by {title}.").format(title=detail.title)
+    return line
+
+
+def encoder_tip(encoder: str) -> str:
+    """Return more about an encoder: what was found with it, licence and paper."""
+    info = encoder_info(encoder)
+    return _("{finding}.\nLicence: {license}. {citation}.").format(
+        finding=_sentence(info.finding), license=info.license, citation=info.citation
+    )
+
+
+def missing_weights(names: Sequence[str], given: str) -> list[Any]:
+    """Return the catalogue entries of the weights that are not on this machine.
+
+    Args:
+        names: of the encoders in use.
+        given: the setting `weights`: a file, a folder, or nothing.
+    """
+    wanted = [encoder_info(name).weights for name in names]
+    if not any(wanted):
+        return []
+    from FoundationRegistrationLib.weights import catalogue, locate
+
+    entries = catalogue()
+
+    def absent(weights: str, beside: bool) -> bool:
+        try:
+            return locate(weights, given, beside=beside) is None
+        except WeightsError:
+            return True
+
+    return [entries[weights] for group in wanted for weights in group if absent(weights, beside=weights != group[-1])]
+
+
+def weights_line(names: Sequence[str], given: str) -> str:
+    """Return in one line whether the weights of encoders are here, or else what has to be fetched."""
+    if not any(encoder_info(name).weights for name in names):
+        return _("Weights: nothing to download.")
+    absent = missing_weights(names, given)
+    if not absent:
+        return _("Weights: on this machine.")
+    return _("Weights: {list}.").format(list="; ".join(_to_fetch(entry) for entry in absent))
+
+
+def _to_fetch(entry: Any) -> str:
+    size = f"{entry.size_bytes / 1e6:.0f} MB" if entry.size_bytes else _("size unknown")
+    if entry.access != "open":
+        return _("{name} has to be fetched by hand from {url} ({license}), then set in Advanced").format(
+            name=entry.filename, url=entry.url, license=entry.license
+        )
+    return _("{title} will be downloaded after asking ({size}, {license})").format(
+        title=entry.title, size=size, license=entry.license
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one finished registration took on this machine.
+
+    Attributes:
+        encoder: its name; two names with a plus sign where one refines the other.
+        device: the setting, "auto" included.
+        slice_gap: the setting.
+        voxels: of the fixed field of view at the working spacing.
+        seconds: in all.
+        memory_bytes: at the peak, of the process.
+    """
+
+    encoder: str
+    device: str
+    slice_gap: int
+    voxels: float
+    seconds: float
+    memory_bytes: float
+
+
+class RunHistory:
+    """The last runs on this machine; what is said about the next one comes from them.
+
+    Args:
+        settings: the application's `qt.QSettings`, which keeps them.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    def runs(self) -> list[Run]:
+        """Return the runs on record; none if the record is missing or damaged."""
+        try:
+            return [Run(**values) for values in json.loads(self._settings.value(_RUNS_KEY) or "[]")]
+        except (ValueError, TypeError):
+            return []
+
+    def add(self, run: Run) -> None:
+        """Put a run on record; the oldest ones go."""
+        runs = [*self.runs(), run][-_RUNS_KEPT:]
+        self._settings.setValue(_RUNS_KEY, json.dumps([dataclasses.asdict(run) for run in runs]))
+
+
+def fixed_voxels(bounds: Sequence[float], settings: Settings) -> float:
+    """Return how many working voxels the fixed field of view has.
+
+    Args:
+        bounds: of the fixed volume, RAS mm: x from, to, y from, to, z from, to.
+        settings: with the working spacing.
+    """
+    edges = [max(high - low, 0.0) for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+    return math.prod(edges) / settings.working_spacing_mm**3
+
+
+def run_of(record: Mapping[str, Any], voxels: float) -> Run:
+    """Return what a run took, from its record.
+
+    Args:
+        record: the content of the engine's `report.json`.
+        voxels: see `fixed_voxels`.
+    """
+    settings = Settings.from_dict(record["settings"])
+    return Run(
+        encoder="+".join(settings.encoders),
+        device=settings.device,
+        slice_gap=settings.slice_gap,
+        voxels=voxels,
+        seconds=sum(record["timings_seconds"].values()),
+        memory_bytes=max(record["peak_memory_bytes"].values()),
+    )
+
+
+def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str:
+    """Return the time and memory to expect from what runs of the same kind took here."""
+    wanted = ("+".join(settings.encoders), settings.device, settings.slice_gap)
+    alike = [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
+    if not alike or voxels <= 0:
+        return _("Time and memory: told after the first run with these settings on this machine.")
+    seconds = statistics.median(run.seconds / run.voxels for run in alike) * voxels
+    nearest = min(alike, key=lambda run: abs(run.voxels - voxels))
+    memory = nearest.memory_bytes * max(1.0, voxels / nearest.voxels)
+    return _("About {time} and up to {memory:.1f} GB, judging by {count} earlier run(s) here.").format(
+        time=duration(seconds), memory=memory / 1e9, count=len(alike)
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as it is said: "20 s", "3 min", "1 h 10 min"."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

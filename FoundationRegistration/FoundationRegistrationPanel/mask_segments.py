@@ -1,0 +1,49 @@
+"""The small selector beside a mask that offers one of its segments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from .parameters import mask_of
+
+
+class SegmentSelector:
+    """Shows the segments of a mask and keeps the choice in the parameter node.
+
+    Args:
+        combo: a `qt.QComboBox`.
+        side: "fixed" or "moving".
+    """
+
+    def __init__(self, combo: Any, side: str) -> None:
+        self._combo = combo
+        self._side = side
+        self._parameters: Any = None
+        self._mask: Any = None
+        self._ids: list[str] = []
+        combo.connect("activated(int)", self._on_activated)
+
+    def show(self, parameters: Any) -> None:
+        """Show the segments of the mask that is chosen now; hidden where the mask has none to choose from."""
+        self._parameters = parameters
+        mask = parameters.getValue(f"{self._side}Mask")
+        if self._mask is not None and mask is not self._mask:
+            parameters.setValue(f"{self._side}MaskSegment", "")  # it was a segment of the former mask
+        self._mask = mask
+        is_segmentation = mask is not None and mask.IsA("vtkMRMLSegmentationNode")
+        segmentation = mask.GetSegmentation() if is_segmentation else None
+        self._ids = list(segmentation.GetSegmentIDs()) if segmentation else []
+        self._combo.clear()
+        self._combo.addItem(_("all segments"))
+        for segment_id in self._ids:
+            self._combo.addItem(segmentation.GetSegment(segment_id).GetName())
+        chosen = mask_of(parameters, self._side)
+        segment = chosen[1] if isinstance(chosen, tuple) else ""
+        self._combo.currentIndex = self._ids.index(segment) + 1 if segment in self._ids else 0
+        self._combo.visible = is_segmentation
+
+    def _on_activated(self, index: int) -> None:
+        chosen = self._ids[index - 1] if index > 0 else ""
+        self._parameters.setValue(f"{self._side}MaskSegment", chosen)

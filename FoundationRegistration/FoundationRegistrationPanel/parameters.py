@@ -1,0 +1,136 @@
+"""Everything the user chooses, kept in a node of the scene: typed, ranged, saved and restored with it.
+
+The settings of the engine are taken from its one `Settings` class, so that each is declared there alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Union, get_type_hints
+
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from FoundationRegistrationLib.encoders import encoders
+from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
+
+FOLLOW_MODES = ("resample", "attach")
+# Written as a Union because Slicer's wrapper shows only that form in a node selector.
+LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+
+
+def setting_fields() -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields of the engine's settings by name, in the order they are declared in."""
+    return {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def setting_words(name: str, hint: Any) -> tuple[str, ...] | None:
+    """Return the words that a setting can take; None where it is no choice of words."""
+    named = {"preset": PRESETS, "encoder": encoders(), "detail_encoder": ("", *encoders())}
+    return tuple(named[name]) if name in named else setting_choices(hint)
+
+
+def _annotation(field: dataclasses.Field[Any], hint: Any) -> Any:
+    """Return the type of a setting with its limits, as Slicer's parameter nodes declare them."""
+    words = setting_words(field.name, hint)
+    if words is not None:
+        return Annotated[str, Choice(list(words))]
+    if hint in (int, float):
+        return Annotated[hint, WithinRange(field.metadata["minimum"], field.metadata["maximum"])]
+    return hint
+
+
+def _settings_base() -> type:
+    """Return a class that declares each setting of the engine with its default."""
+    hints = get_type_hints(Settings)
+    fields = setting_fields()
+    annotations = {name: _annotation(field, hints[name]) for name, field in fields.items()}
+    defaults = {name: field.default for name, field in fields.items()}
+    return type("SettingParameters", (), {"__annotations__": annotations, **defaults})
+
+
+@parameterNodeWrapper
+class FoundationRegistrationParameterNode(_settings_base()):
+    """The choices of the panel.
+
+    fixedVolume, movingVolume: the second is carried onto the first.
+    fixedMask, movingMask: what counts; the patient is found where there is none.
+    fixedMaskSegment, movingMaskSegment: ID of one segment, empty for all.
+    initialTransform: takes the place of an initial alignment; the node the moving volume would be put under.
+    outputTransform, outputVolume: nodes to overwrite; new ones are made where there are none.
+    createVolume: whether the moving volume is also resampled onto the fixed one.
+    featurePreview: whether the features are also shown as colour volumes.
+    followMode: whether what follows the moving volume is resampled or put under the transform.
+    resultTransform, resultVolume: the registration that the Result section looks at.
+    petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
+    fixedLabels, movingLabels, fixedPoints, movingPoints: the same structures on both sides, to measure with.
+    """
+
+    fixedVolume: vtkMRMLScalarVolumeNode
+    movingVolume: vtkMRMLScalarVolumeNode
+    fixedMask: LabelsNode
+    movingMask: LabelsNode
+    fixedMaskSegment: str = ""
+    movingMaskSegment: str = ""
+    initialTransform: vtkMRMLTransformNode
+    outputTransform: vtkMRMLTransformNode
+    outputVolume: vtkMRMLScalarVolumeNode
+    createVolume: bool = True
+    featurePreview: bool = False
+    followMode: Annotated[str, Choice(list(FOLLOW_MODES))] = "resample"
+    resultTransform: vtkMRMLTransformNode
+    resultVolume: vtkMRMLScalarVolumeNode
+    petVolume: vtkMRMLScalarVolumeNode
+    petLower: Annotated[float, WithinRange(0.0, 1000.0)] = 1.0
+    petUpper: Annotated[float, WithinRange(0.0, 1000.0)] = 10.0
+    petOpacity: Annotated[int, WithinRange(0, 100)] = 50
+    fixedLabels: LabelsNode
+    movingLabels: LabelsNode
+    fixedPoints: vtkMRMLMarkupsFiducialNode
+    movingPoints: vtkMRMLMarkupsFiducialNode
+
+
+def apply_preset(parameters: Any, preset: str) -> None:
+    """Set all settings to those of a preset, but for where weights and tensors live, which are this machine's."""
+    kept = {name: parameters.getValue(name) for name in ("device", "weights", "feature_cache_gb", "memory_budget_gb")}
+    modifying = parameters.StartModify()
+    try:
+        for name, value in Settings.from_preset(preset, **kept).to_dict().items():
+            parameters.setValue(name, value)
+    finally:
+        parameters.EndModify(modifying)
+
+
+def changed_settings(parameters: Any) -> dict[str, Any]:
+    """Return the settings that differ from the chosen preset's, by name."""
+    of_preset = Settings.from_preset(parameters.preset).to_dict()
+    chosen = {name: parameters.getValue(name) for name in of_preset}
+    return {name: value for name, value in chosen.items() if value != of_preset[name]}
+
+
+def chosen_settings(parameters: Any) -> Settings:
+    """Return the engine's settings as chosen.
+
+    Raises:
+        SettingsError: values that do not go together.
+    """
+    return Settings.from_preset(parameters.preset, **changed_settings(parameters))
+
+
+def chosen_encoders(parameters: Any) -> tuple[str, ...]:
+    """Return the names of the encoders in use: the leading one, and the one for details if there is one."""
+    detail = parameters.detail_encoder
+    return (parameters.encoder, detail) if detail not in ("", parameters.encoder) else (parameters.encoder,)
+
+
+def mask_of(parameters: Any, side: str) -> Any:
+    """Return the mask of "fixed" or "moving" as the bridge takes it: None, a node, or a node and a segment ID."""
+    node = parameters.getValue(f"{side}Mask")
+    segment = parameters.getValue(f"{side}MaskSegment")
+    return (node, segment) if isinstance(node, vtkMRMLSegmentationNode) and segment else node

@@ -1,0 +1,192 @@
+"""The Result section: compare, displacement, maps, PET overlay and quality of one registration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from FoundationRegistrationBridge.compare import Comparison
+from FoundationRegistrationBridge.feature_preview import show_features
+from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
+from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
+from FoundationRegistrationBridge.transforms import stored_record
+from slicer.i18n import tr as _
+
+_FLICKER_MILLISECONDS = 600
+_MOST_CELLS = 32
+_MAP_ROLES = ("FoundationRegistration.Jacobian", "FoundationRegistration.Confidence")
+_FEATURE_ROLES = ("FoundationRegistration.FixedFeatures", "FoundationRegistration.MovingFeatures")
+_OFF, _FADE, _FLICKER, _CHECKERBOARD, _FEATURES = range(5)
+
+
+def keep_maps(outputs: Any) -> None:
+    """Tie maps and features that a registration made to its transform node, and give the maps their colours.
+
+    Args:
+        outputs: `JobOutputs` of the bridge.
+    """
+    maps = (outputs.jacobian_node, outputs.confidence_node)
+    for role, node in zip(
+        (*_MAP_ROLES, *_FEATURE_ROLES), (*maps, *(outputs.feature_nodes or (None, None))), strict=True
+    ):
+        outputs.transform_node.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+    for node, colour in zip(maps, (colour_jacobian, colour_confidence), strict=True):
+        if node is not None:
+            colour(node)
+
+
+def fixed_volume_of(transform_node: Any) -> Any | None:
+    """Return the fixed volume a registration was made with; None if it is gone."""
+    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+
+
+class ResultView:
+    """Ties the widgets of the Result section to the views; at most one of them shows something at a time.
+
+    Args:
+        ui: the panel's widgets.
+        guarded: context manager in which errors are shown in words.
+    """
+
+    def __init__(self, ui: Any, guarded: Callable[[], Any]) -> None:
+        self._ui = ui
+        self._guarded = guarded
+        self._parameters: Any = None
+        self._comparison: Comparison | None = None
+        self._compares_features = False
+        self._pet: PetOverlay | None = None
+        self._map: MapOverlay | None = None
+        self._flicker = qt.QTimer()
+        self._flicker.setInterval(_FLICKER_MILLISECONDS)
+        self._flicker.connect("timeout()", self._on_flicker)
+        ui.compareSelector.addItems([_("off"), _("fade"), _("flicker"), _("checkerboard"), _("features")])
+        ui.displacementSelector.addItems([_("off"), _("grid"), _("arrows")])
+        ui.mapSelector.addItems([_("off"), _("Jacobian"), _("confidence")])
+        ui.compareSelector.connect("activated(int)", self._on_compare)
+        ui.compareSlider.connect("valueChanged(int)", self._on_compare_amount)
+        ui.displacementSelector.connect("activated(int)", self._on_displacement)
+        ui.mapSelector.connect("activated(int)", self._on_map)
+        ui.petButton.connect("clicked(bool)", self._on_pet)
+
+    def show(self, parameters: Any) -> None:
+        """Show what the parameter node says, and enable what can be used with it."""
+        self._parameters = parameters
+        ui, transform = self._ui, parameters.resultTransform
+        ready = transform is not None and fixed_volume_of(transform) is not None
+        ui.compareSelector.enabled = ready and parameters.resultVolume is not None
+        ui.compareSlider.enabled = ui.compareSelector.enabled
+        ui.displacementSelector.enabled = ready
+        ui.mapSelector.enabled = ready and any(transform.GetNodeReference(role) for role in _MAP_ROLES)
+        ui.petButton.enabled = ready and parameters.petVolume is not None
+        ui.qualityButton.enabled = ready
+        ui.resultNote.text = summary(stored_record(transform)) if transform is not None else ""
+        if self._pet is not None and self._pet.is_shown:
+            self._pet.set_opacity(parameters.petOpacity / 100)
+            with self._guarded():
+                self._pet.set_window(parameters.petLower, parameters.petUpper)
+        self._show_switches()
+
+    def close(self) -> None:
+        """Give the user's own views back."""
+        self._flicker.stop()
+        if self._comparison is not None:
+            self._comparison.close()
+        for overlay in (self._pet, self._map):
+            if overlay is not None:
+                overlay.hide()
+        self._comparison = self._pet = self._map = None
+        self._show_switches()
+
+    def _show_switches(self) -> None:
+        """Let the switches tell what is shown now: beginning one view ends another, and so may the scene."""
+        ui = self._ui
+        if not (self._comparison is not None and self._comparison.is_open):
+            ui.compareSelector.currentIndex = 0
+            self._flicker.stop()
+        if not (self._map is not None and self._map.is_shown):
+            ui.mapSelector.currentIndex = 0
+        shown = self._pet is not None and self._pet.is_shown
+        ui.petButton.checked = shown
+        ui.petButton.text = _("Hide") if shown else _("Show")
+
+    def _on_compare(self, index: int) -> None:
+        with self._guarded():
+            if index == _OFF:
+                self.close()
+                return
+            of_features = index == _FEATURES
+            if self._comparison is None or not self._comparison.is_open or of_features != self._compares_features:
+                self._comparison = self._new_comparison(of_features)
+                self._compares_features = of_features
+            if index == _FLICKER:
+                self._comparison.flicker(True)
+                self._flicker.start()
+            else:
+                self._flicker.stop()
+                self._on_compare_amount(self._ui.compareSlider.value)
+        self._show_switches()
+
+    def _new_comparison(self, of_features: bool) -> Comparison:
+        transform = self._parameters.resultTransform
+        if of_features:
+            return show_features(*(transform.GetNodeReference(role) for role in _FEATURE_ROLES))
+        return Comparison(fixed_volume_of(transform), self._parameters.resultVolume)
+
+    def _on_compare_amount(self, percent: int) -> None:
+        if self._comparison is None or not self._comparison.is_open:
+            return
+        with self._guarded():
+            if self._ui.compareSelector.currentIndex in (_FADE, _FEATURES):
+                self._comparison.fade(percent / 100)
+            elif self._ui.compareSelector.currentIndex == _CHECKERBOARD:
+                self._comparison.checkerboard(2 + round(percent / 100 * (_MOST_CELLS - 2)))
+
+    def _on_flicker(self) -> None:
+        if self._comparison is not None and self._comparison.is_open:
+            self._comparison.tick()
+        else:
+            self._show_switches()
+
+    def _on_displacement(self, index: int) -> None:
+        transform = self._parameters.resultTransform
+        with self._guarded():
+            show_displacement(transform, ("off", "grid", "arrows")[index], fixed_volume_of(transform))
+
+    def _on_map(self, index: int) -> None:
+        transform = self._parameters.resultTransform
+        with self._guarded():
+            node = transform.GetNodeReference(_MAP_ROLES[index - 1]) if index else None
+            if node is None:
+                self.close()
+                return
+            if self._map is not None:
+                self._map.hide()
+            self._map = MapOverlay(node, fixed_volume_of(transform))
+            self._map.show()
+        self._show_switches()
+
+    def _on_pet(self, checked: bool) -> None:
+        parameters = self._parameters
+        with self._guarded():
+            if checked:
+                self._pet = PetOverlay(
+                    parameters.petVolume, fixed_volume_of(parameters.resultTransform), parameters.resultTransform
+                )
+                self._pet.show(parameters.petLower, parameters.petUpper, parameters.petOpacity / 100)
+            elif self._pet is not None:
+                self._pet.hide()
+        self._show_switches()
+
+
+def summary(record: Any) -> str:
+    """Return the key figures of a run record in a line; empty if there is none."""
+    metrics = record.get("metrics")
+    if not metrics:
+        return ""
+    return _("{folded:.3f} % of the anatomy folded; forward then inverse {mean:.2f} mm; encoder {encoder}.").format(
+        folded=metrics["jacobian"]["folded_percent"],
+        mean=metrics["inverse_error_mm"]["mean"],
+        encoder=record["settings"]["encoder"],
+    )

@@ -1,0 +1,107 @@
+"""Runs one long piece of work at a time and shows how it goes: percent, step, time to go, log, Cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import qt
+from slicer.i18n import tr as _
+
+from .facts import duration
+
+_POLL_MILLISECONDS = 100
+
+
+class Work(Protocol):
+    """What can be run: a registration, or a download."""
+
+    log: tuple[str, ...]
+
+    def poll(self) -> bool:
+        """Handle what is new; return whether it still runs."""
+        ...
+
+    def cancel(self) -> None:
+        """Begin to end it; poll on until it has ended."""
+        ...
+
+
+class RunControl:
+    """Polls the work from a timer, so that the panel never waits.
+
+    Args:
+        ui: the panel's widgets.
+        on_changed: called when work begins or has ended.
+    """
+
+    def __init__(self, ui: Any, on_changed: Callable[[], None]) -> None:
+        self._ui = ui
+        self._on_changed = on_changed
+        self._work: Work | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._poll)
+
+    @property
+    def busy(self) -> bool:
+        """Whether work is under way."""
+        return self._work is not None
+
+    def begin(self, work: Work) -> None:
+        """Follow work that has been started."""
+        self._work = work
+        self._ui.logText.clear()
+        self._ui.progressBar.value = 0
+        self._ui.stepNote.text = _("Starting...")
+        self._show(True)
+        self._timer.start()
+        self._on_changed()
+
+    def cancel(self) -> None:
+        """Ask the work to end."""
+        if self._work is not None:
+            self._ui.stepNote.text = _("Cancelling...")
+            self._work.cancel()
+
+    def end_now(self) -> None:
+        """End the work and wait until it has ended, which takes two seconds at most: the application closes."""
+        work, self._work = self._work, None
+        self._timer.stop()
+        if work is not None:
+            work.cancel()
+            while work.poll():
+                time.sleep(_POLL_MILLISECONDS / 1000)
+
+    def show_progress(self, step: str, fraction: float, remaining_seconds: float | None) -> None:
+        """Show how far the work is."""
+        text = step[:1].upper() + step[1:]
+        if remaining_seconds is not None:
+            text = _("{step} - about {time} to go").format(step=text, time=duration(remaining_seconds))
+        self._ui.progressBar.value = round(100 * fraction)
+        self._ui.stepNote.text = text
+
+    def say(self, line: str) -> None:
+        """Add a line to the log."""
+        self._ui.logText.visible = True
+        self._ui.logText.appendPlainText(line)
+
+    def _poll(self) -> None:
+        work = self._work
+        if work is not None and not work.poll() and self._work is work:
+            for line in work.log:
+                self.say(line)
+            self._end()
+
+    def _end(self) -> None:
+        self._timer.stop()
+        self._work = None
+        self._show(False)
+        self._on_changed()
+
+    def _show(self, running: bool) -> None:
+        self._ui.progressBar.visible = running
+        self._ui.stepNote.visible = running
+        if running:
+            self._ui.logText.visible = False

@@ -1,0 +1,30 @@
+"""What a person does with the panel: click, choose, unfold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+
+
+def click(widget: Any) -> None:
+    """Click a button that can be clicked."""
+    assert widget.visible and widget.enabled, f"{widget.name} cannot be clicked"
+    QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+
+
+def choose(selector: Any, text: str) -> None:
+    """Choose an entry of a node selector or combo box by its text."""
+    combo = getattr(selector, "combo", selector)
+    index = combo.findText(text)
+    assert index >= 0, f"{selector.name} does not offer '{text}'"
+    combo.setCurrentIndex(index)
+    combo.activated.emit(index)  # what Qt sends when a person has chosen
+
+
+def unfold(section: Any) -> None:
+    """Open a section by a click on its header."""
+    if section.collapsed:
+        QTest.mouseClick(section.header, Qt.MouseButton.LeftButton)
+    assert not section.collapsed

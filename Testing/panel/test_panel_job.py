@@ -1,0 +1,168 @@
+"""The whole job by clicks: real nodes, the real engine in its own process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import pytest
+import qt
+import slicer
+import slicer.util
+from driving import choose, click, unfold
+from stand_in_nodes import landmark_error, scene_state
+
+PATIENCE_MS = 300_000
+
+
+@pytest.fixture
+def breast(scene: Any) -> dict[str, Any]:
+    """A breast at two dates; the fixed volume is stored sagittally, the grids differ."""
+    from FoundationRegistrationPanel.sample_data import add_phantom
+
+    return add_phantom("longitudinal", spacing_mm=5.0)
+
+
+def choose_fast_job(panel: Any, breast: dict[str, Any]) -> None:
+    ui = panel.ui
+    choose(ui.fixedVolumeSelector, breast["fixed"].GetName())
+    choose(ui.movingVolumeSelector, breast["moving"].GetName())
+    choose(ui.presetSelector, "Longitudinal")
+    choose(ui.initializationSelector, "moments")
+    unfold(ui.advancedSection)
+    ui.working_spacing_mmSetting.value = 5.0
+    ui.iterationsSetting.value = 30
+    click(ui.featurePreviewCheckBox)
+
+
+def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
+    ui = panel.ui
+    choose_fast_job(panel, breast)
+    followers = [breast["moving_labels"], breast["moving_points"]]
+    for node in followers:
+        ui.followSelector.setCheckState(node, qt.Qt.Checked)
+    before = landmark_error(breast["fixed_points"], breast["moving_points"])
+
+    # Register: percent and words grow, the panel stays alive, the button would cancel.
+    percents, words = [], set()
+    click(ui.applyButton)
+    assert ui.applyButton.text == "Cancel" and ui.progressBar.visible
+
+    def finished() -> bool:
+        percents.append(ui.progressBar.value)
+        words.add(ui.stepNote.text.split(" - ")[0])
+        return ui.applyButton.text == "Register"
+
+    qtbot.waitUntil(finished, timeout=PATIENCE_MS)
+    assert percents == sorted(percents) and len(set(percents)) > 3
+    assert {"Encoding", "Instance optimisation"} <= words
+    assert not ui.progressBar.visible
+
+    # The transform and the volume are there, and what was checked has followed onto the fixed volume.
+    transform = ui.resultTransformSelector.currentNode()
+    registered = slicer.util.getNode(f"{breast['moving_points'].GetName()} registered")
+    assert landmark_error(breast["fixed_points"], registered) < 0.4 * before
+    assert transform.GetTransformToParent() is not None
+    volume = ui.resultVolumeSelector.currentNode()
+    assert volume.GetImageData().GetDimensions() == breast["fixed"].GetImageData().GetDimensions()
+    assert slicer.util.getNode(f"{breast['moving_labels'].GetName()} registered").GetParentTransformNode() is None
+    assert "earlier run" in ui.estimateNote.text
+
+    look_at_result(panel, breast, qtbot)
+
+    # Undo, then a second run that is cancelled: nothing of it stays.
+    click(ui.undoFollowButton)
+    assert slicer.util.getNodes("*points registered") == {} and not ui.undoFollowButton.enabled
+    before_cancel = scene_state()
+    click(ui.applyButton)
+    qtbot.waitUntil(lambda: ui.progressBar.value > 0, timeout=PATIENCE_MS)
+    click(ui.applyButton)
+    qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=5_000)
+    assert "as it was before" in ui.logText.plainText
+    assert scene_state() == before_cancel
+
+
+def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
+    ui = panel.ui
+    assert not ui.resultSection.collapsed and "folded" in ui.resultNote.text
+    composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    composite.SetBackgroundVolumeID(breast["moving"].GetID())
+
+    choose(ui.compareSelector, "fade")
+    ui.compareSlider.value = 25
+    assert composite.GetBackgroundVolumeID() == breast["fixed"].GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.25)
+    choose(ui.compareSelector, "checkerboard")
+    choose(ui.compareSelector, "flicker")
+    shown = composite.GetForegroundOpacity()
+    qtbot.waitUntil(lambda: composite.GetForegroundOpacity() != shown, timeout=5_000)
+    choose(ui.compareSelector, "features")
+    assert slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()).IsA("vtkMRMLVectorVolumeNode")
+    choose(ui.mapSelector, "Jacobian")  # one view at a time: the comparison ends
+    assert ui.compareSelector.currentText == "off" and "Jacobian" in _name(composite.GetForegroundVolumeID())
+    choose(ui.mapSelector, "off")
+    assert composite.GetBackgroundVolumeID() == breast["moving"].GetID()
+
+    choose(ui.displacementSelector, "grid")
+    display = ui.resultTransformSelector.currentNode().GetDisplayNode()
+    assert display.GetVisibility() and display.GetVisibility2D()
+    choose(ui.displacementSelector, "off")
+    assert not display.GetVisibility()
+
+    # Any volume that goes with the moving one can stand for its PET here.
+    choose(ui.petVolumeSelector, breast["moving"].GetName())
+    click(ui.petButton)
+    assert ui.petButton.text == "Hide"
+    ui.petOpacitySlider.value = 30
+    assert composite.GetForegroundOpacity() == pytest.approx(0.3)
+    choose(ui.compareSelector, "fade")  # one view at a time: the overlay ends
+    assert ui.petButton.text == "Show"
+    choose(ui.compareSelector, "off")
+    assert composite.GetBackgroundVolumeID() == breast["moving"].GetID()
+
+    choose(ui.fixedLabelsSelector, breast["fixed_labels"].GetName())
+    choose(ui.movingLabelsSelector, breast["moving_labels"].GetName())
+    choose(ui.fixedPointsSelector, breast["fixed_points"].GetName())
+    choose(ui.movingPointsSelector, breast["moving_points"].GetName())
+    click(ui.qualityButton)
+    table = ui.qualityTable
+    text = " ".join(
+        table.item(row, column).text() for row in range(table.rowCount) for column in range(table.columnCount)
+    )
+    for measure in ("Dice", "HD95", "TRE", "breast"):
+        assert measure in text
+
+
+def _name(node_id: str) -> str:
+    return slicer.mrmlScene.GetNodeByID(node_id).GetName()
+
+
+@pytest.mark.parametrize("change", ["moving volume removed", "scene closed"])
+def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, Any], qtbot: Any, change: str) -> None:
+    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
+    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    click(panel.ui.applyButton)
+    if change == "scene closed":
+        slicer.mrmlScene.Clear(False)
+    else:
+        slicer.mrmlScene.RemoveNode(pair["moving"])
+    before = scene_state()
+    qtbot.waitUntil(lambda: panel.ui.applyButton.text == "Register", timeout=10_000)
+    assert "was removed during the registration" in panel.ui.logText.plainText
+    assert scene_state() == before
+    expected = "Load two volumes" if change == "scene closed" else "Choose the moving volume"
+    assert not panel.ui.applyButton.enabled and expected in panel.ui.statusNote.text
+
+
+def test_leaving_the_application_ends_the_run(panel: Any, pair: dict[str, Any]) -> None:
+    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
+    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    click(panel.ui.applyButton)
+    engine = psutil.Process().children(recursive=True)
+    assert engine
+    panel.cleanup()
+    assert not [process for process in engine if process.is_running()]
+
+
+def test_self_test_of_the_module_passes(module: Any, scene: Any) -> None:
+    module.FoundationRegistrationTest().runTest()

@@ -1,0 +1,311 @@
+"""PET over MRI: what the pixels show, and that the user's own display comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+from display_state import display_state
+from FoundationRegistrationBridge.compare import Comparison
+from FoundationRegistrationBridge.errors import BridgeError
+from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
+from FoundationRegistrationBridge.spaces import to_world
+from FoundationRegistrationBridge.transforms import below
+from mrml.nodes import linear_node
+from phantom_nodes import PhantomNodes, add_phantom, add_transform
+
+from FoundationRegistrationLib.phantom import PhantomCase, make_phantom
+
+LOWER, UPPER = 3.5, 9.0
+VIEWS = ("Red", "Yellow", "Green")
+
+
+@pytest.fixture(scope="session")
+def case() -> PhantomCase:
+    return make_phantom("pet-ct-to-mri", seed=1, spacing_mm=3.0)
+
+
+@pytest.fixture(scope="session")
+def exact(case: PhantomCase) -> sitk.Transform:
+    return sitk.DisplacementFieldTransform(sitk.Image(case.displacement))
+
+
+@pytest.fixture
+def nodes(scene: Any, case: PhantomCase) -> PhantomNodes:
+    return add_phantom(scene, case)
+
+
+@pytest.fixture
+def transform_node(scene: Any, exact: sitk.Transform, tmp_path: Path) -> Any:
+    return add_transform(scene, exact, "CT to MRI", tmp_path)
+
+
+def hot_points(view: Any) -> np.ndarray:
+    """RAS points (N, 3) of the pixels that are coloured like PET uptake, not grey like MRI."""
+    pixels = view.pixels().astype(int)
+    coloured = pixels.max(axis=-1) - pixels.min(axis=-1) > 60
+    return view.ras_of_pixels()[coloured]
+
+
+def look_at_lesion(view: Any, nodes: PhantomNodes) -> None:
+    view.look_at(nodes.fixed, tuple(nodes.fixed_lesion))
+
+
+def distances(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points - centre, axis=1)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_hot_lesion_lies_over_the_mri_lesion_only_with_the_transform(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any], name: str
+) -> None:
+    view = slice_view(name)
+    look_at_lesion(view, nodes)
+    PetOverlay(nodes.pet, nodes.fixed, None).show(LOWER, UPPER)
+    assert not (distances(hot_points(view), nodes.fixed_lesion) < nodes.radius).any()
+
+    PetOverlay(nodes.pet, nodes.fixed, transform_node).show(LOWER, UPPER)
+    hot = hot_points(view)
+    assert len(hot) > 20
+    assert np.linalg.norm(hot.mean(axis=0) - nodes.fixed_lesion) < 0.5 * nodes.radius
+    assert distances(hot, nodes.fixed_lesion).max() < 1.5 * nodes.radius
+
+
+def test_pet_is_shown_at_its_own_place_without_a_transform(
+    nodes: PhantomNodes, slice_view: Callable[[str], Any]
+) -> None:
+    view = slice_view("Red")
+    view.look_at(nodes.fixed, tuple(nodes.moving_lesion))
+    PetOverlay(nodes.pet, nodes.fixed, None).show(LOWER, UPPER)
+    assert np.median(distances(hot_points(view), nodes.moving_lesion)) < nodes.radius
+
+
+def test_real_registration_brings_the_hot_lesion_over_the_mri_lesion(
+    nodes: PhantomNodes, slice_view: Callable[[str], Any]
+) -> None:
+    """Half the preset's resolution, for speed, with a search grid nearly as fine in mm as the preset's."""
+    settings = {
+        "preset": "pet-ct-to-mri",
+        "working_spacing_mm": 4.0,
+        "grid_spacing": 4,
+        "feature_cache_gb": 0.0,
+    }
+    registered = RegistrationJob(JobInputs(nodes.fixed, nodes.moving, settings=settings)).wait().transform_node
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    PetOverlay(nodes.pet, nodes.fixed, None).show(LOWER, UPPER)
+    assert not (distances(hot_points(view), nodes.fixed_lesion) < nodes.radius).any()
+
+    PetOverlay(nodes.pet, nodes.fixed, registered).show(LOWER, UPPER)
+    assert np.median(distances(hot_points(view), nodes.fixed_lesion)) < nodes.radius
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_parents_of_the_pet_count_and_a_transform_above_it_is_not_applied_twice(
+    scene: Any, nodes: PhantomNodes, exact: sitk.Transform, tmp_path: Path, slice_view: Callable, attached: bool
+) -> None:
+    """The scan is given on a turned table: its parent turns it back, the result acts below that parent."""
+    parent = linear_node(scene, "table position")
+    turned_away = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformFromParent(turned_away)
+    for node in (nodes.moving, nodes.pet):
+        node.ApplyTransformMatrix(turned_away)
+        node.SetAndObserveTransformNodeID(parent.GetID())
+    world = add_transform(scene, exact, "in the world", tmp_path)
+    result = scene.AddNode(below(to_world(parent), world.GetTransformFromParent()))
+    result.SetAndObserveTransformNodeID(parent.GetID())
+    if attached:
+        nodes.pet.SetAndObserveTransformNodeID(result.GetID())
+
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    PetOverlay(nodes.pet, nodes.fixed, result).show(LOWER, UPPER)
+    hot = hot_points(view)
+    assert len(hot) > 20
+    assert np.linalg.norm(hot.mean(axis=0) - nodes.fixed_lesion) < 0.5 * nodes.radius
+
+
+def test_overlay_follows_the_transform_when_it_changes(
+    scene: Any, nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
+) -> None:
+    changing = scene.AddNewNodeByClass("vtkMRMLTransformNode", "still the identity")
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    PetOverlay(nodes.pet, nodes.fixed, changing).show(LOWER, UPPER)
+    assert not (distances(hot_points(view), nodes.fixed_lesion) < nodes.radius).any()
+    changing.CopyContent(transform_node)
+    assert np.median(distances(hot_points(view), nodes.fixed_lesion)) < nodes.radius
+
+
+def test_mri_is_untouched_where_uptake_is_below_the_window(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
+) -> None:
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER, opacity=0.0)
+    plain = view.pixels()
+    overlay.set_opacity(0.7)
+    changed = (view.pixels() != plain).any(axis=-1)
+    away = np.linalg.norm(view.ras_of_pixels() - nodes.fixed_lesion, axis=-1) > 2.5 * nodes.radius
+    assert changed.any()
+    assert not (changed & away).any()
+
+
+def test_window_and_opacity_change_what_is_shown(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
+) -> None:
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER, opacity=1.0)
+    wide = len(hot_points(view))
+    overlay.set_window(LOWER + 2.0, UPPER)
+    assert 0 < len(hot_points(view)) < wide
+    overlay.set_window(UPPER + 10.0, UPPER + 20.0)
+    assert len(hot_points(view)) == 0
+
+
+def test_background_beyond_the_mri_shows_no_pet(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
+) -> None:
+    view = slice_view("Yellow")
+    view.look_at(nodes.fixed, tuple(nodes.moving_lesion))
+    PetOverlay(nodes.pet, nodes.fixed, None).show(0.3, 3.0, opacity=1.0)
+    bounds = [0.0] * 6
+    nodes.fixed.GetRASBounds(bounds)
+    low, high = np.array(bounds[::2]) - 4.0, np.array(bounds[1::2]) + 4.0
+    hot = hot_points(view)
+    assert len(hot) > 100
+    assert ((hot >= low) & (hot <= high)).all()
+
+
+def user_display(scene: Any, nodes: PhantomNodes) -> None:
+    """A display of the user's own: other volumes, blend, slices and window."""
+    for index, name in enumerate(VIEWS):
+        composite = scene.GetNodeByID(f"vtkMRMLSliceCompositeNode{name}")
+        composite.SetBackgroundVolumeID(nodes.moving.GetID())
+        composite.SetForegroundVolumeID(nodes.pet.GetID())
+        composite.SetForegroundOpacity(0.3 + 0.1 * index)
+        composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Add)
+        slice_node = scene.GetNodeByID(f"vtkMRMLSliceNode{name}")
+        slice_node.SetFieldOfView(90.0, 80.0 + index, 1.0)
+        slice_node.SetSliceOffset(500.0 + index)
+    nodes.pet.GetDisplayNode().AutoWindowLevelOff()
+    nodes.pet.GetDisplayNode().SetWindowLevelMinMax(0.0, 4.0)
+
+
+def test_hiding_restores_the_display_of_the_user(scene: Any, nodes: PhantomNodes, transform_node: Any) -> None:
+    user_display(scene, nodes)
+    before = display_state(scene)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    overlay.set_opacity(0.9)
+    assert overlay.is_shown
+    assert display_state(scene) != before
+    overlay.hide()
+    overlay.hide()
+    assert not overlay.is_shown
+    assert display_state(scene) == before
+
+
+def test_a_removed_transform_never_leaves_pet_at_a_wrong_place(
+    scene: Any, nodes: PhantomNodes, transform_node: Any
+) -> None:
+    user_display(scene, nodes)
+    before, _ = display_state(scene)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    scene.RemoveNode(transform_node)
+    after, _ = display_state(scene)
+    assert not overlay.is_shown
+    assert set(after) < set(before)
+    assert scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed").GetForegroundVolumeID() == nodes.pet.GetID()
+
+
+@pytest.mark.parametrize("gone", ["pet", "fixed"])
+def test_a_removed_volume_ends_the_overlay(scene: Any, nodes: PhantomNodes, transform_node: Any, gone: str) -> None:
+    user_display(scene, nodes)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    scene.RemoveNode(getattr(nodes, gone))
+    assert not overlay.is_shown
+    composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    assert composite.GetBackgroundVolumeID() == nodes.moving.GetID()
+    assert composite.GetForegroundVolumeID() == (None if gone == "pet" else nodes.pet.GetID())
+    with pytest.raises(BridgeError, match="not in the scene"):
+        overlay.show(LOWER, UPPER)
+
+
+def test_the_temporary_volume_removed_by_the_user_ends_the_overlay(
+    scene: Any, nodes: PhantomNodes, transform_node: Any
+) -> None:
+    user_display(scene, nodes)
+    before = display_state(scene)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    display_id = overlay.volume_node.GetDisplayNodeID()
+    scene.RemoveNode(overlay.volume_node)
+    assert not overlay.is_shown
+    if scene.GetNodeByID(display_id):
+        scene.RemoveNode(scene.GetNodeByID(display_id))
+    assert display_state(scene) == before
+
+
+def test_closing_the_scene_ends_the_overlay(scene: Any, nodes: PhantomNodes, transform_node: Any) -> None:
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    scene.Clear(0)
+    assert not overlay.is_shown
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    overlay.hide()
+
+
+def test_a_comparison_takes_over_from_an_overlay_and_both_are_undone(
+    scene: Any, nodes: PhantomNodes, transform_node: Any
+) -> None:
+    user_display(scene, nodes)
+    before = display_state(scene)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    comparison = Comparison(nodes.fixed, nodes.moving)
+    comparison.fade(0.4)
+    assert not overlay.is_shown
+    overlay.hide()
+    assert comparison.is_open
+    comparison.close()
+    assert display_state(scene) == before
+
+
+def test_a_map_lies_over_the_anatomy(nodes: PhantomNodes, scene: Any) -> None:
+    user_display(scene, nodes)
+    before = display_state(scene)
+    overlay = MapOverlay(nodes.pet, nodes.fixed)
+    overlay.show(0.25)
+    composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeGreen")
+    assert composite.GetForegroundVolumeID() == nodes.pet.GetID()
+    assert composite.GetForegroundOpacity() == 0.25
+    overlay.hide()
+    assert display_state(scene) == before
+
+
+def test_bad_choices_end_in_words(scene: Any, nodes: PhantomNodes) -> None:
+    before = display_state(scene)
+    with pytest.raises(BridgeError, match="SUV window is empty"):
+        PetOverlay(nodes.pet, nodes.fixed).show(5.0, 5.0)
+    with pytest.raises(BridgeError, match="not in the scene"):
+        PetOverlay(None, nodes.fixed).show()
+    with pytest.raises(BridgeError, match="no slice view 'Purple'"):
+        PetOverlay(nodes.pet, nodes.fixed, slice_view_names=["Purple"]).show()
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    with pytest.raises(BridgeError, match="no voxels"):
+        PetOverlay(empty, nodes.fixed).show()
+    scene.RemoveNode(empty)
+    assert display_state(scene) == before

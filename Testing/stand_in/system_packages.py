@@ -1,0 +1,62 @@
+"""The system libraries that Qt and off-screen OpenGL need; `make test` runs this before the tests.
+
+As root on Debian or Ubuntu what is missing is installed. Elsewhere the tests that need it are skipped, with the
+reason and the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+
+PACKAGES = (
+    "libegl1",
+    "libgl1",
+    "libgl1-mesa-dri",
+    "libglib2.0-0",
+    "libxkbcommon0",
+    "libdbus-1-3",
+    "libfontconfig1",
+)
+COMMAND = f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+_PROBE = """
+import PySide6.QtWidgets, vtk
+window = vtk.vtkRenderWindow()
+window.SetShowWindow(False)
+window.SetOffScreenRendering(True)
+window.AddRenderer(vtk.vtkRenderer())
+window.Render()
+"""
+
+
+def why_no_qt() -> str:
+    """Return why Qt cannot be used here and what to do; empty if it can."""
+    try:
+        import PySide6.QtTest
+        import PySide6.QtWidgets  # noqa: F401
+    except ImportError as error:
+        return f"Qt cannot be loaded ({error}); run: {COMMAND}"
+    return ""
+
+
+def main() -> None:
+    """Install what is missing, if that can be done here."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # In a process of its own: without an OpenGL library VTK ends the process.
+    if subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False).returncode == 0:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        logging.info("Tests of the panel or of pictures will be skipped; as root, run: %s", COMMAND)
+        return
+    logging.info("Installing the libraries that the tests of the panel and of pictures need.")
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+        if subprocess.run(["apt-get", "--quiet", *arguments], check=False).returncode != 0:
+            logging.info("That failed, so these tests will be skipped; try: %s", COMMAND)
+            return
+
+
+if __name__ == "__main__":
+    main()
