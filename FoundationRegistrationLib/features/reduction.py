@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils.extmath import svd_flip
 
 # Total variance over the channels that reduced features are scaled to, so that lambda and the coupling
 # coefficients mean the same for every encoder as for MIND-SSC, for which the reference values were found.
@@ -94,9 +95,8 @@ class _Moments:
         variances, axes = (part.numpy() for part in torch.linalg.eigh(covariance))
         variances = variances.clip(0.0)
         kept = min(components, len(mean), self.count)
-        # eigh has them ascending; the sign of an eigenvector is free, so the largest loading is made positive.
-        matrix = axes[:, ::-1][:, :kept].T
-        matrix = matrix * np.sign(matrix[np.arange(kept), np.abs(matrix).argmax(1)])[:, None]
+        # eigh has them ascending; the sign of an eigenvector is free, and chosen as scikit-learn's PCA does.
+        matrix = svd_flip(None, axes[:, ::-1][:, :kept].T, u_based_decision=False)[1]
         total, held = variances.sum(), variances[::-1][:kept]
         scale = (FEATURE_VARIANCE / held.sum()) ** 0.5 if held.sum() > 0 else 1.0
         scaled = torch.from_numpy(matrix * scale)
