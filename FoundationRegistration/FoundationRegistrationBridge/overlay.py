@@ -43,9 +43,9 @@ class _Overlay:
         if self._views is not None:
             self._views.give_back()
 
-    def _borrow(self, opacity: float) -> None:
+    def _borrow(self, opacity: float, *also_needed: Any) -> None:
         if not self.is_shown:
-            views = BorrowedViews(self._view_names, [self._volume, self._background])
+            views = BorrowedViews(self._view_names, [self._volume, self._background, *also_needed])
             try:
                 views.require(*chain(self._volume.GetParentTransformNode()))
                 views.show(self._background, self._front(views), opacity)
@@ -131,7 +131,7 @@ class PetOverlay(_Overlay):
         if self._volume is not None and self._volume.GetImageData() is None:
             msg = f"'{self._volume.GetName()}' has no voxels; choose the PET volume."
             raise BridgeError(msg)
-        self._borrow(opacity)
+        self._borrow(opacity, *([] if self._transform is None else [self._transform]))
         self.set_window(lower_suv, upper_suv)
 
     def set_window(self, lower_suv: float, upper_suv: float) -> None:

@@ -1,7 +1,8 @@
 """How good a registration is, in figures: a table node with labels and landmarks before and after.
 
 Everything is measured in the world, where the nodes are with their parents and without the registration, and
-where the registration brings them. The measures are the engine's.
+where the registration brings them. The measures are the engine's. What lies outside the field of view of the fixed
+volume has no counterpart there and does not count for Dice and HD95; volumes are those of whole structures.
 """
 
 from __future__ import annotations
@@ -168,10 +169,11 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
         raise BridgeError(msg)
     fixed_to_world = to_world(fixed.GetParentTransformNode())
     stages = (uncarried_to_world(moving, transform_node), carried_to_world(moving, transform_node))
+    seen = _field_of_view(transform_node)
     rows = []
     for name in shared:
         overlaps = [
-            _agreement(fixed_structures[name], moving_structures[name], fixed_to_world, moving_to_world)
+            _agreement(fixed_structures[name], moving_structures[name], fixed_to_world, moving_to_world, seen)
             for moving_to_world in stages
         ]
         for measure, unit, values in zip(
@@ -179,6 +181,16 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
         ):
             rows.append(QualityRow(measure, name, *values, unit))
     return rows
+
+
+def _field_of_view(transform_node: Any) -> tuple[LabelLayer, vtk.vtkAbstractTransform] | None:
+    """Return all of the fixed volume of a registration as one structure, with its map to the world; None if gone."""
+    fixed = transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+    if fixed is None or fixed.GetImageData() is None:
+        return None
+    lattice = lattice_of(fixed)
+    everywhere = np.ones(lattice.dimensions[::-1], np.uint8)
+    return LabelLayer(everywhere, lattice, {}), to_world(fixed.GetParentTransformNode())
 
 
 def _structures(node: Any) -> Iterator[tuple[str, Callable[[], LabelLayer]]]:
@@ -210,8 +222,12 @@ def _agreement(
     moving: Callable[[], LabelLayer],
     fixed_to_world: vtk.vtkAbstractTransform,
     moving_to_world: vtk.vtkAbstractTransform,
+    seen: tuple[LabelLayer, vtk.vtkAbstractTransform] | None,
 ) -> tuple[float, float, float]:
-    """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart to say."""
+    """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart to say.
+
+    Dice and HD95 are those of what lies inside `seen`.
+    """
     import SimpleITK as sitk
 
     from FoundationRegistrationLib.metrics import dice, hausdorff95
@@ -220,13 +236,16 @@ def _agreement(
     common = _common_lattice(sides)
     if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
         return math.nan, math.nan, math.nan
+    masks = [
+        resample_labels(layer.labels, layer.lattice, common, transform.GetInverse())
+        for layer, transform in (*sides, *((seen,) if seen else ()))
+    ]
+    volume = np.count_nonzero(masks[1]) * np.prod(common.spacing) / 1000.0
     images = []
-    for layer, transform in sides:
-        mask = resample_labels(layer.labels, layer.lattice, common, transform.GetInverse())
-        image = sitk.GetImageFromArray(mask)
+    for mask in masks[:2]:
+        image = sitk.GetImageFromArray(mask * masks[2] if seen else mask)
         image.SetSpacing(common.spacing.tolist())
         images.append(image)
-    volume = np.count_nonzero(sitk.GetArrayViewFromImage(images[1])) * np.prod(common.spacing) / 1000.0
     return dice(*images, [1])[1], hausdorff95(*images, [1])[1], float(volume)
 
 

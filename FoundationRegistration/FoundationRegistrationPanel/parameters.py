@@ -87,7 +87,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     resultTransform: vtkMRMLTransformNode
     resultVolume: vtkMRMLScalarVolumeNode
     petVolume: vtkMRMLScalarVolumeNode
-    petLower: Annotated[float, WithinRange(0.0, 1000.0)] = 1.0
+    petLower: Annotated[float, WithinRange(0.0, 1000.0)] = 2.5
     petUpper: Annotated[float, WithinRange(0.0, 1000.0)] = 10.0
     petOpacity: Annotated[int, WithinRange(0, 100)] = 50
     fixedLabels: LabelsNode

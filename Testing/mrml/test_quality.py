@@ -66,6 +66,40 @@ def test_labels_agree_after_a_true_registration_and_not_before(registered, label
         assert volume.before == pytest.approx(counted, rel=0.05)
 
 
+def test_what_the_fixed_volume_does_not_show_does_not_count(scene, registered, labels):
+    """The fixed volume ends in the middle of the structures, and so do their labels; the moving ones are whole."""
+    _, moving = labels
+    store_record(registered.node, RECORD, registered.fixed, registered.moving)
+    cut_off = registered.on_fixed(halves(registered.origins(registered.parent))).copy()
+    cut_off[: len(cut_off) // 2] = 0
+    _keep_upper_half(registered.fixed)
+    fixed = segmentation_node(scene, on_grid(cut_off, empty_grid("anisotropic")), NAMES, "cut off")
+    fixed.SetAndObserveTransformNodeID(registered.fixed.GetTransformNodeID())
+    rows = by_name(quality_rows(fixed, moving, None, None, registered.node))
+    for name in NAMES.values():
+        assert rows[("Dice", name)].after > 0.9
+        assert rows[("HD95", name)].after < 4.5
+        assert rows[("Volume", name)].after > 0.8 * rows[("Volume", name)].before, "volumes are those of the whole"
+
+
+def _keep_upper_half(volume):
+    """Cut away the lower half of a volume's slices; what it shows stays where it is."""
+    image, kept = volume.GetImageData(), vtk.vtkExtractVOI()
+    i, j, k = image.GetDimensions()
+    kept.SetInputData(image)
+    kept.SetVOI(0, i - 1, 0, j - 1, k // 2, k - 1)
+    kept.Update()
+    matrix, origin = vtk.vtkMatrix4x4(), [0.0] * 4
+    volume.GetIJKToRASMatrix(matrix)
+    matrix.MultiplyPoint((0.0, 0.0, k // 2, 1.0), origin)
+    result = vtk.vtkImageData()
+    result.DeepCopy(kept.GetOutput())
+    result.SetExtent(0, i - 1, 0, j - 1, 0, k - 1 - k // 2)
+    result.SetOrigin(0.0, 0.0, 0.0)
+    volume.SetAndObserveImageData(result)
+    volume.SetOrigin(origin[:3])
+
+
 def test_equal_labels_measure_as_perfect(scene, labels):
     fixed, _ = labels
     still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")

@@ -51,12 +51,12 @@ def _register(widget: Any, qapp: Any) -> None:
     from driving import choose, click
     from FoundationRegistrationPanel.sample_data import add_phantom
 
-    nodes = add_phantom("longitudinal", spacing_mm=3.0)
+    nodes = add_phantom("longitudinal", spacing_mm=2.0)
     ui = widget.ui
     choose(ui.fixedVolumeSelector, nodes["fixed"].GetName())
     choose(ui.movingVolumeSelector, nodes["moving"].GetName())
     choose(ui.presetSelector, "Longitudinal")
-    ui.working_spacing_mmSetting.value = 4.0
+    ui.working_spacing_mmSetting.value = 2.0
     ui.followSelector.setCheckState(nodes["moving_labels"], qt.Qt.Checked)
     click(ui.applyButton)
     began = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,21 +12,6 @@ import pytest
 
 _TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_TESTING), str(_TESTING.parent / "FoundationRegistration")]
-
-_PROBE = """
-import vtk
-window = vtk.vtkRenderWindow()
-window.SetShowWindow(False)
-window.SetOffScreenRendering(True)
-window.AddRenderer(vtk.vtkRenderer())
-window.Render()
-"""
-
-
-@functools.cache
-def _can_draw() -> bool:
-    """Without an OpenGL library VTK ends the process, so the first window is opened in another one."""
-    return subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False).returncode == 0
 
 
 @pytest.hookimpl(trylast=True)
@@ -51,8 +35,8 @@ def scene() -> Iterator[Any]:
 def slice_view() -> Callable[[str], Any]:
     """Give a view that draws, by its layout name."""
     from slice_view import SliceView
-    from stand_in.system_packages import COMMAND
+    from stand_in.system_packages import COMMAND, can_draw
 
-    if not _can_draw():
+    if not can_draw():
         pytest.skip(f"no OpenGL library; run: {COMMAND}")
     return functools.cache(SliceView)

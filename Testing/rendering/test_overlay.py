@@ -226,6 +226,8 @@ def test_a_removed_transform_never_leaves_pet_at_a_wrong_place(
     scene.RemoveNode(transform_node)
     after, _ = display_state(scene)
     assert not overlay.is_shown
+    with pytest.raises(BridgeError, match="not in the scene"):
+        overlay.show(LOWER, UPPER)
     assert set(after) < set(before)
     assert scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed").GetForegroundVolumeID() == nodes.pet.GetID()
 

@@ -22,14 +22,19 @@ PACKAGES = (
     "libfontconfig1",
 )
 COMMAND = f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
-_PROBE = """
-import PySide6.QtWidgets, vtk
+_DRAWING = """
+import vtk
 window = vtk.vtkRenderWindow()
 window.SetShowWindow(False)
 window.SetOffScreenRendering(True)
 window.AddRenderer(vtk.vtkRenderer())
 window.Render()
 """
+
+
+def can_draw() -> bool:
+    """Tell whether VTK can draw here; in a process of its own, since without an OpenGL library it would end."""
+    return subprocess.run([sys.executable, "-c", _DRAWING], capture_output=True, check=False).returncode == 0
 
 
 def why_no_qt() -> str:
@@ -45,8 +50,7 @@ def why_no_qt() -> str:
 def main() -> None:
     """Install what is missing, if that can be done here."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # In a process of its own: without an OpenGL library VTK ends the process.
-    if subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False).returncode == 0:
+    if can_draw() and not why_no_qt():
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         logging.info("Tests of the panel or of pictures will be skipped; as root, run: %s", COMMAND)
