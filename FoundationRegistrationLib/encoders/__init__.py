@@ -55,6 +55,7 @@ def encoder_info(name: str) -> EncoderInfo:
         if name.startswith(prefix):
             return family.resolve(name)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or ["litemedsam", "mind", "sam"]
+    near += [f"{prefix}NAME" for prefix in encoder_families()]
     msg = f"Unknown encoder '{name}'; `foundation-registration encoders` lists all, such as {', '.join(near)}."
     raise SettingsError(msg)
 

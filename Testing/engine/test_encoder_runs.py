@@ -87,11 +87,11 @@ def test_it_registers_from_its_official_checkpoint(pair, tmp_path, name):
     assert result.warped.GetSize() == pair[0].GetSize()
     assert np.isfinite(sitk.GetArrayViewFromImage(result.displacement)).all()
     assert np.isfinite(result.transform.TransformPoint((1.0, 2.0, 3.0))).all()
-    explained = result.metrics["explained_variance"]
+    explained = result.metrics["explained_variance"][name]
     assert len(explained) == encoder_info(name).components
     assert 0 < sum(explained) <= 1 + 1e-6
     digest = hashlib.sha256((tmp_path / entry.filename).read_bytes()).hexdigest()
-    assert digest in result.record["weights_sha256"]
+    assert digest in result.record["weights_sha256"][name]
 
 
 def test_a_backbone_of_timm_registers_from_its_file(pair, tmp_path):

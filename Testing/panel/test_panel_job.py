@@ -157,8 +157,9 @@ def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, A
 def test_leaving_the_application_ends_the_run(panel: Any, pair: dict[str, Any]) -> None:
     choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
     choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    before = psutil.Process().children(recursive=True)
     click(panel.ui.applyButton)
-    engine = psutil.Process().children(recursive=True)
+    engine = [process for process in psutil.Process().children(recursive=True) if process not in before]
     assert engine
     panel.cleanup()
     assert not [process for process in engine if process.is_running()]
