@@ -303,7 +303,8 @@ def matching(scene, trained, untrained):
     images, body = scene
     result = {}
     for name in SLICE_ENCODERS:
-        features = [network.encode(images) for network in (trained[name], untrained[name])]
+        with torch.inference_mode():
+            features = [network.encode(images) for network in (trained[name], untrained[name])]
         result[name] = {
             "shift": [matched_share(f[0], f[1], SHIFTS["near"], body) for f in features],
             "shift and contrast": [matched_share(f[0], f[2], SHIFTS["far"], body) for f in features],
