@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say_error(arguments, error)
             return _BAD_INPUT
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            from .device import is_out_of_memory
+
+            if not is_out_of_memory(error):
                 raise
             _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
             return _BAD_INPUT

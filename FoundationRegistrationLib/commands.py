@@ -48,6 +48,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             fixed_mask=inputs.fixed_mask,
             moving_mask=inputs.moving_mask,
             initial_transform=inputs.initial_transform,
+            preview_features=arguments.feature_preview,
             progress=report,
             cancelled=interruption.requested,
         )
@@ -56,7 +57,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         write_volume_directly(result.warped, staging / "warped.nii.gz")
         if arguments.maps:
             write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
-        if arguments.feature_preview:
+        if result.feature_preview is not None:
             for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)

@@ -51,12 +51,12 @@ def free_memory_bytes(device: torch.device) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device or the host ran out of memory.
 
-    CUDA has a class of its own for it; the CPU allocator and MPS raise a plain RuntimeError.
+    CUDA has a class of its own for it; MPS and the CPU allocators of Linux and Windows raise a plain RuntimeError.
     """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("not enough memory", "out of memory")
+        words in str(error) for words in ("allocate memory", "not enough memory", "out of memory")
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .encoder_measuring import Measurement
 from .encoders import EncoderInfo, encoder_families, encoders
+from .errors import WeightsError
+
+if TYPE_CHECKING:
+    from .encoder_measuring import Measurement
 
 _FINDING = "what the paper found (Dice: longitudinal, cross-sequence, lesion)"
 
@@ -24,11 +27,24 @@ def encoder_facts(info: EncoderInfo) -> dict[str, Any]:
     }
 
 
-def missing_weights(info: EncoderInfo) -> list[str]:
-    """Return the catalogue entries of an encoder that are not on this machine."""
+def missing_weights(info: EncoderInfo, given: str = "") -> list[str]:
+    """Return the catalogue entries of an encoder that are not on this machine.
+
+    Args:
+        info: facts of the encoder.
+        given: the setting `weights`: a file, a folder, or nothing.
+    """
+    if not info.weights:
+        return []
     from .weights import locate
 
-    return [name for name in info.weights if locate(name) is None]
+    def absent(name: str) -> bool:
+        try:
+            return locate(name, given, beside=name != info.weights[-1]) is None
+        except WeightsError:
+            return True
+
+    return [name for name in info.weights if absent(name)]
 
 
 def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 
 from .alignment import initial_alignment
 from .convex_adam import ConvexAdamResult, convex_adam, search_factors, search_reach_mm
+from .convex_adam.windows import max_around
 from .device import describe_device, free_memory_bytes, peak_memory_bytes, resolve_device
 from .encoders import EncoderInfo, encoder_info
 from .errors import InputError
@@ -79,8 +79,8 @@ class RegistrationResult:
         metrics: folding, inverse error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
         peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
-        feature_preview: first three components of the features of the fixed and of the moving volume as colours,
-            both in fixed space before the deformable stages; one colour means one feature.
+        feature_preview: where it was asked for, the first three components of the features of the fixed and of the
+            moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
         messages: what the user should know about this run.
         record: settings, versions, device, weights and inputs: all it takes to repeat the run.
     """
@@ -94,7 +94,7 @@ class RegistrationResult:
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
     peak_memory: Mapping[str, int]
-    feature_preview: tuple[sitk.Image, sitk.Image]
+    feature_preview: tuple[sitk.Image, sitk.Image] | None
     messages: tuple[str, ...]
     record: Mapping[str, Any]
 
@@ -107,6 +107,7 @@ def register(
     fixed_mask: sitk.Image | None = None,
     moving_mask: sitk.Image | None = None,
     initial_transform: sitk.Transform | None = None,
+    preview_features: bool = False,
     progress: ProgressCallback | None = None,
     cancelled: CancelledCallback | None = None,
 ) -> RegistrationResult:
@@ -120,6 +121,7 @@ def register(
         moving_mask: the same on the grid of the moving volume.
         initial_transform: maps fixed points to moving points, LPS mm; takes the place of
             `settings.initialization`.
+        preview_features: also return the features as colours, which takes memory and time of its own.
         progress: called with a `ProgressEvent` as the run goes on.
         cancelled: asked often; once it returns True the run ends.
 
@@ -154,7 +156,7 @@ def register(
     grid, more = _choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
     messages += more
     features, preview, found, cells = _deform(
-        prepared_fixed, prepared_moving, initial, grid, sources, parts, device, steps
+        prepared_fixed, prepared_moving, initial, grid, sources, parts, preview_features, device, steps
     )
     messages += [message for pair in features.values() for message in pair.messages]
 
@@ -210,9 +212,10 @@ def _deform(
     grid: WorkingGrid,
     sources: Sequence[EncoderSource],
     parts: Sequence[Settings],
+    preview_features: bool,
     device: torch.device,
     steps: Progress,
-) -> tuple[dict[str, FeaturePair], tuple[sitk.Image, sitk.Image], ConvexAdamResult, WorkingGrid]:
+) -> tuple[dict[str, FeaturePair], tuple[sitk.Image, sitk.Image] | None, ConvexAdamResult, WorkingGrid]:
     """Encode both volumes on the working grid with each encoder and run ConvexAdam.
 
     `parts` are the settings with one encoder each; the results are by the names of the encoders.
@@ -239,8 +242,10 @@ def _deform(
         )
     lead, *details = ((pair.fixed, pair.moving) for pair in features.values())
     cells = grid.pooled(settings.adam_grid_spacing)
-    inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in masks]
-    preview = feature_preview(lead, inside, cells)
+    preview = None
+    if preview_features:
+        inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in masks]
+        preview = feature_preview(lead, inside, cells)
     seen = [on_grid(_ones_like(side.image), transform, label=True) for side, transform in sides]
     weight = _cost_weight(masks[0], seen[0] * seen[1], settings)
     found = convex_adam(
@@ -269,11 +274,7 @@ def _cost_weight(foreground: torch.Tensor, seen: torch.Tensor, settings: Setting
         Weight on the instance optimisation grid.
     """
     reach = settings.grid_spacing // settings.adam_grid_spacing
-    near = pool(foreground[None], settings.adam_grid_spacing)
-    for axis in range(3):
-        window = [1, 1, 1]
-        window[axis] = 2 * reach + 1
-        near = F.max_pool3d(near, window, stride=1, padding=[size // 2 for size in window])
+    near = max_around(pool(foreground[None], settings.adam_grid_spacing), reach)
     return near[0] * pool(seen[None], settings.adam_grid_spacing)[0]
 
 

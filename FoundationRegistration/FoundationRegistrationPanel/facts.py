@@ -11,8 +11,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from FoundationRegistrationLib import encoder_list
 from FoundationRegistrationLib.encoders import encoder_info, encoders
-from FoundationRegistrationLib.errors import WeightsError
 from FoundationRegistrationLib.settings import PRESETS, Settings
 
 _ACRONYMS = {"pet", "ct", "mri", "mind"}
@@ -85,20 +85,13 @@ def missing_weights(names: Sequence[str], given: str) -> list[Any]:
         names: of the encoders in use.
         given: the setting `weights`: a file, a folder, or nothing.
     """
-    wanted = [encoder_info(name).weights for name in names]
-    if not any(wanted):
+    missing = [weights for name in names for weights in encoder_list.missing_weights(encoder_info(name), given)]
+    if not missing:
         return []
-    from FoundationRegistrationLib.weights import catalogue, locate
+    from FoundationRegistrationLib.weights import catalogue
 
     entries = catalogue()
-
-    def absent(weights: str, beside: bool) -> bool:
-        try:
-            return locate(weights, given, beside=beside) is None
-        except WeightsError:
-            return True
-
-    return [entries[weights] for group in wanted for weights in group if absent(weights, beside=weights != group[-1])]
+    return [entries[weights] for weights in missing]
 
 
 def weights_line(names: Sequence[str], given: str) -> str:

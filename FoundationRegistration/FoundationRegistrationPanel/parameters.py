@@ -125,8 +125,7 @@ def chosen_settings(parameters: Any) -> Settings:
 
 def chosen_encoders(parameters: Any) -> tuple[str, ...]:
     """Return the names of the encoders in use: the leading one, and the one for details if there is one."""
-    detail = parameters.detail_encoder
-    return (parameters.encoder, detail) if detail not in ("", parameters.encoder) else (parameters.encoder,)
+    return Settings(encoder=parameters.encoder, detail_encoder=parameters.detail_encoder).encoders
 
 
 def mask_of(parameters: Any, side: str) -> Any:

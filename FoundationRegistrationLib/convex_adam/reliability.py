@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from .sampling import warp
+from .windows import mean_around
 
 # Agreement is judged over a cube of this many cells to either side.
 _REACH = 2
@@ -36,15 +36,7 @@ def reliability(
     typical = moving[:, counted] if counted.any() else moving.flatten(1)
     mean = typical.mean(dim=1)[:, None, None, None]
     variance = typical.var(dim=1, unbiased=False).sum()
-    left = _around((warp(moving, displacement) - fixed).square_().sum(0) * weight)
-    by_chance = _around(((fixed - mean).square_().sum(0) + variance) * weight)
+    left = (warp(moving, displacement) - fixed).square_().sum(0) * weight
+    by_chance = ((fixed - mean).square_().sum(0) + variance) * weight
+    left, by_chance = mean_around(torch.stack([left, by_chance]), _REACH)
     return (1.0 - left / by_chance.clamp_min(torch.finfo(left.dtype).tiny)).clamp_(0.0, 1.0)
-
-
-def _around(volume: torch.Tensor) -> torch.Tensor:
-    """Return the mean over a cube around each cell of (z, y, x)."""
-    for axis in range(3):
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = 2 * _REACH + 1, _REACH
-        volume = F.avg_pool3d(volume[None], window, 1, padding, count_include_pad=False)[0]
-    return volume

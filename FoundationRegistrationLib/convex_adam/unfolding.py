@@ -7,10 +7,10 @@ there, and only there, until space keeps its orientation everywhere.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
+
+from .windows import max_around, mean_around
 
 # A volume may shrink to this share of itself at a corner of a cell, not further.
 LEAST_DETERMINANT = 0.05
@@ -35,9 +35,9 @@ def unfold(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
     rounds = 0
     while (folded := folded_nodes(displacement)).any():
         reach = 1 + rounds // _ROUNDS_PER_NODE
-        near = _smoothed(_along_axes(F.max_pool3d, folded.float()[None], 2 * reach + 1))
+        near = mean_around(max_around(folded.float()[None], reach), 1)
         changed |= near[0] > 0
-        displacement = torch.lerp(displacement, _smoothed(displacement), near)
+        displacement = torch.lerp(displacement, mean_around(displacement, 1), near)
         rounds += 1
     return displacement, float(changed.float().mean())
 
@@ -79,17 +79,3 @@ def _determinant(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Ten
     return (
         a[0] * (b[1] * c[2] - b[2] * c[1]) - b[0] * (a[1] * c[2] - a[2] * c[1]) + c[0] * (a[1] * b[2] - a[2] * b[1])
     )
-
-
-def _smoothed(volume: torch.Tensor) -> torch.Tensor:
-    """Average (C, z, y, x) over the 3 x 3 x 3 neighbours that exist."""
-    return _along_axes(F.avg_pool3d, volume, 3, count_include_pad=False)
-
-
-def _along_axes(pool: Callable[..., torch.Tensor], volume: torch.Tensor, width: int, **options: bool) -> torch.Tensor:
-    """Apply a pooling of torch with stride 1 along one axis of (C, z, y, x) after the other."""
-    for axis in range(3):
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = width, width // 2
-        volume = pool(volume[None], window, 1, padding, **options)[0]
-    return volume

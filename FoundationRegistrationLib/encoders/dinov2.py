@@ -121,7 +121,7 @@ def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     """Return the tensors under the names of DINOv2's own code; Hugging Face has others for the same network."""
     if "embeddings.cls_token" not in state:
         return dict(state)
-    from .networks.vit import renamed, with_joined_qkv
+    from .networks.vit import renamed
 
     block = r"encoder\.layer\.(\d+)\."
     rules = (
@@ -134,7 +134,7 @@ def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
         (block + r"(norm\d|mlp\.fc\d)\.(\w+)", r"blocks.\1.\2.\3"),
         (r"layernorm\.(\w+)", r"norm.\1"),
     )
-    return with_joined_qkv(renamed(state, rules))
+    return renamed(state, rules)
 
 
 def _interpolated(positions: torch.Tensor, side: int, registers: bool) -> torch.Tensor:

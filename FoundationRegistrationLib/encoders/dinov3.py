@@ -82,7 +82,7 @@ def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     """Return the tensors under the names of DINOv3's own code; Hugging Face has others for the same network."""
     if "embeddings.cls_token" not in state:
         return dict(state)
-    from .networks.vit import renamed, with_joined_qkv
+    from .networks.vit import renamed
 
     block = r"layer\.(\d+)\."
     rules = (
@@ -97,7 +97,7 @@ def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
         (block + r"(norm\d)\.(\w+)", r"blocks.\1.\2.\3"),
         (r"norm\.(\w+)", r"norm.\1"),
     )
-    return with_joined_qkv(renamed(state, rules))
+    return renamed(state, rules)
 
 
 def _info(name: str, size: str, width: int, finding: str) -> EncoderInfo:

@@ -62,7 +62,7 @@ def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     The publishers have two forms: open_clip's ("visual.trunk.", with timm's own names behind it) and that of
     Hugging Face ("vision_model.").
     """
-    from .networks.vit import renamed, with_joined_qkv
+    from .networks.vit import renamed
 
     plain = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
     trunk = {key.removeprefix("visual.trunk."): v for key, v in plain.items() if key.startswith("visual.trunk.")}
@@ -79,7 +79,7 @@ def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (block + r"mlp\.(fc\d)\.(\w+)", r"blocks.\1.mlp.\2.\3"),
         (r"vision_model\.post_layernorm\.(\w+)", r"norm.\1"),
     )
-    tower = with_joined_qkv(renamed(plain, rules))
+    tower = renamed(plain, rules)
     if {"cls_token", "pos_embed"} <= set(tower):
         tower |= {"cls_token": tower["cls_token"].reshape(1, 1, -1), "pos_embed": tower["pos_embed"][None]}
     return tower or plain

@@ -1,10 +1,13 @@
-"""The preview of features as a user of the command line gets it."""
+"""The preview of features: what its colours mean, and how a user of the command line gets it."""
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 import volumes
 
 from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.features import feature_preview
+from FoundationRegistrationLib.geometry import WorkingGrid
 
 
 def test_the_command_line_writes_the_preview_on_request(tmp_path):
@@ -41,3 +44,28 @@ def test_the_command_line_writes_the_preview_on_request(tmp_path):
         [previews[0].TransformContinuousIndexToPhysicalPoint(index.tolist()) for index in indices * 1.0]
     )
     assert (volumes.body_depth(points) > -9.0).all()
+
+
+def test_one_colour_is_one_feature_in_both_volumes_with_the_geometry_of_the_cells():
+    cells = WorkingGrid((3.0, -4.0, 5.5), 2.5, (6, 7, 8))
+    fixed, moving = volumes.noise(0, 5, 6, 7, 8), volumes.noise(1, 5, 6, 7, 8)
+    moving[:, 2:4] = fixed[:, 1:3]
+    foregrounds = [torch.ones(6, 7, 8), torch.ones(6, 7, 8)]
+    foregrounds[0][:, :2] = 0
+    images = feature_preview((fixed, moving), foregrounds, cells)
+    arrays = []
+    for image in images:
+        assert (image.GetOrigin(), image.GetSpacing(), image.GetSize()) == ((3.0, -4.0, 5.5), (2.5,) * 3, (8, 7, 6))
+        assert image.GetPixelIDTypeAsString() == "vector of 8-bit unsigned integer"
+        arrays.append(sitk.GetArrayFromImage(image))
+    assert np.array_equal(arrays[0][1:3, 2:], arrays[1][2:4, 2:])
+    assert not arrays[0][:, :2].any(), "outside the foreground it is black"
+    assert all(np.ptp(array[..., channel]) > 200 for array in arrays for channel in range(3))
+
+
+def test_fewer_than_three_components_leave_colours_dark():
+    cells = WorkingGrid((0.0, 0.0, 0.0), 1.0, (4, 5, 6))
+    pair = [volumes.noise(seed, 1, 4, 5, 6) for seed in (0, 1)]
+    red, _ = (sitk.GetArrayFromImage(image) for image in feature_preview(pair, [torch.ones(4, 5, 6)] * 2, cells))
+    assert red[..., 0].max() == 255
+    assert not red[..., 1:].any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from FoundationRegistrationLib.device import is_out_of_memory
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.features import EncoderSource, encoding, extract_features
 from FoundationRegistrationLib.features.encoding import SliceRunner, component_error
@@ -185,3 +186,10 @@ def test_the_error_of_components_is_relative_to_their_spread():
     assert np.isfinite(
         component_error(torch.ones(3, 4, 4), torch.ones(3, 4, 4), torch.ones(4, 4, dtype=torch.bool), 2)
     )
+
+
+def test_the_error_of_a_machine_without_enough_memory_is_recognised():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(10**15)
+    assert is_out_of_memory(error.value)
+    assert not is_out_of_memory(RuntimeError("The size of tensor a (2) must match"))

@@ -476,6 +476,7 @@ def test_a_second_encoder_refines_what_the_first_found():
     assert steps <= {event.step for event in progress}
     assert [event.fraction for event in progress] == sorted(event.fraction for event in progress)
     assert set(both.record["weights_sha256"]) == {"efficientnet-lite0", "mind"}
+    assert both.feature_preview is None, "it is made only on request"
     assert both.record["weights_sha256"]["efficientnet-lite0"] == alone.record["weights_sha256"]["efficientnet-lite0"]
 
 

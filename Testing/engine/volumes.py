@@ -6,6 +6,7 @@ All points are LPS mm. A moving volume shows `anatomy(y)` at y; a fixed volume m
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from scipy.ndimage import map_coordinates
 
 SEMI_AXES = np.array([27.0, 23.0, 30.0])
@@ -160,3 +161,8 @@ def assert_readable(error):
     assert 20 < len(message) < 250
     assert message.endswith(".")
     assert "itk::" not in message
+
+
+def noise(seed, *shape):
+    """Tensor of values in 0..1, the same for the same seed."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))

@@ -50,7 +50,10 @@ class TokenEncoder:
 
 
 def renamed(state: Mapping[str, torch.Tensor], rules: Iterable[tuple[str, str]]) -> dict[str, torch.Tensor]:
-    """Return the tensors whose whole name matches a rule (pattern, new name), under their new names."""
+    """Return the tensors whose whole name matches a rule (pattern, new name), under their new names.
+
+    Separate ".attn.q.", ".attn.k." and ".attn.v." of a block are stacked as ".attn.qkv.".
+    """
     compiled = [(re.compile(pattern), name) for pattern, name in rules]
     result = {}
     for key, value in state.items():
@@ -59,11 +62,10 @@ def renamed(state: Mapping[str, torch.Tensor], rules: Iterable[tuple[str, str]])
             if match:
                 result[match.expand(name)] = value
                 break
-    return result
+    return _with_joined_qkv(result)
 
 
-def with_joined_qkv(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors with ".attn.q.", ".attn.k." and ".attn.v." of each block stacked as ".attn.qkv."."""
+def _with_joined_qkv(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     result = {}
     for key, value in state.items():
         if ".attn.q." in key:
