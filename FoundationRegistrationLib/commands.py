@@ -16,6 +16,9 @@ from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
 
+# Lesions in the summary of a run; the report has all of them.
+_MOST_LESION_LINES = 5
+
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
     """Return the settings of a command line: preset, then settings file, then options, later ones winning."""
@@ -47,6 +50,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             settings,
             fixed_mask=inputs.fixed_mask,
             moving_mask=inputs.moving_mask,
+            fixed_lesion=inputs.fixed_lesion,
+            moving_lesion=inputs.moving_lesion,
             initial_transform=inputs.initial_transform,
             preview_features=arguments.feature_preview,
             progress=report,
@@ -57,6 +62,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         write_volume_directly(result.warped, staging / "warped.nii.gz")
         if arguments.maps:
             write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
+            write_volume_directly(result.confidence, staging / "confidence.nii.gz")
         if result.feature_preview is not None:
             for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
@@ -172,6 +178,8 @@ class _Inputs:
     moving: Any = None
     fixed_mask: Any = None
     moving_mask: Any = None
+    fixed_lesion: Any = None
+    moving_lesion: Any = None
     fixed_labels: Any = None
     moving_labels: Any = None
     fixed_landmarks: Any = None
@@ -209,13 +217,13 @@ def _read_inputs(arguments: argparse.Namespace) -> _Inputs:
     fixed, moving = read_volume(arguments.fixed, "fixed"), read_volume(arguments.moving, "moving")
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
-    inputs = dataclasses.replace(
-        _read_evaluation_inputs(arguments),
-        fixed=fixed,
-        moving=moving,
-        fixed_mask=read_labels(arguments.fixed_mask, "fixed mask") if arguments.fixed_mask else None,
-        moving_mask=read_labels(arguments.moving_mask, "moving mask") if arguments.moving_mask else None,
-    )
+    masks = {
+        f"{side}_{kind}": read_labels(path, f"{side} {kind}")
+        for side in ("fixed", "moving")
+        for kind in ("mask", "lesion")
+        if (path := getattr(arguments, f"{side}_{kind}"))
+    }
+    inputs = dataclasses.replace(_read_evaluation_inputs(arguments), fixed=fixed, moving=moving, **masks)
     if inputs.fixed_labels is not None:
         check_label_maps(inputs.fixed_labels, inputs.moving_labels, fixed, moving)
     return dataclasses.replace(inputs, initial_transform=_initial_transform(arguments, inputs))
@@ -251,6 +259,7 @@ def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
 def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[str, Any]) -> None:
     import SimpleITK as sitk
 
+    from .convex_adam.confidence import NOT_KNOWN_MM
     from .report import save_overview
     from .transforms import warp_image, warp_labels
 
@@ -271,6 +280,9 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, 1.0),
         title=f"Registration with {result.record['settings']['encoder']}",
         lines=_summary(result, evaluation),
+        expected_error=sitk.Resample(
+            result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
+        ),
         **labels,
     )
 
@@ -278,10 +290,19 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
 def _summary(result: Any, evaluation: dict[str, Any]) -> list[str]:
     """Return the key figures, a line each."""
     jacobian, inverse = result.metrics["jacobian"], result.metrics["inverse_error_mm"]
+    expected = result.metrics["expected_error"]
     lines = [
         f"folded: {jacobian['folded_percent']:.3f} % of the anatomy; SD of log Jacobian {jacobian['sd_log']:.3f}",
         f"forward then inverse: {inverse['mean']:.3f} mm mean, {inverse['max']:.2f} mm max",
+        f"expected error: {expected['median_mm']:.1f} mm median, 95 % below {expected['percentile_95_mm']:.1f} mm",
+        f"expected error above 5 mm in {expected['above_5_mm_percent']:.1f} % of the anatomy, "
+        f"not known in {expected['not_known_percent']:.1f} %",
         f"time: {sum(result.timings.values()):.0f} s on {result.record['device']}",
+    ]
+    lines += [
+        f"{lesion['side']} lesion {lesion['label']}.{lesion['number']}: {lesion['before_mm3']:.0f} mm³ before, "
+        f"{lesion['after_mm3']:.0f} mm³ after ({lesion['percent']:+.1f} %)"
+        for lesion in result.metrics["lesion_volume_change_percent"][:_MOST_LESION_LINES]
     ]
     if "labels" in evaluation:
         dice = evaluation["labels"]

@@ -164,6 +164,13 @@ def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarra
     return np.array(mapped).reshape(-1, 3)
 
 
+def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Return the matrices (N, 3, 3) that a transform is close to around points (N, 3), by steps of 1 mm."""
+    here = transform_points(transform, points)
+    columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
+    return np.stack(columns, axis=-1)
+
+
 def check_overlap(fixed: sitk.Image, moving: sitk.Image, initial: sitk.Transform) -> None:
     """Check that the two volumes share some space once the initial transform is applied.
 

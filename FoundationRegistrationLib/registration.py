@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -16,33 +16,28 @@ import SimpleITK as sitk
 import torch
 
 from .alignment import initial_alignment
-from .convex_adam import ConvexAdamResult, convex_adam, search_factors, search_reach_mm
-from .convex_adam.windows import max_around
-from .device import describe_device, free_memory_bytes, peak_memory_bytes, resolve_device
-from .encoders import EncoderInfo, encoder_info
+from .convex_adam import ConvexAdamResult, search_factors
+from .convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
+from .deformation import Side, deform
+from .device import describe_device, peak_memory_bytes, resolve_device
+from .encoders import encoder_info
 from .errors import InputError
 from .features import (
-    TOKEN_BUDGET_BYTES,
     EncoderSource,
-    FeatureCache,
     FeaturePair,
-    extract_features,
-    feature_preview,
-    pool,
 )
 from .geometry import (
     WorkingGrid,
     check_overlap,
     check_volume,
-    foreground_points,
-    resample_to_grid,
-    working_grid,
 )
+from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
 from .metrics import jacobian_determinant, jacobian_summary
 from .preprocessing import PreparedVolume, prepare
 from .progress import CancelledCallback, Progress, ProgressCallback
 from .settings import Settings
 from .transforms import compose, displacement_image, invert, round_trip_errors, warp_image
+from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,14 +50,14 @@ _STEPS = {
     "discrete search": 10.0,
     "instance optimisation": 22.0,
     "refinement": 22.0,
+    "local correlation": 15.0,
     "inverse and warp": 8.0,
 }
 # Steps that only a combination of two encoders has.
 _STEPS_OF_DETAILS = ("encoding details", "refinement")
-_BASE_BYTES = 2.0e9
 _ROUND_TRIP_POINTS = 4000
-# At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
-_MARGIN_CELLS = 2
+_LESION_TOLERANCE_PERCENT = 5.0
+_LARGE_ERROR_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +71,10 @@ class RegistrationResult:
         warped: the moving volume on the grid of the fixed one, resampled once, in its own pixel type.
         displacement: u of the deformable part, a vector image in LPS mm; transform(x) = initial(x + u(x)).
         jacobian: determinant of the spatial Jacobian of x + u(x), on the grid of `displacement`.
+        confidence: the mean error to expect of x + u(x), mm, on the grid of `displacement`; `NOT_KNOWN_MM` (100)
+            where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
+        confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
+            NaN where nothing was compared.
         metrics: folding, inverse error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
         peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
@@ -91,6 +90,8 @@ class RegistrationResult:
     warped: sitk.Image
     displacement: sitk.Image
     jacobian: sitk.Image
+    confidence: sitk.Image
+    confidence_measures: sitk.Image
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
     peak_memory: Mapping[str, int]
@@ -106,6 +107,8 @@ def register(
     *,
     fixed_mask: sitk.Image | None = None,
     moving_mask: sitk.Image | None = None,
+    fixed_lesion: sitk.Image | None = None,
+    moving_lesion: sitk.Image | None = None,
     initial_transform: sitk.Transform | None = None,
     preview_features: bool = False,
     progress: ProgressCallback | None = None,
@@ -119,6 +122,9 @@ def register(
         settings: all parameters; the defaults if None.
         fixed_mask: region that counts, on the grid of the fixed volume; the patient is found if None.
         moving_mask: the same on the grid of the moving volume.
+        fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They do not count in the
+            comparison, and each connected region is moved rigidly, in millimetres: its volume is kept.
+        moving_lesion: the same on the grid of the moving volume.
         initial_transform: maps fixed points to moving points, LPS mm; takes the place of
             `settings.initialization`.
         preview_features: also return the features as colours, which takes memory and time of its own.
@@ -135,13 +141,13 @@ def register(
     parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
     infos = [encoder_info(part.encoder) for part in parts]
     device = resolve_device(settings.device)
-    shares = {step: share for step, share in _STEPS.items() if len(parts) > 1 or step not in _STEPS_OF_DETAILS}
-    steps = Progress(shares, progress, cancelled)
+    steps = Progress(_shares(settings), progress, cancelled)
 
     steps.start("preparation")
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
     sources = [EncoderSource.from_settings(part, device) for part in parts]
+    lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
     prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
 
@@ -153,24 +159,43 @@ def register(
         initial, messages = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
     check_overlap(fixed, moving, initial)
 
-    grid, more = _choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
+    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
     messages += more
-    features, preview, found, cells = _deform(
-        prepared_fixed, prepared_moving, initial, grid, sources, parts, preview_features, device, steps
+    identity = sitk.TranslationTransform(3)
+    deformation = deform(
+        Side("fixed", prepared_fixed, identity, fixed_mask is not None, fixed_lesion),
+        Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
+        grid,
+        sources,
+        parts,
+        device,
+        steps,
+        preview_features=preview_features,
     )
+    found, features = deformation.found, deformation.features
     messages += [message for pair in features.values() for message in pair.messages]
 
     steps.start("inverse and warp")
-    field = displacement_image(found.displacement, cells)
+    field = displacement_image(found.displacement, grid.pooled(found.spacing))
+    if lesions:
+        field = keep_lesions(field, initial, lesions)
     transform = compose(initial, field)
+    lesion_changes = lesion_volumes(field, initial, lesions)
+    messages += [
+        _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT
+    ]
     inverse = invert(initial, field, grid)
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
     steps.advance(0.8)
     jacobian = jacobian_determinant(field)
+    cells = grid.pooled(settings.adam_grid_spacing)
+    confidence = _confidence(found, cells, field)
     metrics = {
         "jacobian": jacobian_summary(jacobian, _mask_on_grid_of(prepared_fixed.foreground, jacobian)),
         "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
+        "expected_error": _confidence_summary(confidence, _mask_on_grid_of(prepared_fixed.foreground, confidence)),
+        "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
         "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
         "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
         "features_from_cache": all(pair.from_cache for pair in features.values()),
@@ -196,151 +221,35 @@ def register(
         warped=warped,
         displacement=field,
         jacobian=jacobian,
+        confidence=confidence,
+        confidence_measures=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
         metrics=metrics,
         timings=dict(steps.timings),
         peak_memory=peak_memory_bytes(device),
-        feature_preview=preview,
+        feature_preview=deformation.preview,
         messages=tuple(messages),
         record=record,
     )
 
 
-def _deform(
-    fixed: PreparedVolume,
-    moving: PreparedVolume,
-    initial: sitk.Transform,
-    grid: WorkingGrid,
-    sources: Sequence[EncoderSource],
-    parts: Sequence[Settings],
-    preview_features: bool,
-    device: torch.device,
-    steps: Progress,
-) -> tuple[dict[str, FeaturePair], tuple[sitk.Image, sitk.Image] | None, ConvexAdamResult, WorkingGrid]:
-    """Encode both volumes on the working grid with each encoder and run ConvexAdam.
+def _shares(settings: Settings) -> dict[str, float]:
+    """Return the steps that a run with these settings has, with their shares of it."""
+    left_out = set() if settings.detail_encoder else {*_STEPS_OF_DETAILS}
+    if settings.correlation_iterations == 0:
+        left_out.add("local correlation")
+    return {step: share for step, share in _STEPS.items() if step not in left_out}
 
-    `parts` are the settings with one encoder each; the results are by the names of the encoders.
-    """
-    settings = parts[0]
-    identity = sitk.TranslationTransform(3)
-    sides = ((fixed, identity), (moving, initial))
 
-    def on_grid(image: sitk.Image, transform: sitk.Transform, label: bool = False) -> torch.Tensor:
-        return torch.from_numpy(resample_to_grid(image, grid, transform, label=label)).to(device)
+def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:
+    """Return the lesions of a mask, in boxes no longer than the cells of the finest displacement field."""
+    return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
 
-    images = [on_grid(side.image, transform) for side, transform in sides]
-    masks = [on_grid(side.foreground, transform, label=True) for side, transform in sides]
-    for mask, role in zip(masks, ("fixed", "moving"), strict=True):
-        if not mask.any():
-            msg = f"The {role} mask leaves nothing to register where the volumes meet; choose a larger mask."
-            raise InputError(msg)
-    cache = FeatureCache.from_settings(settings)
-    features = {}
-    for step, source, part in zip(("encoding", "encoding details"), sources, parts, strict=False):
-        steps.start(step)
-        features[part.encoder] = extract_features(
-            source, images[0], images[1], masks[0], masks[1], part, steps, cache
-        )
-    lead, *details = ((pair.fixed, pair.moving) for pair in features.values())
-    cells = grid.pooled(settings.adam_grid_spacing)
-    preview = None
-    if preview_features:
-        inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in masks]
-        preview = feature_preview(lead, inside, cells)
-    seen = [on_grid(_ones_like(side.image), transform, label=True) for side, transform in sides]
-    weight = _cost_weight(masks[0], seen[0] * seen[1], settings)
-    found = convex_adam(
-        *lead,
-        settings,
-        voxel_mm=grid.spacing,
-        weight=weight,
-        details=details[0] if details else None,
-        progress=steps,
+
+def _lesion_message(change: LesionVolume) -> str:
+    return (
+        f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
+        "lies at the edge of the region that is registered, or too near another lesion."
     )
-    return features, preview, found, cells
-
-
-def _cost_weight(foreground: torch.Tensor, seen: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Return how much each fixed cell counts, 0 to 1: near the patient and inside both fields of view.
-
-    The noise in the air around the patient would otherwise be matched as if it were anatomy. The foreground is
-    widened by one cell of the search grid, so that the skin counts from both sides.
-
-    Args:
-        foreground: (z, y, x) mask on the working grid.
-        seen: (z, y, x), 1 where both fields of view reach.
-        settings: grid spacings.
-
-    Returns:
-        Weight on the instance optimisation grid.
-    """
-    reach = settings.grid_spacing // settings.adam_grid_spacing
-    near = max_around(pool(foreground[None], settings.adam_grid_spacing), reach)
-    return near[0] * pool(seen[None], settings.adam_grid_spacing)[0]
-
-
-def _choose_grid(
-    fixed: PreparedVolume,
-    moving: PreparedVolume,
-    initial: sitk.Transform,
-    settings: Settings,
-    infos: Sequence[EncoderInfo],
-    device: torch.device,
-) -> tuple[WorkingGrid, list[str]]:
-    """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
-    fixed_points = foreground_points(fixed.foreground)
-    center = fixed_points.mean(0)
-    # The moving foreground in fixed space, through the local linear part of the initial transform.
-    offset = np.asarray(initial.TransformPoint(center.tolist()))
-    columns = [np.asarray(initial.TransformPoint((center + axis).tolist())) - offset for axis in np.eye(3)]
-    linear = np.linalg.pinv(np.column_stack(columns))
-    moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
-
-    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device)
-
-    def grid_at(spacing: float) -> WorkingGrid:
-        return working_grid(
-            fixed_points,
-            moving_points,
-            spacing_mm=spacing,
-            reach_mm=search_reach_mm(settings, spacing),
-            margin_voxels=_MARGIN_CELLS * settings.grid_spacing,
-            multiple=settings.grid_spacing,
-        )
-
-    spacing = settings.working_spacing_mm
-    grid = grid_at(spacing)
-    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
-    while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
-        spacing *= 1.1
-        grid = grid_at(spacing)
-    messages = []
-    if spacing != settings.working_spacing_mm:
-        messages.append(
-            f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
-            f"to stay within {budget / 1e9:.1f} GB of memory."
-        )
-    needed = estimated_bytes(grid, settings, infos)
-    if needed > budget:
-        messages.append(
-            f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
-        )
-    return grid, messages
-
-
-def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:
-    """Estimate the peak memory of a registration on a working grid, in bytes."""
-    voxels = float(np.prod(grid.shape))
-    kept = [min(settings.components or info.components, info.channels) for info in infos]
-    channels = sum(kept)
-    per_cell = 4.0 * (2 * channels + 3 * 9)
-    candidates = 4.0 * (2 * settings.displacement_half_width + 1) ** 3
-    slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
-    tokens = 0.0
-    for info, components in zip(infos, kept, strict=True):
-        of_one = slices * 4.0 * info.tokens**2
-        tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
-    dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
-    return _BASE_BYTES + tokens + dense
 
 
 def _checked_initial(transform: sitk.Transform) -> sitk.Transform:
@@ -350,16 +259,31 @@ def _checked_initial(transform: sitk.Transform) -> sitk.Transform:
     return transform
 
 
-def _ones_like(image: sitk.Image) -> sitk.Image:
-    ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
-    ones.CopyInformation(image)
-    return ones
-
-
 def _mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
     """Return a mask on another grid, None where it slips between its voxels, as a single slice may."""
     found = sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
     return found if sitk.GetArrayViewFromImage(found).any() else None
+
+
+def _confidence(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
+    """Return the expected error in mm on the grid of the field, whose border beyond the cells is not known."""
+    error = cells.image(expected_error(found.measures, cells.spacing).cpu().numpy())
+    return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, NOT_KNOWN_MM)
+
+
+def _confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
+    """Return figures of the expected error over the anatomy where it is known, and the share where it is not."""
+    values = sitk.GetArrayViewFromImage(confidence)
+    if mask is not None:
+        values = values[sitk.GetArrayViewFromImage(mask) != 0]
+    is_known = values <= LARGEST_KNOWN_MM
+    known = values[is_known] if is_known.any() else np.array([NOT_KNOWN_MM])
+    return {
+        "median_mm": float(np.median(known)),
+        "percentile_95_mm": float(np.percentile(known, 95)),
+        "above_5_mm_percent": 100.0 * float(np.mean(is_known & (values > _LARGE_ERROR_MM))),
+        "not_known_percent": 100.0 * float(np.mean(~is_known)),
+    }
 
 
 def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foreground: sitk.Image) -> dict[str, float]:

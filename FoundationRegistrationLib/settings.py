@@ -79,11 +79,26 @@ class Settings:
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
     iterations: int = _setting(80, "most iterations of Adam; 0 keeps the discrete result", 0, 10000)
+    adam_levels: int = _setting(
+        3,
+        "grids of Adam, each twice as coarse as the next; with more than one, a coarser one takes at most half the "
+        "iterations, the finest a quarter, in steps that shorten to zero",
+        1,
+        4,
+    )
     smoothing_kernel: int = _setting(3, "width of the box filter applied at each Adam step", 1, 15, odd=True)
     smoothing_repeats: int = _setting(3, "how often the box filter is applied at each Adam step", 0, 10)
     convergence_tolerance: float = _setting(
         0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 never", 0.0, 0.5
     )
+
+    correlation_iterations: int = _setting(
+        80, "most iterations of Adam that end on the intensities, by their local correlation; 0 skips them", 0, 10000
+    )
+    correlation_regularization: float = _setting(
+        0.5, "lambda of these iterations, which holds the change of the field", 0.0, 1000.0
+    )
+    correlation_radius: int = _setting(2, "half-width of the windows correlated, working voxels", 1, 10)
 
     interpolation: Interpolation = _setting("linear", "how the moving intensities are resampled")
 
@@ -152,7 +167,10 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset("the same sequence at another date: local structure", {"encoder": "mind"}),
     "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
-    "lesion": Preset("a lesion on one side only: as longitudinal", {"encoder": "mind"}),
+    "lesion": Preset(
+        "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
+        {"encoder": "mind", "regularization": 12.0, "correlation_regularization": 2.0},
+    ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
         {
@@ -167,7 +185,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "convexadam": Preset(
         "the settings of the ConvexAdam package (Siebert et al. 2024), with MIND",
-        {"encoder": "mind", "convergence_tolerance": 0.0},
+        {"encoder": "mind", "convergence_tolerance": 0.0, "adam_levels": 1, "correlation_iterations": 0},
     ),
     "reference": Preset(
         "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
@@ -179,6 +197,8 @@ PRESETS: Mapping[str, Preset] = {
             "smoothing_repeats": 5,
             "mind_radius": 3,
             "convergence_tolerance": 0.0,
+            "adam_levels": 1,
+            "correlation_iterations": 0,
         },
     ),
 }

@@ -24,7 +24,7 @@ _TAPER_STEEPNESS = 3.0
 _TAPER_RANGE_MM = (10.0, 60.0)
 _INVERSION_STEPS = 30
 _INVERSION_TOLERANCE_MM = 1e-3
-_LARGEST_FINE_INVERSE = 8_000_000
+_LARGEST_FINE_INVERSE = 2_000_000
 _NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
 
 
@@ -152,11 +152,26 @@ def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) ->
 
     The first and last nodes of the refined grid are those of the grid of u.
     """
+    z, y, x = ((size - 1) * refinement + 1 for size in forward.shape[1:])
+    target = identity_positions((z, y, x), forward.device) / refinement
+    return inverse_at(forward, target.reshape(3, -1), tolerance).reshape(3, z, y, x)
+
+
+def inverse_at(forward: torch.Tensor, targets: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Solve v = -u(y + v) for points y: then x = y + v is the point with x + u(x) = y.
+
+    Args:
+        forward: u, (3, z, y, x) in voxels, components (z, y, x).
+        targets: y, (3, N) continuous indices, components (z, y, x).
+        tolerance: residual in voxels that is good enough.
+
+    Returns:
+        v, (3, N) in voxels.
+    """
     shape = (forward.shape[1], forward.shape[2], forward.shape[3])
-    z, y, x = ((size - 1) * refinement + 1 for size in shape)
-    target = (identity_positions((z, y, x), forward.device) / refinement).reshape(3, -1, 1, 1)
+    target = targets[:, :, None, None]
     inverse = -sample(forward, target)
-    best_error = torch.full(target.shape[1:], torch.inf)
+    best_error = target.new_full(target.shape[1:], torch.inf)
     best = inverse.clone()
     active = torch.arange(target.shape[1])
     derivatives = torch.stack(torch.gradient(forward, dim=(1, 2, 3)), dim=1).reshape(9, *shape)
@@ -173,7 +188,7 @@ def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) ->
             break
         step = _newton_step(sample(derivatives, position[:, unfinished]), residual[:, unfinished])
         inverse[:, active] -= step
-    return best.reshape(3, z, y, x)
+    return best[:, :, 0, 0]
 
 
 def _newton_step(derivatives: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

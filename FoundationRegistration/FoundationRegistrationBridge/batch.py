@@ -22,6 +22,8 @@ RESULTS = "results.csv"
 _OPTIONAL = (
     "fixed_mask",
     "moving_mask",
+    "fixed_lesion",
+    "moving_lesion",
     "fixed_labels",
     "moving_labels",
     "fixed_landmarks",
@@ -65,8 +67,8 @@ def register_batch(
 
     Args:
         pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and if
-            wanted fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_landmarks, moving_landmarks,
-            initial_transform and name. Paths in it are relative to the file.
+            wanted fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
+            fixed_landmarks, moving_landmarks, initial_transform and name. Paths in it are relative to the file.
         preset: of the engine.
         output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with
             "_results" added to its name, if None. For nodes, only the table of results goes there, if given.

@@ -1,4 +1,4 @@
-"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of confidence."""
+"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of the error to expect."""
 
 from __future__ import annotations
 
@@ -34,8 +34,17 @@ _VOLUME_CHANGE = (
     (2.0, (1.00, 0.88, 0.76)),
 )
 """Determinant and colour: blue where the moving volume is the smaller one, dark where it keeps its volume."""
-_CONFIDENCE = ((0.0, (0.85, 0.15, 0.15)), (0.5, (0.98, 0.80, 0.25)), (1.0, (0.15, 0.65, 0.35)))
-"""Confidence and colour: red for none, green for full."""
+_EXPECTED_ERROR = (
+    (0.0, (0.10, 0.55, 0.30)),
+    (1.0, (0.45, 0.75, 0.35)),
+    (2.5, (0.98, 0.80, 0.25)),
+    (5.0, (0.85, 0.15, 0.15)),
+    (60.0, (0.85, 0.15, 0.15)),
+    (61.0, (0.45, 0.45, 0.47)),
+    (100.0, (0.45, 0.45, 0.47)),
+)
+"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm; grey where it is not known,
+which the engine writes as 100 mm."""
 
 
 def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: Any) -> None:
@@ -82,8 +91,9 @@ def colour_jacobian(volume_node: Any) -> None:
 
 
 def colour_confidence(volume_node: Any) -> None:
-    """Give a map of confidence, 0 to 1, its colours from red to green."""
-    _colour(volume_node, "Registration confidence", _CONFIDENCE)
+    """Give a map of the error to expect, in mm, its colours from green to red, and grey where it is not known."""
+    _colour(volume_node, "Expected error (mm)", _EXPECTED_ERROR)
+    volume_node.GetDisplayNode().InterpolateOff()  # nothing between known and not known
 
 
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:

@@ -18,7 +18,7 @@ from .spaces import composed, parent_without, snapshot, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, read_transform, refresh_copies, store_record
 from .volumes import new_volume, read_volume
 
-_MAPS = {"jacobian": "Jacobian determinant", "confidence": "confidence"}
+_MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class JobOutputs:
         inverse_node: what is put under it goes from fixed to moving.
         volume_node: the moving volume on the voxels of the fixed one, if asked for.
         jacobian_node: determinant of the Jacobian, if asked for.
-        confidence_node: how far to trust each place, if the engine made it.
+        confidence_node: the error to expect at each place in mm, 100 where it is not known, if asked for.
         feature_nodes: of the fixed and the moving volume, if asked for.
         record: everything about the run; also kept on the transform node.
         messages: what the user should know about this run.

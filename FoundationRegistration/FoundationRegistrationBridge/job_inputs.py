@@ -22,6 +22,8 @@ class JobInputs:
             transform is left out.
         fixed_mask: region that counts: a segmentation node, (segmentation node, segment id) or a label map node.
         moving_mask: the same for the moving volume.
+        fixed_lesion: lesions that keep their volume, in one of the same forms; each connected part moves rigidly.
+        moving_lesion: the same for the moving volume.
         initial_transform: node that the moving volume would be put under to begin with. If the volume is under
             it already, the run starts from there.
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
@@ -30,13 +32,15 @@ class JobInputs:
         create_volume: make a new node for the registered volume.
         output_name: name of a new transform node.
         feature_preview: return the features of both volumes as RGB volumes.
-        maps: return the Jacobian determinant as a volume.
+        maps: return the Jacobian determinant and the expected error as volumes.
     """
 
     fixed: Any
     moving: Any
     fixed_mask: Any = None
     moving_mask: Any = None
+    fixed_lesion: Any = None
+    moving_lesion: Any = None
     initial_transform: Any = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     output_transform: Any = None

@@ -77,7 +77,7 @@ def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.
     Args:
         mask: a segmentation node, a pair of such a node and a segment id, or a label map volume node.
         lattice: of the volume that the mask belongs to, in the world.
-        role: "fixed" or "moving", for messages.
+        role: what it is in messages, such as "fixed mask" or "moving lesion"; its first word names the volume.
         left_out: a transform node that does not count if the mask hangs under it, as an earlier result.
 
     Raises:
@@ -86,13 +86,13 @@ def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.
     node, segment_ids = (mask[0], [mask[1]]) if isinstance(mask, tuple) else (mask, None)
     if node.IsA("vtkMRMLSegmentationNode"):
         if segment_ids and node.GetSegmentation().GetSegment(segment_ids[0]) is None:
-            msg = f"'{node.GetName()}' has no segment '{segment_ids[0]}'; choose another {role} mask."
+            msg = f"'{node.GetName()}' has no segment '{segment_ids[0]}'; choose another {role}."
             raise BridgeError(msg)
         layers = label_layers(node, segment_ids)
     elif node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
         layers = [LabelLayer(array_from_image(node.GetImageData()), lattice_of(node), {})]
     else:
-        msg = f"'{node.GetName()}' is no mask; choose a segmentation or a label map as the {role} mask."
+        msg = f"'{node.GetName()}' is no mask; choose a segmentation or a label map as the {role}."
         raise BridgeError(msg)
     found = np.zeros(lattice.dimensions[::-1], dtype=np.uint8)
     world_to_mask: vtk.vtkAbstractTransform = from_world(parent_without(node, left_out))
@@ -100,6 +100,6 @@ def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.
         inside = (layer.labels != 0).astype(np.uint8)
         found |= resample_labels(inside, layer.lattice, lattice, world_to_mask)
     if not found.any():
-        msg = f"The {role} mask '{node.GetName()}' marks nothing within the {role} volume; choose another."
+        msg = f"The {role} '{node.GetName()}' marks nothing within the {role.split()[0]} volume; choose another."
         raise BridgeError(msg)
     return found

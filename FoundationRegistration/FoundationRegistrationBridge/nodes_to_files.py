@@ -29,19 +29,20 @@ def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
     arguments: list[str | Path] = ["register"]
     options: list[str | Path] = ["--output", folder / RESULT, "--settings", settings, "--progress", "json"]
     lattices = {}
-    for role, node, mask in (
-        ("fixed", inputs.fixed, inputs.fixed_mask),
-        ("moving", inputs.moving, inputs.moving_mask),
+    for role, node, masks in (
+        ("fixed", inputs.fixed, {"mask": inputs.fixed_mask, "lesion": inputs.fixed_lesion}),
+        ("moving", inputs.moving, {"mask": inputs.moving_mask, "lesion": inputs.moving_lesion}),
     ):
         image, lattice = volume_in_world(node, parent_without(node, inputs.output_transform))
         lattices[role] = lattice
         volume = folder / f"{role}.nrrd"
         write_volume(image, lattice, volume)
         arguments.append(volume)
-        if mask is not None:
-            file = folder / f"{role}_mask.nrrd"
-            write_array(mask_on(mask, lattice, role, inputs.output_transform), lattice, file)
-            options += [f"--{role}-mask", file]
+        for kind, mask in masks.items():
+            if mask is not None:
+                file = folder / f"{role}_{kind}.nrrd"
+                write_array(mask_on(mask, lattice, f"{role} {kind}", inputs.output_transform), lattice, file)
+                options += [f"--{role}-{kind}", file]
     if _starts_from_a_transform(inputs):
         file = folder / "initial_transform.h5"
         write_initial_transform(inputs.initial_transform, lattices["fixed"], file)

@@ -14,12 +14,12 @@ class SegmentSelector:
 
     Args:
         combo: a `qt.QComboBox`.
-        side: "fixed" or "moving".
+        name: of the mask's parameter, one of `parameters.MASKS`.
     """
 
-    def __init__(self, combo: Any, side: str) -> None:
+    def __init__(self, combo: Any, name: str) -> None:
         self._combo = combo
-        self._side = side
+        self._name = name
         self._parameters: Any = None
         self._mask: Any = None
         self._ids: list[str] = []
@@ -28,9 +28,9 @@ class SegmentSelector:
     def show(self, parameters: Any) -> None:
         """Show the segments of the mask that is chosen now; hidden where the mask has none to choose from."""
         self._parameters = parameters
-        mask = parameters.getValue(f"{self._side}Mask")
+        mask = parameters.getValue(self._name)
         if self._mask is not None and mask is not self._mask:
-            parameters.setValue(f"{self._side}MaskSegment", "")  # it was a segment of the former mask
+            parameters.setValue(f"{self._name}Segment", "")  # it was a segment of the former mask
         self._mask = mask
         is_segmentation = mask is not None and mask.IsA("vtkMRMLSegmentationNode")
         segmentation = mask.GetSegmentation() if is_segmentation else None
@@ -39,11 +39,11 @@ class SegmentSelector:
         self._combo.addItem(_("all segments"))
         for segment_id in self._ids:
             self._combo.addItem(segmentation.GetSegment(segment_id).GetName())
-        chosen = mask_of(parameters, self._side)
+        chosen = mask_of(parameters, self._name)
         segment = chosen[1] if isinstance(chosen, tuple) else ""
         self._combo.currentIndex = self._ids.index(segment) + 1 if segment in self._ids else 0
         self._combo.visible = is_segmentation
 
     def _on_activated(self, index: int) -> None:
         chosen = self._ids[index - 1] if index > 0 else ""
-        self._parameters.setValue(f"{self._side}MaskSegment", chosen)
+        self._parameters.setValue(f"{self._name}Segment", chosen)

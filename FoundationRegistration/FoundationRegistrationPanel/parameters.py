@@ -21,6 +21,7 @@ from FoundationRegistrationLib.encoders import encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
 
 FOLLOW_MODES = ("resample", "attach")
+MASKS = ("fixedMask", "movingMask", "fixedLesion", "movingLesion")
 # Written as a Union because Slicer's wrapper shows only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 
@@ -61,7 +62,8 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
     fixedVolume, movingVolume: the second is carried onto the first.
     fixedMask, movingMask: what counts; the patient is found where there is none.
-    fixedMaskSegment, movingMaskSegment: ID of one segment, empty for all.
+    fixedLesion, movingLesion: lesions that keep their volume.
+    fixedMaskSegment and its like: ID of one segment, empty for all.
     initialTransform: takes the place of an initial alignment; the node the moving volume would be put under.
     outputTransform, outputVolume: nodes to overwrite; new ones are made where there are none.
     createVolume: whether the moving volume is also resampled onto the fixed one.
@@ -78,6 +80,10 @@ class FoundationRegistrationParameterNode(_settings_base()):
     movingMask: LabelsNode
     fixedMaskSegment: str = ""
     movingMaskSegment: str = ""
+    fixedLesion: LabelsNode
+    movingLesion: LabelsNode
+    fixedLesionSegment: str = ""
+    movingLesionSegment: str = ""
     initialTransform: vtkMRMLTransformNode
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
@@ -128,8 +134,8 @@ def chosen_encoders(parameters: Any) -> tuple[str, ...]:
     return Settings(encoder=parameters.encoder, detail_encoder=parameters.detail_encoder).encoders
 
 
-def mask_of(parameters: Any, side: str) -> Any:
-    """Return the mask of "fixed" or "moving" as the bridge takes it: None, a node, or a node and a segment ID."""
-    node = parameters.getValue(f"{side}Mask")
-    segment = parameters.getValue(f"{side}MaskSegment")
+def mask_of(parameters: Any, name: str) -> Any:
+    """Return the mask in one of `MASKS` as the bridge takes it: None, a node, or a node and a segment ID."""
+    node = parameters.getValue(name)
+    segment = parameters.getValue(f"{name}Segment")
     return (node, segment) if isinstance(node, vtkMRMLSegmentationNode) and segment else node

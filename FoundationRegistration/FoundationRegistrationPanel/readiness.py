@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.errors import SettingsError
 
-from .parameters import chosen_settings
+from .parameters import MASKS, chosen_settings
 
 
 def what_is_missing(parameters: Any) -> str:
@@ -36,14 +36,14 @@ def _volumes(parameters: Any) -> str:
 
 
 def _masks(parameters: Any) -> str:
-    for side in ("fixed", "moving"):
-        mask = parameters.getValue(f"{side}Mask")
+    for name in MASKS:
+        mask = parameters.getValue(name)
         if mask is None or not mask.IsA("vtkMRMLSegmentationNode"):
             continue
         segmentation = mask.GetSegmentation()
         if segmentation.GetNumberOfSegments() == 0:
             return _("The mask '{name}' has no segments; draw one or choose no mask.").format(name=mask.GetName())
-        segment = parameters.getValue(f"{side}MaskSegment")
+        segment = parameters.getValue(f"{name}Segment")
         if segment and segmentation.GetSegment(segment) is None:
             return _("The mask '{name}' has lost the chosen segment; choose another.").format(name=mask.GetName())
     return ""

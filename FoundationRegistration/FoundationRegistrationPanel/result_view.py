@@ -63,7 +63,7 @@ class ResultView:
         self._flicker.connect("timeout()", self._on_flicker)
         ui.compareSelector.addItems([_("off"), _("fade"), _("flicker"), _("checkerboard"), _("features")])
         ui.displacementSelector.addItems([_("off"), _("grid"), _("arrows")])
-        ui.mapSelector.addItems([_("off"), _("Jacobian"), _("confidence")])
+        ui.mapSelector.addItems([_("off"), _("Jacobian"), _("expected error")])
         ui.compareSelector.connect("activated(int)", self._on_compare)
         ui.compareSlider.connect("valueChanged(int)", self._on_compare_amount)
         ui.displacementSelector.connect("activated(int)", self._on_displacement)
@@ -185,8 +185,16 @@ def summary(record: Any) -> str:
     metrics = record.get("metrics")
     if not metrics:
         return ""
-    return _("{folded:.3f} % of the anatomy folded; forward then inverse {mean:.2f} mm; encoder {encoder}.").format(
+    text = _("{folded:.3f} % of the anatomy folded; forward then inverse {mean:.2f} mm; encoder {encoder}.").format(
         folded=metrics["jacobian"]["folded_percent"],
         mean=metrics["inverse_error_mm"]["mean"],
         encoder=record["settings"]["encoder"],
     )
+    if lesions := metrics.get("lesion_volume_change_percent"):
+        largest = max(abs(lesion["percent"]) for lesion in lesions)
+        text += " " + _("Marked lesions keep their volume to {percent:.1f} %.").format(percent=largest)
+    expected = metrics.get("expected_error")
+    if expected is None:  # the record of an earlier version
+        return text
+    words = _("Expected error {median:.1f} mm (median), above 5 mm in {above:.0f} % of the anatomy.")
+    return f"{text} {words.format(median=expected['median_mm'], above=expected['above_5_mm_percent'])}"

@@ -1,5 +1,8 @@
 """ConvexAdam on feature volumes: a discrete search, coarse to fine, then continuous refinement without folds.
 
+Beyond ConvexAdam, the features of a second encoder and, at last, the intensities themselves refine the field, each as
+far as it can be trusted at each place.
+
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
 
@@ -13,32 +16,43 @@ import torch
 from ..features import pool
 from ..progress import Progress
 from ..settings import Settings
+from .confidence import local_measures
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
 from .instance_optimisation import Term, optimise_instance
 from .inverse_consistency import make_inverse_consistent
+from .local_correlation import refine_on_intensities
 from .reliability import reliability
 from .sampling import compose, upsample, warp
 from .unfolding import unfold
 
-__all__ = ["ConvexAdamResult", "convex_adam", "search_factors"]
+__all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "search_factors"]
+
+STEPS = ("discrete search", "instance optimisation", "refinement", "local correlation")
+# Beyond so many working voxels the last refinement would need more memory than all else.
+_MOST_VOXELS = 48_000_000
 
 
 @dataclass(frozen=True)
 class ConvexAdamResult:
-    """What ConvexAdam found, on the instance optimisation grid.
+    """What ConvexAdam found.
 
     Attributes:
-        displacement: (3, z, y, x) in cells, components (z, y, x), from fixed to moving.
-        discrete: the displacement before the continuous stage, in the same form.
+        displacement: (3, z, y, x) in cells of `spacing` working voxels, components (z, y, x), from fixed to moving.
+        spacing: working voxels along one side of a cell of `displacement`.
+        discrete: the displacement before the continuous stage, on the instance optimisation grid.
         energies: energy at each iteration of Adam that was run, the last time it was run.
         unfolded: share of the cells that were smoothed because space folded there.
+        measures: (3, z, y, x) on the instance optimisation grid, what tells how far each cell can be trusted, see
+            `confidence.local_measures`.
     """
 
     displacement: torch.Tensor
+    spacing: int
     discrete: torch.Tensor
     energies: tuple[float, ...]
     unfolded: float
+    measures: torch.Tensor
 
 
 def search_factors(settings: Settings, voxel_mm: float) -> list[int]:
@@ -67,13 +81,16 @@ def convex_adam(
     *,
     voxel_mm: float,
     weight: torch.Tensor | None = None,
+    moving_weight: torch.Tensor | None = None,
     details: tuple[torch.Tensor, torch.Tensor] | None = None,
+    intensities: tuple[torch.Tensor, torch.Tensor] | None = None,
     progress: Progress | None = None,
 ) -> ConvexAdamResult:
     """Find the displacement that carries fixed cells onto moving cells with like features.
 
     With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
-    together refine the result, the details counting at each place only as far as they are reliable there.
+    together refine the result, the details counting at each place only as far as they are reliable there. With
+    `intensities`, their local correlation does the same once more, on a finer grid.
 
     Args:
         fixed: (C, z, y, x) features on the grid pooled by `settings.adam_grid_spacing`.
@@ -81,23 +98,83 @@ def convex_adam(
         settings: all parameters of both stages.
         voxel_mm: edge of a working voxel (not of a cell).
         weight: (z, y, x) in 0..1, how much the difference at each fixed cell counts.
+        moving_weight: the same for each moving cell; it counts at the fixed cells that the displacement found so far
+            carries there.
         details: (fixed, moving) features of a second encoder on the same grid.
-        progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement".
+        intensities: (fixed, moving) volumes (z, y, x) on the working grid.
+        progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement", with
+            intensities "local correlation".
     """
-    progress = progress or Progress({"discrete search": 1.0, "instance optimisation": 1.0, "refinement": 1.0})
+    progress = progress or Progress(dict.fromkeys(STEPS, 1.0))
     with torch.no_grad():
         progress.start("discrete search")
-        discrete = _discrete_search(fixed, moving, settings, voxel_mm, weight, progress)
+        discrete = _discrete_search(fixed, moving, settings, voxel_mm, (weight, moving_weight), progress)
     progress.start("instance optimisation")
-    terms = [Term(fixed, moving, weight)]
+    terms = [Term(fixed, moving, _weight_on_both_sides(weight, moving_weight, discrete))]
     optimised = optimise_instance(terms, discrete, settings, progress)
+    stages = [discrete, optimised.displacement]
     if details is not None:
         progress.start("refinement")
-        trusted = reliability(*details, optimised.displacement, weight)
-        terms.append(Term(*details, trusted if weight is None else trusted * weight))
+        counted = _weight_on_both_sides(weight, moving_weight, optimised.displacement)
+        trusted = reliability(*details, optimised.displacement, counted)
+        terms = [Term(fixed, moving, counted), Term(*details, trusted if counted is None else trusted * counted)]
         optimised = optimise_instance(terms, optimised.displacement, settings, progress)
-    displacement, unfolded = unfold(optimised.displacement)
-    return ConvexAdamResult(displacement, discrete, optimised.energies, unfolded)
+        stages.append(optimised.displacement)
+    displacement, spacing = stages.pop(), settings.adam_grid_spacing
+    if intensities is not None and settings.correlation_iterations > 0:
+        progress.start("local correlation")
+        stages.append(displacement)
+        counted = _weight_on_both_sides(weight, moving_weight, displacement)
+        displacement, spacing = _refined_on_intensities(*intensities, displacement, counted, settings, progress)
+    displacement, unfolded = unfold(displacement)
+    with torch.no_grad():
+        coarser = settings.adam_grid_spacing // spacing
+        measures = local_measures(terms, pool(displacement, coarser) / coarser, stages)
+    return ConvexAdamResult(displacement, spacing, discrete, optimised.energies, unfolded, measures)
+
+
+def _refined_on_intensities(
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    displacement: torch.Tensor,
+    weight: torch.Tensor | None,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[torch.Tensor, int]:
+    """Return the displacement on a finer grid, refined there, and the cell size of that grid in working voxels.
+
+    Args:
+        fixed: (z, y, x) intensities on the working grid.
+        moving: the same for the moving volume.
+        displacement: (3, z, y, x) on the instance optimisation grid.
+        weight: (z, y, x) on that grid, how much each cell counts.
+        settings: of the refinement.
+        progress: told of each iteration.
+    """
+    spacing = correlation_spacing(fixed.numel(), settings)
+    factor = settings.adam_grid_spacing // spacing
+    fixed, moving = (pool(volume[None], spacing)[0] for volume in (fixed, moving))
+    shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
+    if weight is not None:
+        for axis, size in enumerate(shape):
+            weight = weight.repeat_interleave(factor, axis).narrow(axis, 0, size)
+    displacement = upsample(displacement, factor, shape)
+    return refine_on_intensities(fixed, moving, displacement, settings, weight, progress), spacing
+
+
+def correlation_spacing(voxels: int, settings: Settings) -> int:
+    """Return the cell size of the last refinement: one working voxel, or a cell of Adam where these are too many."""
+    return 1 if voxels <= _MOST_VOXELS else settings.adam_grid_spacing
+
+
+def _weight_on_both_sides(
+    weight: torch.Tensor | None, moving_weight: torch.Tensor | None, displacement: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Return (z, y, x), how much each fixed cell counts if the displacement carries it to weighted moving cells."""
+    if moving_weight is None:
+        return weight
+    carried = moving_weight if displacement is None else warp(moving_weight[None], displacement, "zeros")[0]
+    return carried if weight is None else weight * carried
 
 
 def _discrete_search(
@@ -105,7 +182,7 @@ def _discrete_search(
     moving: torch.Tensor,
     settings: Settings,
     voxel_mm: float,
-    weight: torch.Tensor | None,
+    weights: tuple[torch.Tensor | None, torch.Tensor | None],
     progress: Progress,
 ) -> torch.Tensor:
     """Return the displacement (3, z, y, x) in cells of the instance optimisation grid."""
@@ -115,6 +192,7 @@ def _discrete_search(
     for level, factor in enumerate(factors):
         ratio = factor // settings.adam_grid_spacing
         warped = moving if total is None else warp(moving, total)
+        weight = _weight_on_both_sides(*weights, total)
         coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
         found = _search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, settings, progress)
         step = upsample(found, ratio, shape)

@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ..progress import Progress
+from .windows import sum_around
+
+_CELLS_IN_BOX = 27
+_VALUES_AT_ONCE = 4_000_000
 
 
 def candidate_displacements(half_width: int, device: torch.device) -> torch.Tensor:
@@ -26,8 +30,8 @@ def cost_volume(
 ) -> torch.Tensor:
     """Return the sum of squared feature differences for each candidate, smoothed by two 3-wide box filters.
 
-    The moving features are looked up in place, one plane of candidates at a time: besides the result, memory
-    grows with the features only.
+    All differences between the cells of two rows are one matrix product, of which the candidates are diagonals.
+    It is taken for some rows at a time: besides the result, memory grows with the features only.
 
     Args:
         fixed: (C, z, y, x) features.
@@ -41,18 +45,36 @@ def cost_volume(
     """
     width = 2 * half_width + 1
     _, depth, height, breadth = fixed.shape
-    padded = F.pad(moving, (half_width,) * 6)
+    one_side, other_side = _factors(fixed, moving, half_width, weight)
     costs = fixed.new_empty((width**3, depth, height, breadth))
-    difference = torch.empty_like(fixed)
+    rows = max(1, _VALUES_AT_ONCE // (height * breadth * (breadth + 2 * half_width)))
     for plane in range(width * width):
         progress.check_cancelled()
         z, y = divmod(plane, width)
         costs_of_plane = costs[plane * width : (plane + 1) * width]
-        for x in range(width):
-            torch.sub(fixed, padded[:, z : z + depth, y : y + height, x : x + breadth], out=difference)
-            torch.sum(difference.square_(), dim=0, out=costs_of_plane[x])
-        if weight is not None:
-            costs_of_plane *= weight
-        smooth = F.avg_pool3d(F.avg_pool3d(costs_of_plane[None], 3, 1, 1), 3, 1, 1)
-        costs_of_plane.copy_(smooth[0])
+        for start in range(0, depth, rows):
+            stop = min(start + rows, depth)
+            # Each cell of a row with each cell of the other row, (z, y, x, x of the other).
+            pairs = one_side[start:stop] @ other_side[start + z : stop + z, y : y + height]
+            for x in range(width):
+                costs_of_plane[x, start:stop] = pairs.diagonal(x, dim1=2, dim2=3)
+        costs_of_plane.copy_(sum_around(sum_around(costs_of_plane, 1), 1)).div_(_CELLS_IN_BOX**2)
     return costs
+
+
+def _factors(
+    fixed: torch.Tensor, moving: torch.Tensor, half_width: int, weight: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what multiplies to the squared differences, since |f - m|^2 = (-2 f, |f|^2, 1) (m, 1, |m|^2).
+
+    Returns:
+        The fixed side (z, y, x, C + 2), weighted, and the moving side (z, y, C + 2, x), zero features around it.
+    """
+    square = fixed.square().sum(0, keepdim=True)
+    one_side = torch.cat([-2.0 * fixed, square, torch.ones_like(square)])
+    if weight is not None:
+        one_side *= weight
+    padded = F.pad(moving, (half_width,) * 6)
+    square = padded.square().sum(0, keepdim=True)
+    other_side = torch.cat([padded, torch.ones_like(square), square])
+    return one_side.permute(1, 2, 3, 0).contiguous(), other_side.permute(1, 2, 0, 3).contiguous()

@@ -1,26 +1,38 @@
-"""Continuous stage: Adam refines the field for this one pair (paper equation 3).
+"""Continuous stage: Adam refines the field for this one pair (paper equation 3), coarse to fine.
 
 The energy is the feature difference plus lambda times the squared gradient of the displacement. The field that
 is optimised is smoothed by repeated box filters at each step. Only the look-up of moving features goes
 through automatic differentiation, slab by slab; the rest of the gradient is written out, so that memory beyond
 the features is a few displacement fields.
+
+Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
+detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the
+field as rough as they are long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from ..features import pool
 from ..progress import Progress
 from ..settings import Settings
-from .sampling import identity_positions, sample
+from .sampling import sample, upsample
 
 # ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
 # channels is the same for MIND and, with features of unit total variance, right for any number of channels.
-_VALUES_PER_SLAB = 24_000_000
+_CELLS_PER_SLAB = 65536  # what is looked up of them stays in the cache of a processor
 _CONVERGENCE_WINDOW = 10
+# A level is worth its while with at least this many cells along each axis.
+_LEAST_CELLS = 8
+# With several levels: share of the iterations that a level may take, and how long its first steps are, for the finest
+# and the coarser ones. The finest corrects little, so that long steps would only roughen the field.
+_FINEST = (1 / 4, 1 / 4)
+_COARSER = (1 / 2, 1)
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,15 @@ class Term:
     moving: torch.Tensor
     weight: torch.Tensor | None
 
+    def pooled(self, factor: int) -> Term:
+        """Return the term on cells `factor` times larger."""
+        weight = None if self.weight is None else pool(self.weight[None], factor)[0]
+        return Term(pool(self.fixed, factor), pool(self.moving, factor), weight)
+
 
 @dataclass(frozen=True)
 class Optimised:
-    """The refined displacement (3, z, y, x) in cells, and the energy at each iteration that was run."""
+    """The refined displacement (3, z, y, x) in cells, and the energy at each iteration on the finest level."""
 
     displacement: torch.Tensor
     energies: tuple[float, ...]
@@ -52,52 +69,164 @@ def optimise_instance(
     settings: Settings,
     progress: Progress,
 ) -> Optimised:
-    """Refine a displacement by gradient descent on the energy of this pair.
+    """Refine a displacement by gradient descent on the energy of this pair, coarse to fine.
 
     Args:
         terms: the features to bring to agree, all on one grid; their differences are added.
         displacement: (3, z, y, x) start, in cells, components (z, y, x), from fixed to moving.
-        settings: lambda, learning rate, iterations, smoothing, convergence tolerance.
+        settings: lambda, learning rate, iterations, levels, smoothing, convergence tolerance.
         progress: told of each iteration.
     """
-    parameter = displacement.clone()
-    optimiser = torch.optim.Adam([parameter], lr=settings.learning_rate)
+    shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
+    levels = _levels(shape, settings)
+    work = [len(level.steps) / level.factor**3 for level in levels]
+    optimised = Optimised(displacement, ())
+    for index, level in enumerate(levels):
+        before, share = sum(work[:index]) / sum(work), work[index] / sum(work)
+        start = pool(optimised.displacement, level.factor) / level.factor
+        pooled = [term.pooled(level.factor) for term in terms]
+        found = _optimise_level(pooled, start, level.steps, settings, progress, (before, share))
+        if level.factor > 1:  # what the start has of finer detail is kept
+            change = upsample(found.displacement - start, level.factor, shape)
+            found = Optimised(optimised.displacement + change, ())
+        optimised = found
+    return optimised
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Cell size in cells of the finest grid, and the step size of Adam at each iteration."""
+
+    factor: int
+    steps: tuple[float, ...]
+
+
+def _levels(shape: tuple[int, int, int], settings: Settings) -> list[_Level]:
+    """Return the levels to go through, the coarsest first."""
+    factors = [1]
+    while len(factors) < settings.adam_levels and min(shape) >= 2 * factors[0] * _LEAST_CELLS:
+        factors.insert(0, 2 * factors[0])
+    if settings.iterations == 0:
+        return []
+    if settings.adam_levels == 1:
+        return [_Level(1, (settings.learning_rate,) * settings.iterations)]
+    levels = []
+    for factor in factors:
+        share, length = _FINEST if factor == 1 else _COARSER
+        count = math.ceil(share * settings.iterations)
+        first = length * settings.learning_rate
+        levels.append(_Level(factor, tuple(first * (1.0 - index / count) for index in range(count))))
+    return levels
+
+
+def _optimise_level(
+    terms: Sequence[Term],
+    displacement: torch.Tensor,
+    steps: Sequence[float],
+    settings: Settings,
+    progress: Progress,
+    part: tuple[float, float],
+) -> Optimised:
+    """Refine a displacement on the grid of the terms; `part` is where in the step it begins and its share."""
+    differences = [_Difference(term) for term in terms]
     matrices = _smoothing_matrices(displacement, settings)
     adjoint = [matrix.T for matrix in matrices]
+    parameter = displacement.clone()
+    adam = _Adam(parameter)
     energies: list[float] = []
     smooth = displacement
-    for iteration in range(settings.iterations):
-        progress.advance(iteration / settings.iterations)
+    for iteration, step in enumerate(steps):
+        progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = _filtered(parameter, matrices)
         gradient = torch.zeros_like(smooth)
-        energy = sum(_add_difference(term, smooth, gradient) for term in terms)
+        energy = sum(difference.add_to(gradient, smooth) for difference in differences)
         energy += _add_diffusion(smooth, settings.regularization, gradient)
         energies.append(energy)
-        parameter.grad = _filtered(gradient, adjoint)
-        optimiser.step()
+        adam.step(_filtered(gradient, adjoint), step)
         if _has_converged(energies, settings.convergence_tolerance):
             break
     return Optimised(smooth, tuple(energies))
 
 
-def _add_difference(term: Term, displacement: torch.Tensor, gradient: torch.Tensor) -> float:
-    """Return the mean over cells of the squared feature difference; add its gradient in place."""
-    channels, depth, height, breadth = term.fixed.shape
-    cells = depth * height * breadth
-    total = 0.0
-    per_slab = max(1, _VALUES_PER_SLAB // (channels * height * breadth))
-    for start in range(0, depth, per_slab):
-        slab = slice(start, min(start + per_slab, depth))
-        here = displacement[:, slab].detach().requires_grad_(True)
-        positions = identity_positions((slab.stop - slab.start, height, breadth), here.device)
-        positions[0] += start
-        squared = (sample(term.moving, positions + here) - term.fixed[:, slab]).square().sum(0)
-        if term.weight is not None:
-            squared = squared * term.weight[slab]
-        energy = squared.sum() / cells
-        gradient[:, slab] += torch.autograd.grad(energy, here)[0]
-        total += float(energy.detach())
-    return total
+class _Adam:
+    """Adam (Kingma and Ba, ICLR 2015) on one tensor, which it changes in place."""
+
+    _DECAY_MEAN, _DECAY_SQUARE, _EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, parameter: torch.Tensor) -> None:
+        self._parameter = parameter
+        self._mean = torch.zeros_like(parameter)
+        self._square = torch.zeros_like(parameter)
+        self._steps = 0
+
+    def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
+        """Change the parameter by one step; the gradient is used up."""
+        self._steps += 1
+        self._mean.lerp_(gradient, 1.0 - self._DECAY_MEAN)
+        self._square.mul_(self._DECAY_SQUARE).addcmul_(gradient, gradient, value=1.0 - self._DECAY_SQUARE)
+        unbiased = math.sqrt(1.0 - self._DECAY_SQUARE**self._steps)
+        torch.sqrt(self._square, out=gradient).div_(unbiased).add_(self._EPSILON)
+        length = learning_rate / (1.0 - self._DECAY_MEAN**self._steps)
+        self._parameter.addcdiv_(self._mean, gradient, value=-length)
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """Some of the cells that count: their indices in the flat grid, features (C, n) and weights (n)."""
+
+    cells: slice | torch.Tensor
+    fixed: torch.Tensor
+    weight: torch.Tensor | None
+
+
+class _Difference:
+    """The difference of a term's features, made ready to be evaluated many times.
+
+    Cells without weight are left out. The channels of the moving features lie side by side in memory, so that a
+    look-up touches one place for each corner and not one for each channel.
+    """
+
+    def __init__(self, term: Term) -> None:
+        self._shape = term.fixed.shape[1:]
+        self._moving = term.moving[None].contiguous(memory_format=torch.channels_last_3d)[0]
+        self._slabs = list(_slabs(term))
+
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
+        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+        count = self._shape.numel()
+        gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
+        total = gradient.new_zeros(())
+        for slab in self._slabs:
+            positions = (displacement[:, slab.cells] + self._indices(slab.cells)).requires_grad_(True)
+            looked_up = sample(self._moving, positions)
+            with torch.no_grad():
+                pull = looked_up - slab.fixed
+                weighted = pull if slab.weight is None else pull * slab.weight
+                total += torch.dot(pull.flatten(), weighted.flatten())
+            gradient[:, slab.cells] += torch.autograd.grad(looked_up, positions, weighted)[0].mul_(2.0 / count)
+        return float(total) / count
+
+    def _indices(self, cells: slice | torch.Tensor) -> torch.Tensor:
+        """Return the index (3, n) of cells along each axis."""
+        _, height, breadth = self._shape
+        device = self._moving.device
+        flat = torch.arange(cells.start, cells.stop, device=device) if isinstance(cells, slice) else cells
+        rows = flat // breadth
+        return torch.stack([rows // height, rows % height, flat % breadth])
+
+
+def _slabs(term: Term) -> Iterator[_Slab]:
+    fixed = term.fixed.flatten(1)
+    if term.weight is None:
+        for start in range(0, fixed.shape[1], _CELLS_PER_SLAB):
+            here = slice(start, min(start + _CELLS_PER_SLAB, fixed.shape[1]))
+            yield _Slab(here, fixed[:, here], None)
+        return
+    weight = term.weight.flatten()
+    counted = weight.nonzero()[:, 0]
+    for start in range(0, len(counted), _CELLS_PER_SLAB):
+        cells = counted[start : start + _CELLS_PER_SLAB]
+        yield _Slab(cells, fixed[:, cells], weight[cells])
 
 
 def _add_diffusion(displacement: torch.Tensor, strength: float, gradient: torch.Tensor) -> float:

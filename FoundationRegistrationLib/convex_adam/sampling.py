@@ -19,33 +19,33 @@ def identity_positions(shape: tuple[int, int, int], device: torch.device) -> tor
 def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border") -> torch.Tensor:
     """Return a volume at continuous voxel positions, trilinearly; differentiable in the positions.
 
-    The work is split along the first axis into batches, since torch's CPU kernel runs one thread a batch.
+    The work is split into batches, since torch's CPU kernel runs one thread a batch.
 
     Args:
         volume: (C, Z, Y, X).
-        positions: (3, z, y, x) continuous indices with components (z, y, x).
+        positions: (3, ...) continuous indices with components (z, y, x), in any arrangement.
         padding: "border" repeats the edge, "zeros" is zero beyond it.
 
     Returns:
-        (C, z, y, x).
+        (C, ...), arranged as the positions.
     """
-    sizes = positions.new_tensor(volume.shape[1:])[:, None, None, None]
-    normalised = ((2.0 * positions + 1.0) / sizes - 1.0).flip(0).permute(1, 2, 3, 0)
-    depth = normalised.shape[0]
-    batches = min(torch.get_num_threads(), depth) if volume.device.type == "cpu" else 1
-    per_batch = -(-depth // batches)
-    missing = per_batch * batches - depth
+    arrangement = positions.shape[1:]
+    sizes = positions.new_tensor(volume.shape[1:])[:, None]
+    normalised = ((2.0 * positions.flatten(1) + 1.0) / sizes - 1.0).flip(0).T
+    count = len(normalised)
+    batches = max(1, min(torch.get_num_threads(), count)) if volume.device.type == "cpu" else 1
+    per_batch = -(-count // batches)
+    missing = per_batch * batches - count
     if missing:
-        normalised = torch.cat([normalised, normalised[-1:].expand(missing, -1, -1, -1)])
-    grid = normalised.reshape(batches, per_batch, *normalised.shape[1:])
+        normalised = torch.cat([normalised, normalised[-1:].expand(missing, -1)])
     sampled = F.grid_sample(
         volume[None].expand(batches, -1, -1, -1, -1),
-        grid,
+        normalised.reshape(batches, 1, 1, per_batch, 3),
         mode="bilinear",
         padding_mode=padding,
         align_corners=False,
     )
-    return sampled.transpose(0, 1).reshape(volume.shape[0], -1, *sampled.shape[3:])[:, :depth]
+    return sampled.transpose(0, 1).flatten(1)[:, :count].reshape(volume.shape[0], *arrangement)
 
 
 def warp(volume: torch.Tensor, displacement: torch.Tensor, padding: str = "border") -> torch.Tensor:

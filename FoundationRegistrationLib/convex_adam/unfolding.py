@@ -16,9 +16,11 @@ from .windows import max_around, mean_around
 LEAST_DETERMINANT = 0.05
 # The smoothed region grows by a node each time so many rounds did not do.
 _ROUNDS_PER_NODE = 20
+# After so many rounds nothing is kept any more.
+_ROUNDS_THAT_KEEP = 200
 
 
-def unfold(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
+def unfold(displacement: torch.Tensor, kept: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
     """Return a displacement whose linear interpolation keeps the orientation of space, and how much was changed.
 
     Judged are the Jacobian determinants at the corners of every cell of the grid, each from the three edges that
@@ -27,6 +29,7 @@ def unfold(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
 
     Args:
         displacement: (3, z, y, x) in cells, components (z, y, x).
+        kept: (z, y, x) bool, nodes that stay as they are, unless the folds cannot be smoothed away around them.
 
     Returns:
         The displacement, unchanged but near folds, and the share of nodes that were changed.
@@ -35,7 +38,9 @@ def unfold(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
     rounds = 0
     while (folded := folded_nodes(displacement)).any():
         reach = 1 + rounds // _ROUNDS_PER_NODE
-        near = mean_around(max_around(folded.float()[None], reach), 1)
+        near = mean_around(max_around(folded.to(displacement.dtype)[None], reach), 1)
+        if kept is not None and rounds < _ROUNDS_THAT_KEEP:
+            near = near.masked_fill(kept, 0.0)
         changed |= near[0] > 0
         displacement = torch.lerp(displacement, mean_around(displacement, 1), near)
         rounds += 1

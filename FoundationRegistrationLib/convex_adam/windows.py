@@ -1,27 +1,41 @@
-"""Means and maxima over the cube around each cell, one axis after the other."""
+"""Sums, means and maxima over the cube around each cell, one axis after the other."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 
+def sum_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
+    """Sum (C, z, y, x) over the neighbours that exist, up to `reach` cells along each axis."""
+    for axis in (1, 2, 3):
+        volume = _sum_along(volume, axis, reach)
+    return volume
+
+
 def mean_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
     """Average (C, z, y, x) over the neighbours that exist, up to `reach` cells along each axis."""
-    return _along_axes(partial(F.avg_pool3d, count_include_pad=False), volume, reach)
+    mean = sum_around(volume, reach)
+    for axis in (1, 2, 3):
+        ones = volume.new_ones([size if at == axis else 1 for at, size in enumerate(volume.shape)])
+        mean /= _sum_along(ones, axis, reach)
+    return mean
 
 
 def max_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
     """Return the largest value of (C, z, y, x) up to `reach` cells along each axis."""
-    return _along_axes(F.max_pool3d, volume, reach)
-
-
-def _along_axes(pool: Callable[..., torch.Tensor], volume: torch.Tensor, reach: int) -> torch.Tensor:
     for axis in range(3):
         window, padding = [1, 1, 1], [0, 0, 0]
         window[axis], padding[axis] = 2 * reach + 1, reach
-        volume = pool(volume[None], window, stride=1, padding=padding)[0]
+        volume = F.max_pool3d(volume[None], window, stride=1, padding=padding)[0]
     return volume
+
+
+def _sum_along(volume: torch.Tensor, axis: int, reach: int) -> torch.Tensor:
+    """Add shifted copies: for narrow windows this is many times faster than torch's pooling on the CPU."""
+    total = volume.clone()
+    size = volume.shape[axis]
+    for step in range(1, min(reach, size - 1) + 1):
+        total.narrow(axis, step, size - step).add_(volume.narrow(axis, 0, size - step))
+        total.narrow(axis, 0, size - step).add_(volume.narrow(axis, step, size - step))
+    return total

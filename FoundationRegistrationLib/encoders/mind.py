@@ -22,6 +22,8 @@ _PAIRS = tuple(
     (a, b) for a, b in itertools.combinations(_NEIGHBOURS, 2) if sum(x * y for x, y in zip(a, b, strict=True)) == 0
 )
 
+_VOXELS_AT_ONCE = 65536  # their twelve values stay in the cache of a processor
+
 
 class MindEncoder:
     """MIND-SSC with a patch radius and a dilation, both in voxels; 12 features in 0..1 for each voxel."""
@@ -38,33 +40,60 @@ class MindEncoder:
         import torch
 
         distances = self._patch_distances(images)
-        distances -= distances.amin(dim=1, keepdim=True)
-        variance = distances.mean(dim=1, keepdim=True)
+        variance = torch.empty_like(images)
+        planes = max(1, _VOXELS_AT_ONCE // images[0, 0].numel())
+        parts = list(zip(distances.split(planes, dim=1), variance[0].split(planes), strict=True))
+        for part, spread in parts:
+            part -= part.amin(dim=0)
+            torch.mean(part, dim=0, out=spread)
         typical = variance.mean()
-        variance = variance.clamp(1e-3 * typical, 1e3 * typical).clamp_min(torch.finfo(variance.dtype).tiny)
-        return distances.div_(variance).neg_().exp_()
+        variance.clamp_(1e-3 * typical, 1e3 * typical).clamp_min_(torch.finfo(variance.dtype).tiny)
+        for part, spread in parts:
+            part.div_(spread).neg_().exp_()
+        return distances[None]
 
     def _patch_distances(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the mean squared difference of the patches of each pair, (1, 12, Z, H, W)."""
+        """Return the sum of squared differences of the patches of each pair, (12, Z, H, W)."""
+        import torch
         import torch.nn.functional as F
 
-        dilation, width = self.dilation, 2 * self.radius + 1
-        padded = F.pad(images[None], (dilation,) * 6, mode="replicate")[0]
-        depth, height, breadth = images.shape[1:]
+        dilation, radius = self.dilation, self.radius
+        shape = images.shape[1:]
+        padded = F.pad(images[None], (dilation,) * 6, mode="replicate")[0, 0]
 
         def shifted(offset: tuple[int, int, int]) -> torch.Tensor:
-            z, y, x = (dilation * (1 + step) for step in offset)
-            return padded[:, z : z + depth, y : y + height, x : x + breadth]
+            start = [dilation * (1 + step) for step in offset]
+            return padded[tuple(slice(at, at + size) for at, size in zip(start, shape, strict=True))]
 
-        result = images.new_empty((1, len(_PAIRS), *images.shape[1:]))
-        for index, (one, other) in enumerate(_PAIRS):
-            squared = F.pad((shifted(one) - shifted(other)).square_()[None], (self.radius,) * 6, mode="replicate")
-            for axis in range(3):
-                kernel = [1, 1, 1]
-                kernel[axis] = width
-                squared = F.avg_pool3d(squared, kernel, stride=1)
-            result[:, index] = squared[0]
+        squared = images.new_empty([size + 2 * radius for size in shape])
+        inside = squared[tuple(slice(radius, radius + size) for size in shape)]
+        result = images.new_empty((len(_PAIRS), *shape))
+        for distance, (one, other) in zip(result, _PAIRS, strict=True):
+            torch.sub(shifted(one), shifted(other), out=inside).square_()
+            _repeat_border(squared, radius)
+            distance.copy_(_sum_over_patch(squared, radius))
         return result
+
+
+def _repeat_border(volume: torch.Tensor, width: int) -> None:
+    """Fill the outer `width` voxels of (z, y, x) with the nearest of those inside, in place."""
+    for axis, size in enumerate(volume.shape):
+        volume.narrow(axis, 0, width).copy_(volume.narrow(axis, width, 1))
+        volume.narrow(axis, size - width, width).copy_(volume.narrow(axis, size - width - 1, 1))
+
+
+def _sum_over_patch(volume: torch.Tensor, radius: int) -> torch.Tensor:
+    """Sum (z, y, x) over the cube around each voxel, those nearer than `radius` to the border left out.
+
+    Shifted copies are added: for narrow patches this is many times faster than torch's pooling on the CPU.
+    """
+    for axis, size in enumerate(volume.shape):
+        kept = size - 2 * radius
+        total = volume.narrow(axis, 0, kept) + volume.narrow(axis, 1, kept)
+        for step in range(2, 2 * radius + 1):
+            total += volume.narrow(axis, step, kept)
+        volume = total
+    return volume
 
 
 def _build(settings: Settings, device: torch.device) -> MindEncoder:

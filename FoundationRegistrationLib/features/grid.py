@@ -14,7 +14,7 @@ from ..encoders import Encoder
 from ..progress import Progress
 from .slices import Square
 
-_SLAB_VOXELS = 8_000_000
+_SLAB_VOXELS = 2_000_000
 
 
 def tokens_to_grid(

@@ -31,15 +31,16 @@ def save_overview(
     fixed_labels: sitk.Image | None = None,
     labels_before: sitk.Image | None = None,
     labels_after: sitk.Image | None = None,
+    expected_error: sitk.Image | None = None,
 ) -> None:
     """Draw the quality page of one registration as a PNG.
 
-    Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice
-    with something to see): fixed image, moving image before and after, checkerboards before and after,
-    displacement (mm, arrows from a fixed point to its moving point, in the plane), Jacobian determinant
-    (folded voxels marked). Grey windows are robust percentiles of the foreground, the same before and after.
-    With labels, outlines of the fixed (blue) and of the moving labels (orange). The file appears under its
-    name only when it is complete.
+    Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice with
+    something to see): fixed image, moving image before and after, checkerboards before and after, displacement
+    (mm, arrows from a fixed point to its moving point, in the plane), Jacobian determinant (folded voxels marked),
+    and the expected error if there is one. Grey windows are robust percentiles of the foreground, the same before
+    and after. With labels, outlines of the fixed (blue) and of the moving labels (orange). The file appears under
+    its name only when it is complete.
 
     Args:
         path: the PNG; an existing file is replaced.
@@ -54,6 +55,7 @@ def save_overview(
         fixed_labels: labels of the fixed image on that grid.
         labels_before: labels of the moving image before, on that grid.
         labels_after: labels of the moving image after, on that grid.
+        expected_error: mm, on that grid; `NOT_KNOWN_MM` where nothing is known.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, ``displacement`` is not a field, or the
@@ -64,7 +66,7 @@ def save_overview(
         msg = f"{os.fspath(path)} does not end in .png; the overview is a PNG picture."
         raise InputError(msg)
     labels = (fixed_labels, labels_before, labels_after)
-    scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels)
+    scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error)
 
     from .page import draw_page  # matplotlib, which takes a second to load
 

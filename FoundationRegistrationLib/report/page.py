@@ -30,6 +30,7 @@ _HEADS = (
     "Displacement",
     "Jacobian\ndeterminant",
 )
+_EXPECTED_ERROR_HEAD = "Expected\nerror"
 _BACKGROUND = "#0b0b0c"
 _TEXT = "#f2f2f2"
 _QUIET = "#a8a8ad"
@@ -52,7 +53,7 @@ class Layout:
     """Where things lie on the page.
 
     Attributes:
-        wide: the seven pictures of a plane lie side by side and the planes below each other, or the
+        wide: the pictures of a plane lie side by side and the planes below each other, or the
             transpose.
         widths: width of each column of pictures.
         heights: height of each row of pictures.
@@ -101,7 +102,7 @@ def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
         title: first line of the page.
         lines: key figures, one line of text each.
     """
-    layout = page_layout(scene)
+    layout, heads = page_layout(scene), _heads(scene)
     room = layout.page[0] - 2 * _MARGIN
     title_lines = textwrap.wrap(title, int(room / _TITLE_LETTER)) or [""]
     columns = _in_columns(lines, int(room / _LETTER))
@@ -113,12 +114,14 @@ def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
     _write_header(figure, layout, title_lines, columns)
     _write_heads(figure, layout, scene)
     for number, plane in enumerate(PLANES):
-        every = [add_axes(figure, layout, scene, picture, number) for picture in range(len(_HEADS))]
+        every = [add_axes(figure, layout, scene, picture, number) for picture in range(len(heads))]
         for picture in range(5):
             panels.draw_anatomy(every[picture], scene, plane, picture)
         panels.draw_scale_bar(every[0], scene, plane)
         displacement = panels.draw_displacement(every[5], scene, plane)
         jacobian = panels.draw_jacobian(every[6], scene, plane)
+        if scene.expected_error is not None:
+            expected = panels.draw_expected_error(every[7], scene, plane, scene.expected_error)
         for axes in every:
             panels.draw_letters(axes, plane)
 
@@ -128,6 +131,8 @@ def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
     _draw_bar(figure, layout, displacement, 5, label)
     ticks = [scene.largest_ratio**power for power in (-1, -0.5, 0, 0.5, 1)]
     _draw_bar(figure, layout, jacobian, 6, "local volume, moving / fixed", ticks)
+    if scene.expected_error is not None:
+        _draw_bar(figure, layout, expected, 7, "mm")
     _write_footer(figure, layout, scene)
     return figure
 
@@ -135,7 +140,7 @@ def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
 def page_layout(scene: Scene) -> Layout:
     """The wide page, or the tall one if it shows clearly more; pictures fill their column or row."""
     tallness = np.array([height / width for height, width in map(scene.size_mm, PLANES)])
-    pictures = len(_HEADS)
+    pictures = len(_heads(scene))
     width = min(_PAGES[0][0] / pictures, _PAGES[0][1] / tallness.sum())
     height = min(_PAGES[1][1] / pictures, _PAGES[1][0] / (1 / tallness).sum())
     tall_gain = height**2 * (1 / tallness).sum() / (width**2 * tallness.sum())
@@ -146,6 +151,11 @@ def page_layout(scene: Scene) -> Layout:
         widths, heights = height / tallness, np.full(pictures, height)
     widths, heights = (np.maximum(sides, _SMALLEST_CELL).tolist() for sides in (widths, heights))
     return Layout(wide, tuple(widths), tuple(heights))
+
+
+def _heads(scene: Scene) -> tuple[str, ...]:
+    """Names of the pictures of a plane."""
+    return _HEADS if scene.expected_error is None else (*_HEADS, _EXPECTED_ERROR_HEAD)
 
 
 def add_axes(figure: Figure, layout: Layout, scene: Scene, picture: int, plane: int) -> Axes:
@@ -190,7 +200,7 @@ def _write_header(
 
 def _write_heads(figure: Figure, layout: Layout, scene: Scene) -> None:
     """Names of the pictures and of the planes: one above the pictures, the other beside them."""
-    heads = [(layout.cell(picture, 0), head, {"size": 10}) for picture, head in enumerate(_HEADS)]
+    heads = [(layout.cell(picture, 0), head, {"size": 10}) for picture, head in enumerate(_heads(scene))]
     planes = [
         (layout.cell(0, number), _plane_name(scene, plane), {"size": 9.5, "color": _QUIET})
         for number, plane in enumerate(PLANES)
@@ -219,7 +229,7 @@ def _draw_bar(
     label: str,
     ticks: Sequence[float] = (),
 ) -> None:
-    """Colour bar of the displacement or the Jacobian beside its pictures."""
+    """Colour bar of the displacement, the Jacobian or the expected error beside its pictures."""
     left, top, width, height = layout.cell(picture, len(PLANES) - 1)
     if layout.wide:
         orientation, place = "horizontal", (left + 0.12, layout.bottom + 0.1, width - 0.24, 0.11)
@@ -243,6 +253,8 @@ def _write_footer(figure: Figure, layout: Layout, scene: Scene) -> None:
     if scene.labels[1] is not None or scene.labels[2] is not None:
         handles.append(Line2D([], [], color=panels.MOVING_COLOUR, linewidth=1.6, label="moving labels"))
     handles.append(Patch(color=panels.FOLDED_COLOUR, label="folded (determinant 0 or less)"))
+    if scene.expected_error is not None:
+        handles.append(Patch(color=panels.NOT_KNOWN_COLOUR, label="expected error not known"))
     figure.legend(
         handles=handles,
         loc="upper left",

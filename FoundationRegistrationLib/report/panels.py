@@ -13,14 +13,21 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..convex_adam.confidence import LARGEST_KNOWN_MM
 from .scene import Plane, Scene
 
 FIXED_COLOUR = "#35d0ff"
 MOVING_COLOUR = "#ffb000"
 FOLDED_COLOUR = "#b6ff00"
+NOT_KNOWN_COLOUR = "#55555a"
 _VOLUME_COLOURS = LinearSegmentedColormap.from_list(
     "volume", ["#b9e6ff", "#2f8fe0", "#15406e", "#1a1a1c", "#7a1f1f", "#e8562f", "#ffe0c2"]
 )
+# Green up to 1 mm, amber about 2.5 mm, red from 5 mm on.
+_ERROR_COLOURS = LinearSegmentedColormap.from_list(
+    "expected error", [(0.0, "#1a8c4d"), (0.2, "#73bf59"), (0.5, "#facc40"), (1.0, "#d92626")]
+)
+_LARGEST_ERROR_MM = 5.0
 _OUTLINED = [withStroke(linewidth=2.2, foreground="black")]
 _ARROWS_PER_SIDE = 13
 _CONTOUR_LEVEL = 0.3  # of the grey window
@@ -89,6 +96,16 @@ def draw_jacobian(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
     scale = LogNorm(1 / scene.largest_ratio, scene.largest_ratio, clip=True)
     image = _show(axes, scene, plane, np.where(folded, 1.0, determinant), cmap=_VOLUME_COLOURS, norm=scale)
     _show(axes, scene, plane, np.ma.masked_where(~folded, folded), cmap=ListedColormap([FOLDED_COLOUR]))
+    _draw_contour(axes, scene, plane)
+    return image
+
+
+def draw_expected_error(axes: Axes, scene: Scene, plane: Plane, expected_error: NDArray) -> AxesImage:
+    """The expected error in mm, on the same scale for every pair; a colour of its own where it is not known."""
+    error = scene.cut(expected_error, plane)
+    unknown = error > LARGEST_KNOWN_MM
+    image = _show(axes, scene, plane, error, cmap=_ERROR_COLOURS, vmin=0, vmax=_LARGEST_ERROR_MM)
+    _show(axes, scene, plane, np.ma.masked_where(~unknown, unknown), cmap=ListedColormap([NOT_KNOWN_COLOUR]))
     _draw_contour(axes, scene, plane)
     return image
 

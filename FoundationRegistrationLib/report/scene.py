@@ -57,6 +57,7 @@ class Scene:
         foreground: fixed foreground.
         displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes.
         jacobian: determinant.
+        expected_error: mm; None where not given.
         labels: fixed, before and after, None where not given.
         centre: index (Z, Y, X) of the three cuts.
         position: LPS mm of that voxel.
@@ -69,6 +70,7 @@ class Scene:
     foreground: NDArray[np.bool_]
     displacement: NDArray[np.floating[Any]]
     jacobian: NDArray[np.floating[Any]]
+    expected_error: NDArray[np.floating[Any]] | None
     labels: Sequence[NDArray[Any] | None]
     centre: Sequence[int]
     position: Sequence[float]
@@ -116,6 +118,7 @@ def build_scene(
     displacement: sitk.Image,
     jacobian: sitk.Image,
     labels: Sequence[sitk.Image | None],
+    expected_error: sitk.Image | None = None,
 ) -> Scene:
     """Check the images of ``save_overview``, turn them to LPS order and crop them to what there is to see.
 
@@ -127,6 +130,7 @@ def build_scene(
     after_array = _array(after, fixed, "moving image after registration").astype(np.float32)
     vectors = _array(displacement, fixed, "displacement field", components=3).astype(np.float32)
     determinant = _array(jacobian, fixed, "Jacobian determinant").astype(np.float32)
+    error_array = None if expected_error is None else _array(expected_error, fixed, "map of the expected error")
     names = ("fixed labels", "moving labels before registration", "moving labels after registration")
     maps = [None if x is None else _array(x, fixed, name) for x, name in zip(labels, names, strict=True)]
 
@@ -146,6 +150,7 @@ def build_scene(
         # components along the grid's own axes: D is orthonormal, so D^T u = u D for rows
         displacement=vectors[box] @ np.reshape(oriented.GetDirection(), (3, 3)),
         jacobian=determinant[box],
+        expected_error=None if error_array is None else error_array[box],
         labels=[None if array is None else array[box] for array in maps],
         centre=[index - side.start for index, side in zip(centre, box, strict=True)],
         position=oriented.TransformIndexToPhysicalPoint(centre[::-1]),

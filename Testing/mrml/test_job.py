@@ -220,8 +220,9 @@ def test_nodes_lost_during_the_run_end_it_in_words(scene, loss, temporary_folder
     assert not list(temporary_folder.iterdir())
 
 
+@pytest.mark.parametrize("use", ["mask", "lesion"])
 @pytest.mark.parametrize("kind", ["segmentation", "segment", "labelmap"])
-def test_masks_of_every_kind_reach_the_engine_on_the_grid_of_their_volume(scene, tmp_path, kind):
+def test_masks_of_every_kind_reach_the_engine_on_the_grid_of_their_volume(scene, tmp_path, kind, use):
     fixed, moving = pair(scene)
     put_under(fixed, linear_node(scene, "turned", angle=30.0))
     if kind == "labelmap":
@@ -230,8 +231,8 @@ def test_masks_of_every_kind_reach_the_engine_on_the_grid_of_their_volume(scene,
         mask = segmentation_node(scene, body_mask(empty_grid("sagittal"), "fixed"), {1: "body"})
     mask.SetAndObserveTransformNodeID(fixed.GetTransformNodeID())
     chosen = (mask, mask.GetSegmentation().GetNthSegmentID(0)) if kind == "segment" else mask
-    arguments = export_inputs(JobInputs(fixed, moving, fixed_mask=chosen, settings=SETTINGS), tmp_path)
-    written = sitk.ReadImage(str(arguments[arguments.index("--fixed-mask") + 1]))
+    arguments = export_inputs(JobInputs(fixed, moving, settings=SETTINGS, **{f"fixed_{use}": chosen}), tmp_path)
+    written = sitk.ReadImage(str(arguments[arguments.index(f"--fixed-{use}") + 1]))
     volume_written = sitk.ReadImage(str(arguments[1]))
     assert np.allclose(written.GetDirection(), volume_written.GetDirection())
     assert np.allclose(written.GetOrigin(), volume_written.GetOrigin())
@@ -258,6 +259,7 @@ def test_unsuitable_inputs_are_refused_before_anything_starts(scene, temporary_f
         (JobInputs(fixed, moving, fixed_mask=no_body), "marks nothing"),
         (JobInputs(fixed, moving, fixed_mask=(no_body, "gone")), "no segment"),
         (JobInputs(fixed, moving, moving_mask=above), "no mask"),
+        (JobInputs(fixed, moving, fixed_lesion=no_body), "fixed lesion .* within the fixed volume"),
         (JobInputs(fixed, moving, settings={"working_spacing_mm": -1.0}), "working_spacing_mm"),
         (JobInputs(fixed, moving, settings={"preset": "best"}), "best"),
     ):

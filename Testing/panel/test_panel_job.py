@@ -100,6 +100,8 @@ def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     assert slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()).IsA("vtkMRMLVectorVolumeNode")
     choose(ui.mapSelector, "Jacobian")  # one view at a time: the comparison ends
     assert ui.compareSelector.currentText == "off" and "Jacobian" in _name(composite.GetForegroundVolumeID())
+    choose(ui.mapSelector, "expected error")
+    assert "expected error" in _name(composite.GetForegroundVolumeID())
     choose(ui.mapSelector, "off")
     assert composite.GetBackgroundVolumeID() == breast["moving"].GetID()
 

@@ -52,6 +52,23 @@ def test_empty_mask_and_lost_segment(panel: Any, pair: dict[str, Any]) -> None:
     slicer.mrmlScene.RemoveNode(empty)
 
 
+def test_lesions_to_keep_are_chosen_like_masks(panel: Any, pair: dict[str, Any]) -> None:
+    ui, parameters = panel.ui, panel._parameterNode
+    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
+    choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    assert not ui.movingLesionSegmentSelector.visible
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "not drawn yet")
+    choose(ui.fixedLesionSelector, "not drawn yet")
+    assert "has no segments" in ui.statusNote.text and not ui.applyButton.enabled
+    choose(ui.fixedLesionSelector, "None")
+    choose(ui.movingLesionSelector, pair["fixed_labels"].GetName())
+    choose(ui.movingLesionSegmentSelector, "organ")
+    segment = pair["fixed_labels"].GetSegmentation().GetSegmentIdBySegmentName("organ")
+    assert (parameters.movingLesion, parameters.movingLesionSegment) == (pair["fixed_labels"], segment)
+    assert parameters.movingMask is None and not ui.movingSegmentSelector.visible
+    assert ui.applyButton.enabled
+
+
 def test_output_that_would_move_the_fixed_volume(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
     choose(ui.fixedVolumeSelector, pair["fixed"].GetName())

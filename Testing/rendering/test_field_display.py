@@ -180,9 +180,17 @@ def test_jacobian_is_blue_below_one_dark_at_one_red_above_and_green_where_folded
     assert scene.GetNodesByName("Volume change").GetNumberOfItems() == 1
 
 
-def test_confidence_goes_from_red_to_green(scene: Any, fixed: Any, view: Any) -> None:
-    node = ramp(scene, -0.2, 1.2)
+def test_expected_error_goes_from_green_to_red_and_is_grey_where_it_is_not_known(
+    scene: Any, fixed: Any, view: Any
+) -> None:
+    node = ramp(scene, 0.0, 20.0)
     colour_confidence(node)
-    low, high = colours_at(view, node, fixed, -0.2, 1.2, [0.05, 0.95])
-    assert low[0] > low[1] + 60
-    assert high[1] > high[0] + 60
+    small, some, large = colours_at(view, node, fixed, 0.0, 20.0, [0.3, 2.5, 15.0])
+    assert small[1] > small[0] + 60
+    assert some.min() < 100 < min(some[0], some[1])
+    assert large[0] > large[1] + 100
+    unknown_node = ramp(scene, 0.0, 100.0)
+    colour_confidence(unknown_node)
+    large, unknown = colours_at(view, unknown_node, fixed, 0.0, 100.0, [40.0, 99.0])
+    assert large[0] > large[1] + 100
+    assert np.ptp(unknown) < 20

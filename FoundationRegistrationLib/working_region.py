@@ -1,0 +1,90 @@
+"""The working grid of a pair: as fine as wished where memory allows, around what can be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .convex_adam import correlation_spacing, search_reach_mm
+from .device import free_memory_bytes
+from .encoders import EncoderInfo
+from .features import TOKEN_BUDGET_BYTES
+from .geometry import WorkingGrid, foreground_points, linear_parts, working_grid
+from .preprocessing import PreparedVolume
+from .settings import Settings
+
+_BASE_BYTES = 2.0e9
+# Each cell of the last refinement: two volumes, their features, and nine displacement fields.
+_FINE_BYTES = 128.0
+# At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
+_MARGIN_CELLS = 2
+
+
+def choose_grid(
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
+    initial: sitk.Transform,
+    settings: Settings,
+    infos: Sequence[EncoderInfo],
+    device: torch.device,
+) -> tuple[WorkingGrid, list[str]]:
+    """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
+    fixed_points = foreground_points(fixed.foreground)
+    center = fixed_points.mean(0)
+    # The moving foreground in fixed space, through the local linear part of the initial transform.
+    offset = np.asarray(initial.TransformPoint(center.tolist()))
+    linear = np.linalg.pinv(linear_parts(initial, center[None])[0])
+    moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
+
+    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device)
+
+    def grid_at(spacing: float) -> WorkingGrid:
+        return working_grid(
+            fixed_points,
+            moving_points,
+            spacing_mm=spacing,
+            reach_mm=search_reach_mm(settings, spacing),
+            margin_voxels=_MARGIN_CELLS * settings.grid_spacing,
+            multiple=settings.grid_spacing,
+        )
+
+    spacing = settings.working_spacing_mm
+    grid = grid_at(spacing)
+    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
+    while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
+        spacing *= 1.1
+        grid = grid_at(spacing)
+    messages = []
+    if spacing != settings.working_spacing_mm:
+        messages.append(
+            f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
+            f"to stay within {budget / 1e9:.1f} GB of memory."
+        )
+    needed = estimated_bytes(grid, settings, infos)
+    if needed > budget:
+        messages.append(
+            f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
+        )
+    return grid, messages
+
+
+def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:
+    """Estimate the peak memory of a registration on a working grid, in bytes."""
+    voxels = float(np.prod(grid.shape))
+    kept = [min(settings.components or info.components, info.channels) for info in infos]
+    channels = sum(kept)
+    per_cell = 4.0 * (2 * channels + 3 * 9)
+    candidates = 4.0 * (2 * settings.displacement_half_width + 1) ** 3
+    slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
+    tokens = 0.0
+    for info, components in zip(infos, kept, strict=True):
+        of_one = slices * 4.0 * info.tokens**2
+        tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
+    fine = 0.0
+    if settings.correlation_iterations > 0:
+        fine = voxels * _FINE_BYTES / correlation_spacing(int(voxels), settings) ** 3
+    dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
+    return _BASE_BYTES + tokens + dense + fine

@@ -1,0 +1,36 @@
+"""The starting affine, found once for each case and given to every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from FoundationRegistrationLib.alignment import initial_alignment
+from FoundationRegistrationLib.geometry import transform_points
+from FoundationRegistrationLib.outputs import complete_or_absent
+from FoundationRegistrationLib.preprocessing import prepare
+from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.transforms import write_transform
+
+from .case import Case
+
+
+def starting_affine(case: Case, path: Path) -> sitk.AffineTransform:
+    """Return the affine from fixed to moving points, LPS mm, that a file holds; find it and write it if need be."""
+    if not path.is_file():
+        sides = (prepare(case.fixed, "auto", "fixed"), prepare(case.moving, "auto", "moving"))
+        found, _ = initial_alignment(*sides, case.initialization, Progress({"initial alignment": 1.0}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with complete_or_absent(path) as unfinished:
+            named = unfinished.with_suffix(".tfm")  # the kind of the file is told by its ending
+            write_transform(as_affine(found), named)
+            named.replace(unfinished)
+    return sitk.AffineTransform(sitk.ReadTransform(str(path)))
+
+
+def as_affine(transform: sitk.Transform) -> sitk.AffineTransform:
+    """Return a linear transform of any class as an affine about the origin."""
+    offset, *ends = transform_points(transform, np.vstack([np.zeros(3), np.eye(3)]))
+    return sitk.AffineTransform((np.array(ends) - offset).T.ravel().tolist(), offset.tolist())

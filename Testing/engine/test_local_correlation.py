@@ -1,0 +1,104 @@
+"""The last refinement: finer where intensities agree, without effect where they do not."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from FoundationRegistrationLib.convex_adam import convex_adam, local_correlation
+from FoundationRegistrationLib.convex_adam.local_correlation import locally_normalised, refine_on_intensities
+from FoundationRegistrationLib.convex_adam.sampling import warp
+from FoundationRegistrationLib.errors import RegistrationCancelledError
+from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.settings import Settings
+
+SHAPE = (36, 40, 32)
+INNER = (slice(None), *(slice(5, -5),) * 3)
+SETTINGS = Settings()
+
+
+def texture(seed, sigma=1.5):
+    """(z, y, x) in 0..1, smooth over `sigma` voxels."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), sigma)
+    return torch.from_numpy((noise - noise.min()) / np.ptp(noise)).float()
+
+
+@pytest.fixture(scope="module")
+def truth():
+    noise = np.random.default_rng(7).standard_normal((3, *SHAPE))
+    field = ndimage.gaussian_filter(noise, (0, 6, 6, 6))
+    return torch.from_numpy(1.2 * field / field.std()).float()
+
+
+def refined(fixed, moving, start, weight=None, progress=None):
+    progress = progress or Progress({"local correlation": 1.0})
+    progress.start("local correlation")
+    return refine_on_intensities(fixed, moving, start, SETTINGS, weight, progress)
+
+
+def error(found, truth):
+    return float((found - truth).norm(dim=0)[INNER[1:]].mean())
+
+
+def test_it_brings_the_last_millimetre(truth):
+    moving = texture(1)
+    fixed = warp(moving[None], truth)[0]
+    start = 0.6 * truth
+    assert error(refined(fixed, moving, start), truth) < 0.4 * error(start, truth)
+
+
+def test_it_does_not_care_for_brightness_contrast_or_a_shading(truth):
+    moving = texture(1)
+    fixed = warp(moving[None], truth)[0]
+    shading = torch.linspace(0.6, 1.4, SHAPE[2])
+    start = 0.6 * truth
+    assert error(refined(0.1 + 0.5 * fixed * shading, moving, start), truth) < 0.4 * error(start, truth)
+
+
+@pytest.mark.parametrize("related", ["not at all", "inverted"])
+def test_where_the_volumes_have_little_in_common_the_field_hardly_moves(truth, monkeypatch, related):
+    start = 0.6 * truth
+    fixed = texture(2) if related == "not at all" else 1.0 - warp(texture(1)[None], truth)[0]
+
+    def moved():
+        return float((refined(fixed, texture(1), start) - start)[INNER].norm(dim=0).mean())
+
+    careful = moved()
+    monkeypatch.setattr(local_correlation, "reliability", lambda fixed, *_: torch.ones_like(fixed[0]))
+    assert careful < 0.2 * moved()
+
+
+def test_what_counts_nothing_pulls_nothing(truth):
+    moving = texture(1)
+    start = 0.6 * truth
+    unchanged = refined(warp(moving[None], truth)[0], moving, start, torch.zeros(SHAPE))
+    torch.testing.assert_close(unchanged, start)
+
+
+def test_flat_places_are_not_blown_up_to_noise():
+    flat = 0.5 + 1e-4 * texture(3)
+    assert locally_normalised(flat, 2).abs().max() < 0.1
+    assert locally_normalised(texture(3), 2).std() > 0.5
+
+
+def test_it_ends_convex_adam_on_the_grid_of_the_volumes_unless_it_is_switched_off(truth):
+    moving = texture(1)
+    fixed = warp(moving[None], truth)[0]
+    cells = [torch.nn.functional.avg_pool3d(volume[None], 2) for volume in (fixed, moving)]
+    settings = Settings(grid_spacing=4, displacement_half_width=2)
+    weight = torch.ones(cells[0].shape[1:])
+    found = convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
+    assert found.spacing == 1
+    assert found.displacement.shape[1:] == SHAPE
+    without = Settings.from_dict({**settings.to_dict(), "correlation_iterations": 0})
+    coarse = convex_adam(*cells, without, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
+    assert coarse.spacing == 2
+    assert coarse.displacement.shape == (3, *cells[0].shape[1:])
+    upsampled = 2.0 * torch.nn.functional.interpolate(coarse.displacement[None], scale_factor=2, mode="trilinear")[0]
+    assert error(found.displacement, truth) < 0.6 * error(upsampled, truth)
+
+
+def test_it_can_be_cancelled(truth):
+    progress = Progress({"local correlation": 1.0}, cancelled=lambda: True)
+    with pytest.raises(RegistrationCancelledError):
+        refined(texture(2), texture(1), truth, progress=progress)
