@@ -165,7 +165,10 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
-    "longitudinal": Preset("the same sequence at another date: local structure", {"encoder": "mind"}),
+    "longitudinal": Preset(
+        "the same sequence at another date: local structure, then the intensities",
+        {"encoder": "mind", "regularization": 12.0, "correlation_regularization": 2.0},
+    ),
     "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
     "lesion": Preset(
         "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",

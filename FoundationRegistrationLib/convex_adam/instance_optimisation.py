@@ -25,7 +25,7 @@ from .sampling import sample, upsample
 
 # ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
 # channels is the same for MIND and, with features of unit total variance, right for any number of channels.
-_CELLS_PER_SLAB = 65536  # what is looked up of them stays in the cache of a processor
+_CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
 _CONVERGENCE_WINDOW = 10
 # A level is worth its while with at least this many cells along each axis.
 _LEAST_CELLS = 8
@@ -108,7 +108,7 @@ def _levels(shape: tuple[int, int, int], settings: Settings) -> list[_Level]:
         factors.insert(0, 2 * factors[0])
     if settings.iterations == 0:
         return []
-    if settings.adam_levels == 1:
+    if len(factors) == 1:
         return [_Level(1, (settings.learning_rate,) * settings.iterations)]
     levels = []
     for factor in factors:

@@ -221,7 +221,7 @@ def test_what_only_one_volume_shows_is_not_known():
     settings = Settings(encoder="mind", working_spacing_mm=4.0, initialization="none", iterations=5, device="cpu")
     result = register(fixed, upper, settings)
     points = body_points()
-    seen = points[:, 2] > upper.GetOrigin()[2]
+    seen = points[:, 2] > upper.GetOrigin()[2] + 12.0
     expected = at(result.confidence, points)
     assert result.metrics["expected_error"]["not_known_percent"] > 25.0
     assert result.metrics["expected_error"]["percentile_95_mm"] < LARGEST_KNOWN_MM
@@ -243,7 +243,7 @@ def test_the_command_line_writes_the_map_and_says_it_in_words(tmp_path, capsys):
     )
     assert confidence.GetSize() == jacobian.GetSize()
     assert confidence.GetOrigin() == pytest.approx(jacobian.GetOrigin(), abs=1e-4)
-    assert confidence.GetSpacing() == pytest.approx((8.0, 8.0, 8.0))
+    assert confidence.GetSpacing() == pytest.approx(jacobian.GetSpacing())
     field = sitk.ReadTransform(str(tmp_path / "result" / "transform.h5"))
     assert np.isfinite(transform_points(field, body_points())).all()
     assert at(confidence, body_points(smooth_warp)).min() > 0.0
