@@ -98,7 +98,7 @@ class Settings:
     correlation_regularization: float = _setting(
         0.5, "lambda of these iterations, which holds the change of the field", 0.0, 1000.0
     )
-    correlation_radius: int = _setting(2, "half-width of the windows correlated, working voxels", 1, 10)
+    correlation_radius: int = _setting(2, "half-width of the windows correlated, cells of about 2 mm", 1, 10)
 
     interpolation: Interpolation = _setting("linear", "how the moving intensities are resampled")
 

@@ -29,6 +29,8 @@ from .unfolding import unfold
 __all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "search_factors"]
 
 STEPS = ("discrete search", "instance optimisation", "refinement", "local correlation")
+# Cells of the last refinement need be no smaller.
+_FINE_MM = 2.0
 # Beyond so many working voxels the last refinement would need more memory than all else.
 _MOST_VOXELS = 48_000_000
 
@@ -125,7 +127,9 @@ def convex_adam(
         progress.start("local correlation")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)
-        displacement, spacing = _refined_on_intensities(*intensities, displacement, counted, settings, progress)
+        displacement, spacing = _refined_on_intensities(
+            *intensities, displacement, counted, voxel_mm, settings, progress
+        )
     displacement, unfolded = unfold(displacement)
     with torch.no_grad():
         coarser = settings.adam_grid_spacing // spacing
@@ -138,20 +142,22 @@ def _refined_on_intensities(
     moving: torch.Tensor,
     displacement: torch.Tensor,
     weight: torch.Tensor | None,
+    voxel_mm: float,
     settings: Settings,
     progress: Progress,
 ) -> tuple[torch.Tensor, int]:
-    """Return the displacement on a finer grid, refined there, and the cell size of that grid in working voxels.
+    """Return the displacement refined on a grid fine enough, and the cell size of that grid in working voxels.
 
     Args:
         fixed: (z, y, x) intensities on the working grid.
         moving: the same for the moving volume.
         displacement: (3, z, y, x) on the instance optimisation grid.
         weight: (z, y, x) on that grid, how much each cell counts.
+        voxel_mm: edge of a working voxel.
         settings: of the refinement.
         progress: told of each iteration.
     """
-    spacing = correlation_spacing(fixed.numel(), settings)
+    spacing = correlation_spacing(fixed.numel(), voxel_mm, settings)
     factor = settings.adam_grid_spacing // spacing
     fixed, moving = (pool(volume[None], spacing)[0] for volume in (fixed, moving))
     shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
@@ -162,9 +168,16 @@ def _refined_on_intensities(
     return refine_on_intensities(fixed, moving, displacement, settings, weight, progress), spacing
 
 
-def correlation_spacing(voxels: int, settings: Settings) -> int:
-    """Return the cell size of the last refinement: one working voxel, or a cell of Adam where these are too many."""
-    return 1 if voxels <= _MOST_VOXELS else settings.adam_grid_spacing
+def correlation_spacing(voxels: int, voxel_mm: float, settings: Settings) -> int:
+    """Return the cell size of the last refinement in working voxels: that of Adam if it is fine enough, else one.
+
+    Args:
+        voxels: number of working voxels; where they are too many, the cells of Adam have to do.
+        voxel_mm: edge of a working voxel.
+        settings: grid spacing of Adam.
+    """
+    fine_enough = settings.adam_grid_spacing * voxel_mm <= _FINE_MM
+    return settings.adam_grid_spacing if fine_enough or voxels > _MOST_VOXELS else 1
 
 
 def _weight_on_both_sides(

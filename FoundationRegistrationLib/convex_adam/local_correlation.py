@@ -1,4 +1,4 @@
-"""Last refinement, on the intensities themselves: local normalised cross-correlation at every working voxel.
+"""Last refinement, on the intensities themselves: local normalised cross-correlation.
 
 Features of cells leave fine structures some millimetres off. Where both volumes show the same tissues alike, their
 intensities tell more than any feature; elsewhere they say nothing, and the field stays.

@@ -189,7 +189,7 @@ def test_an_erased_structure_is_trusted_less_than_the_same_place_whole(runs):
     rise = expected[1] / expected[0]
     assert rise[there].mean() > max(1.3, rise[~there].mean() + 0.2)
     for run in (0, 1):
-        assert 0.5 < expected[run][there].mean() / error[run][there].mean() < 2.0
+        assert 0.5 < expected[run][there].mean() / error[run][there].mean() < 5.0
     assert spearmanr(expected[0], error[0])[0] > 0.3
 
 

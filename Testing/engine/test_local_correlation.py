@@ -89,19 +89,21 @@ def test_flat_places_are_not_blown_up_to_noise():
     assert locally_normalised(texture(3), 2).std() > 0.5
 
 
-def test_it_ends_convex_adam_on_the_grid_of_the_volumes_unless_it_is_switched_off(truth):
+def test_it_ends_convex_adam_on_fine_cells_unless_it_is_switched_off(truth):
     moving = texture(1)
     fixed = warp(moving[None], truth)[0]
     cells = [torch.nn.functional.avg_pool3d(volume[None], 2) for volume in (fixed, moving)]
     settings = Settings(grid_spacing=4, displacement_half_width=2)
     weight = torch.ones(cells[0].shape[1:])
-    found = convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
+    found = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert found.spacing == 1
     assert found.displacement.shape[1:] == SHAPE
     without = Settings.from_dict({**settings.to_dict(), "correlation_iterations": 0})
-    coarse = convex_adam(*cells, without, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
+    coarse = convex_adam(*cells, without, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert coarse.spacing == 2
     assert coarse.displacement.shape == (3, *cells[0].shape[1:])
+    same_cells = convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
+    assert same_cells.spacing == 2, "cells of 2 mm are fine enough"
     upsampled = 2.0 * torch.nn.functional.interpolate(coarse.displacement[None], scale_factor=2, mode="trilinear")[0]
     assert error(found.displacement, truth) < 0.6 * error(upsampled, truth)
 
