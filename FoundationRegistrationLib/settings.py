@@ -167,7 +167,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 12.0, "correlation_regularization": 2.0},
+        {"encoder": "mind", "regularization": 4.0, "correlation_regularization": 2.0},
     ),
     "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
     "lesion": Preset(

@@ -99,7 +99,7 @@ def test_a_drawn_warp_is_smooth_and_fades_to_zero(in_plane):
     lengths = np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1)
     assert 2.0 < lengths.max() <= 6.0 + 1e-9
     assert max(lengths[:, 0].max(), lengths[:, -1].max(), lengths[:, :, 0].max()) < 1e-9
-    assert sitk.GetArrayViewFromImage(jacobian_determinant(field)).min() >= 0.4
+    assert sitk.GetArrayFromImage(jacobian_determinant(field)).min() >= 0.4
     if in_plane:
         normal = np.reshape(grid.GetDirection(), (3, 3))[:, 2]
         assert np.abs(sitk.GetArrayViewFromImage(field) @ normal).max() < 1e-9

@@ -92,7 +92,7 @@ def _carried_volume(lesion: sitk.Image, fixed: sitk.Image, transform: sitk.Trans
     the volume of a small lesion even where nothing moves.
     """
     share = sitk.Cast(lesion != 0, sitk.sitkFloat32)
-    coarse = sitk.GetArrayViewFromImage(sitk.Resample(share, fixed, transform, sitk.sitkLinear, 0.0))
+    coarse = sitk.GetArrayFromImage(sitk.Resample(share, fixed, transform, sitk.sitkLinear, 0.0))
     inside = np.argwhere(coarse > 0)[:, ::-1]
     if not len(inside):
         return 0.0

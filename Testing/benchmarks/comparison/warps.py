@@ -34,7 +34,7 @@ def drawn_warp(grid: sitk.Image, largest_mm: float, seed: int, in_plane: bool = 
     vectors = vectors @ np.reshape(grid.GetDirection(), (3, 3)).T
     vectors *= largest_mm / np.linalg.norm(vectors, axis=-1).max()
     field = _field(vectors, grid)
-    while sitk.GetArrayViewFromImage(jacobian_determinant(field)).min() < _LEAST_DETERMINANT:
+    while sitk.GetArrayFromImage(jacobian_determinant(field)).min() < _LEAST_DETERMINANT:
         vectors *= 0.9
         field = _field(vectors, grid)
     return sitk.DisplacementFieldTransform(field)
