@@ -191,10 +191,11 @@ def register(
     jacobian = jacobian_determinant(field)
     cells = grid.pooled(settings.adam_grid_spacing)
     confidence = _confidence(found, cells, field)
+    anatomy = _mask_on_grid_of(prepared_fixed.foreground, field)
     metrics = {
-        "jacobian": jacobian_summary(jacobian, _mask_on_grid_of(prepared_fixed.foreground, jacobian)),
+        "jacobian": jacobian_summary(jacobian, anatomy),
         "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
-        "expected_error": _confidence_summary(confidence, _mask_on_grid_of(prepared_fixed.foreground, confidence)),
+        "expected_error": _confidence_summary(confidence, anatomy),
         "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
         "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
         "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},

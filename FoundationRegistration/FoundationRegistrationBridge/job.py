@@ -15,7 +15,7 @@ from .job_inputs import JobInputs, check_inputs
 from .nodes_to_files import export_inputs
 from .private_folder import PrivateFolder
 from .spaces import chain
-from .worker import RegistrationWorker, WorkerProgress, engine_command, let_the_application_live
+from .worker import RegistrationWorker, engine_command, let_the_application_live
 
 __all__ = ["JobInputs", "JobOutputs", "RegistrationJob"]
 
@@ -53,7 +53,6 @@ class RegistrationJob:
         self._on_finished = on_finished
         self._python = python
         self._worker: RegistrationWorker | None = None
-        self._shown: WorkerProgress | None = None
         self._lost = ""
         self._finished = False
 
@@ -92,9 +91,9 @@ class RegistrationJob:
             self._lost = self._missing_node()
             if self._lost:
                 self._worker.cancel()
-        if self._on_progress and self._shown != self._worker.progress and not self._worker.cancelled:
-            self._shown = self._worker.progress
-            self._on_progress(self._shown.step, self._shown.fraction, self._shown.remaining_seconds)
+        for news in self._worker.new_progress():
+            if self._on_progress and not self._worker.cancelled:
+                self._on_progress(news.step, news.fraction, news.remaining_seconds)
         if self._worker.running():
             return True
         self._finish(self._worker)

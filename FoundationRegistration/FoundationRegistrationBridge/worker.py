@@ -71,6 +71,8 @@ class RegistrationWorker:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.progress = WorkerProgress("starting", 0.0, None)
+        self._unseen = [self.progress]
+        self._taking = threading.Lock()
         self.cancelled = False
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._reported_error = ""
@@ -98,6 +100,12 @@ class RegistrationWorker:
     def log(self) -> tuple[str, ...]:
         """The last lines of output that are not progress."""
         return tuple(self._log)
+
+    def new_progress(self) -> list[WorkerProgress]:
+        """Return where each step stands that was heard of since this was last asked for, however short it was."""
+        with self._taking:
+            unseen, self._unseen = self._unseen, []
+        return unseen
 
     def running(self) -> bool:
         """Tell whether the engine still works; once it does not, nothing it started is left."""
@@ -153,3 +161,7 @@ class RegistrationWorker:
         if fraction - already >= _LEAST_FRACTION:
             remaining = (now - began) * (1.0 - fraction) / (fraction - already)
         self.progress = WorkerProgress(step, fraction, remaining)
+        with self._taking:
+            if self._unseen and self._unseen[-1].step == step:
+                del self._unseen[-1]
+            self._unseen.append(self.progress)

@@ -43,7 +43,7 @@ class ConvexAdamResult:
         displacement: (3, z, y, x) in cells of `spacing` working voxels, components (z, y, x), from fixed to moving.
         spacing: working voxels along one side of a cell of `displacement`.
         discrete: the displacement before the continuous stage, on the instance optimisation grid.
-        energies: energy at each iteration of Adam that was run, the last time it was run.
+        energies: of the features at each iteration of Adam on its finest level, the last time it was run on them.
         unfolded: share of the cells that were smoothed because space folded there.
         measures: (3, z, y, x) on the instance optimisation grid, what tells how far each cell can be trusted, see
             `confidence.local_measures`.

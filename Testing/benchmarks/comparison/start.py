@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.alignment import initial_alignment
-from FoundationRegistrationLib.geometry import transform_points
+from FoundationRegistrationLib.geometry import linear_parts, transform_points
 from FoundationRegistrationLib.outputs import complete_or_absent
 from FoundationRegistrationLib.preprocessing import prepare
 from FoundationRegistrationLib.progress import Progress
@@ -32,5 +32,6 @@ def starting_affine(case: Case, path: Path) -> sitk.AffineTransform:
 
 def as_affine(transform: sitk.Transform) -> sitk.AffineTransform:
     """Return a linear transform of any class as an affine about the origin."""
-    offset, *ends = transform_points(transform, np.vstack([np.zeros(3), np.eye(3)]))
-    return sitk.AffineTransform((np.array(ends) - offset).T.ravel().tolist(), offset.tolist())
+    origin = np.zeros((1, 3))
+    matrix, offset = linear_parts(transform, origin)[0], transform_points(transform, origin)[0]
+    return sitk.AffineTransform(matrix.ravel().tolist(), offset.tolist())
