@@ -207,8 +207,8 @@ def test_an_erased_structure_is_trusted_less_than_the_same_place_whole(told):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="since intensities refine the field, it is a tenth of a cell off in this body; the map, fitted on synthetic "
-    "breasts, expects more and does not rank errors as small as that",
+    reason="since intensities refine the field, it is a tenth of a cell off in this body; the map, fitted on "
+    "synthetic breasts, expects more and does not rank errors as small as that",
 )
 def test_expected_errors_are_of_the_size_of_the_true_ones_and_rank_them(told):
     there, expected, error = told
