@@ -103,14 +103,20 @@ def deform(
     if preview_features:
         inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in (fixed_mask, moving_mask)]
         preview = feature_preview(lead, inside, grid.pooled(settings.adam_grid_spacing))
+    weights = [
+        _weight(side, mask, grid, settings, device)
+        for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
+    ]
+    intensities = (fixed_image, moving_image) if settings.correlation_rounds > 0 else None
+    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     found = convex_adam(
         *lead,
         settings,
         voxel_mm=grid.spacing,
-        weight=_weight(fixed, fixed_mask, grid, settings, device),
-        moving_weight=_weight(moving, moving_mask, grid, settings, device),
+        weight=weights[0],
+        moving_weight=weights[1],
         details=details[0] if details else None,
-        intensities=(fixed_image, moving_image),
+        intensities=intensities,
         progress=steps,
     )
     return Deformation(found, features, preview)

@@ -236,7 +236,7 @@ def register(
 def _shares(settings: Settings) -> dict[str, float]:
     """Return the steps that a run with these settings has, with their shares of it."""
     left_out = set() if settings.detail_encoder else {*_STEPS_OF_DETAILS}
-    if settings.correlation_iterations == 0:
+    if settings.correlation_rounds == 0:
         left_out.add("local correlation")
     return {step: share for step, share in _STEPS.items() if step not in left_out}
 

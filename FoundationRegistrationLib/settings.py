@@ -92,13 +92,14 @@ class Settings:
         0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 never", 0.0, 0.5
     )
 
-    correlation_iterations: int = _setting(
-        80, "most iterations of Adam that end on the intensities, by their local correlation; 0 skips them", 0, 10000
+    correlation_rounds: int = _setting(
+        2, "how often the field is refined on the intensities, by their local correlation; 0 never", 0, 20
     )
+    correlation_iterations: int = _setting(40, "most iterations of Adam in each of these rounds", 1, 10000)
     correlation_regularization: float = _setting(
         0.5, "lambda of these iterations, which holds the change of the field", 0.0, 1000.0
     )
-    correlation_radius: int = _setting(2, "half-width of the windows correlated, cells of about 2 mm", 1, 10)
+    correlation_radius: int = _setting(3, "half-width of the windows correlated, cells of about 2 mm", 1, 10)
 
     interpolation: Interpolation = _setting("linear", "how the moving intensities are resampled")
 
@@ -163,16 +164,24 @@ class Preset:
     values: Mapping[str, Any]
 
 
+# One patient at two dates differs little: one round, stiffer and longer, follows noise less than several.
+_ONE_LONG_ROUND = {
+    "correlation_rounds": 1,
+    "correlation_iterations": 80,
+    "correlation_regularization": 2.0,
+    "correlation_radius": 2,
+}
+
 PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 4.0, "correlation_regularization": 2.0},
+        {"encoder": "mind", "regularization": 4.0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
     "lesion": Preset(
         "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
-        {"encoder": "mind", "regularization": 12.0, "correlation_regularization": 2.0},
+        {"encoder": "mind", "regularization": 12.0, **_ONE_LONG_ROUND},
     ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
@@ -184,11 +193,12 @@ PRESETS: Mapping[str, Preset] = {
             "components": 24,
             "regularization": 1.0,
             "search_range_mm": 48.0,
+            **_ONE_LONG_ROUND,
         },
     ),
     "convexadam": Preset(
         "the settings of the ConvexAdam package (Siebert et al. 2024), with MIND",
-        {"encoder": "mind", "convergence_tolerance": 0.0, "adam_levels": 1, "correlation_iterations": 0},
+        {"encoder": "mind", "convergence_tolerance": 0.0, "adam_levels": 1, "correlation_rounds": 0},
     ),
     "reference": Preset(
         "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
@@ -201,7 +211,7 @@ PRESETS: Mapping[str, Preset] = {
             "mind_radius": 3,
             "convergence_tolerance": 0.0,
             "adam_levels": 1,
-            "correlation_iterations": 0,
+            "correlation_rounds": 0,
         },
     ),
 }

@@ -84,7 +84,7 @@ def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[Encod
         of_one = slices * 4.0 * info.tokens**2
         tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
     fine = 0.0
-    if settings.correlation_iterations > 0:
+    if settings.correlation_rounds > 0:
         fine = voxels * _FINE_BYTES / correlation_spacing(int(voxels), grid.spacing, settings) ** 3
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
     return _BASE_BYTES + tokens + dense + fine

@@ -123,7 +123,7 @@ def convex_adam(
         optimised = optimise_instance(terms, optimised.displacement, settings, progress)
         stages.append(optimised.displacement)
     displacement, spacing = stages.pop(), settings.adam_grid_spacing
-    if intensities is not None and settings.correlation_iterations > 0:
+    if intensities is not None and settings.correlation_rounds > 0:
         progress.start("local correlation")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)

@@ -68,6 +68,7 @@ def optimise_instance(
     displacement: torch.Tensor,
     settings: Settings,
     progress: Progress,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> Optimised:
     """Refine a displacement by gradient descent on the energy of this pair, coarse to fine.
 
@@ -76,16 +77,17 @@ def optimise_instance(
         displacement: (3, z, y, x) start, in cells, components (z, y, x), from fixed to moving.
         settings: lambda, learning rate, iterations, levels, smoothing, convergence tolerance.
         progress: told of each iteration.
+        part: where in the open step this begins, and its share of that step.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, settings)
     work = [len(level.steps) / level.factor**3 for level in levels]
     optimised = Optimised(displacement, ())
     for index, level in enumerate(levels):
-        before, share = sum(work[:index]) / sum(work), work[index] / sum(work)
+        before, share = (part[1] * done / sum(work) for done in (sum(work[:index]), work[index]))
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
-        found = _optimise_level(pooled, start, level.steps, settings, progress, (before, share))
+        found = _optimise_level(pooled, start, level.steps, settings, progress, (part[0] + before, share))
         if level.factor > 1:  # what the start has of finer detail is kept
             change = upsample(found.displacement - start, level.factor, shape)
             found = Optimised(optimised.displacement + change, ())

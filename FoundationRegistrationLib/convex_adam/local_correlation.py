@@ -37,14 +37,15 @@ def refine_on_intensities(
 
     The squared difference of locally normalised intensities is 2 (1 - correlation). Only the change of the field is
     regularised, and a place counts as far as the volumes agree there already, so that nothing pulls where a lesion
-    has come or gone. Volumes of unlike contrast agree in places by chance: if they do not correlate on the whole,
-    the displacement is returned as it is.
+    has come or gone. Each round normalises the moving volume anew, as it lies by then, and adds a change of its own:
+    many small ones go further than one large one. Volumes of unlike contrast agree in places by chance: if they do
+    not correlate on the whole, the displacement is returned as it is.
 
     Args:
         fixed: (z, y, x) intensities in 0..1.
         moving: the same for the moving volume, on the same grid.
         displacement: (3, z, y, x) in voxels of that grid, from fixed to moving.
-        settings: window, iterations, lambda.
+        settings: window, rounds, iterations, lambda.
         weight: (z, y, x) in 0..1, how much each fixed voxel counts; None counts all fully.
         progress: told of each iteration.
     """
@@ -54,15 +55,19 @@ def refine_on_intensities(
         regularization=settings.correlation_regularization,
         learning_rate=0.5 * settings.learning_rate,
     )
-    radius = settings.correlation_radius
-    features = locally_normalised(fixed, radius), locally_normalised(warp(moving[None], displacement)[0], radius)
-    if _correlation(*features, weight) < _LEAST_CORRELATION:
-        return displacement
+    radius, rounds = settings.correlation_radius, settings.correlation_rounds
     unchanged = torch.zeros_like(displacement)
-    trusted = reliability(*features, unchanged, weight)
-    term = Term(*features, trusted if weight is None else trusted * weight)
-    change = optimise_instance([term], unchanged, of_change, progress).displacement
-    return compose(change, displacement)
+    fixed = locally_normalised(fixed, radius)
+    for index in range(rounds):
+        carried = locally_normalised(warp(moving[None], displacement)[0], radius)
+        if index == 0 and _correlation(fixed, carried, weight) < _LEAST_CORRELATION:
+            return displacement
+        trusted = reliability(fixed, carried, unchanged, weight)
+        term = Term(fixed, carried, trusted if weight is None else trusted * weight)
+        part = (index / rounds, 1.0 / rounds)
+        change = optimise_instance([term], unchanged, of_change, progress, part).displacement
+        displacement = compose(change, displacement)
+    return displacement
 
 
 def _correlation(fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None) -> float:

@@ -205,7 +205,7 @@ def faithful(fixed: sitk.Image, moving: sitk.Image) -> Found:
 SIDES = {
     "official": official,
     "ours, its features and settings": faithful,
-    "ours, ConvexAdam": partial(ours, correlation_iterations=0, regularization=0.7),
+    "ours, ConvexAdam": partial(ours, correlation_rounds=0, regularization=0.7),
     "ours, longitudinal": ours,
 }
 

@@ -35,6 +35,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "regularization": (1.25, 4.0, 12.0, 36.0),
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
+    "correlation_rounds": (1, 2, 3),
 }
 # A loss of 0.1 is a Dice lower by 0.1, a mean error of 1 mm, or a lesion whose volume is off by 10 % more than is
 # allowed, against what the true motion makes of it.

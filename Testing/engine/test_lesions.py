@@ -228,7 +228,7 @@ def test_a_lesion_given_on_the_command_line_is_kept_and_reported(tmp_path, capsy
 def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement():
     case = make_phantom("lesion", 10, spacing_mm=4.0)
     mask = case.moving_labels["lesion"]
-    quick = {"working_spacing_mm": 4.0, "initialization": "none", "iterations": 20, "correlation_iterations": 0}
+    quick = {"working_spacing_mm": 4.0, "initialization": "none", "iterations": 20, "correlation_rounds": 0}
     settings = Settings.from_preset("lesion", device="cpu", **quick)
     changes, agreements = [], []
     for lesion in (None, mask):

@@ -1,5 +1,7 @@
 """The last refinement: finer where intensities agree, without effect where they do not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -30,10 +32,11 @@ def truth():
     return torch.from_numpy(1.2 * field / field.std()).float()
 
 
-def refined(fixed, moving, start, weight=None, progress=None):
+def refined(fixed, moving, start, weight=None, progress=None, rounds=SETTINGS.correlation_rounds):
     progress = progress or Progress({"local correlation": 1.0})
     progress.start("local correlation")
-    return refine_on_intensities(fixed, moving, start, SETTINGS, weight, progress)
+    settings = dataclasses.replace(SETTINGS, correlation_rounds=rounds)
+    return refine_on_intensities(fixed, moving, start, settings, weight, progress)
 
 
 def error(found, truth):
@@ -45,6 +48,18 @@ def test_it_brings_the_last_millimetre(truth):
     fixed = warp(moving[None], truth)[0]
     start = 0.6 * truth
     assert error(refined(fixed, moving, start), truth) < 0.4 * error(start, truth)
+
+
+def test_several_rounds_go_further_than_one_and_progress_grows_through_them_all(truth):
+    moving = texture(1)
+    fixed = warp(moving[None], truth)[0]
+    start = torch.zeros_like(truth)
+    events = []
+    several = refined(fixed, moving, start, progress=Progress({"local correlation": 1.0}, events.append))
+    assert error(several, truth) < 0.6 * error(refined(fixed, moving, start, rounds=1), truth)
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
+    assert 0.6 < fractions[-1] <= 1.0
 
 
 def test_it_does_not_care_for_brightness_contrast_or_a_shading(truth):
@@ -62,18 +77,19 @@ def test_volumes_that_have_little_in_common_leave_the_field_as_it_is(truth):
         assert torch.equal(refined(fixed, texture(1), start), start)
 
 
-def test_where_one_volume_shows_something_else_the_field_hardly_moves(truth, monkeypatch):
+@pytest.mark.parametrize(("rounds", "share"), [(1, 0.3), (SETTINGS.correlation_rounds, 0.5)])
+def test_where_one_volume_shows_something_else_the_field_moves_little(truth, monkeypatch, rounds, share):
     start = 0.6 * truth
     moving = texture(1)
     fixed = warp(moving[None], truth)[0]
     fixed[:, :, 20:] = texture(2)[:, :, 20:]
 
     def moved():
-        return float((refined(fixed, moving, start) - start)[..., 25:-4].norm(dim=0).mean())
+        return float((refined(fixed, moving, start, rounds=rounds) - start)[..., 25:-4].norm(dim=0).mean())
 
     careful = moved()
     monkeypatch.setattr(local_correlation, "reliability", lambda fixed, *_: torch.ones_like(fixed[0]))
-    assert careful < 0.3 * moved()
+    assert careful < share * moved()
 
 
 def test_what_counts_nothing_pulls_nothing(truth):
@@ -98,7 +114,7 @@ def test_it_ends_convex_adam_on_fine_cells_unless_it_is_switched_off(truth):
     found = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert found.spacing == 1
     assert found.displacement.shape[1:] == SHAPE
-    without = Settings.from_dict({**settings.to_dict(), "correlation_iterations": 0})
+    without = Settings.from_dict({**settings.to_dict(), "correlation_rounds": 0})
     coarse = convex_adam(*cells, without, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert coarse.spacing == 2
     assert coarse.displacement.shape == (3, *cells[0].shape[1:])
