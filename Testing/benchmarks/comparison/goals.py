@@ -6,10 +6,12 @@ import dataclasses
 from statistics import fmean
 from typing import Any
 
-from .methods import ENCODERS, LESION_MASK, METHODS, PEERS, PRESET, encoder_method
+from .methods import ENCODERS, FOLDS_LEFT, LESION_MASK, METHODS, PEERS, PRESET, encoder_method
 from .records import DONE, Record
 
 MOST_BELOW_BETTER_PART = 0.005
+MOST_COST_OF_UNFOLDING = 0.005
+MOST_INVERSE_ERROR_MM = 0.1
 MOST_CHANGE_PRESET, MOST_CHANGE_MASK = 15.0, 5.0
 _TARGET = "fibroglandular"
 _LESION_GROUP = "phantom, lesion"
@@ -42,7 +44,7 @@ def judged_goals(records: list[Record]) -> list[Goal]:
         goals += [
             _ahead(done, name, peer.name, f"{labels[name]} ahead of {peer.label} in mean Dice") for peer in PEERS
         ]
-    goals.append(_no_folding(done))
+    goals += [_no_folding(done), _unfolding_costs_little(done), _inverse_fits(done)]
     for method, most in ((PRESET, MOST_CHANGE_PRESET), (LESION_MASK, MOST_CHANGE_MASK)):
         goals.append(
             _lesion_kept(done, method.name, most, f"{method.label}: lesion volume changes by {most:g} % at most")
@@ -109,6 +111,34 @@ def _no_folding(done: list[Record]) -> Goal:
     worst = max(folded, key=folded.__getitem__)
     found = f"{len(folded)} runs" if folded[worst] == 0.0 else f"{folded[worst]:.4f} % on {worst}"
     return Goal(name, found, folded[worst] == 0.0)
+
+
+def _unfolding_costs_little(done: list[Record]) -> Goal:
+    name = f"{PRESET.label}: removing folds costs at most {MOST_COST_OF_UNFOLDING} Dice on any case"
+    left, removed = (_by_case(dice_of(done, method.name)) for method in (FOLDS_LEFT, PRESET))
+    shared = left.keys() & removed.keys()
+    if not shared:
+        return Goal(name, "", None)
+    costs = {case: left[case] - removed[case] for case in shared}
+    worst = max(costs, key=costs.__getitem__)
+    return Goal(
+        name, f"at most {costs[worst]:.4f}, on {worst}; {len(shared)} cases", costs[worst] <= MOST_COST_OF_UNFOLDING
+    )
+
+
+def _inverse_fits(done: list[Record]) -> Goal:
+    name = f"transform and inverse consistent to {MOST_INVERSE_ERROR_MM} mm on average in every run of ours"
+    errors = {
+        f"{record['case']}, {record['label']}": record["figures"]["inverse_error_mm"]["mean"]
+        for record in done
+        if record["method"].startswith(_OURS)
+    }
+    if not errors:
+        return Goal(name, "", None)
+    worst = max(errors, key=errors.__getitem__)
+    return Goal(
+        name, f"at most {errors[worst]:.3f} mm, on {worst}; {len(errors)} runs", errors[worst] <= MOST_INVERSE_ERROR_MM
+    )
 
 
 def _lesion_kept(done: list[Record], method: str, most: float, name: str) -> Goal:

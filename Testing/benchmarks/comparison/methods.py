@@ -105,6 +105,7 @@ PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_
 LESION_MASK = Method(
     "ours-lesion-mask", "ours, lesion mask", "ours", "with_lesion_mask", packages=_OURS, needs_lesion=True
 )
+FOLDS_LEFT = Method("folds-left", "ours, preset, folds left in", "ours", "with_folds_left", packages=_OURS)
 
 
 def encoder_method(encoder: str) -> Method:
@@ -112,7 +113,7 @@ def encoder_method(encoder: str) -> Method:
     return Method(f"ours-{encoder}", f"ours, {encoder}", "ours", "with_encoder", {"encoder": encoder}, _OURS)
 
 
-METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK)
+METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK, FOLDS_LEFT)
 
 
 def chosen_methods(names: list[str]) -> list[Method]:
