@@ -137,7 +137,9 @@ def _inverse_fits(done: list[Record]) -> Goal:
         return Goal(name, "", None)
     worst = max(errors, key=errors.__getitem__)
     return Goal(
-        name, f"at most {errors[worst]:.3f} mm, on {worst}; {len(errors)} runs", errors[worst] <= MOST_INVERSE_ERROR_MM
+        name,
+        f"at most {errors[worst]:.3f} mm, on {worst}; {len(errors)} runs",
+        errors[worst] <= MOST_INVERSE_ERROR_MM,
     )
 
 
