@@ -178,7 +178,9 @@ PRESETS: Mapping[str, Preset] = {
         "the same sequence at another date: local structure, then the intensities",
         {"encoder": "mind", "regularization": 4.0, **_ONE_LONG_ROUND},
     ),
-    "cross-sequence": Preset("another MR sequence: local structure, whatever its contrast", {"encoder": "mind"}),
+    "cross-sequence": Preset(
+        "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
+    ),
     "lesion": Preset(
         "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
         {"encoder": "mind", "regularization": 12.0, **_ONE_LONG_ROUND},
@@ -194,6 +196,7 @@ PRESETS: Mapping[str, Preset] = {
             "regularization": 1.0,
             "search_range_mm": 48.0,
             **_ONE_LONG_ROUND,
+            "correlation_regularization": 0.5,
         },
     ),
     "convexadam": Preset(

@@ -32,7 +32,7 @@ SPACING_MM = 2.0
 PRESETS = ("longitudinal", "cross-sequence", "lesion", "pet-ct-to-mri")
 # What is varied, in this order.
 CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "regularization": (1.25, 4.0, 12.0, 36.0),
+    "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
     "correlation_rounds": (1, 2, 3),
