@@ -91,7 +91,7 @@ def convex_adam(
     """Find the displacement that carries fixed cells onto moving cells with like features.
 
     With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
-    together refine the result, the details counting at each place only as far as they are reliable there. With
+    refine the result, the details taking over at each place as far as they are reliable there. With
     `intensities`, their local correlation does the same once more, on a finer grid.
 
     Args:
@@ -118,8 +118,7 @@ def convex_adam(
     if details is not None:
         progress.start("refinement")
         counted = _weight_on_both_sides(weight, moving_weight, optimised.displacement)
-        trusted = reliability(*details, optimised.displacement, counted)
-        terms = [Term(fixed, moving, counted), Term(*details, trusted if counted is None else trusted * counted)]
+        terms = _shared_by_reliability((fixed, moving), details, optimised.displacement, counted)
         optimised = optimise_instance(terms, optimised.displacement, settings, progress)
         stages.append(optimised.displacement)
     displacement, spacing = stages.pop(), settings.adam_grid_spacing
@@ -135,6 +134,24 @@ def convex_adam(
         coarser = settings.adam_grid_spacing // spacing
         measures = local_measures(terms, pool(displacement, coarser) / coarser, stages)
     return ConvexAdamResult(displacement, spacing, discrete, optimised.energies, unfolded, measures)
+
+
+def _shared_by_reliability(
+    lead: tuple[torch.Tensor, torch.Tensor],
+    details: tuple[torch.Tensor, torch.Tensor],
+    displacement: torch.Tensor,
+    weight: torch.Tensor | None,
+) -> list[Term]:
+    """Return both features as terms that share the weight of each cell.
+
+    The leading features keep the square of what the details leave unexplained: where the details agree, they decide
+    alone; where they agree no better than by chance, they have no say.
+    """
+    left = (1.0 - reliability(*details, displacement, weight)).square_()
+    of_details = 1.0 - left
+    if weight is not None:
+        left, of_details = left * weight, of_details * weight
+    return [Term(*lead, left), Term(*details, of_details)]
 
 
 def _refined_on_intensities(
