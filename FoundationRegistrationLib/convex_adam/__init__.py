@@ -144,8 +144,8 @@ def _shared_by_reliability(
 ) -> list[Term]:
     """Return both features as terms that share the weight of each cell.
 
-    The leading features keep the square of what the details leave unexplained: where the details agree, they decide
-    alone; where they agree no better than by chance, they have no say.
+    The leading features count by the square of what the details leave unexplained, the details by the rest: these
+    decide alone where they agree, and have no say where they agree no better than by chance.
     """
     left = (1.0 - reliability(*details, displacement, weight)).square_()
     of_details = 1.0 - left

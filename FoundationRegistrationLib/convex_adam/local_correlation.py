@@ -36,10 +36,10 @@ def refine_on_intensities(
     """Return the displacement with which intensities correlate better around each voxel.
 
     The squared difference of locally normalised intensities is 2 (1 - correlation). Only the change of the field is
-    regularised, and a place counts as far as the volumes agree there already, so that nothing pulls where a lesion
+    regularised, and a place counts as far as the volumes agree there already, so that little pulls where a lesion
     has come or gone. Each round normalises the moving volume anew, as it lies by then, and adds a change of its own:
-    many small ones go further than one large one. Volumes of unlike contrast agree in places by chance: if they do
-    not correlate on the whole, the displacement is returned as it is.
+    several small ones go further than one large one, also where they should not, as chance agreement adds up. If the
+    volumes do not correlate on the whole, as with unlike contrast, the displacement is returned as it is.
 
     Args:
         fixed: (z, y, x) intensities in 0..1.

@@ -171,13 +171,7 @@ def runs():
     """Oblique to sagittal, the moving volume whole and with a part erased: fixed volume and two results."""
     fixed = volume(empty_grid("oblique"), smooth_warp)
     moving = volume(empty_grid("sagittal", (3, -2, 4)))
-    settings = Settings(
-        encoder="mind",
-        working_spacing_mm=2.5,
-        grid_spacing=4,
-        initialization="none",
-        device="cpu",
-    )
+    settings = Settings(encoder="mind", working_spacing_mm=2.5, grid_spacing=4, initialization="none", device="cpu")
     return fixed, [register(fixed, image, settings) for image in (moving, erased(moving))]
 
 
