@@ -107,7 +107,8 @@ def deform(
         _weight(side, mask, grid, settings, device)
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
-    intensities = (fixed_image, moving_image) if settings.correlation_rounds > 0 else None
+    refines = settings.voxel_iterations > 0 or settings.correlation_rounds > 0
+    intensities = (fixed_image, moving_image) if refines else None
     del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     found = convex_adam(
         *lead,

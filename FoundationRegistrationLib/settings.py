@@ -92,6 +92,12 @@ class Settings:
         0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 never", 0.0, 0.5
     )
 
+    voxel_iterations: int = _setting(
+        40,
+        "iterations of Adam on the self-similarity of single voxels, whatever the contrast of either volume; 0 none",
+        0,
+        10000,
+    )
     correlation_rounds: int = _setting(
         2, "how often the field is refined on the intensities, by their local correlation; 0 never", 0, 20
     )
@@ -164,7 +170,7 @@ class Preset:
     values: Mapping[str, Any]
 
 
-# One patient at two dates differs little: one round, stiffer and longer, follows noise less than several.
+# One patient differs little from date to date: one round, stiffer and longer, follows noise less than several.
 _ONE_LONG_ROUND = {
     "correlation_rounds": 1,
     "correlation_iterations": 80,
@@ -176,7 +182,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 4.0, **_ONE_LONG_ROUND},
+        {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset(
         "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
@@ -201,7 +207,13 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "convexadam": Preset(
         "the settings of the ConvexAdam package (Siebert et al. 2024), with MIND",
-        {"encoder": "mind", "convergence_tolerance": 0.0, "adam_levels": 1, "correlation_rounds": 0},
+        {
+            "encoder": "mind",
+            "convergence_tolerance": 0.0,
+            "adam_levels": 1,
+            "voxel_iterations": 0,
+            "correlation_rounds": 0,
+        },
     ),
     "reference": Preset(
         "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
@@ -214,6 +226,7 @@ PRESETS: Mapping[str, Preset] = {
             "mind_radius": 3,
             "convergence_tolerance": 0.0,
             "adam_levels": 1,
+            "voxel_iterations": 0,
             "correlation_rounds": 0,
         },
     ),

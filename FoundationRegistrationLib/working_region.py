@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from .convex_adam import correlation_spacing, search_reach_mm
+from .convex_adam import correlation_spacing, refines_voxels, search_reach_mm
 from .device import free_memory_bytes
 from .encoders import EncoderInfo
 from .features import TOKEN_BUDGET_BYTES
@@ -19,6 +19,8 @@ from .settings import Settings
 _BASE_BYTES = 2.0e9
 # Each cell of the last refinement: two volumes, their features, and nine displacement fields.
 _FINE_BYTES = 128.0
+# Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
+_VOXEL_BYTES = 112.0
 # At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
 _MARGIN_CELLS = 2
 
@@ -86,5 +88,7 @@ def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[Encod
     fine = 0.0
     if settings.correlation_rounds > 0:
         fine = voxels * _FINE_BYTES / correlation_spacing(int(voxels), grid.spacing, settings) ** 3
+    if refines_voxels(int(voxels), settings):
+        fine = max(fine, voxels * _VOXEL_BYTES)
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
     return _BASE_BYTES + tokens + dense + fine

@@ -1,7 +1,7 @@
 """ConvexAdam on feature volumes: a discrete search, coarse to fine, then continuous refinement without folds.
 
-Beyond ConvexAdam, the features of a second encoder and, at last, the intensities themselves refine the field, each as
-far as it can be trusted at each place.
+Beyond ConvexAdam, the features of a second encoder, the self-similarity of single voxels and, at last, the
+intensities themselves refine the field, each as far as it can be trusted at each place.
 
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
@@ -24,11 +24,12 @@ from .inverse_consistency import make_inverse_consistent
 from .local_correlation import refine_on_intensities
 from .reliability import reliability
 from .sampling import compose, upsample, warp
+from .self_similarity import refine_on_voxels, refines_voxels
 from .unfolding import unfold
 
 __all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "search_factors"]
 
-STEPS = ("discrete search", "instance optimisation", "refinement", "local correlation")
+STEPS = ("discrete search", "instance optimisation", "refinement", "self-similarity", "local correlation")
 # Cells of the last refinement need be no smaller.
 _FINE_MM = 2.0
 # Beyond so many working voxels the last refinement would need more memory than all else.
@@ -92,7 +93,8 @@ def convex_adam(
 
     With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
     refine the result, the details taking over at each place as far as they are reliable there. With
-    `intensities`, their local correlation does the same once more, on a finer grid.
+    `intensities`, single voxels refine it on the same cells, by what they are like among their neighbours, and then
+    by how well their intensities correlate, if they do, on a finer grid.
 
     Args:
         fixed: (C, z, y, x) features on the grid pooled by `settings.adam_grid_spacing`.
@@ -105,7 +107,7 @@ def convex_adam(
         details: (fixed, moving) features of a second encoder on the same grid.
         intensities: (fixed, moving) volumes (z, y, x) on the working grid.
         progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement", with
-            intensities "local correlation".
+            intensities "self-similarity" and "local correlation".
     """
     progress = progress or Progress(dict.fromkeys(STEPS, 1.0))
     with torch.no_grad():
@@ -114,14 +116,19 @@ def convex_adam(
     progress.start("instance optimisation")
     terms = [Term(fixed, moving, _weight_on_both_sides(weight, moving_weight, discrete))]
     optimised = optimise_instance(terms, discrete, settings, progress)
-    stages = [discrete, optimised.displacement]
+    stages, displacement, spacing = [discrete], optimised.displacement, settings.adam_grid_spacing
     if details is not None:
         progress.start("refinement")
-        counted = _weight_on_both_sides(weight, moving_weight, optimised.displacement)
-        terms = _shared_by_reliability((fixed, moving), details, optimised.displacement, counted)
-        optimised = optimise_instance(terms, optimised.displacement, settings, progress)
-        stages.append(optimised.displacement)
-    displacement, spacing = stages.pop(), settings.adam_grid_spacing
+        stages.append(displacement)
+        counted = _weight_on_both_sides(weight, moving_weight, displacement)
+        terms = _shared_by_reliability((fixed, moving), details, displacement, counted)
+        optimised = optimise_instance(terms, displacement, settings, progress)
+        displacement = optimised.displacement
+    if intensities is not None and refines_voxels(intensities[0].numel(), settings):
+        progress.start("self-similarity")
+        stages.append(displacement)
+        counted = _weight_on_both_sides(weight, moving_weight, displacement)
+        displacement = refine_on_voxels(*intensities, displacement, settings, counted, progress)
     if intensities is not None and settings.correlation_rounds > 0:
         progress.start("local correlation")
         stages.append(displacement)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -25,7 +26,7 @@ from .sampling import sample, upsample
 
 # ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
 # channels is the same for MIND and, with features of unit total variance, right for any number of channels.
-_CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
+CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
 _CONVERGENCE_WINDOW = 10
 # A level is worth its while with at least this many cells along each axis.
 _LEAST_CELLS = 8
@@ -130,7 +131,34 @@ def _optimise_level(
     part: tuple[float, float],
 ) -> Optimised:
     """Refine a displacement on the grid of the terms; `part` is where in the step it begins and its share."""
-    differences = [_Difference(term) for term in terms]
+    return descend([_Difference(term) for term in terms], displacement, steps, settings, progress, part)
+
+
+class Difference(Protocol):
+    """What a displacement shall lessen."""
+
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
+        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+
+
+def descend(
+    differences: Sequence[Difference],
+    displacement: torch.Tensor,
+    steps: Sequence[float],
+    settings: Settings,
+    progress: Progress,
+    part: tuple[float, float] = (0.0, 1.0),
+) -> Optimised:
+    """Lessen the sum of differences and of the regulariser by Adam, on one grid.
+
+    Args:
+        differences: of the features.
+        displacement: (3, z, y, x) start, in cells.
+        steps: length of the step of each iteration, cells.
+        settings: lambda, smoothing, convergence tolerance.
+        progress: told of each iteration.
+        part: where in the open step this begins, and its share of that step.
+    """
     matrices = _smoothing_matrices(displacement, settings)
     adjoint = [matrix.T for matrix in matrices]
     parameter = displacement.clone()
@@ -199,35 +227,52 @@ class _Difference:
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         total = gradient.new_zeros(())
         for slab in self._slabs:
-            positions = (displacement[:, slab.cells] + self._indices(slab.cells)).requires_grad_(True)
-            looked_up = sample(self._moving, positions)
-            with torch.no_grad():
-                pull = looked_up - slab.fixed
-                weighted = pull if slab.weight is None else pull * slab.weight
-                total += torch.dot(pull.flatten(), weighted.flatten())
-            gradient[:, slab.cells] += torch.autograd.grad(looked_up, positions, weighted)[0].mul_(2.0 / count)
+            positions = displacement[:, slab.cells] + indices_of(slab.cells, self._shape, gradient.device)
+            energy, pull = squared_difference(self._moving, positions, slab.fixed, slab.weight)
+            total += energy
+            gradient[:, slab.cells] += pull.div_(count)
         return float(total) / count
 
-    def _indices(self, cells: slice | torch.Tensor) -> torch.Tensor:
-        """Return the index (3, n) of cells along each axis."""
-        _, height, breadth = self._shape
-        device = self._moving.device
-        flat = torch.arange(cells.start, cells.stop, device=device) if isinstance(cells, slice) else cells
-        rows = flat // breadth
-        return torch.stack([rows // height, rows % height, flat % breadth])
+
+def squared_difference(
+    moving: torch.Tensor, positions: torch.Tensor, fixed: torch.Tensor, weight: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weighted sum of squared feature differences, and its gradient with respect to the positions.
+
+    Args:
+        moving: (C, z, y, x) features.
+        positions: (3, n) continuous indices where they are looked up.
+        fixed: (C, n) features that belong there.
+        weight: (n), None for all alike.
+    """
+    positions = positions.requires_grad_(True)
+    looked_up = sample(moving, positions)
+    with torch.no_grad():
+        pull = looked_up - fixed
+        weighted = pull if weight is None else pull * weight
+        energy = torch.dot(pull.flatten(), weighted.flatten())
+    return energy, torch.autograd.grad(looked_up, positions, weighted)[0].mul_(2.0)
+
+
+def indices_of(cells: slice | torch.Tensor, shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Return the index (3, n) along each axis of cells, which are given by their index in the flat grid."""
+    _, height, breadth = shape
+    flat = torch.arange(cells.start, cells.stop, device=device) if isinstance(cells, slice) else cells
+    rows = flat // breadth
+    return torch.stack([rows // height, rows % height, flat % breadth])
 
 
 def _slabs(term: Term) -> Iterator[_Slab]:
     fixed = term.fixed.flatten(1)
     if term.weight is None:
-        for start in range(0, fixed.shape[1], _CELLS_PER_SLAB):
-            here = slice(start, min(start + _CELLS_PER_SLAB, fixed.shape[1]))
+        for start in range(0, fixed.shape[1], CELLS_PER_SLAB):
+            here = slice(start, min(start + CELLS_PER_SLAB, fixed.shape[1]))
             yield _Slab(here, fixed[:, here], None)
         return
     weight = term.weight.flatten()
     counted = weight.nonzero()[:, 0]
-    for start in range(0, len(counted), _CELLS_PER_SLAB):
-        cells = counted[start : start + _CELLS_PER_SLAB]
+    for start in range(0, len(counted), CELLS_PER_SLAB):
+        cells = counted[start : start + CELLS_PER_SLAB]
         yield _Slab(cells, fixed[:, cells], weight[cells])
 
 

@@ -6,6 +6,8 @@ are linear and separable, so here they are one small matrix per axis, and featur
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -66,17 +68,34 @@ def _pooling_matrix(voxels: np.ndarray, nodes: np.ndarray, factor: int) -> torch
 
 def pooled_descriptor(encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress) -> torch.Tensor:
     """Return a volume descriptor averaged over cells, computed slab by slab in bounded memory."""
+    parts = [pool(features, factor) for _, features in _described_slabs(encoder, volume, factor, progress)]
+    return torch.cat(parts, dim=1)
+
+
+def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, progress: Progress) -> torch.Tensor:
+    """Return a volume descriptor at each voxel, (C, z, y, x), the channels of a voxel side by side in memory."""
+    result: torch.Tensor | None = None
+    for start, features in _described_slabs(encoder, volume, 1, progress):
+        if result is None:
+            result = volume.new_empty((*volume.shape, features.shape[0]))
+        result[start : start + features.shape[1]] = features.permute(1, 2, 3, 0)
+    assert result is not None
+    return result.permute(3, 0, 1, 2)
+
+
+def _described_slabs(
+    encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield the descriptor (C, z, H, W) of whole cells of slices, and the first slice it belongs to."""
     depth = volume.shape[0]
     per_slab = max(1, _SLAB_VOXELS // (volume.shape[1] * volume.shape[2] * factor)) * factor
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, depth, per_slab):
-            progress.check_cancelled()
-            stop = min(start + per_slab, depth)
-            low, high = max(0, start - encoder.reach), min(depth, stop + encoder.reach)
+    for start in range(0, depth, per_slab):
+        progress.check_cancelled()
+        stop = min(start + per_slab, depth)
+        low, high = max(0, start - encoder.reach), min(depth, stop + encoder.reach)
+        with torch.inference_mode():
             features = encoder.encode(volume[None, low:high])[0, :, start - low : stop - low]
-            parts.append(pool(features, factor))
-    return torch.cat(parts, dim=1)
+        yield start, features
 
 
 def pool(volume: torch.Tensor, factor: int) -> torch.Tensor:

@@ -1,0 +1,103 @@
+"""Refinement on single voxels, by their self-similarity.
+
+Features are averages over cells: what is finer than a cell is blurred before it is compared. Here the cells of the
+field stay, but each voxel is compared by a narrow MIND-SSC of its own, and none of it is averaged. Each iteration
+compares one voxel of every cell, the next iteration another one, so that it costs no more than comparing averages.
+Like MIND itself it does not ask that both volumes show a tissue equally bright.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import torch
+
+from ..encoders.mind import MindEncoder
+from ..features import pool, voxel_descriptor
+from ..progress import Progress
+from ..settings import Settings
+from .instance_optimisation import CELLS_PER_SLAB, descend, indices_of, squared_difference
+from .reliability import reliability
+
+# The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
+_RADIUS, _DILATION = 1, 1
+# Beyond so many working voxels the descriptors would need more memory than all else.
+_MOST_VOXELS = 24_000_000
+
+
+def refines_voxels(voxels: int, settings: Settings) -> bool:
+    """Tell whether the settings ask for this refinement, and that many working voxels allow it."""
+    return settings.voxel_iterations > 0 and voxels <= _MOST_VOXELS
+
+
+def refine_on_voxels(
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    displacement: torch.Tensor,
+    settings: Settings,
+    weight: torch.Tensor | None,
+    progress: Progress,
+) -> torch.Tensor:
+    """Return the displacement with which the self-similarity of single voxels agrees better.
+
+    A place counts as far as the displacement explains the descriptors there already, so that little pulls where
+    a lesion has come or gone, or where modalities have nothing in common.
+
+    Args:
+        fixed: (Z, Y, X) intensities in 0..1 on the working grid.
+        moving: the same for the moving volume.
+        displacement: (3, z, y, x) in cells of `settings.adam_grid_spacing` working voxels, from fixed to moving.
+        settings: iterations, lambda, step size, smoothing.
+        weight: (z, y, x) in 0..1, how much each cell counts; None counts all fully.
+        progress: told of each iteration.
+    """
+    factor = settings.adam_grid_spacing
+    encoder = MindEncoder(_RADIUS, _DILATION)
+    fixed, moving = (voxel_descriptor(encoder, volume, progress) for volume in (fixed, moving))
+    trusted = reliability(pool(fixed, factor), pool(moving, factor), displacement, weight)
+    difference = _VoxelDifference(fixed, moving, trusted if weight is None else trusted * weight, factor)
+    count, first = settings.voxel_iterations, 0.5 * settings.learning_rate
+    steps = [first * (1.0 - index / count) for index in range(count)]
+    # Iterations compare different voxels: their energies do not tell whether the descent has converged.
+    to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
+    return descend([difference], displacement, steps, to_the_end, progress).displacement
+
+
+class _VoxelDifference:
+    """The difference of single voxels of each cell, others at each evaluation until all had their turn.
+
+    Args:
+        fixed: (C, Z, Y, X) features, the channels of a voxel side by side in memory.
+        moving: the same for the moving volume.
+        weight: (z, y, x), how much each cell counts.
+        factor: voxels along one side of a cell.
+    """
+
+    def __init__(self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor, factor: int) -> None:
+        self._fixed, self._moving = fixed.permute(1, 2, 3, 0).flatten(0, 2), moving
+        self._voxels, self._cells, self._factor = fixed.shape[1:], weight.shape, factor
+        flat = weight.flatten()
+        counted = flat.nonzero()[:, 0]
+        self._slabs = [(cells, flat[cells]) for cells in counted.split(CELLS_PER_SLAB)]
+        offsets = list(itertools.product(range(factor), repeat=3))
+        # Offsets that follow one another lie far apart, so that no side of the cells leads for long.
+        order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0)).tolist()
+        self._offsets = itertools.cycle([offsets[index] for index in order])
+
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
+        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+        count = self._cells.numel()
+        gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
+        offset = torch.tensor(next(self._offsets), device=gradient.device)[:, None]
+        last = torch.tensor(self._voxels, device=gradient.device)[:, None] - 1
+        total = gradient.new_zeros(())
+        for cells, weight in self._slabs:
+            # Cells at the end may be incomplete.
+            voxels = torch.minimum(self._factor * indices_of(cells, self._cells, gradient.device) + offset, last)
+            rows = (voxels[0] * self._voxels[1] + voxels[1]) * self._voxels[2] + voxels[2]
+            positions = self._factor * displacement[:, cells] + voxels
+            energy, pull = squared_difference(self._moving, positions, self._fixed[rows].T, weight)
+            total += energy
+            gradient[:, cells] += pull.mul_(self._factor / count)
+        return float(total) / count
