@@ -20,7 +20,7 @@ _BASE_BYTES = 2.0e9
 # Each cell of the last refinement: two volumes, their features, and nine displacement fields.
 _FINE_BYTES = 128.0
 # Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
-_VOXEL_BYTES = 112.0
+_VOXEL_BYTES = 84.0
 # At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
 _MARGIN_CELLS = 2
 

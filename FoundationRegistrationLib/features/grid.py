@@ -72,12 +72,12 @@ def pooled_descriptor(encoder: Encoder, volume: torch.Tensor, factor: int, progr
     return torch.cat(parts, dim=1)
 
 
-def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, progress: Progress) -> torch.Tensor:
+def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, dtype: torch.dtype, progress: Progress) -> torch.Tensor:
     """Return a volume descriptor at each voxel, (C, z, y, x), the channels of a voxel side by side in memory."""
     result: torch.Tensor | None = None
     for start, features in _described_slabs(encoder, volume, 1, progress):
         if result is None:
-            result = volume.new_empty((*volume.shape, features.shape[0]))
+            result = volume.new_empty((*volume.shape, features.shape[0]), dtype=dtype)
         result[start : start + features.shape[1]] = features.permute(1, 2, 3, 0)
     assert result is not None
     return result.permute(3, 0, 1, 2)

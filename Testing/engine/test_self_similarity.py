@@ -131,11 +131,11 @@ def test_it_ends_convex_adam_on_the_same_cells_unless_it_is_switched_off_or_memo
 
 def test_descriptors_of_voxels_lie_side_by_side_and_do_not_depend_on_the_slabs(pair, monkeypatch):
     encoder = MindEncoder(1, 1)
-    whole = voxel_descriptor(encoder, pair[0], QUIET)
+    whole = voxel_descriptor(encoder, pair[0], torch.float32, QUIET)
     assert whole.stride(0) == 1
     torch.testing.assert_close(whole, encoder.encode(pair[0][None])[0])
     monkeypatch.setattr("FoundationRegistrationLib.features.grid._SLAB_VOXELS", 5 * SHAPE[1] * SHAPE[2])
-    torch.testing.assert_close(voxel_descriptor(encoder, pair[0], QUIET), whole)
+    torch.testing.assert_close(voxel_descriptor(encoder, pair[0], torch.float32, QUIET), whole)
 
 
 def test_it_can_be_cancelled(pair, truth):
