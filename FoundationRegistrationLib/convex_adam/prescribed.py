@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from .unfolding import folded_nodes, unfold
+from .unfolding import folded_nodes, unfold, window_around
 
 # Cells over which a correction fades; the next one is tried where the field would fold.
 _REACHES = (2, 4, 8, 16)
@@ -33,7 +33,7 @@ def prescribe(displacement: torch.Tensor, given: torch.Tensor, wanted: torch.Ten
     """
     correction = torch.where(given, wanted - displacement, 0.0)
     for reach in _REACHES:
-        window = _window(given, _CUT_OFF * reach)
+        window = window_around(given, _CUT_OFF * reach)
         inside = (slice(None), *window)
         result = displacement.clone()
         around = _spread(correction[inside].float(), given[window], reach).to(correction.dtype)
@@ -41,13 +41,6 @@ def prescribe(displacement: torch.Tensor, given: torch.Tensor, wanted: torch.Ten
         if not folded_nodes(result[inside]).any():
             return result
     return unfold(result, given)[0]
-
-
-def _window(given: torch.Tensor, margin: int) -> tuple[slice, ...]:
-    """Return slices (z, y, x) around the given nodes."""
-    index = given.nonzero()
-    low, high = (index.amin(0) - margin).clamp_min(0), index.amax(0) + margin + 1
-    return tuple(slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _spread(correction: torch.Tensor, given: torch.Tensor, reach: float) -> torch.Tensor:

@@ -18,6 +18,8 @@ LEAST_DETERMINANT = 0.05
 _ROUNDS_PER_NODE = 20
 # After so many rounds nothing is kept any more.
 _ROUNDS_THAT_KEEP = 200
+# Smoothing reaches one node beyond the smoothed region, takes in one more, and the corners there one more.
+_WINDOW_MARGIN = 4
 
 
 def unfold(displacement: torch.Tensor, kept: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
@@ -35,16 +37,30 @@ def unfold(displacement: torch.Tensor, kept: torch.Tensor | None = None) -> tupl
         The displacement, unchanged but near folds, and the share of nodes that were changed.
     """
     changed = torch.zeros_like(displacement[0], dtype=torch.bool)
+    folded = folded_nodes(displacement)
+    if folded.any():
+        displacement = displacement.clone()
     rounds = 0
-    while (folded := folded_nodes(displacement)).any():
+    while folded.any():
         reach = 1 + rounds // _ROUNDS_PER_NODE
-        near = mean_around(max_around(folded.to(displacement.dtype)[None], reach), 1)
+        # Nothing changes further than this from the folds, so that none can appear beyond.
+        window = window_around(folded, reach + _WINDOW_MARGIN)
+        inside = displacement[:, window[0], window[1], window[2]]
+        near = mean_around(max_around(folded[window].to(displacement.dtype)[None], reach), 1)
         if kept is not None and rounds < _ROUNDS_THAT_KEEP:
-            near = near.masked_fill(kept, 0.0)
-        changed |= near[0] > 0
-        displacement = torch.lerp(displacement, mean_around(displacement, 1), near)
+            near = near.masked_fill(kept[window], 0.0)
+        changed[window] |= near[0] > 0
+        inside.copy_(torch.lerp(inside, mean_around(inside, 1), near))
+        folded[window] = folded_nodes(inside)
         rounds += 1
     return displacement, float(changed.float().mean())
+
+
+def window_around(nodes: torch.Tensor, margin: int) -> tuple[slice, ...]:
+    """Return slices (z, y, x) around the chosen nodes, of which there is at least one."""
+    index = nodes.nonzero()
+    low, high = (index.amin(0) - margin).clamp_min(0), index.amax(0) + margin + 1
+    return tuple(slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
 
 
 def folded_nodes(displacement: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ def problem():
 @pytest.mark.parametrize(("kernel", "repeats"), [(3, 3), (7, 5), (3, 0)])
 @pytest.mark.parametrize("per_slab", [100, 10**9])
 def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, kernel, repeats, per_slab):
-    monkeypatch.setattr(instance_optimisation, "_CELLS_PER_SLAB", per_slab)
+    monkeypatch.setattr(instance_optimisation, "CELLS_PER_SLAB", per_slab)
     fixed, moving, parameter, weight = problem
     weight[:, 3:6] = 0.0
     settings = Settings(smoothing_kernel=kernel, smoothing_repeats=repeats, regularization=1.7)
@@ -96,7 +96,7 @@ def test_slabs_give_what_the_whole_gives(problem, monkeypatch, weighted):
     term = Term(fixed, moving, weight if weighted else None)
     settings = Settings(iterations=3, convergence_tolerance=0.0)
     whole = optimise_instance([term], start, settings, QUIET)
-    monkeypatch.setattr(instance_optimisation, "_CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
+    monkeypatch.setattr(instance_optimisation, "CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
     slabs = optimise_instance([term], start, settings, QUIET)
     assert slabs.energies == pytest.approx(whole.energies, rel=1e-5)
     torch.testing.assert_close(slabs.displacement, whole.displacement, rtol=0, atol=1e-3)

@@ -45,6 +45,19 @@ def test_only_what_is_near_a_fold_is_changed():
     assert changed < 0.3
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_it_does_not_matter_how_much_there_is_around_the_folds(keep):
+    folded = 0.3 * random_smooth(13, (40, 44, 48), 5.0, channels=3)
+    folded[0, 12:15, 12:15, 12:15] += 4.0
+    kept = torch.zeros(folded.shape[1:], dtype=torch.bool)
+    kept[13, 13, 13:16] = keep
+    part = (slice(None), *(slice(32),) * 3)
+    whole, share = unfold(folded, kept)
+    cut, share_of_cut = unfold(folded[part], kept[part[1:]])
+    assert torch.equal(whole[part], cut)
+    assert share * kept.numel() == pytest.approx(share_of_cut * 32**3, rel=1e-5)
+
+
 def test_uniform_shrinking_is_no_fold_until_it_is_extreme():
     positions = identity_positions((8, 8, 8), CPU)
     assert not folded_nodes(-0.5 * positions).any()
