@@ -117,9 +117,13 @@ def _levels(shape: tuple[int, int, int], settings: Settings) -> list[_Level]:
     for factor in factors:
         share, length = _FINEST if factor == 1 else _COARSER
         count = math.ceil(share * settings.iterations)
-        first = length * settings.learning_rate
-        levels.append(_Level(factor, tuple(first * (1.0 - index / count) for index in range(count))))
+        levels.append(_Level(factor, shortening_steps(length * settings.learning_rate, count)))
     return levels
+
+
+def shortening_steps(first: float, count: int) -> tuple[float, ...]:
+    """Return the lengths of so many steps of Adam, which shorten linearly towards zero."""
+    return tuple(first * (1.0 - index / count) for index in range(count))
 
 
 def _optimise_level(

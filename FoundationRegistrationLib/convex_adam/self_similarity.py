@@ -17,7 +17,7 @@ from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
 from ..progress import Progress
 from ..settings import Settings
-from .instance_optimisation import CELLS_PER_SLAB, descend, indices_of, squared_difference
+from .instance_optimisation import CELLS_PER_SLAB, descend, indices_of, shortening_steps, squared_difference
 from .reliability import reliability
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
@@ -60,8 +60,7 @@ def refine_on_voxels(
     # Squared, as unrelated descriptors still seem to explain something: all are 1 somewhere and never below 0.
     trusted = reliability(_averages(fixed, factor), _averages(moving, factor), displacement, weight).square_()
     difference = _VoxelDifference(fixed, moving, trusted if weight is None else trusted * weight, factor)
-    count, first = settings.voxel_iterations, 0.5 * settings.learning_rate
-    steps = [first * (1.0 - index / count) for index in range(count)]
+    steps = shortening_steps(0.5 * settings.learning_rate, settings.voxel_iterations)
     # Iterations compare different voxels: their energies do not tell whether the descent has converged.
     to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
     return descend([difference], displacement, steps, to_the_end, progress).displacement
@@ -89,7 +88,7 @@ class _VoxelDifference:
         counted = flat.nonzero()[:, 0]
         self._slabs = [(cells, flat[cells]) for cells in counted.split(CELLS_PER_SLAB)]
         offsets = list(itertools.product(range(factor), repeat=3))
-        # Offsets that follow one another lie far apart, so that no side of the cells leads for long.
+        # In a mixed order, the same in every run, so that no side of the cells leads for long.
         order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0)).tolist()
         self._offsets = itertools.cycle([offsets[index] for index in order])
 
