@@ -1,4 +1,4 @@
-"""Real brains: two subjects, two dates of a patient, and the averages MNI152 and Colin27."""
+"""Real brains: two subjects, two dates of a patient, the averages MNI152 and Colin27, Colin27 with a subject."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _FIRST_CORTICAL_LABEL = 100  # MUSE: regions of the cortex are numbered from her
 _WHITE_MATTER_LABELS = tuple(range(81, 96))  # lobes, fornix, internal capsule, corpus callosum
 _POINT_STEP = (4, 16, 16)
 _COARSE_MM = 2.0
+_CLOSED_VOXELS = 4
 _MIXTURE_STEP = 10
 _FLUID, _GREY, _WHITE = 1, 2, 3
 
@@ -87,7 +88,7 @@ def averages(mni: Path, colin: Path) -> Case:
         sitk.ReadImage(str(mni / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"), sitk.sitkFloat32)
         for name in ("t1", "gm", "wm")
     )
-    moving = sitk.ReadImage(str(colin / "ch2bet.nii.gz"), sitk.sitkFloat32)
+    moving = _colin(colin)
     fixed, grey, white, coarse_moving = (_coarse(image) for image in (template, grey, white, moving))
     return Case(
         fixed=fixed,
@@ -97,6 +98,26 @@ def averages(mni: Path, colin: Path) -> Case:
         fixed_labels=_masks(_likeliest(fixed, grey, white)),
         moving_labels=_masks(warp_labels(_clustered(moving), coarse_moving, sitk.Transform())),
     )
+
+
+def subject_and_colin(folder: Path, colin: Path, subject: str) -> Case:
+    """Return a subject (fixed) and Colin27, both without skull, for tuning; their tissues as in the other cases."""
+    regions = sitk.ReadImage(str(folder / f"{subject}_T1_DLMUSE.nii.gz"))
+    brain = sitk.BinaryMorphologicalClosing(regions != 0, (_CLOSED_VOXELS,) * 3)
+    tissues = _tissues_of_regions(regions)
+    moving = _colin(colin)
+    return Case(
+        fixed=sitk.Mask(sitk.ReadImage(str(folder / f"{subject}_T1.nii.gz"), sitk.sitkFloat32), brain),
+        moving=moving,
+        body=brain,
+        preset="default",
+        fixed_labels={"grey matter": tissues["cortex"], "white matter": tissues["white matter"]},
+        moving_labels=_masks(_clustered(moving)),
+    )
+
+
+def _colin(folder: Path) -> sitk.Image:
+    return sitk.ReadImage(str(folder / "ch2bet.nii.gz"), sitk.sitkFloat32)
 
 
 def _tissues_of_regions(regions: sitk.Image) -> dict[str, sitk.Image]:

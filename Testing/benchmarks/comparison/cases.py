@@ -9,7 +9,7 @@ from . import brains, breasts
 from .case import CaseSource
 from .phantoms import phantom_sources
 
-_COLIN = Path("/usr/share/mricron/templates")
+COLIN = Path("/usr/share/mricron/templates")
 
 
 def case_sources(data: Path, peers: Path, seeds: tuple[int, ...], spacing_mm: float) -> list[CaseSource]:
@@ -24,7 +24,7 @@ def case_sources(data: Path, peers: Path, seeds: tuple[int, ...], spacing_mm: fl
     mni = peers / "nilearn" / "datasets" / "data"
     named = [
         ("brain-two-subjects", "brain, two subjects", brains.two_subjects, (data / "brain_intersubject",)),
-        ("brain-mni152-colin27", "brain, MNI152 and Colin27", brains.averages, (mni, _COLIN)),
+        ("brain-mni152-colin27", "brain, MNI152 and Colin27", brains.averages, (mni, COLIN)),
         (
             "ms-flair-to-flair",
             "MS follow-up, FLAIR to FLAIR",
@@ -59,7 +59,7 @@ def _missing(folders: tuple[Path, ...]) -> str:
     absent = [folder for folder in folders if not folder.is_dir()]
     if not absent:
         return ""
-    if absent[0] == _COLIN:
+    if absent[0] == COLIN:
         how = "install Debian's package mricron-data"
     elif absent[0].name == "data":
         how = "run `make benchmark`, which installs nilearn"
