@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import torch
 
-from .convex_adam import ConvexAdamResult, convex_adam
+from .convex_adam import ConvexAdamResult, convex_adam, correlation_spacing, refines_voxels
 from .convex_adam.windows import max_around
 from .errors import InputError
 from .features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
@@ -107,9 +107,13 @@ def deform(
         _weight(side, mask, grid, settings, device)
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
-    refines = settings.voxel_iterations > 0 or settings.correlation_rounds > 0
-    intensities = (fixed_image, moving_image) if refines else None
-    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
+    count, images = fixed_image.numel(), (fixed_image, moving_image)
+    voxels = images if refines_voxels(count, settings) else None
+    intensities = None
+    if settings.correlation_rounds > 0:
+        spacing = correlation_spacing(count, grid.spacing, settings)
+        intensities = tuple(pool(image[None], spacing)[0] for image in images)
+    del images, fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     found = convex_adam(
         *lead,
         settings,
@@ -117,6 +121,7 @@ def deform(
         weight=weights[0],
         moving_weight=weights[1],
         details=details[0] if details else None,
+        voxels=voxels,
         intensities=intensities,
         progress=steps,
     )

@@ -70,6 +70,12 @@ def choose_grid(
         messages.append(
             f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
         )
+    voxels = int(np.prod(grid.shape))
+    if settings.voxel_iterations > 0 and not refines_voxels(voxels, settings):
+        messages.append(
+            f"The working grid has {voxels / 1e6:.0f} million voxels, too many for the refinement on single voxels; "
+            "crop the volumes or choose a larger working spacing if fine structures matter."
+        )
     return grid, messages
 
 

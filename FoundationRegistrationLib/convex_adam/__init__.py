@@ -27,7 +27,7 @@ from .sampling import compose, upsample, warp
 from .self_similarity import refine_on_voxels, refines_voxels
 from .unfolding import unfold
 
-__all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "search_factors"]
+__all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "refines_voxels", "search_factors"]
 
 STEPS = ("discrete search", "instance optimisation", "refinement", "self-similarity", "local correlation")
 # Cells of the last refinement need be no smaller.
@@ -86,15 +86,16 @@ def convex_adam(
     weight: torch.Tensor | None = None,
     moving_weight: torch.Tensor | None = None,
     details: tuple[torch.Tensor, torch.Tensor] | None = None,
+    voxels: tuple[torch.Tensor, torch.Tensor] | None = None,
     intensities: tuple[torch.Tensor, torch.Tensor] | None = None,
     progress: Progress | None = None,
 ) -> ConvexAdamResult:
     """Find the displacement that carries fixed cells onto moving cells with like features.
 
     With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
-    refine the result, the details taking over at each place as far as they are reliable there. With
-    `intensities`, single voxels refine it on the same cells, by what they are like among their neighbours, and then
-    by how well their intensities correlate, if they do, on a finer grid.
+    refine the result, the details taking over at each place as far as they are reliable there. With `voxels`, single
+    voxels refine it on the same cells, by what they are like among their neighbours; with `intensities`, at last, how
+    well these correlate, if they do, on cells fine enough.
 
     Args:
         fixed: (C, z, y, x) features on the grid pooled by `settings.adam_grid_spacing`.
@@ -105,9 +106,10 @@ def convex_adam(
         moving_weight: the same for each moving cell; it counts at the fixed cells that the displacement found so far
             carries there.
         details: (fixed, moving) features of a second encoder on the same grid.
-        intensities: (fixed, moving) volumes (z, y, x) on the working grid.
+        voxels: (fixed, moving) intensities (z, y, x) on the working grid; see `refines_voxels`.
+        intensities: the same averaged over cells of `correlation_spacing` working voxels.
         progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement", with
-            intensities "self-similarity" and "local correlation".
+            voxels "self-similarity", with intensities "local correlation".
     """
     progress = progress or Progress(dict.fromkeys(STEPS, 1.0))
     with torch.no_grad():
@@ -124,18 +126,16 @@ def convex_adam(
         terms = _shared_by_reliability((fixed, moving), details, displacement, counted)
         optimised = optimise_instance(terms, displacement, settings, progress)
         displacement = optimised.displacement
-    if intensities is not None and refines_voxels(intensities[0].numel(), settings):
+    if voxels is not None:
         progress.start("self-similarity")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)
-        displacement = refine_on_voxels(*intensities, displacement, settings, counted, progress)
-    if intensities is not None and settings.correlation_rounds > 0:
+        displacement = refine_on_voxels(*voxels, displacement, settings, counted, progress)
+    if intensities is not None:
         progress.start("local correlation")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)
-        displacement, spacing = _refined_on_intensities(
-            *intensities, displacement, counted, voxel_mm, settings, progress
-        )
+        displacement, spacing = _refined_on_intensities(*intensities, displacement, counted, settings, progress)
     displacement, unfolded = unfold(displacement)
     with torch.no_grad():
         coarser = settings.adam_grid_spacing // spacing
@@ -166,30 +166,27 @@ def _refined_on_intensities(
     moving: torch.Tensor,
     displacement: torch.Tensor,
     weight: torch.Tensor | None,
-    voxel_mm: float,
     settings: Settings,
     progress: Progress,
 ) -> tuple[torch.Tensor, int]:
-    """Return the displacement refined on a grid fine enough, and the cell size of that grid in working voxels.
+    """Return the displacement refined on the cells of the intensities, and their size in working voxels.
 
     Args:
-        fixed: (z, y, x) intensities on the working grid.
+        fixed: (z, y, x) intensities on the cells of the displacement, or on the working grid.
         moving: the same for the moving volume.
         displacement: (3, z, y, x) on the instance optimisation grid.
         weight: (z, y, x) on that grid, how much each cell counts.
-        voxel_mm: edge of a working voxel.
         settings: of the refinement.
         progress: told of each iteration.
     """
-    spacing = correlation_spacing(fixed.numel(), voxel_mm, settings)
-    factor = settings.adam_grid_spacing // spacing
-    fixed, moving = (pool(volume[None], spacing)[0] for volume in (fixed, moving))
     shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
+    factor = 1 if shape == displacement.shape[1:] else settings.adam_grid_spacing
     if weight is not None:
         for axis, size in enumerate(shape):
             weight = weight.repeat_interleave(factor, axis).narrow(axis, 0, size)
     displacement = upsample(displacement, factor, shape)
-    return refine_on_intensities(fixed, moving, displacement, settings, weight, progress), spacing
+    found = refine_on_intensities(fixed, moving, displacement, settings, weight, progress)
+    return found, settings.adam_grid_spacing // factor
 
 
 def correlation_spacing(voxels: int, voxel_mm: float, settings: Settings) -> int:

@@ -13,7 +13,7 @@ from benchmarks.comparison.case import Case, CaseSource
 from benchmarks.comparison.goals import judged_goals
 from benchmarks.comparison.measure import measure
 from benchmarks.comparison.methods import chosen_methods
-from benchmarks.comparison.records import read_records
+from benchmarks.comparison.records import read_records, record_path
 from benchmarks.comparison.runner import Limits, run_method
 from benchmarks.comparison.start import as_affine, starting_affine
 from benchmarks.comparison.summary import write_summary
@@ -190,7 +190,7 @@ def test_peers_speak_of_the_same_space(name):
     assert mean_error(outcome.transform, motion, points) < 0.5 * mean_error(start, motion, points)
 
 
-def records_of(dice, lesion=None, folded=0.0):
+def records_of(dice, lesion=None, folded=0.0, unfolded=0.1):
     """Records of one case as the runner would leave them: method -> Dice of the fibroglandular tissue."""
     return [
         {
@@ -202,7 +202,7 @@ def records_of(dice, lesion=None, folded=0.0):
             "dice": {"fibroglandular": value},
             "jacobian": {"folded_percent": folded, "sd_log": 0.1},
             "lesion": {"change_percent": (lesion or {}).get(name, 0.0)},
-            "figures": {"inverse_error_mm": {"mean": 0.05, "max": 0.4}},
+            "figures": {"inverse_error_mm": {"mean": 0.05, "max": 0.4}, "unfolded_percent": unfolded},
             "seconds": 1.0,
             "peak_memory_mb": 100.0,
         }
@@ -234,6 +234,21 @@ def test_goals_are_judged_by_the_records():
     assert met("preset", "lesion") == [False]
     folded = {goal.name: goal.met for goal in judged_goals(records_of(dice, folded=0.001))}
     assert folded["0 % folded in every run of ours"] is False
+    (cost,) = [
+        goal
+        for goal in judged_goals(records_of({"ours-preset": 0.91}, unfolded=0.0))
+        if "removing folds" in goal.name
+    ]
+    assert cost.met
+
+
+def test_folds_are_left_in_only_where_there_are_some(tmp_path):
+    (record,) = records_of({"ours-preset": 0.9}, unfolded=0.0)
+    path = record_path(tmp_path / "records", source().name, "ours-preset")
+    path.parent.mkdir()
+    path.write_text(json.dumps(record))
+    run_case(source(), chosen_methods(["folds-left"]), tmp_path, PEERS, Limits(threads=1))
+    assert not record_path(tmp_path / "records", source().name, "folds-left").exists()
 
 
 def test_tables_and_plots_are_written_from_records(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from FoundationRegistrationLib.convex_adam import convex_adam, local_correlation
+from FoundationRegistrationLib.convex_adam import convex_adam, correlation_spacing, local_correlation
 from FoundationRegistrationLib.convex_adam.local_correlation import locally_normalised, refine_on_intensities
 from FoundationRegistrationLib.convex_adam.sampling import warp
 from FoundationRegistrationLib.errors import RegistrationCancelledError
@@ -105,7 +105,12 @@ def test_flat_places_are_not_blown_up_to_noise():
     assert locally_normalised(texture(3), 2).std() > 0.5
 
 
-def test_it_ends_convex_adam_on_fine_cells_unless_it_is_switched_off(truth):
+def test_cells_of_2_mm_are_fine_enough_and_larger_ones_are_not():
+    assert correlation_spacing(1000, 1.0, Settings(adam_grid_spacing=2)) == 2
+    assert correlation_spacing(1000, 1.5, Settings(adam_grid_spacing=2)) == 1
+
+
+def test_it_ends_convex_adam_on_the_cells_of_the_intensities(truth):
     moving = texture(1)
     fixed = warp(moving[None], truth)[0]
     cells = [torch.nn.functional.avg_pool3d(volume[None], 2) for volume in (fixed, moving)]
@@ -114,12 +119,11 @@ def test_it_ends_convex_adam_on_fine_cells_unless_it_is_switched_off(truth):
     found = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert found.spacing == 1
     assert found.displacement.shape[1:] == SHAPE
-    without = Settings.from_dict({**settings.to_dict(), "correlation_rounds": 0})
-    coarse = convex_adam(*cells, without, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
+    coarse = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight)
     assert coarse.spacing == 2
     assert coarse.displacement.shape == (3, *cells[0].shape[1:])
-    same_cells = convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=(fixed, moving))
-    assert same_cells.spacing == 2, "cells of 2 mm are fine enough"
+    averages = (cells[0][0], cells[1][0])
+    assert convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=averages).spacing == 2
     upsampled = 2.0 * torch.nn.functional.interpolate(coarse.displacement[None], scale_factor=2, mode="trilinear")[0]
     assert error(found.displacement, truth) < 0.6 * error(upsampled, truth)
 

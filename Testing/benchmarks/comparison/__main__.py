@@ -21,9 +21,9 @@ from FoundationRegistrationLib.errors import FoundationRegistrationError
 from .case import Case, CaseSource
 from .cases import case_sources
 from .measure import measure
-from .methods import Method, chosen_methods
+from .methods import FOLDS_LEFT, Method, chosen_methods
 from .phantoms import SEEDS, SPACING_MM
-from .records import DONE, FAILED, NOT_AVAILABLE, is_there, read_records, record_path, write_record
+from .records import DONE, FAILED, NOT_AVAILABLE, had_no_folds, is_there, read_records, record_path, write_record
 from .runner import Limits, run_method
 from .start import starting_affine
 from .summary import write_summary
@@ -61,6 +61,8 @@ def run_case(
     for method in methods:
         path = record_path(folder / "records", source.name, method.name)
         if (is_there(path) and not again) or (method.needs_lesion and not source.has_lesion):
+            continue
+        if method is FOLDS_LEFT and had_no_folds(folder / "records", source.name):
             continue
         why_not = source.missing or method.why_not_here(peers)
         if why_not:

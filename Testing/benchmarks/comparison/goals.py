@@ -116,14 +116,16 @@ def _no_folding(done: list[Record]) -> Goal:
 def _unfolding_costs_little(done: list[Record]) -> Goal:
     name = f"{PRESET.label}: removing folds costs at most {MOST_COST_OF_UNFOLDING} Dice on any case"
     left, removed = (_by_case(dice_of(done, method.name)) for method in (FOLDS_LEFT, PRESET))
-    shared = left.keys() & removed.keys()
-    if not shared:
+    unfolded = {r["case"]: r["figures"].get("unfolded_percent") for r in done if r["method"] == PRESET.name}
+    costs = {case: left[case] - removed[case] for case in left.keys() & removed.keys()}
+    without = [case for case, share in unfolded.items() if share == 0.0]
+    if not costs and not without:
         return Goal(name, "", None)
-    costs = {case: left[case] - removed[case] for case in shared}
+    if not costs:
+        return Goal(name, f"no folds to remove in {len(without)} cases", True)
     worst = max(costs, key=costs.__getitem__)
-    return Goal(
-        name, f"at most {costs[worst]:.4f}, on {worst}; {len(shared)} cases", costs[worst] <= MOST_COST_OF_UNFOLDING
-    )
+    found = f"at most {costs[worst]:.4f}, on {worst}; {len(costs)} cases, and {len(without)} without folds to remove"
+    return Goal(name, found, costs[worst] <= MOST_COST_OF_UNFOLDING)
 
 
 def _inverse_fits(done: list[Record]) -> Goal:
