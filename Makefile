@@ -7,13 +7,14 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint benchmark confidence memory speed pictures clean
+.PHONY: help demo test lint benchmark tuning confidence memory speed pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
 	@echo "make test       install into $(VENV), run all tests (as root on Debian, system libraries too)"
 	@echo "make lint       formatting, style, types, imports"
 	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
+	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
 	@echo "make speed      measure encoders and ConvexAdam side by side with the packages they come from, and the cache"
@@ -46,6 +47,9 @@ benchmark: $(VENV)/installed-benchmark
 		apt-get --quiet --yes --no-install-recommends install mricron-data; } || \
 		echo "Colin27 is in Debian's package mricron-data; its case is recorded as not available."
 	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --data $(DATA) --output $(OUT)
+
+tuning: $(VENV)/installed-test
+	$(BIN)/python Testing/benchmarks/tuning.py --data $(DATA) --output $(OUT)
 
 confidence: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/confidence.py report --output $(OUT)

@@ -107,13 +107,13 @@ def deform(
         _weight(side, mask, grid, settings, device)
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
-    count, images = fixed_image.numel(), (fixed_image, moving_image)
-    voxels = images if refines_voxels(count, settings) else None
+    count = fixed_image.numel()
+    voxels = (fixed_image, moving_image) if refines_voxels(count, settings) else None
     intensities = None
     if settings.correlation_rounds > 0:
         spacing = correlation_spacing(count, grid.spacing, settings)
-        intensities = tuple(pool(image[None], spacing)[0] for image in images)
-    del images, fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
+        intensities = (pool(fixed_image[None], spacing)[0], pool(moving_image[None], spacing)[0])
+    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     found = convex_adam(
         *lead,
         settings,

@@ -201,7 +201,7 @@ def records_of(dice, lesion=None, folded=0.0, unfolded=0.1):
             "status": "done",
             "dice": {"fibroglandular": value},
             "jacobian": {"folded_percent": folded, "sd_log": 0.1},
-            "lesion": {"change_percent": (lesion or {}).get(name, 0.0)},
+            "lesion": {"change_percent": (lesion or {}).get(name, 0.0), "against_truth_percent": 3.0},
             "figures": {"inverse_error_mm": {"mean": 0.05, "max": 0.4}, "unfolded_percent": unfolded},
             "seconds": 1.0,
             "peak_memory_mb": 100.0,
@@ -231,7 +231,7 @@ def test_goals_are_judged_by_the_records():
     assert met("folded") == [True]
     assert met("removing folds") == [False]  # 0.006 lost
     assert met("consistent") == [True]
-    assert met("preset", "lesion") == [False]
+    assert met("preset", "lesion") == [False, True]  # more than allowed, but the motion itself accounts for it
     folded = {goal.name: goal.met for goal in judged_goals(records_of(dice, folded=0.001))}
     assert folded["0 % folded in every run of ours"] is False
     (cost,) = [
