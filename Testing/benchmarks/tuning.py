@@ -3,9 +3,10 @@
     python Testing/benchmarks/tuning.py                    all presets
     python Testing/benchmarks/tuning.py --presets lesion   one of them
 
-The pairs are phantoms of the preset's task and, for `default`, Colin27 with each of the two brains. From the values a
-preset has, one setting after the other is moved to the next value up or down, and the best kept, until no move lowers
-the mean loss over the pairs. Each run is kept in OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
+The pairs are phantoms of the preset's task. For `default` they are Colin27 with each of the two brains, and phantoms
+of one breast at two dates, where a field too free for one person shows. From the values a preset has, one setting
+after the other is moved to the next value up or down, and the best kept, until no move lowers the mean loss over the
+pairs. Each run is kept in OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
 """
 
 from __future__ import annotations
@@ -30,15 +31,14 @@ from comparison.start import starting_affine
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.outputs import complete_or_absent, write_json
+from FoundationRegistrationLib.phantom import TASKS
 
 SPACING_MM = 2.0
-_SEEDS = ("10", "11")
+_SEEDS = (10, 11)
+_SUBJECTS = ("Subj5", "Subj8")
 PAIRS: Mapping[str, tuple[str, ...]] = {
-    "default": ("Subj5", "Subj8"),
-    "longitudinal": _SEEDS,
-    "cross-sequence": _SEEDS,
-    "lesion": _SEEDS,
-    "pet-ct-to-mri": _SEEDS,
+    "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS)),
+    **{task: tuple(f"{task} {seed}" for seed in _SEEDS) for task in TASKS},
 }
 # What is varied, in this order; a value of a preset that is not listed counts as one of them.
 CHOICES: Mapping[str, tuple[Any, ...]] = {
@@ -131,8 +131,8 @@ def _next_to(value: Any, choices: tuple[Any, ...]) -> list[Any]:
 def figures_of(key: str, data: Path, folder: Path) -> Values:
     """Register one pair and return the loss and what it is made of; starting affines are kept in the folder."""
     preset, values, pair = key.split(" | ")
-    case = _case(preset, pair, data)
-    start = starting_affine(case, folder / "comparison" / "starts" / f"tuning-{preset}-{pair}.tfm")
+    case = _case(pair, data)
+    start = starting_affine(case, folder / "comparison" / "starts" / f"tuning-{pair.replace(' ', '-')}.tfm")
     settings = Settings.from_preset(preset, working_spacing_mm=SPACING_MM, **json.loads(values))
     result = register(case.fixed, case.moving, settings, initial_transform=start)
     found = measure(case, start, result.transform)
@@ -147,11 +147,12 @@ def figures_of(key: str, data: Path, folder: Path) -> Values:
     return figures | {"loss": 1.0 - dice + figures["tre_mm"] / ERROR_OF_LOSS_ONE_MM + excess}
 
 
-def _case(preset: str, pair: str, data: Path) -> Case:
-    if preset == "default":
+def _case(pair: str, data: Path) -> Case:
+    if pair in _SUBJECTS:
         return brains.subject_and_colin(data / "brain_intersubject", COLIN, pair)
-    sources = phantom_sources((int(pair),), SPACING_MM)
-    return next(source for source in sources if source.group == f"phantom, {preset}").build()
+    task, seed = pair.split()
+    sources = phantom_sources((int(seed),), SPACING_MM)
+    return next(source for source in sources if source.group == f"phantom, {task}").build()
 
 
 def _use_one_thread() -> None:
