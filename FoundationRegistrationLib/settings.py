@@ -182,14 +182,14 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
+        {"encoder": "mind", "regularization": 12.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset(
         "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
     ),
     "lesion": Preset(
         "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
-        {"encoder": "mind", "regularization": 12.0, **_ONE_LONG_ROUND},
+        {"encoder": "mind", "regularization": 12.0, "voxel_iterations": 20, **_ONE_LONG_ROUND},
     ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
@@ -201,6 +201,7 @@ PRESETS: Mapping[str, Preset] = {
             "components": 24,
             "regularization": 1.0,
             "search_range_mm": 48.0,
+            "voxel_iterations": 80,
             **_ONE_LONG_ROUND,
             "correlation_regularization": 0.5,
         },
