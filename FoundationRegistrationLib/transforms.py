@@ -128,7 +128,8 @@ def inverse_displacement(field: sitk.Image) -> sitk.Image:
     """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u or, if that is small, one twice as fine.
 
     Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular. Where u
-    compresses tissue its inverse has finer detail than u, hence the finer grid.
+    compresses tissue its inverse has finer detail than u, hence the finer grid. Between nodes the result will be
+    interpolated linearly, so it is made right on average over the cells, not at their corners.
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid.
@@ -138,7 +139,7 @@ def inverse_displacement(field: sitk.Image) -> sitk.Image:
     forward = array.permute(3, 0, 1, 2).flip(0).contiguous()
     refinement = 2 if 8 * forward[0].numel() <= _LARGEST_FINE_INVERSE else 1
     with torch.inference_mode():
-        inverse = _newton_inverse(forward, refinement, _INVERSION_TOLERANCE_MM / spacing)
+        inverse = _right_between_nodes(_newton_inverse(forward, refinement, _INVERSION_TOLERANCE_MM / spacing))
     result = sitk.GetImageFromArray(
         (inverse * spacing).flip(0).permute(1, 2, 3, 0).double().contiguous().numpy(), isVector=True
     )
@@ -155,6 +156,23 @@ def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) ->
     z, y, x = ((size - 1) * refinement + 1 for size in forward.shape[1:])
     target = identity_positions((z, y, x), forward.device) / refinement
     return inverse_at(forward, target.reshape(3, -1), tolerance).reshape(3, z, y, x)
+
+
+def _right_between_nodes(values: torch.Tensor) -> torch.Tensor:
+    """Return values (3, z, y, x) at nodes whose linear interpolation is right on average over the cells.
+
+    What is interpolated from exact values is too large by h^2 / 12 times the Laplacian, on average over cells of edge
+    h, as the trapezoidal rule tells. The six neighbours less six times the node are h^2 times the Laplacian.
+    """
+    padded = torch.nn.functional.pad(values[None], (1,) * 6, mode="replicate")[0]
+    corrected = 1.5 * values
+    for axis in (1, 2, 3):
+        inside = padded
+        for other in {1, 2, 3} - {axis}:
+            inside = inside.narrow(other, 1, values.shape[other])
+        for start in (0, 2):
+            corrected -= inside.narrow(axis, start, values.shape[axis]) / 12.0
+    return corrected
 
 
 def inverse_at(forward: torch.Tensor, targets: torch.Tensor, tolerance: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ from volumes import (
     volume,
 )
 
+from FoundationRegistrationLib import transforms
 from FoundationRegistrationLib.errors import InputError, OutputError
 from FoundationRegistrationLib.geometry import WorkingGrid
 from FoundationRegistrationLib.transforms import (
@@ -122,6 +123,20 @@ def test_the_inverse_of_a_large_smooth_field():
     backward = sitk.DisplacementFieldTransform(inverse_displacement(field))
     errors = round_trip_errors(forward, backward, body_points())
     assert errors.mean() < 0.1
+
+
+def test_between_its_nodes_the_inverse_is_as_right_as_a_grid_of_its_spacing_can_be(monkeypatch):
+    monkeypatch.setattr(transforms, "_LARGEST_FINE_INVERSE", 0)  # as for a large volume: no finer than the field
+    field = field_of(lambda points: points + 4.0 * np.sin(points[:, [1, 2, 0]] / 8.0) - 0.3 * points)
+    forward = sitk.DisplacementFieldTransform(sitk.Image(field))
+
+    def mean_error():
+        backward = sitk.DisplacementFieldTransform(inverse_displacement(field))
+        return round_trip_errors(forward, backward, body_points()).mean()
+
+    found = mean_error()
+    monkeypatch.setattr(transforms, "_right_between_nodes", lambda exact_at_nodes: exact_at_nodes)
+    assert found < 0.7 * mean_error()
 
 
 def test_inverting_a_folded_field_ends_with_finite_values():
