@@ -182,7 +182,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 12.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
+        {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset(
         "another MR sequence: local structure, whatever its contrast",

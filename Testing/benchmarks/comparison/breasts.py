@@ -33,15 +33,15 @@ _CONTRASTS = {
 _FIBROGLANDULAR = (_GLAND, 95, 125)  # gland, terminal ducts and lobules, ducts
 
 
-def patch(folder: Path) -> Case:
-    """Return a breast MR patch with a lesion, seen a second time through a warp."""
+def patch(folder: Path, seed: int = 1) -> Case:
+    """Return a breast MR patch with a lesion, seen a second time through a warp and noise, drawn from a seed."""
     moving = sitk.ReadImage(str(folder / "breast1_image.nrrd"), sitk.sitkFloat32)
     lesion = sitk.Cast(sitk.ReadImage(str(folder / "breast1_label.nrrd")) != 0, sitk.sitkUInt8)
-    truth = drawn_warp(moving, largest_mm=7.0, seed=1)
+    truth = drawn_warp(moving, largest_mm=7.0, seed=seed)
     fixed = sitk.Resample(moving, moving, truth, sitk.sitkBSpline, 0.0, sitk.sitkFloat32)
     everywhere = _on_grid(np.ones(moving.GetSize()[::-1], np.uint8), moving)
     return Case(
-        fixed=_with_noise(fixed, 2),
+        fixed=_with_noise(fixed, seed + 1),
         moving=moving,
         body=everywhere,
         preset="lesion",
