@@ -69,6 +69,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     arguments = parser.parse_args()
+    if "default" in arguments.presets and not COLIN.is_dir():
+        parser.error(f"{COLIN} is absent; install Debian's package mricron-data, or name the other --presets")
     arguments.output.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.jobs, initializer=_use_one_thread) as pool:
         runs = Runs(arguments.output / "tuning.json", arguments.data, pool)
