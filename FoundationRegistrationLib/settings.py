@@ -99,7 +99,7 @@ class Settings:
         10000,
     )
     correlation_rounds: int = _setting(
-        3, "how often the field is refined on the intensities, by their local correlation; 0 never", 0, 20
+        2, "how often the field is refined on the intensities, by their local correlation; 0 never", 0, 20
     )
     correlation_iterations: int = _setting(40, "most iterations of Adam in each of these rounds", 1, 10000)
     correlation_regularization: float = _setting(
@@ -185,8 +185,7 @@ PRESETS: Mapping[str, Preset] = {
         {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset(
-        "another MR sequence: local structure, whatever its contrast",
-        {"encoder": "mind", "regularization": 2.0, "correlation_rounds": 2},
+        "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
     ),
     "lesion": Preset(
         "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
