@@ -117,15 +117,13 @@ def _no_folding(done: list[Record]) -> Goal:
 def _unfolding_costs_little(done: list[Record]) -> Goal:
     name = f"{PRESET.label}: removing folds costs at most {MOST_COST_OF_UNFOLDING} Dice on any case"
     left, removed = (_by_case(dice_of(done, method.name)) for method in (FOLDS_LEFT, PRESET))
-    unfolded = {r["case"]: r["figures"].get("unfolded_percent") for r in done if r["method"] == PRESET.name}
-    costs = {case: left[case] - removed[case] for case in left.keys() & removed.keys()}
-    without = [case for case, share in unfolded.items() if share == 0.0]
-    if not costs and not without:
-        return Goal(name, "", None)
+    presets = [record for record in done if record["method"] == PRESET.name]
+    costs = {record["case"]: 0.0 for record in presets if record["figures"].get("unfolded_percent") == 0.0}
+    costs |= {case: left[case] - removed[case] for case in left.keys() & removed.keys()}
     if not costs:
-        return Goal(name, f"no folds to remove in {len(without)} cases", True)
+        return Goal(name, "", None)
     worst = max(costs, key=costs.__getitem__)
-    found = f"at most {costs[worst]:.4f}, on {worst}; {len(costs)} cases, and {len(without)} without folds to remove"
+    found = f"at most {costs[worst]:.4f}, on {worst}; {len(costs)} cases, {len(left)} of them with folds to remove"
     return Goal(name, found, costs[worst] <= MOST_COST_OF_UNFOLDING)
 
 
