@@ -50,6 +50,7 @@ _STEPS = {
     "discrete search": 10.0,
     "instance optimisation": 22.0,
     "refinement": 22.0,
+    "unmatched structures": 22.0,
     "self-similarity": 15.0,
     "local correlation": 15.0,
     "inverse and warp": 8.0,
@@ -237,6 +238,8 @@ def register(
 def _shares(settings: Settings) -> dict[str, float]:
     """Return the steps that a run with these settings has, with their shares of it."""
     left_out = set() if settings.detail_encoder else {*_STEPS_OF_DETAILS}
+    if settings.unmatched_stiffness == 0.0:
+        left_out.add("unmatched structures")
     if settings.voxel_iterations == 0:
         left_out.add("self-similarity")
     if settings.correlation_rounds == 0:

@@ -77,6 +77,12 @@ class Settings:
 
     adam_grid_spacing: int = _setting(2, "spacing of the instance optimisation grid, working voxels", 1, 12)
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
+    unmatched_stiffness: float = _setting(
+        0.0,
+        "how many times lambda is added where only one volume shows a structure, such as a lesion; 0 for never",
+        0.0,
+        1000.0,
+    )
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
     iterations: int = _setting(80, "most iterations of Adam; 0 keeps the discrete result", 0, 10000)
     adam_levels: int = _setting(
@@ -188,8 +194,13 @@ PRESETS: Mapping[str, Preset] = {
         "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
     ),
     "lesion": Preset(
-        "a lesion on one side only: a stiff field until the last stage, so that the lesion keeps its size",
-        {"encoder": "mind", "regularization": 12.0, "voxel_iterations": 20, **_ONE_LONG_ROUND},
+        "a lesion on one side only: the field stays stiff where it is, so that it keeps its size",
+        {
+            "encoder": "mind",
+            "regularization": 4.0,
+            "unmatched_stiffness": 100.0,
+            **_ONE_LONG_ROUND,
+        },
     ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",

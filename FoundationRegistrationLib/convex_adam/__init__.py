@@ -26,10 +26,18 @@ from .reliability import reliability
 from .sampling import compose, upsample, warp
 from .self_similarity import refine_on_voxels, refines_voxels
 from .unfolding import unfold
+from .unmatched import unmatched, without
 
 __all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "refines_voxels", "search_factors"]
 
-STEPS = ("discrete search", "instance optimisation", "refinement", "self-similarity", "local correlation")
+STEPS = (
+    "discrete search",
+    "instance optimisation",
+    "refinement",
+    "unmatched structures",
+    "self-similarity",
+    "local correlation",
+)
 # Cells of the last refinement need be no smaller.
 _FINE_MM = 2.0
 # Beyond so many working voxels the last refinement would need more memory than all else.
@@ -95,7 +103,8 @@ def convex_adam(
     With `details`, the other features decide what is far away or ambiguous: they are registered alone. Then both
     refine the result, the details taking over at each place as far as they are reliable there. With `voxels`, single
     voxels refine it on the same cells, by what they are like among their neighbours; with `intensities`, at last, how
-    well these correlate, if they do, on cells fine enough.
+    well these correlate, if they do, on cells fine enough. With `settings.unmatched_stiffness`, the features are then
+    registered once more, and from there on the field is stiffer where only one volume shows a structure.
 
     Args:
         fixed: (C, z, y, x) features on the grid pooled by `settings.adam_grid_spacing`.
@@ -109,7 +118,8 @@ def convex_adam(
         voxels: (fixed, moving) intensities (z, y, x) on the working grid; see `refines_voxels`.
         intensities: the same averaged over cells of `correlation_spacing` working voxels.
         progress: reports the steps "discrete search", "instance optimisation" and, with details, "refinement", with
-            voxels "self-similarity", with intensities "local correlation".
+            a stiffness of what is unmatched "unmatched structures", with voxels "self-similarity", with intensities
+            "local correlation".
     """
     progress = progress or Progress(dict.fromkeys(STEPS, 1.0))
     with torch.no_grad():
@@ -126,16 +136,27 @@ def convex_adam(
         terms = _shared_by_reliability((fixed, moving), details, displacement, counted)
         optimised = optimise_instance(terms, displacement, settings, progress)
         displacement = optimised.displacement
+    stiffness = None
+    if settings.unmatched_stiffness > 0.0:
+        progress.start("unmatched structures")
+        counted = _weight_on_both_sides(weight, moving_weight, displacement)
+        alone = unmatched(*(details or (fixed, moving)), displacement, counted, settings.adam_grid_spacing * voxel_mm)
+        stiffness = 1.0 + settings.unmatched_stiffness * alone
+        matched = [without(alone, term) for term in terms]
+        optimised = optimise_instance(matched, displacement, settings, progress, stiffness=stiffness)
+        displacement = optimised.displacement
     if voxels is not None:
         progress.start("self-similarity")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)
-        displacement = refine_on_voxels(*voxels, displacement, settings, counted, progress)
+        displacement = refine_on_voxels(*voxels, displacement, settings, counted, progress, stiffness)
     if intensities is not None:
         progress.start("local correlation")
         stages.append(displacement)
         counted = _weight_on_both_sides(weight, moving_weight, displacement)
-        displacement, spacing = _refined_on_intensities(*intensities, displacement, counted, settings, progress)
+        displacement, spacing = _refined_on_intensities(
+            *intensities, displacement, (counted, stiffness), settings, progress
+        )
     displacement, unfolded = unfold(displacement)
     with torch.no_grad():
         coarser = settings.adam_grid_spacing // spacing
@@ -165,7 +186,7 @@ def _refined_on_intensities(
     fixed: torch.Tensor,
     moving: torch.Tensor,
     displacement: torch.Tensor,
-    weight: torch.Tensor | None,
+    of_cells: tuple[torch.Tensor | None, torch.Tensor | None],
     settings: Settings,
     progress: Progress,
 ) -> tuple[torch.Tensor, int]:
@@ -175,18 +196,25 @@ def _refined_on_intensities(
         fixed: (z, y, x) intensities on the cells of the displacement, or on the working grid.
         moving: the same for the moving volume.
         displacement: (3, z, y, x) on the instance optimisation grid.
-        weight: (z, y, x) on that grid, how much each cell counts.
+        of_cells: (z, y, x) on that grid, how much each cell counts, and how many times stiffer the field is there.
         settings: of the refinement.
         progress: told of each iteration.
     """
     shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
     factor = 1 if shape == displacement.shape[1:] else settings.adam_grid_spacing
-    if weight is not None:
-        for axis, size in enumerate(shape):
-            weight = weight.repeat_interleave(factor, axis).narrow(axis, 0, size)
+    weight, stiffness = (_repeated(each, factor, shape) for each in of_cells)
     displacement = upsample(displacement, factor, shape)
-    found = refine_on_intensities(fixed, moving, displacement, settings, weight, progress)
+    found = refine_on_intensities(fixed, moving, displacement, settings, weight, progress, stiffness)
     return found, settings.adam_grid_spacing // factor
+
+
+def _repeated(of_cells: torch.Tensor | None, factor: int, shape: tuple[int, int, int]) -> torch.Tensor | None:
+    """Return the value of each cell on a grid `factor` times finer, which may end within the last cells."""
+    if of_cells is None:
+        return None
+    for axis, size in enumerate(shape):
+        of_cells = of_cells.repeat_interleave(factor, axis).narrow(axis, 0, size)
+    return of_cells
 
 
 def correlation_spacing(voxels: int, voxel_mm: float, settings: Settings) -> int:

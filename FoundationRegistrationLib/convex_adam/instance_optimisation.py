@@ -70,6 +70,7 @@ def optimise_instance(
     settings: Settings,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
+    stiffness: torch.Tensor | None = None,
 ) -> Optimised:
     """Refine a displacement by gradient descent on the energy of this pair, coarse to fine.
 
@@ -79,6 +80,7 @@ def optimise_instance(
         settings: lambda, learning rate, iterations, levels, smoothing, convergence tolerance.
         progress: told of each iteration.
         part: where in the open step this begins, and its share of that step.
+        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, settings)
@@ -88,7 +90,9 @@ def optimise_instance(
         before, share = (part[1] * done / sum(work) for done in (sum(work[:index]), work[index]))
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
-        found = _optimise_level(pooled, start, level.steps, settings, progress, (part[0] + before, share))
+        held = None if stiffness is None else pool(stiffness[None], level.factor)[0]
+        differences = [_Difference(term) for term in pooled]
+        found = descend(differences, start, level.steps, settings, progress, (part[0] + before, share), held)
         if level.factor > 1:  # what the start has of finer detail is kept
             change = upsample(found.displacement - start, level.factor, shape)
             found = Optimised(optimised.displacement + change, ())
@@ -126,18 +130,6 @@ def shortening_steps(first: float, count: int) -> tuple[float, ...]:
     return tuple(first * (1.0 - index / count) for index in range(count))
 
 
-def _optimise_level(
-    terms: Sequence[Term],
-    displacement: torch.Tensor,
-    steps: Sequence[float],
-    settings: Settings,
-    progress: Progress,
-    part: tuple[float, float],
-) -> Optimised:
-    """Refine a displacement on the grid of the terms; `part` is where in the step it begins and its share."""
-    return descend([_Difference(term) for term in terms], displacement, steps, settings, progress, part)
-
-
 class Difference(Protocol):
     """What a displacement shall lessen."""
 
@@ -152,6 +144,7 @@ def descend(
     settings: Settings,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
+    stiffness: torch.Tensor | None = None,
 ) -> Optimised:
     """Lessen the sum of differences and of the regulariser by Adam, on one grid.
 
@@ -162,6 +155,7 @@ def descend(
         settings: lambda, smoothing, convergence tolerance.
         progress: told of each iteration.
         part: where in the open step this begins, and its share of that step.
+        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
     """
     matrices = _smoothing_matrices(displacement, settings)
     adjoint = [matrix.T for matrix in matrices]
@@ -174,7 +168,7 @@ def descend(
         smooth = _filtered(parameter, matrices)
         gradient = torch.zeros_like(smooth)
         energy = sum(difference.add_to(gradient, smooth) for difference in differences)
-        energy += _add_diffusion(smooth, settings.regularization, gradient)
+        energy += _add_diffusion(smooth, settings.regularization, gradient, stiffness)
         energies.append(energy)
         adam.step(_filtered(gradient, adjoint), step)
         if _has_converged(energies, settings.convergence_tolerance):
@@ -280,18 +274,29 @@ def _slabs(term: Term) -> Iterator[_Slab]:
         yield _Slab(cells, fixed[:, cells], weight[cells])
 
 
-def _add_diffusion(displacement: torch.Tensor, strength: float, gradient: torch.Tensor) -> float:
-    """Return lambda times the mean squared forward difference, summed over the axes; add its gradient in place."""
+def _add_diffusion(
+    displacement: torch.Tensor, strength: float, gradient: torch.Tensor, stiffness: torch.Tensor | None
+) -> float:
+    """Return lambda times the mean squared forward difference, summed over the axes; add its gradient in place.
+
+    With `stiffness` (z, y, x) each difference counts as many times as the mean of the two cells it joins says.
+    """
     total = 0.0
     for axis in (1, 2, 3):
         size = displacement.shape[axis]
         if size < 2:
             continue
         step = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
-        total += strength * float(step.square().mean())
-        step *= 2.0 * strength / step.numel()
-        gradient.narrow(axis, 1, size - 1).add_(step)
-        gradient.narrow(axis, 0, size - 1).sub_(step)
+        if stiffness is None:
+            total += strength * float(step.square().mean())
+            pull = step
+        else:
+            ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
+            pull = step * ends.mul_(0.5)
+            total += strength * float((step * pull).mean())
+        pull *= 2.0 * strength / step.numel()
+        gradient.narrow(axis, 1, size - 1).add_(pull)
+        gradient.narrow(axis, 0, size - 1).sub_(pull)
     return total
 
 

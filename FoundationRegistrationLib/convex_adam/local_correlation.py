@@ -32,6 +32,7 @@ def refine_on_intensities(
     settings: Settings,
     weight: torch.Tensor | None,
     progress: Progress,
+    stiffness: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the displacement with which intensities correlate better around each voxel.
 
@@ -48,6 +49,7 @@ def refine_on_intensities(
         settings: window, rounds, iterations, lambda.
         weight: (z, y, x) in 0..1, how much each fixed voxel counts; None counts all fully.
         progress: told of each iteration.
+        stiffness: (z, y, x), how many times lambda counts at each voxel; None for once everywhere.
     """
     of_change = dataclasses.replace(
         settings,
@@ -65,7 +67,7 @@ def refine_on_intensities(
         trusted = reliability(fixed, carried, unchanged, weight)
         term = Term(fixed, carried, trusted if weight is None else trusted * weight)
         part = (index / rounds, 1.0 / rounds)
-        change = optimise_instance([term], unchanged, of_change, progress, part).displacement
+        change = optimise_instance([term], unchanged, of_change, progress, part, stiffness).displacement
         displacement = compose(change, displacement)
     return displacement
 

@@ -7,12 +7,16 @@ import torch
 from .sampling import warp
 from .windows import mean_around
 
-# Agreement is judged over a cube of this many cells to either side.
+# Agreement is judged over a cube of this many cells to either side, unless asked otherwise.
 _REACH = 2
 
 
 def reliability(
-    fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, weight: torch.Tensor | None = None
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    displacement: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    reach: int = _REACH,
 ) -> torch.Tensor:
     """Return the share of the features' variation that the current displacement explains around each cell.
 
@@ -26,6 +30,7 @@ def reliability(
         moving: (C, z, y, x) features.
         displacement: (3, z, y, x) in cells, from fixed to moving.
         weight: (z, y, x) in 0..1, how much each fixed cell counts; None counts all fully.
+        reach: cells to either side over which agreement is judged.
 
     Returns:
         (z, y, x) in 0..1.
@@ -38,5 +43,5 @@ def reliability(
     variance = typical.var(dim=1, unbiased=False).sum()
     left = (warp(moving, displacement) - fixed).square_().sum(0) * weight
     by_chance = ((fixed - mean).square_().sum(0) + variance) * weight
-    left, by_chance = mean_around(torch.stack([left, by_chance]), _REACH)
+    left, by_chance = mean_around(torch.stack([left, by_chance]), reach)
     return (1.0 - left / by_chance.clamp_min(torch.finfo(left.dtype).tiny)).clamp_(0.0, 1.0)

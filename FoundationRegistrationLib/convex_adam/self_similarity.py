@@ -38,6 +38,7 @@ def refine_on_voxels(
     settings: Settings,
     weight: torch.Tensor | None,
     progress: Progress,
+    stiffness: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the displacement with which the self-similarity of single voxels agrees better.
 
@@ -51,6 +52,7 @@ def refine_on_voxels(
         settings: iterations, lambda, step size, smoothing.
         weight: (z, y, x) in 0..1, how much each cell counts; None counts all fully.
         progress: told of each iteration.
+        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
     """
     factor = settings.adam_grid_spacing
     encoder = MindEncoder(_RADIUS, _DILATION)
@@ -63,7 +65,7 @@ def refine_on_voxels(
     steps = shortening_steps(0.5 * settings.learning_rate, settings.voxel_iterations)
     # Iterations compare different voxels: their energies do not tell whether the descent has converged.
     to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
-    return descend([difference], displacement, steps, to_the_end, progress).displacement
+    return descend([difference], displacement, steps, to_the_end, progress, stiffness=stiffness).displacement
 
 
 def _averages(features: torch.Tensor, factor: int) -> torch.Tensor:
