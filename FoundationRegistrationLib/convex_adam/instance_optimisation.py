@@ -287,13 +287,11 @@ def _add_diffusion(
         if size < 2:
             continue
         step = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
-        if stiffness is None:
-            total += strength * float(step.square().mean())
-            pull = step
-        else:
+        pull = step
+        if stiffness is not None:
             ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
             pull = step * ends.mul_(0.5)
-            total += strength * float((step * pull).mean())
+        total += strength * float((step * pull).mean())
         pull *= 2.0 * strength / step.numel()
         gradient.narrow(axis, 1, size - 1).add_(pull)
         gradient.narrow(axis, 0, size - 1).sub_(pull)

@@ -1,7 +1,8 @@
 """What only one volume shows, such as a lesion that has come or gone, and where the field is therefore to stay stiff.
 
-Nothing on the other side corresponds to it, so the pull of its border only squeezes it. It is found without a mask:
-what a field leaves unexplained that explains all around.
+Nothing on the other side corresponds to it, so the pull of its border only squeezes it. It is found without a mask,
+by what the registered features leave unexplained. A place that is still far off cannot be told from it and is
+held too.
 """
 
 from __future__ import annotations
