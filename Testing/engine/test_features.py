@@ -188,7 +188,7 @@ def test_features_of_slices_are_where_their_voxels_are(shape, factor):
     """With tokens that are pixels, the one component is the volume itself, interpolated between the slices."""
     fixed, moving = noise(0, *shape), noise(1, *shape)
     masks = [torch.ones(shape), torch.ones(shape)]
-    settings = Settings(slice_gap=4, adam_grid_spacing=factor)
+    settings = Settings(slice_gap=4, adam_grid_spacing=factor, precision="float32")
     encoder = Pixels()
     result = extract(encoder, fixed, moving, masks, settings)
     slices = encoded_slice_indices(shape[0], 4)
