@@ -178,8 +178,8 @@ def register(
     messages += [message for pair in features.values() for message in pair.messages]
     if found.led_by_details:
         messages.append(
-            f"{settings.encoder} went astray on this pair: what {settings.detail_encoder} found alone explains it far "
-            "better and was followed. Look at the result with care, or try another encoder."
+            f"{settings.encoder} went astray on this pair: what {settings.detail_encoder} found alone explains it "
+            "far better and was followed. Look at the result with care, or try another encoder."
         )
 
     steps.start("inverse and warp")
