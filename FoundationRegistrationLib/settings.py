@@ -44,7 +44,9 @@ class Settings:
         "litemedsam", "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well"
     )
     detail_encoder: str = _setting(
-        "", "second encoder, which refines the result of the first where it can be trusted; empty for none"
+        "",
+        "second encoder, which refines the result of the first where it can be trusted, and leads where the first "
+        "goes astray; empty for none",
     )
     device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
 

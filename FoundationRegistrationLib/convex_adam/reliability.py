@@ -45,3 +45,13 @@ def reliability(
     by_chance = ((fixed - mean).square_().sum(0) + variance) * weight
     left, by_chance = mean_around(torch.stack([left, by_chance]), reach)
     return (1.0 - left / by_chance.clamp_min(torch.finfo(left.dtype).tiny)).clamp_(0.0, 1.0)
+
+
+def mean_reliability(
+    fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, weight: torch.Tensor | None = None
+) -> float:
+    """Return the mean of `reliability` over the cells, each counting by its weight."""
+    explained = reliability(fixed, moving, displacement, weight)
+    if weight is None:
+        return float(explained.mean())
+    return float((explained * weight).sum() / weight.sum().clamp_min(1e-6))
