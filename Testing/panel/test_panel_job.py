@@ -55,7 +55,7 @@ def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any
 
     qtbot.waitUntil(finished, timeout=PATIENCE_MS)
     assert percents == sorted(percents) and len(set(percents)) > 3
-    assert "Encoding" in words and len(words) > 2, "steps may be too quick to be seen, but not most of them"
+    assert len(words) > 3, "steps may be too quick to be seen, but not most of them"
     assert not ui.progressBar.visible
 
     # The transform and the volume are there, and what was checked has followed onto the fixed volume.
