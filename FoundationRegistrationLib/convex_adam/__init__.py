@@ -8,7 +8,6 @@ Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,18 +16,24 @@ from ..features import pool
 from ..progress import Progress
 from ..settings import Settings
 from .confidence import local_measures
-from .cost_volume import candidate_displacements, cost_volume
-from .coupled_convex import coupled_convex
+from .discrete_search import discrete_search, search_factors, search_reach_mm
 from .instance_optimisation import Optimised, Term, optimise_instance
-from .inverse_consistency import make_inverse_consistent
 from .local_correlation import refine_on_intensities
-from .reliability import mean_reliability, reliability
-from .sampling import compose, upsample, warp
+from .sampling import Weights, upsample, weight_on_both_sides
 from .self_similarity import refine_on_voxels, refines_voxels
+from .two_encoders import LEAST_GAIN_OF_DETAILS, Pair, gain_of_details, shared_by_reliability
 from .unfolding import unfold
 from .unmatched import unmatched, without
 
-__all__ = ["STEPS", "ConvexAdamResult", "convex_adam", "refines_voxels", "search_factors"]
+__all__ = [
+    "STEPS",
+    "ConvexAdamResult",
+    "convex_adam",
+    "correlation_spacing",
+    "refines_voxels",
+    "search_factors",
+    "search_reach_mm",
+]
 
 STEPS = (
     "discrete search",
@@ -40,16 +45,8 @@ STEPS = (
 )
 # Cells of the last refinement need be no smaller.
 _FINE_MM = 2.0
-# What the details found alone is refined only if it explains so much more, of 2 for both features: fine features
-# explain themselves well wherever they are registered alone. On PET-CT phantoms 10 and 11, where the lead is right,
-# it is 0.04 to 0.10; on phantom 1, where LiteMedSAM is wrong, 0.17.
-_LEAST_GAIN_OF_DETAILS = 0.125
 # Beyond so many working voxels the last refinement would need more memory than all else.
 _MOST_VOXELS = 48_000_000
-
-# Of the fixed and of the moving volume.
-_Pair = tuple[torch.Tensor, torch.Tensor]
-_Weights = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,9 @@ class ConvexAdamResult:
         discrete: the displacement before the continuous stage, on the instance optimisation grid.
         energies: of the features at each iteration of Adam on its finest level, the last time it was run on them.
         unfolded: share of the cells that were smoothed because space folded there.
-        led_by_details: whether what the details found alone was refined, as the leading features went astray.
+        gain_of_details: how much more of both features the details explain with what they found alone than the
+            leading ones with theirs; 0 without details. See `two_encoders`.
+        led_by_details: whether that was so much that what the details found was refined.
         measures: (3, z, y, x) on the instance optimisation grid, what tells how far each cell can be trusted, see
             `confidence.local_measures`.
     """
@@ -72,27 +71,9 @@ class ConvexAdamResult:
     discrete: torch.Tensor
     energies: tuple[float, ...]
     unfolded: float
+    gain_of_details: float
     led_by_details: bool
     measures: torch.Tensor
-
-
-def search_factors(settings: Settings, voxel_mm: float) -> list[int]:
-    """Return the cell size of each search level in working voxels, coarsest first.
-
-    The finest is `grid_spacing`; each coarser one is twice as large, until the levels together reach
-    `search_range_mm`.
-    """
-    factors = [settings.grid_spacing]
-    reach = settings.displacement_half_width * settings.grid_spacing * voxel_mm
-    while reach < settings.search_range_mm:
-        factors.insert(0, 2 * factors[0])
-        reach += settings.displacement_half_width * factors[0] * voxel_mm
-    return factors
-
-
-def search_reach_mm(settings: Settings, voxel_mm: float) -> float:
-    """Return the largest displacement the search levels reach together."""
-    return math.fsum(search_factors(settings, voxel_mm)) * settings.displacement_half_width * voxel_mm
 
 
 def convex_adam(
@@ -136,21 +117,23 @@ def convex_adam(
     weights = (weight, moving_weight)
     features = [(fixed, moving)] if details is None else [(fixed, moving), details]
     alone = _registered_alone(features, settings, voxel_mm, weights, progress)
-    led_by_details = details is not None and _goes_astray(features, alone, weights)
+    found_alone = [optimised.displacement for _, _, optimised in alone]
+    gain = 0.0 if details is None else gain_of_details(features, found_alone, weights)
+    led_by_details = gain > LEAST_GAIN_OF_DETAILS
     discrete, term, optimised = alone[int(led_by_details)]
     terms = [term]
     stages, displacement, spacing = [discrete], optimised.displacement, settings.adam_grid_spacing
     if details is not None:
         progress.start("refinement")
         stages.append(displacement)
-        counted = _weight_on_both_sides(*weights, displacement)
-        terms = _shared_by_reliability((fixed, moving), details, displacement, counted)
+        counted = weight_on_both_sides(*weights, displacement)
+        terms = shared_by_reliability((fixed, moving), details, displacement, counted)
         optimised = optimise_instance(terms, displacement, settings, progress)
         displacement = optimised.displacement
     stiffness = None
     if settings.unmatched_stiffness > 0.0:
         progress.start("unmatched structures")
-        counted = _weight_on_both_sides(*weights, displacement)
+        counted = weight_on_both_sides(*weights, displacement)
         lone = unmatched(*(details or (fixed, moving)), displacement, counted, settings.adam_grid_spacing * voxel_mm)
         stiffness = 1.0 + settings.unmatched_stiffness * lone
         matched = [without(lone, term) for term in terms]
@@ -159,12 +142,12 @@ def convex_adam(
     if voxels is not None:
         progress.start("self-similarity")
         stages.append(displacement)
-        counted = _weight_on_both_sides(*weights, displacement)
+        counted = weight_on_both_sides(*weights, displacement)
         displacement = refine_on_voxels(*voxels, displacement, settings, counted, progress, stiffness)
     if intensities is not None:
         progress.start("local correlation")
         stages.append(displacement)
-        counted = _weight_on_both_sides(*weights, displacement)
+        counted = weight_on_both_sides(*weights, displacement)
         displacement, spacing = _refined_on_intensities(
             *intensities, displacement, (counted, stiffness), settings, progress
         )
@@ -172,53 +155,28 @@ def convex_adam(
     with torch.no_grad():
         coarser = settings.adam_grid_spacing // spacing
         measures = local_measures(terms, pool(displacement, coarser) / coarser, stages)
-    return ConvexAdamResult(displacement, spacing, discrete, optimised.energies, unfolded, led_by_details, measures)
+    return ConvexAdamResult(
+        displacement, spacing, discrete, optimised.energies, unfolded, gain, led_by_details, measures
+    )
 
 
 def _registered_alone(
-    features: list[_Pair], settings: Settings, voxel_mm: float, weights: _Weights, progress: Progress
+    features: list[Pair], settings: Settings, voxel_mm: float, weights: Weights, progress: Progress
 ) -> list[tuple[torch.Tensor, Term, Optimised]]:
     """Return for each pair of features, registered alone, the discrete displacement, the term and what Adam found."""
     parts = [(index / len(features), 1.0 / len(features)) for index in range(len(features))]
     progress.start("discrete search")
     with torch.no_grad():
         discrete = [
-            _discrete_search(*pair, settings, voxel_mm, weights, progress, part)
+            discrete_search(*pair, settings, voxel_mm, weights, progress, part)
             for pair, part in zip(features, parts, strict=True)
         ]
     progress.start("instance optimisation")
     alone = []
     for pair, start, part in zip(features, discrete, parts, strict=True):
-        term = Term(*pair, _weight_on_both_sides(*weights, start))
+        term = Term(*pair, weight_on_both_sides(*weights, start))
         alone.append((start, term, optimise_instance([term], start, settings, progress, part)))
     return alone
-
-
-def _goes_astray(features: list[_Pair], alone: list[tuple[torch.Tensor, Term, Optimised]], weights: _Weights) -> bool:
-    """Tell whether the first features' registration explains far less of all features than the second's does."""
-    explained = []
-    for _, _, optimised in alone:
-        counted = _weight_on_both_sides(*weights, optimised.displacement)
-        explained.append(math.fsum(mean_reliability(*pair, optimised.displacement, counted) for pair in features))
-    return explained[1] - explained[0] > _LEAST_GAIN_OF_DETAILS
-
-
-def _shared_by_reliability(
-    lead: _Pair,
-    details: _Pair,
-    displacement: torch.Tensor,
-    weight: torch.Tensor | None,
-) -> list[Term]:
-    """Return both features as terms that share the weight of each cell.
-
-    The leading features count by the square of what the details leave unexplained, the details by the rest: these
-    decide alone where they agree, and have no say where they agree no better than by chance.
-    """
-    left = (1.0 - reliability(*details, displacement, weight)).square_()
-    of_details = 1.0 - left
-    if weight is not None:
-        left, of_details = left * weight, of_details * weight
-    return [Term(*lead, left), Term(*details, of_details)]
 
 
 def _refined_on_intensities(
@@ -266,57 +224,3 @@ def correlation_spacing(voxels: int, voxel_mm: float, settings: Settings) -> int
     """
     fine_enough = settings.adam_grid_spacing * voxel_mm <= _FINE_MM
     return settings.adam_grid_spacing if fine_enough or voxels > _MOST_VOXELS else 1
-
-
-def _weight_on_both_sides(
-    weight: torch.Tensor | None, moving_weight: torch.Tensor | None, displacement: torch.Tensor | None
-) -> torch.Tensor | None:
-    """Return (z, y, x), how much each fixed cell counts if the displacement carries it to weighted moving cells."""
-    if moving_weight is None:
-        return weight
-    carried = moving_weight if displacement is None else warp(moving_weight[None], displacement, "zeros")[0]
-    return carried if weight is None else weight * carried
-
-
-def _discrete_search(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    settings: Settings,
-    voxel_mm: float,
-    weights: _Weights,
-    progress: Progress,
-    part: tuple[float, float],
-) -> torch.Tensor:
-    """Return the displacement (3, z, y, x) in cells of the instance optimisation grid."""
-    shape = (fixed.shape[1], fixed.shape[2], fixed.shape[3])
-    factors = search_factors(settings, voxel_mm)
-    total: torch.Tensor | None = None
-    for level, factor in enumerate(factors):
-        ratio = factor // settings.adam_grid_spacing
-        warped = moving if total is None else warp(moving, total)
-        weight = _weight_on_both_sides(*weights, total)
-        coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
-        found = _search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, settings, progress)
-        step = upsample(found, ratio, shape)
-        total = step if total is None else compose(step, total)
-        progress.advance(part[0] + part[1] * (level + 1) / len(factors))
-    assert total is not None
-    return total
-
-
-def _search_level(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    weight: torch.Tensor | None,
-    settings: Settings,
-    progress: Progress,
-) -> torch.Tensor:
-    """Search one level in both directions; return the displacement in cells of this level."""
-    half_width = settings.displacement_half_width
-    candidates = candidate_displacements(half_width, fixed.device)
-    forward = coupled_convex(cost_volume(fixed, moving, half_width, weight, progress), candidates)
-    if settings.inverse_consistency_iterations == 0:
-        return forward
-    progress.check_cancelled()
-    backward = coupled_convex(cost_volume(moving, fixed, half_width, None, progress), candidates)
-    return make_inverse_consistent(forward, backward, settings.inverse_consistency_iterations)[0]

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+# How much each fixed and each moving cell counts, (z, y, x) in 0..1; None counts all fully.
+Weights = tuple[torch.Tensor | None, torch.Tensor | None]
+
 
 def identity_positions(shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
     """Return the index of each voxel, (3, z, y, x) with components (z, y, x)."""
@@ -72,3 +75,13 @@ def upsample(displacement: torch.Tensor, factor: int, shape: tuple[int, int, int
             factor * F.interpolate(displacement[None], scale_factor=factor, mode="trilinear", align_corners=False)[0]
         )
     return displacement[:, : shape[0], : shape[1], : shape[2]]
+
+
+def weight_on_both_sides(
+    weight: torch.Tensor | None, moving_weight: torch.Tensor | None, displacement: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Return (z, y, x), how much each fixed cell counts if the displacement carries it to weighted moving cells."""
+    if moving_weight is None:
+        return weight
+    carried = moving_weight if displacement is None else warp(moving_weight[None], displacement, "zeros")[0]
+    return carried if weight is None else weight * carried

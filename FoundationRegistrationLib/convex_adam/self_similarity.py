@@ -22,6 +22,8 @@ from .reliability import reliability
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
 _RADIUS, _DILATION = 1, 1
+# Step size, as a share of that of the optimisation on features.
+_STEP = 0.5
 # Beyond so many working voxels the descriptors would need more memory than all else.
 _MOST_VOXELS = 24_000_000
 
@@ -62,7 +64,7 @@ def refine_on_voxels(
     # Squared, as unrelated descriptors still seem to explain something: all are 1 somewhere and never below 0.
     trusted = reliability(_averages(fixed, factor), _averages(moving, factor), displacement, weight).square_()
     difference = _VoxelDifference(fixed, moving, trusted if weight is None else trusted * weight, factor)
-    steps = shortening_steps(0.5 * settings.learning_rate, settings.voxel_iterations)
+    steps = shortening_steps(_STEP * settings.learning_rate, settings.voxel_iterations)
     # Iterations compare different voxels: their energies do not tell whether the descent has converged.
     to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
     return descend([difference], displacement, steps, to_the_end, progress, stiffness=stiffness).displacement

@@ -1,24 +1,29 @@
-"""Choose the settings of the presets on pairs that no table reports.
+"""Choose the settings of the presets, and what all presets share, on pairs that no table reports.
 
-    python Testing/benchmarks/tuning.py                    all presets
-    python Testing/benchmarks/tuning.py --presets lesion   one of them
+    python Testing/benchmarks/tuning.py                                     everything
+    python Testing/benchmarks/tuning.py --presets lesion --settings encoder one setting of one preset
 
 The pairs are phantoms of the preset's task. For `longitudinal` and `lesion` the real breast patch is added, as
 phantoms have little texture and would have the field too stiff. For `default` they are Colin27 with each of the two
-brains, and phantoms of one breast at two dates, where a field too free for one person shows. From the values a preset
-has, one setting after the other is moved to the next value up or down, and the best kept, until no move lowers the
-mean loss over the pairs. Each run is kept in OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
+brains, and phantoms of one breast at two dates, where a field too free for one person shows. What no preset sets, and
+the constants of the method, count as a preset of the name `shared`: its pairs are those of all tasks, each registered
+with its own preset. From the values there are, one setting after the other is moved to the next value up or down (an
+encoder to any other), and the best kept, until no move lowers the mean loss over the pairs. Each run is kept in
+OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,7 +35,8 @@ from comparison.measure import measure
 from comparison.phantoms import phantom_sources
 from comparison.start import starting_affine
 
-from FoundationRegistrationLib import Settings, register
+from FoundationRegistrationLib import Settings, convex_adam, register
+from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.outputs import complete_or_absent, write_json
 from FoundationRegistrationLib.phantom import TASKS
 
@@ -38,20 +44,50 @@ SPACING_MM = 2.0
 _SEEDS = (10, 11)
 _SUBJECTS = ("Subj5", "Subj8")
 _PATCH = "patch 10"
+SHARED = "shared"
 PAIRS: Mapping[str, tuple[str, ...]] = {
     "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS)),
     **{task: tuple(f"{task} {seed}" for seed in _SEEDS) for task in TASKS},
     "longitudinal": (*(f"longitudinal {seed}" for seed in _SEEDS), _PATCH),
     "lesion": (*(f"lesion {seed}" for seed in _SEEDS), _PATCH),
+    SHARED: tuple(f"{task} {seed}" for task in TASKS for seed in _SEEDS),
 }
-# What is varied, in this order; a value of a preset that is not listed counts as one of them.
-CHOICES: Mapping[str, tuple[Any, ...]] = {
+_OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "unmatched_stiffness": (0.0, 10.0, 30.0, 100.0),
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
     "voxel_iterations": (0, 20, 40, 80),
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
     "correlation_rounds": (1, 2, 3),
+    "correlation_iterations": (20, 40, 80),
+    "search_range_mm": (0.0, 24.0, 48.0, 96.0),
+}
+# Those whose weights a package ships.
+_ENCODER = {"encoder": ("mind", "efficientnet-lite0", "efficientnet-lite0+mind", "litemedsam", "litemedsam+mind")}
+# What is varied, in this order; a value that is not listed counts as one of them. The encoder of `default` is the
+# user's choice. A name with a dot is a constant of a module of `convex_adam`.
+CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "default": _OF_STAGES,
+    "longitudinal": _OF_STAGES | _ENCODER,
+    "cross-sequence": _OF_STAGES | _ENCODER,
+    "lesion": _OF_STAGES | _ENCODER,
+    "pet-ct-to-mri": _OF_STAGES | _ENCODER | {"slice_gap": (1, 2, 4, 6), "components": (12, 24, 48)},
+    SHARED: {
+        "grid_spacing": (4, 6, 8),
+        "displacement_half_width": (3, 4, 5),
+        "adam_grid_spacing": (1, 2, 3),
+        "adam_levels": (2, 3, 4),
+        "iterations": (40, 80, 160),
+        "learning_rate": (0.5, 1.0, 2.0),
+        "smoothing_repeats": (1, 2, 3, 4),
+        "mind_dilation": (1, 2, 3),
+        "self_similarity._DILATION": (1, 2),
+        "self_similarity._STEP": (0.25, 0.5, 1.0),
+        "two_encoders._POWER_OF_LEAD": (1, 2, 4),
+        "reliability._REACH": (1, 2, 4),
+        "unmatched._LEAST_EXPLAINED": (0.35, 0.5, 0.65),
+        "unmatched._REACH_MM": (2.0, 4.0, 6.0),
+    },
 }
 # A loss of 0.1 is a Dice lower by 0.1, a mean error of 1 mm, or a lesion of one side whose own volume changes by
 # 10 % more than is allowed.
@@ -67,6 +103,7 @@ def main() -> None:
     """Tune the presets and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--settings", nargs="+", metavar="NAME", help="move these only")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real volumes")
     parser.add_argument("--output", type=Path, default=Path("out"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
@@ -76,7 +113,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.jobs, initializer=_use_one_thread) as pool:
         runs = Runs(arguments.output / "tuning.json", arguments.data, pool)
-        best = {preset: tuned(preset, runs) for preset in arguments.presets}
+        best = {preset: tuned(preset, runs, arguments.settings) for preset in arguments.presets}
     with complete_or_absent(arguments.output / "tuning.md") as unfinished:
         unfinished.write_text(_tables(runs.kept, best), encoding="utf-8")
 
@@ -110,25 +147,53 @@ class Runs:
         return [float(np.mean([self.kept[key]["loss"] for key in keys])) for keys in wanted]
 
 
-def tuned(preset: str, runs: Runs) -> Values:
-    """Return the best values found for a preset."""
-    settings = Settings.from_preset(preset)
-    best = {name: getattr(settings, name) for name in CHOICES}
+def tuned(preset: str, runs: Runs, names: list[str] | None = None) -> Values:
+    """Return the best values found for a preset, of all that may be moved or of those named."""
+    moved = {name: choices for name, choices in CHOICES[preset].items() if names is None or name in names}
+    best = {name: _value(preset, name) for name in moved}
     least = runs.losses(preset, [best])[0]
     changed = True
     while changed:
         changed = False
-        for name, choices in CHOICES.items():
+        for name, choices in moved.items():
             candidates = [best | {name: choice} for choice in _next_to(best[name], choices)]
+            candidates = [values for values in candidates if _is_allowed(preset, values)]
             losses = runs.losses(preset, candidates)
-            found = int(np.argmin(losses))
-            if losses[found] < least - LEAST_GAIN:
-                best, least, changed = candidates[found], losses[found], True
+            both = zip(losses, candidates, strict=True)
+            loss, values = min(both, key=lambda pair: pair[0], default=(least, best))
+            if loss < least - LEAST_GAIN:
+                best, least, changed = values, loss, True
     return best
 
 
+def _value(preset: str, name: str) -> Any:
+    """Return what a preset has for a setting, or what a constant is."""
+    if "." in name:
+        module, constant = name.split(".")
+        return getattr(importlib.import_module(f"{convex_adam.__name__}.{module}"), constant)
+    settings = Settings.from_preset("default" if preset == SHARED else preset)
+    return "+".join(settings.encoders) if name == "encoder" else getattr(settings, name)
+
+
+def _is_allowed(preset: str, values: Values) -> bool:
+    try:
+        _settings(preset, values)
+    except SettingsError:
+        return False
+    return True
+
+
+def _settings(preset: str, values: Values, **overrides: Any) -> Settings:
+    if "encoder" in values:
+        overrides["detail_encoder"] = ""
+    of_settings = {name: value for name, value in values.items() if "." not in name}
+    return Settings.from_preset(preset, **of_settings, **overrides)
+
+
 def _next_to(value: Any, choices: tuple[Any, ...]) -> list[Any]:
-    """Return the next choice below a value and the next above, as far as there are any."""
+    """Return the next choice below a value and the next above, as far as there are any; of words all others."""
+    if isinstance(value, str):
+        return [choice for choice in choices if choice != value]
     return [
         *[choice for choice in choices if choice < value][-1:],
         *[choice for choice in choices if choice > value][:1],
@@ -137,11 +202,18 @@ def _next_to(value: Any, choices: tuple[Any, ...]) -> list[Any]:
 
 def figures_of(key: str, data: Path, folder: Path) -> Values:
     """Register one pair and return the loss and what it is made of; starting affines are kept in the folder."""
-    preset, values, pair = key.split(" | ")
+    preset, written, pair = key.split(" | ")
+    values = json.loads(written)
+    if preset == SHARED:
+        preset = pair.split()[0]
     case = _case(pair, data)
     start = starting_affine(case, folder / "comparison" / "starts" / f"tuning-{pair.replace(' ', '-')}.tfm")
-    settings = Settings.from_preset(preset, working_spacing_mm=case.spacing_mm, **json.loads(values))
-    result = register(case.fixed, case.moving, settings, initial_transform=start)
+    settings = _settings(preset, values, working_spacing_mm=case.spacing_mm)
+    with contextlib.ExitStack() as constants:
+        for name, value in values.items():
+            if "." in name:
+                constants.enter_context(mock.patch(f"{convex_adam.__name__}.{name}", value))
+        result = register(case.fixed, case.moving, settings, initial_transform=start)
     found = measure(case, start, result.transform)
     of_tissue = [value for name, value in found["dice"].items() if name != "lesion"]
     dice = float(np.mean(of_tissue)) if of_tissue else 1.0  # without tissues points alone tell
