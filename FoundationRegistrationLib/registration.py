@@ -207,6 +207,7 @@ def register(
         "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
         "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
         "features_from_cache": all(pair.from_cache for pair in features.values()),
+        "gain_of_details": found.gain_of_details,
         "unfolded_percent": 100.0 * found.unfolded,
         "adam_iterations": len(found.energies),
         "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],

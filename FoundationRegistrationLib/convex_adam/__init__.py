@@ -21,7 +21,7 @@ from .instance_optimisation import Optimised, Term, optimise_instance
 from .local_correlation import refine_on_intensities
 from .sampling import Weights, upsample, weight_on_both_sides
 from .self_similarity import refine_on_voxels, refines_voxels
-from .two_encoders import LEAST_GAIN_OF_DETAILS, Pair, gain_of_details, shared_by_reliability
+from .two_encoders import Pair, details_lead, gain_of_details, shared_by_reliability
 from .unfolding import unfold
 from .unmatched import unmatched, without
 
@@ -119,7 +119,7 @@ def convex_adam(
     alone = _registered_alone(features, settings, voxel_mm, weights, progress)
     found_alone = [optimised.displacement for _, _, optimised in alone]
     gain = 0.0 if details is None else gain_of_details(features, found_alone, weights)
-    led_by_details = gain > LEAST_GAIN_OF_DETAILS
+    led_by_details = details_lead(gain)
     discrete, term, optimised = alone[int(led_by_details)]
     terms = [term]
     stages, displacement, spacing = [discrete], optimised.displacement, settings.adam_grid_spacing

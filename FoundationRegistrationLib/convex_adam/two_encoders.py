@@ -17,7 +17,7 @@ from .sampling import Weights, weight_on_both_sides
 # What the details found alone leads only if it explains so much more, of 2 for both features: fine features
 # explain themselves well wherever they are registered alone. On PET-CT phantoms 10 and 11, where the lead is right,
 # it is 0.04 to 0.10; on phantom 1, where LiteMedSAM is wrong, 0.17.
-LEAST_GAIN_OF_DETAILS = 0.125
+_LEAST_GAIN_OF_DETAILS = 0.125
 # How soon the leading features give way to details that agree.
 _POWER_OF_LEAD = 2
 
@@ -38,6 +38,11 @@ def gain_of_details(features: list[Pair], found: list[torch.Tensor], weights: We
         counted = weight_on_both_sides(*weights, displacement)
         explained.append(math.fsum(mean_reliability(*pair, displacement, counted) for pair in features))
     return explained[1] - explained[0]
+
+
+def details_lead(gain: float) -> bool:
+    """Tell whether so large a gain means that the first features went astray."""
+    return gain > _LEAST_GAIN_OF_DETAILS
 
 
 def shared_by_reliability(

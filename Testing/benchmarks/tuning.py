@@ -7,7 +7,8 @@ The pairs are phantoms of the preset's task. For `longitudinal` and `lesion` the
 phantoms have little texture and would have the field too stiff. For `default` they are Colin27 with each of the two
 brains, and phantoms of one breast at two dates, where a field too free for one person shows. What no preset sets, and
 the constants of the method, count as a preset of the name `shared`: its pairs are those of all tasks, each registered
-with its own preset. From the values there are, one setting after the other is moved to the next value up or down (an
+with its own preset. `lead` is when the second of two encoders leads, on PET-CT phantoms with a first one that goes
+astray on some. From the values there are, one setting after the other is moved to the next value up or down (an
 encoder to any other), and the best kept, until no move lowers the mean loss over the pairs. Each run is kept in
 OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
 """
@@ -35,23 +36,28 @@ from comparison.measure import measure
 from comparison.phantoms import phantom_sources
 from comparison.start import starting_affine
 
-from FoundationRegistrationLib import Settings, convex_adam, register
+from FoundationRegistrationLib import PRESETS, Settings, convex_adam, register
 from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.outputs import complete_or_absent, write_json
 from FoundationRegistrationLib.phantom import TASKS
+
+Values = dict[str, Any]
 
 SPACING_MM = 2.0
 _SEEDS = (10, 11)
 _SUBJECTS = ("Subj5", "Subj8")
 _PATCH = "patch 10"
-SHARED = "shared"
+SHARED, LEAD = "shared", "lead"
 PAIRS: Mapping[str, tuple[str, ...]] = {
     "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS)),
     **{task: tuple(f"{task} {seed}" for seed in _SEEDS) for task in TASKS},
     "longitudinal": (*(f"longitudinal {seed}" for seed in _SEEDS), _PATCH),
     "lesion": (*(f"lesion {seed}" for seed in _SEEDS), _PATCH),
     SHARED: tuple(f"{task} {seed}" for task in TASKS for seed in _SEEDS),
+    LEAD: tuple(f"pet-ct-to-mri {seed}" for seed in range(12, 20)),
 }
+# What is not moved, but unlike the preset.
+_FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}
 _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "unmatched_stiffness": (0.0, 10.0, 30.0, 100.0),
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
@@ -59,7 +65,7 @@ _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
     "correlation_rounds": (1, 2, 3),
-    "correlation_iterations": (20, 40, 80),
+    "correlation_iterations": (20, 40, 80, 160),
     "search_range_mm": (0.0, 24.0, 48.0, 96.0),
 }
 # Those whose weights a package ships.
@@ -88,6 +94,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "unmatched._LEAST_EXPLAINED": (0.35, 0.5, 0.65),
         "unmatched._REACH_MM": (2.0, 4.0, 6.0),
     },
+    LEAD: {"two_encoders._LEAST_GAIN_OF_DETAILS": (0.0, 0.06, 0.125, 0.25, 0.5)},
 }
 # A loss of 0.1 is a Dice lower by 0.1, a mean error of 1 mm, or a lesion of one side whose own volume changes by
 # 10 % more than is allowed.
@@ -95,8 +102,6 @@ ERROR_OF_LOSS_ONE_MM = 10.0
 LESION_CHANGE_ALLOWED_PERCENT = 10.0
 # Less than this is no reason to move: two pairs do not tell it from chance.
 LEAST_GAIN = 0.002
-
-Values = dict[str, Any]
 
 
 def main() -> None:
@@ -150,7 +155,7 @@ class Runs:
 def tuned(preset: str, runs: Runs, names: list[str] | None = None) -> Values:
     """Return the best values found for a preset, of all that may be moved or of those named."""
     moved = {name: choices for name, choices in CHOICES[preset].items() if names is None or name in names}
-    best = {name: _value(preset, name) for name in moved}
+    best = _FIXED.get(preset, {}) | {name: _value(preset, name) for name in moved}
     least = runs.losses(preset, [best])[0]
     changed = True
     while changed:
@@ -171,13 +176,13 @@ def _value(preset: str, name: str) -> Any:
     if "." in name:
         module, constant = name.split(".")
         return getattr(importlib.import_module(f"{convex_adam.__name__}.{module}"), constant)
-    settings = Settings.from_preset("default" if preset == SHARED else preset)
+    settings = Settings.from_preset(preset if preset in PRESETS else "default")
     return "+".join(settings.encoders) if name == "encoder" else getattr(settings, name)
 
 
 def _is_allowed(preset: str, values: Values) -> bool:
     try:
-        _settings(preset, values)
+        _settings(preset if preset in PRESETS else "default", values)
     except SettingsError:
         return False
     return True
@@ -204,7 +209,7 @@ def figures_of(key: str, data: Path, folder: Path) -> Values:
     """Register one pair and return the loss and what it is made of; starting affines are kept in the folder."""
     preset, written, pair = key.split(" | ")
     values = json.loads(written)
-    if preset == SHARED:
+    if preset not in PRESETS:
         preset = pair.split()[0]
     case = _case(pair, data)
     start = starting_affine(case, folder / "comparison" / "starts" / f"tuning-{pair.replace(' ', '-')}.tfm")
@@ -222,6 +227,7 @@ def figures_of(key: str, data: Path, folder: Path) -> Values:
         "tre_mm": found["tre_mm"]["mean"] if "tre_mm" in found else 0.0,
         "lesion_percent": found["lesion"]["change_percent"] if _lesion_is_alone(case) else 0.0,
         "folded_percent": found["jacobian"]["folded_percent"],
+        "gain_of_details": result.metrics["gain_of_details"],
     }
     excess = max(0.0, abs(figures["lesion_percent"]) - LESION_CHANGE_ALLOWED_PERCENT) / 100.0
     return figures | {"loss": 1.0 - dice + figures["tre_mm"] / ERROR_OF_LOSS_ONE_MM + excess}
