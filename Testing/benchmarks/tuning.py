@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import json
 from collections.abc import Mapping
@@ -96,6 +97,8 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
     LEAD: {"two_encoders._LEAST_GAIN_OF_DETAILS": (0.0, 0.06, 0.125, 0.25, 0.5)},
 }
+# Constants of these modules have a say in these tasks alone.
+_TASK_OF_MODULE = {"two_encoders": "pet-ct-to-mri", "unmatched": "lesion"}
 # A loss of 0.1 is a Dice lower by 0.1, a mean error of 1 mm, or a lesion of one side whose own volume changes by
 # 10 % more than is allowed.
 ERROR_OF_LOSS_ONE_MM = 10.0
@@ -120,7 +123,7 @@ def main() -> None:
         runs = Runs(arguments.output / "tuning.json", arguments.data, pool)
         best = {preset: tuned(preset, runs, arguments.settings) for preset in arguments.presets}
     with complete_or_absent(arguments.output / "tuning.md") as unfinished:
-        unfinished.write_text(_tables(runs.kept, best), encoding="utf-8")
+        unfinished.write_text(_tables(runs.tried, best), encoding="utf-8")
 
 
 @dataclass
@@ -131,6 +134,8 @@ class Runs:
         file: where they are kept.
         data: folder of the real volumes.
         pool: makes them.
+        kept: figures by preset, values and pair.
+        tried: figures of the pairs by preset and values, in the order they were asked for.
     """
 
     file: Path
@@ -139,17 +144,18 @@ class Runs:
 
     def __post_init__(self) -> None:
         self.kept: dict[str, Values] = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.tried: dict[str, dict[str, list[Values]]] = {}
 
     def losses(self, preset: str, candidates: list[Values]) -> list[float]:
         """Return the mean loss over the pairs of each candidate."""
         wanted = [[_key(preset, values, pair) for pair in PAIRS[preset]] for values in candidates]
-        missing = [key for keys in wanted for key in keys if key not in self.kept]
-        for key, figures in [
-            (key, self.pool.submit(figures_of, key, self.data, self.file.parent)) for key in missing
-        ]:
-            self.kept[key] = figures.result()
+        missing = dict.fromkeys(key for keys in wanted for key in keys if key not in self.kept)
+        for key, run in [(key, self.pool.submit(figures_of, key, self.data, self.file.parent)) for key in missing]:
+            self.kept[key] = run.result()
             write_json(self.file, self.kept)
-        return [float(np.mean([self.kept[key]["loss"] for key in keys])) for keys in wanted]
+        figures = [[self.kept[key] for key in keys] for keys in wanted]
+        self.tried.setdefault(preset, {}).update(zip(map(json.dumps, candidates), figures, strict=True))
+        return [float(np.mean([of_pair["loss"] for of_pair in of_pairs])) for of_pairs in figures]
 
 
 def tuned(preset: str, runs: Runs, names: list[str] | None = None) -> Values:
@@ -237,6 +243,7 @@ def _lesion_is_alone(case: Case) -> bool:
     return case.moving_lesion is not None and "lesion" not in case.fixed_labels
 
 
+@functools.lru_cache
 def _case(pair: str, data: Path) -> Case:
     if pair in _SUBJECTS:
         return brains.subject_and_colin(data / "brain_intersubject", COLIN, pair)
@@ -253,29 +260,37 @@ def _use_one_thread() -> None:
 
 
 def _key(preset: str, values: Values, pair: str) -> str:
-    return f"{preset} | {json.dumps(values, sort_keys=True)} | {pair}"
+    """Return what a run is kept under: the preset, what has a say in it, and the pair."""
+    task = pair.split()[0]
+    effective = {
+        name: value for name, value in values.items() if _TASK_OF_MODULE.get(name.split(".")[0], task) == task
+    }
+    return f"{preset} | {json.dumps(effective, sort_keys=True)} | {pair}"
 
 
-def _tables(kept: Mapping[str, Values], best: Mapping[str, Values]) -> str:
+def _tables(tried: Mapping[str, Mapping[str, list[Values]]], best: Mapping[str, Values]) -> str:
+    """Return a table for each preset of the values tried, beginning with those it had, and their figures."""
     columns = ("dice", "tre_mm", "lesion_percent", "folded_percent", "loss")
-    lines = ["Means over the pairs. The values chosen are in bold.", ""]
-    for preset, chosen in best.items():
+    lines = [
+        "Means over the pairs; each row tells what differs from the first one. The values chosen are in bold.",
+        "",
+    ]
+    for preset, rows in tried.items():
         lines += [
             f"### {preset}: {', '.join(PAIRS[preset])}",
             "",
             "| values | " + " | ".join(columns) + " |",
-            "|---" * (len(columns) + 1) + "|",
+            "|---" + "|---:" * len(columns) + "|",
         ]
-        tried = {key.split(" | ")[1] for key in kept if key.startswith(f"{preset} | ")}
-        rows = {}
-        for values in tried:
-            of_pairs = [kept.get(f"{preset} | {values} | {pair}") for pair in PAIRS[preset]]
-            if all(of_pairs):
-                rows[values] = [float(np.mean([figures[c] for figures in of_pairs])) for c in columns]
-        for values, means in sorted(rows.items(), key=lambda row: row[1][-1]):
-            words = ", ".join(f"{name} {value}" for name, value in json.loads(values).items())
-            words = f"**{words}**" if json.loads(values) == chosen else words
-            lines.append(f"| {words} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+        start: Values = {}
+        for written, of_pairs in rows.items():
+            values = json.loads(written)
+            differing = values.items() - start.items()
+            start = start or values
+            words = ", ".join(f"{name} {value}" for name, value in sorted(differing))
+            means = [float(np.mean([figures[column] for figures in of_pairs])) for column in columns]
+            words = f"**{words}**" if values == best[preset] else words
+            lines.append(f"| {words} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
         lines.append("")
     return "\n".join(lines)
 
