@@ -82,7 +82,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     SHARED: {
         "grid_spacing": (4, 6, 8),
         "displacement_half_width": (3, 4, 5),
-        "adam_grid_spacing": (1, 2, 3),
+        "adam_grid_spacing": (2, 3),
         "adam_levels": (2, 3, 4),
         "iterations": (40, 80, 160),
         "learning_rate": (0.5, 1.0, 2.0),
