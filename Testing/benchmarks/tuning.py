@@ -66,7 +66,7 @@ _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
     "correlation_rounds": (1, 2, 3),
-    "correlation_iterations": (20, 40, 80, 160),
+    "correlation_iterations": (20, 40, 80, 160, 320),
     "search_range_mm": (0.0, 24.0, 48.0, 96.0),
 }
 # Those whose weights a package ships.
