@@ -62,7 +62,7 @@ _FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}
 _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "unmatched_stiffness": (0.0, 10.0, 30.0, 100.0),
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
-    "voxel_iterations": (0, 20, 40, 80),
+    "voxel_iterations": (0, 20, 40, 80, 160),
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
     "correlation_radius": (2, 3),
     "correlation_rounds": (1, 2, 3),

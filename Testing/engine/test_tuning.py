@@ -46,7 +46,7 @@ def test_what_gains_too_little_to_be_told_from_chance_is_not_followed(tuning):
 
 def test_only_settings_that_are_named_are_moved(tuning):
     found = tuning.tuned("default", KnownLosses(lambda values: -sum(values.values())), ["voxel_iterations"])
-    assert found == {"voxel_iterations": 80}
+    assert found == {"voxel_iterations": 160}
 
 
 def test_values_that_do_not_go_together_are_left_out(tuning):
