@@ -254,8 +254,14 @@ def test_folds_are_left_in_only_where_there_are_some(tmp_path):
 def test_tables_and_plots_are_written_from_records(tmp_path):
     records = records_of({"affine": 0.5, "ours-mind": 0.9, "ants-syn": 0.8})
     records.append({**records[0], "method": "niftyreg-f3d", "label": "F3D", "status": "failed", "reason": "broke"})
+    records += [
+        {**record, "case": "breast-patch", "group": "breast MR patch", "tre_mm": {"mean": 0.456, "95 %": 1.0}}
+        for record in records[:2]
+    ]
     write_summary(records, tmp_path)
     text = (tmp_path / "comparison.md").read_text()
+    assert "| affine | 1 |  | 0.500 |" in text, "the tasks in short"
+    assert "| ours-mind | 0.900; 0.46; 0.0 |" in text, "the real pairs in short"
     assert "0.900" in text
     assert "phantom-lesion-1, F3D: failed: broke" in text
     assert json.loads((tmp_path / "comparison.json").read_text())["records"] == records

@@ -33,15 +33,19 @@ _DIGITS = {
     "time, s": 0,
     "peak memory, GB": 2,
 }
+# Of these, what the short tables tell.
+_OF_TASKS = ("TRE, mm", "lesion volume, abs. change %", "against true motion, abs. %", "folded %")
+_OF_REAL_PAIRS = ("TRE, mm", "lesion volume, abs. change %", "change seen")
+_PHANTOM = "phantom, "
 
 
 def write_summary(records: list[Record], folder: Path) -> None:
     """Write comparison.md, comparison.json and the plots into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    records = sorted(records, key=lambda record: not record["group"].startswith("phantom"))  # the tasks come first
+    records = sorted(records, key=lambda record: not record["group"].startswith(_PHANTOM))  # the tasks come first
     goals = judged_goals(records)
     parts = ["# Comparison with other registration programs", _preface(), "## Goals", goals_table(goals)]
-    parts += ["## All cases", overall_table(records)]
+    parts += ["## All cases", overall_table(records), "## In short", tasks_table(records), real_pairs_table(records)]
     for group in _in_order(record["group"] for record in records):
         parts += [f"## {group[0].upper()}{group[1:]}", group_table([r for r in records if r["group"] == group])]
     parts += ["## What did not run", failures(records)]
@@ -107,6 +111,50 @@ def overall_table(records: list[Record]) -> str:
             cells += [_mean(values(good), digits), _mean(values(began), digits), str(len(values(good)))]
         failed = sum(row["status"] == FAILED for row in rows)
         lines.append(f"| {method} | " + " | ".join(cells) + f" | {failed} |")
+    return "\n".join(lines)
+
+
+def tasks_table(records: list[Record]) -> str:
+    """Return one table of all tasks of the phantom: a row a task and method, mean ± SD over the seeds."""
+    columns: dict[str, Callable[[Record], float | None]] = {
+        "Dice breast": _getter("dice", "breast"),
+        "Dice fibroglandular": _getter("dice", "fibroglandular"),
+        **{name: getter for name, getter in _FIGURES.items() if name in _OF_TASKS},
+    }
+    lines = ["| task | method | runs | " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (len(columns) + 1)]
+    for group in _in_order(record["group"] for record in records if record["group"].startswith(_PHANTOM)):
+        task = group.removeprefix(_PHANTOM)
+        done = [record for record in records if record["group"] == group and record["status"] == DONE]
+        for method, rows in _by_method(done).items():
+            cells = [_mean_sd(list(map(getter, rows)), _DIGITS.get(name, 3)) for name, getter in columns.items()]
+            lines.append(f"| {task} | {method} | {len(rows)} | " + " | ".join(cells) + " |")
+            task = ""
+    return "\n".join(lines)
+
+
+def real_pairs_table(records: list[Record]) -> str:
+    """Return one table of all real pairs: a row a method, all figures of a pair in one cell."""
+    done = [r for r in records if r["status"] == DONE and not r["group"].startswith(_PHANTOM)]
+    columns = {}
+    for group in _in_order(record["group"] for record in done):
+        rows = [record for record in done if record["group"] == group]
+        names = _in_order(name for record in rows for name in record.get("dice", {}))
+        figures = {f"Dice {name}": (_getter("dice", name), 3) for name in names}
+        figures |= {name: (_FIGURES[name], _DIGITS.get(name, 2)) for name in _OF_REAL_PAIRS}
+        columns[group] = {
+            name: (getter, digits)
+            for name, (getter, digits) in figures.items()
+            if any(getter(record) is not None for record in rows)
+        }
+    heads = [f"{group}: {'; '.join(figures)}" for group, figures in columns.items()]
+    lines = ["| method | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    for method, rows in _by_method(done).items():
+        cells = []
+        for group, figures in columns.items():
+            found = [record for record in rows if record["group"] == group]
+            values = [_mean_sd(list(map(getter, found)), digits) for getter, digits in figures.values()]
+            cells.append("; ".join(values) if found else "")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
