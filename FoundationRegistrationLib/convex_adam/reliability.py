@@ -16,7 +16,7 @@ def reliability(
     moving: torch.Tensor,
     displacement: torch.Tensor,
     weight: torch.Tensor | None = None,
-    reach: int = _REACH,
+    reach: int | None = None,
 ) -> torch.Tensor:
     """Return the share of the features' variation that the current displacement explains around each cell.
 
@@ -30,7 +30,7 @@ def reliability(
         moving: (C, z, y, x) features.
         displacement: (3, z, y, x) in cells, from fixed to moving.
         weight: (z, y, x) in 0..1, how much each fixed cell counts; None counts all fully.
-        reach: cells to either side over which agreement is judged.
+        reach: cells to either side over which agreement is judged; None for the usual.
 
     Returns:
         (z, y, x) in 0..1.
@@ -43,7 +43,7 @@ def reliability(
     variance = typical.var(dim=1, unbiased=False).sum()
     left = (warp(moving, displacement) - fixed).square_().sum(0) * weight
     by_chance = ((fixed - mean).square_().sum(0) + variance) * weight
-    left, by_chance = mean_around(torch.stack([left, by_chance]), reach)
+    left, by_chance = mean_around(torch.stack([left, by_chance]), _REACH if reach is None else reach)
     return (1.0 - left / by_chance.clamp_min(torch.finfo(left.dtype).tiny)).clamp_(0.0, 1.0)
 
 

@@ -93,7 +93,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "two_encoders._POWER_OF_LEAD": (1, 2, 4),
         "reliability._REACH": (1, 2, 4),
         "unmatched._LEAST_EXPLAINED": (0.35, 0.5, 0.65),
-        "unmatched._REACH_MM": (2.0, 4.0, 6.0),
+        "unmatched._REACH_MM": (4.0, 6.0),
     },
     LEAD: {"two_encoders._LEAST_GAIN_OF_DETAILS": (0.0, 0.06, 0.125, 0.25, 0.5)},
 }
