@@ -5,7 +5,8 @@
 
 The pairs are phantoms of the preset's task. For `longitudinal` and `lesion` the real breast patch is added, as
 phantoms have little texture and would have the field too stiff. For `default` they are Colin27 with each of the two
-brains, and phantoms of one breast at two dates, where a field too free for one person shows. What no preset sets, and
+brains, and phantoms of one breast at two dates, where a field too free for one person shows, one of them once more
+with a moving volume as a coil shades it. What no preset sets, and
 the constants of the method, count as a preset of the name `shared`: its pairs are those of all tasks, each registered
 with its own preset. `lead` is when the second of two encoders leads, on PET-CT phantoms with a first one that goes
 astray on some. From the values there are, one setting after the other is moved to the next value up or down (an
@@ -22,7 +23,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -47,10 +48,10 @@ Values = dict[str, Any]
 SPACING_MM = 2.0
 _SEEDS = (10, 11)
 _SUBJECTS = ("Subj5", "Subj8")
-_PATCH = "patch 10"
+_PATCH, _SHADED = "patch 10", "shaded 10"
 SHARED, LEAD = "shared", "lead"
 PAIRS: Mapping[str, tuple[str, ...]] = {
-    "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS)),
+    "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS), _SHADED),
     **{task: tuple(f"{task} {seed}" for seed in _SEEDS) for task in TASKS},
     "longitudinal": (*(f"longitudinal {seed}" for seed in _SEEDS), _PATCH),
     "lesion": (*(f"lesion {seed}" for seed in _SEEDS), _PATCH),
@@ -251,7 +252,17 @@ def _case(pair: str, data: Path) -> Case:
     if pair == _PATCH:
         return breasts.patch(data / "breast_mr_patch", int(seed))
     sources = phantom_sources((int(seed),), SPACING_MM)
-    return next(source for source in sources if source.group == f"phantom, {task}").build()
+    group = "phantom, longitudinal" if pair == _SHADED else f"phantom, {task}"
+    case = next(source for source in sources if source.group == group).build()
+    return replace(case, moving=_shaded(case.moving)) if pair == _SHADED else case
+
+
+def _shaded(volume: sitk.Image) -> sitk.Image:
+    """Return a volume that is 40 % darker at one side and 40 % brighter at the other."""
+    shading = np.linspace(0.6, 1.4, volume.GetSize()[0], dtype=np.float32)
+    found = sitk.GetImageFromArray(sitk.GetArrayFromImage(volume).astype(np.float32) * shading)
+    found.CopyInformation(volume)
+    return found
 
 
 def _use_one_thread() -> None:
