@@ -61,7 +61,6 @@ class ConvexAdamResult:
         unfolded: share of the cells that were smoothed because space folded there.
         gain_of_details: how much more of both features the details explain with what they found alone than the
             leading ones with theirs; 0 without details. See `two_encoders`.
-        led_by_details: whether that was so much that what the details found was refined.
         measures: (3, z, y, x) on the instance optimisation grid, what tells how far each cell can be trusted, see
             `confidence.local_measures`.
     """
@@ -72,8 +71,12 @@ class ConvexAdamResult:
     energies: tuple[float, ...]
     unfolded: float
     gain_of_details: float
-    led_by_details: bool
     measures: torch.Tensor
+
+    @property
+    def led_by_details(self) -> bool:
+        """Whether what the details found alone was refined, as the leading features went astray."""
+        return details_lead(self.gain_of_details)
 
 
 def convex_adam(
@@ -119,8 +122,7 @@ def convex_adam(
     alone = _registered_alone(features, settings, voxel_mm, weights, progress)
     found_alone = [optimised.displacement for _, _, optimised in alone]
     gain = 0.0 if details is None else gain_of_details(features, found_alone, weights)
-    led_by_details = details_lead(gain)
-    discrete, term, optimised = alone[int(led_by_details)]
+    discrete, term, optimised = alone[int(details_lead(gain))]
     terms = [term]
     stages, displacement, spacing = [discrete], optimised.displacement, settings.adam_grid_spacing
     if details is not None:
@@ -155,9 +157,7 @@ def convex_adam(
     with torch.no_grad():
         coarser = settings.adam_grid_spacing // spacing
         measures = local_measures(terms, pool(displacement, coarser) / coarser, stages)
-    return ConvexAdamResult(
-        displacement, spacing, discrete, optimised.energies, unfolded, gain, led_by_details, measures
-    )
+    return ConvexAdamResult(displacement, spacing, discrete, optimised.energies, unfolded, gain, measures)
 
 
 def _registered_alone(

@@ -6,10 +6,9 @@
 The pairs are phantoms of the preset's task. For `longitudinal` and `lesion` the real breast patch is added, as
 phantoms have little texture and would have the field too stiff. For `default` they are Colin27 with each of the two
 brains, and phantoms of one breast at two dates, where a field too free for one person shows, one of them once more
-with a moving volume as a coil shades it. What no preset sets, and
-the constants of the method, count as a preset of the name `shared`: its pairs are those of all tasks, each registered
-with its own preset. `lead` is when the second of two encoders leads, on PET-CT phantoms with a first one that goes
-astray on some. From the values there are, one setting after the other is moved to the next value up or down (an
+with a moving volume as a coil shades it. What no preset sets, and the constants of the method, count as a preset of
+the name `shared`: its pairs are those of all tasks, each registered with its own preset. `lead` is when the second of
+two encoders leads, on PET-CT phantoms with a first one that goes astray on some. From the values there are, one setting after the other is moved to the next value up or down (an
 encoder to any other), and the best kept, until no move lowers the mean loss over the pairs. Each run is kept in
 OUTPUT/tuning.json and not made again; OUTPUT/tuning.md lists all.
 """
@@ -61,7 +60,6 @@ PAIRS: Mapping[str, tuple[str, ...]] = {
 # What is not moved, but unlike the preset.
 _FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}
 _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
-    "unmatched_stiffness": (0.0, 10.0, 30.0, 100.0),
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
     "voxel_iterations": (0, 20, 40, 80, 160),
     "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
@@ -78,7 +76,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "default": _OF_STAGES,
     "longitudinal": _OF_STAGES | _ENCODER,
     "cross-sequence": _OF_STAGES | _ENCODER,
-    "lesion": _OF_STAGES | _ENCODER,
+    "lesion": {"unmatched_stiffness": (0.0, 10.0, 30.0, 100.0)} | _OF_STAGES | _ENCODER,
     "pet-ct-to-mri": _OF_STAGES | _ENCODER | {"slice_gap": (1, 2, 4, 6), "components": (12, 24, 48)},
     SHARED: {
         "grid_spacing": (4, 6, 8),
@@ -112,7 +110,8 @@ def main() -> None:
     """Tune the presets and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=PAIRS, default=list(PAIRS))
-    parser.add_argument("--settings", nargs="+", metavar="NAME", help="move these only")
+    names = sorted({name for choices in CHOICES.values() for name in choices})
+    parser.add_argument("--settings", nargs="+", choices=names, metavar="NAME", help="move these only")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real volumes")
     parser.add_argument("--output", type=Path, default=Path("out"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
@@ -183,13 +182,13 @@ def _value(preset: str, name: str) -> Any:
     if "." in name:
         module, constant = name.split(".")
         return getattr(importlib.import_module(f"{convex_adam.__name__}.{module}"), constant)
-    settings = Settings.from_preset(preset if preset in PRESETS else "default")
+    settings = _settings(preset, {})
     return "+".join(settings.encoders) if name == "encoder" else getattr(settings, name)
 
 
 def _is_allowed(preset: str, values: Values) -> bool:
     try:
-        _settings(preset if preset in PRESETS else "default", values)
+        _settings(preset, values)
     except SettingsError:
         return False
     return True
@@ -199,7 +198,7 @@ def _settings(preset: str, values: Values, **overrides: Any) -> Settings:
     if "encoder" in values:
         overrides["detail_encoder"] = ""
     of_settings = {name: value for name, value in values.items() if "." not in name}
-    return Settings.from_preset(preset, **of_settings, **overrides)
+    return Settings.from_preset(preset if preset in PRESETS else "default", **of_settings, **overrides)
 
 
 def _next_to(value: Any, choices: tuple[Any, ...]) -> list[Any]:
@@ -244,16 +243,16 @@ def _lesion_is_alone(case: Case) -> bool:
     return case.moving_lesion is not None and "lesion" not in case.fixed_labels
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=8)  # the pairs of one preset
 def _case(pair: str, data: Path) -> Case:
     if pair in _SUBJECTS:
         return brains.subject_and_colin(data / "brain_intersubject", COLIN, pair)
     task, seed = pair.split()
+    task = "longitudinal" if pair == _SHADED else task
     if pair == _PATCH:
         return breasts.patch(data / "breast_mr_patch", int(seed))
     sources = phantom_sources((int(seed),), SPACING_MM)
-    group = "phantom, longitudinal" if pair == _SHADED else f"phantom, {task}"
-    case = next(source for source in sources if source.group == group).build()
+    case = next(source for source in sources if source.group == f"phantom, {task}").build()
     return replace(case, moving=_shaded(case.moving)) if pair == _SHADED else case
 
 

@@ -50,7 +50,10 @@ def test_only_settings_that_are_named_are_moved(tuning):
 
 
 def test_values_that_do_not_go_together_are_left_out(tuning):
-    found = tuning.tuned(tuning.SHARED, KnownLosses(lambda values: -values["adam_grid_spacing"]))
+    found = tuning.tuned(
+        tuning.SHARED, KnownLosses(lambda values: -values["adam_grid_spacing"] - values["grid_spacing"])
+    )
+    assert found["grid_spacing"] == 8
     assert found["grid_spacing"] % found["adam_grid_spacing"] == 0
 
 
