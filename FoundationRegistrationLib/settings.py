@@ -216,7 +216,8 @@ PRESETS: Mapping[str, Preset] = {
             "search_range_mm": 48.0,
             "voxel_iterations": 80,
             **_ONE_LONG_ROUND,
-            "correlation_regularization": 0.5,
+            "correlation_iterations": 160,
+            "correlation_regularization": 1.0,
         },
     ),
     "convexadam": Preset(
