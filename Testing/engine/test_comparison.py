@@ -266,3 +266,7 @@ def test_tables_and_plots_are_written_from_records(tmp_path):
     assert "phantom-lesion-1, F3D: failed: broke" in text
     assert json.loads((tmp_path / "comparison.json").read_text())["records"] == records
     assert (tmp_path / "dice.png").stat().st_size > 5000
+    write_summary([record for record in records if record["case"] == "breast-patch"], tmp_path)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "No phantom was run." in text, "no table of heads alone"
+    assert "| ours-mind | 0.900; 0.46; 0.0 |" in text

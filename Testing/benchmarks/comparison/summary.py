@@ -37,6 +37,7 @@ _DIGITS = {
 _OF_TASKS = ("TRE, mm", "lesion volume, abs. change %", "against true motion, abs. %", "folded %")
 _OF_REAL_PAIRS = ("TRE, mm", "lesion volume, abs. change %", "change seen")
 _PHANTOM = "phantom, "
+_HEAD_LINES = 2  # of a table
 
 
 def write_summary(records: list[Record], folder: Path) -> None:
@@ -129,7 +130,7 @@ def tasks_table(records: list[Record]) -> str:
             cells = [_mean_sd(list(map(getter, rows)), _DIGITS.get(name, 3)) for name, getter in columns.items()]
             lines.append(f"| {task} | {method} | {len(rows)} | " + " | ".join(cells) + " |")
             task = ""
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > _HEAD_LINES else "No phantom was run."
 
 
 def real_pairs_table(records: list[Record]) -> str:
@@ -155,7 +156,7 @@ def real_pairs_table(records: list[Record]) -> str:
             values = [_mean_sd(list(map(getter, found)), digits) for getter, digits in figures.values()]
             cells.append("; ".join(values) if found else "")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > _HEAD_LINES else "No real pair was run."
 
 
 def failures(records: list[Record]) -> str:
