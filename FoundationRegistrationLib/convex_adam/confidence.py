@@ -30,7 +30,7 @@ _REACH = 2
 _FARTHEST = 2
 # A displacement is e times less likely for each such share by which its cost is above that of the result.
 _TEMPERATURE = 0.15
-_VALUES_AT_ONCE = 24_000_000
+_VALUES_AT_ONCE = 6_000_000
 # A cell was compared if at least one term gave it this much of a full weight.
 _LEAST_WEIGHT = 0.25
 # Added before the logarithm, in cells: what is smaller says nothing about the error.
@@ -91,11 +91,12 @@ def _squared_width(terms: Sequence[Term], displacement: torch.Tensor) -> torch.T
         _add_costs(term, displacement, shifts, costs)
     for cost in costs:
         cost.copy_(mean_around(cost[None], _REACH)[0])
-    scale = (_TEMPERATURE * costs[0]).clamp_min(torch.finfo(costs.dtype).tiny)
+    of_result = costs[0].clone()
+    scale = (_TEMPERATURE * of_result).clamp_min_(torch.finfo(costs.dtype).tiny)
     # A place that fits better than the result counts, but no more than a thousand times.
-    likely = ((costs[0] - costs) / scale).clamp_(max=7.0).exp_()
-    squares = torch.tensor([sum(step * step for step in shift) for shift in shifts], dtype=likely.dtype)
-    return torch.einsum("k,kzyx->zyx", squares.to(likely.device), likely) / likely.sum(0)
+    likely = costs.sub_(of_result).neg_().div_(scale).clamp_(max=7.0).exp_()
+    squares = likely.new_tensor([sum(step * step for step in shift) for shift in shifts])
+    return (squares @ likely.flatten(1)).view_as(of_result) / likely.sum(0)
 
 
 def _add_costs(
