@@ -51,8 +51,8 @@ def _cheapest(
 def _index_of_least(costs: torch.Tensor) -> torch.Tensor:
     """Return the index along the first axis of (K, n) of the least value, the first one among equals.
 
-    Least values alone are found many times faster than their indices, so the index is sought among the least of each
-    row of candidates, then within that row.
+    The candidates fill a cube (`candidate_displacements`). Least values alone are found many times faster than their
+    indices, so the index is sought among the least of each row of the cube, then within that row.
     """
     width = round(costs.shape[0] ** (1 / 3))
     rows = costs.unflatten(0, (-1, width))

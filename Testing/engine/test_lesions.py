@@ -226,7 +226,7 @@ def test_a_lesion_given_on_the_command_line_is_kept_and_reported(tmp_path, capsy
 
 
 def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement():
-    case = make_phantom("lesion", 10, spacing_mm=4.0)
+    case = make_phantom("lesion", 12, spacing_mm=4.0)
     mask = case.moving_labels["lesion"]
     quick = {"working_spacing_mm": 4.0, "initialization": "none", "iterations": 20, "correlation_rounds": 0}
     settings = Settings.from_preset("lesion", device="cpu", **quick)
@@ -238,6 +238,6 @@ def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement
         warped = warp_labels(case.moving_labels["breast"], case.fixed, result.transform)
         agreements += [dice(case.fixed_labels["breast"], warped)[1]]
         assert result.metrics["jacobian"]["folded_percent"] == 0.0
-    assert abs(changes[0]) > 2.0, "else the mask would have nothing to keep"
+    assert abs(changes[0]) > 5.0, "else the mask would have nothing to keep"
     assert abs(changes[1]) < 1.0
     assert agreements[1] > agreements[0] - 0.01
