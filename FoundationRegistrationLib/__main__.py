@@ -55,6 +55,18 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         return
     from . import commands  # loads the libraries, which takes a while, with signals already listened to
 
+    if arguments.command == "encoders":
+        commands.encoders_command(arguments)
+        return
+    from .io.quiet import itk_heard
+
+    with itk_heard():
+        _run_on_volumes(arguments, interruption)
+
+
+def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    from . import commands
+
     if arguments.command == "register":
         with _progress(arguments.progress) as report:
             commands.register_command(arguments, report, interruption)
@@ -64,7 +76,6 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     handlers = {
         "apply": commands.apply_command,
         "evaluate": commands.evaluate_command,
-        "encoders": commands.encoders_command,
         "phantom": commands.phantom_command,
     }
     handlers[arguments.command](arguments)

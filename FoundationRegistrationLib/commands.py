@@ -37,10 +37,11 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
     """Register two files and write everything about it into a folder."""
     settings = settings_from(arguments)
-    inputs = _read_inputs(arguments)
+    of_files: list[str] = []
+    inputs = _read_inputs(arguments, of_files)
+    from .io.volumes import write_volume_directly
     from .registration import register
     from .transforms import write_transform
-    from .volumes import write_volume_directly
 
     with staged_folder(arguments.output) as staging:
         interruption.remove_on_exit(staging)
@@ -57,6 +58,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             progress=report,
             cancelled=interruption.requested,
         )
+        result = dataclasses.replace(result, messages=(*of_files, *result.messages))
         write_transform(result.transform, staging / "transform.h5")
         write_transform(result.inverse, staging / "inverse.h5")
         write_volume_directly(result.warped, staging / "warped.nii.gz")
@@ -76,16 +78,15 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             **result.record,
         }
         write_json(staging / "report.json", content)
-        _draw_overview(staging / "overview.png", inputs, result, evaluation)
-    for line in (*result.messages, *_summary(result, evaluation)):
-        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+        _draw_overview(staging / "overview.png", inputs, result, evaluation, of_files)
+    _say([*result.messages, *_summary(result, evaluation)])
 
 
 def apply_command(arguments: argparse.Namespace) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
+    from .io.volumes import read_labels, read_volume, write_volume
     from .landmarks import Landmarks, read_points, write_points
     from .transforms import read_transform, transform_points, warp_image, warp_labels
-    from .volumes import read_labels, read_volume, write_volume
 
     forward = arguments.direction == "forward"
     # Resampling looks up each target voxel in the source; points go from the source to the target.
@@ -100,20 +101,23 @@ def apply_command(arguments: argparse.Namespace) -> None:
         msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
         raise InputError(msg)
     transform = read_transform(arguments.registration / resampling)
-    reference = read_volume(arguments.reference, "reference")
+    messages: list[str] = []
+    reference = read_volume(arguments.reference, "reference", messages)
     if arguments.image:
-        image = read_volume(arguments.image, "given")
+        image = read_volume(arguments.image, "given", messages)
         result = warp_image(image, reference, transform, arguments.interpolation)
     else:
-        result = warp_labels(read_labels(arguments.labels, "given label map"), reference, transform)
+        result = warp_labels(read_labels(arguments.labels, "given label map", messages), reference, transform)
     write_volume(result, arguments.output)
+    _say(messages)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Measure a finished registration with labels or landmarks."""
     from .transforms import read_transform
 
-    inputs = _read_evaluation_inputs(arguments)
+    messages: list[str] = []
+    inputs = _read_evaluation_inputs(arguments, messages)
     transform = read_transform(arguments.registration / "transform.h5")
     evaluation = _evaluation(transform, inputs)
     if not evaluation:
@@ -121,6 +125,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         raise InputError(msg)
     if arguments.output:
         write_json(arguments.output, evaluation)
+    _say(messages)
     print(json.dumps(evaluation, indent=2))  # noqa: T201 - the answer of a command
 
 
@@ -148,9 +153,9 @@ def encoders_command(arguments: argparse.Namespace) -> None:
 
 def phantom_command(arguments: argparse.Namespace) -> None:
     """Write a synthetic breast pair with its exact ground truth into a folder."""
+    from .io.volumes import write_volume_directly
     from .landmarks import Landmarks, write_points
     from .phantom import make_phantom
-    from .volumes import write_volume_directly
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
     with staged_folder(arguments.output) as staging:
@@ -187,10 +192,15 @@ class _Inputs:
     initial_transform: Any = None
 
 
-def _read_evaluation_inputs(arguments: argparse.Namespace) -> _Inputs:
-    """Read labels and landmarks; either both sides are given or none."""
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+
+
+def _read_evaluation_inputs(arguments: argparse.Namespace, messages: list[str]) -> _Inputs:
+    """Read labels and landmarks; either both sides are given or none. What must be known of them is appended."""
+    from .io.volumes import read_labels
     from .landmarks import paired, read_points
-    from .volumes import read_labels
 
     values: dict[str, Any] = {}
     for kind in ("labels", "landmarks"):
@@ -201,29 +211,33 @@ def _read_evaluation_inputs(arguments: argparse.Namespace) -> _Inputs:
         if paths[0] is None:
             continue
         if kind == "labels":
-            pair = (read_labels(paths[0], "fixed label map"), read_labels(paths[1], "moving label map"))
+            pair = (
+                read_labels(paths[0], "fixed label map", messages),
+                read_labels(paths[1], "moving label map", messages),
+            )
         else:
             pair = paired(read_points(paths[0]), read_points(paths[1]))
         values[f"fixed_{kind}"], values[f"moving_{kind}"] = pair
     return _Inputs(**values)
 
 
-def _read_inputs(arguments: argparse.Namespace) -> _Inputs:
-    """Read all files of a registration and check that they belong together."""
+def _read_inputs(arguments: argparse.Namespace, messages: list[str]) -> _Inputs:
+    """Read all files of a registration and check that they belong together; what must be known is appended."""
     from .evaluation import check_label_maps
     from .geometry import check_volume
-    from .volumes import read_labels, read_volume
+    from .io.volumes import read_labels, read_volume
 
-    fixed, moving = read_volume(arguments.fixed, "fixed"), read_volume(arguments.moving, "moving")
+    fixed = read_volume(arguments.fixed, "fixed", messages)
+    moving = read_volume(arguments.moving, "moving", messages)
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
     masks = {
-        f"{side}_{kind}": read_labels(path, f"{side} {kind}")
+        f"{side}_{kind}": read_labels(path, f"{side} {kind}", messages)
         for side in ("fixed", "moving")
         for kind in ("mask", "lesion")
         if (path := getattr(arguments, f"{side}_{kind}"))
     }
-    inputs = dataclasses.replace(_read_evaluation_inputs(arguments), fixed=fixed, moving=moving, **masks)
+    inputs = dataclasses.replace(_read_evaluation_inputs(arguments, messages), fixed=fixed, moving=moving, **masks)
     if inputs.fixed_labels is not None:
         check_label_maps(inputs.fixed_labels, inputs.moving_labels, fixed, moving)
     return dataclasses.replace(inputs, initial_transform=_initial_transform(arguments, inputs))
@@ -256,7 +270,7 @@ def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
     return evaluation
 
 
-def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[str, Any]) -> None:
+def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[str, Any], of_files: list[str]) -> None:
     import SimpleITK as sitk
 
     from .convex_adam.confidence import NOT_KNOWN_MM
@@ -279,7 +293,7 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
         sitk.Resample(result.displacement, inputs.fixed, identity, sitk.sitkLinear, 0.0),
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, 1.0),
         title=f"Registration with {result.record['settings']['encoder']}",
-        lines=_summary(result, evaluation),
+        lines=[*of_files, *_summary(result, evaluation)],
         expected_error=sitk.Resample(
             result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
         ),

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .io.paths import check_input_file
 from .outputs import complete_or_absent
 
 logger = logging.getLogger(__name__)
@@ -89,9 +90,7 @@ def read_points(path: str | os.PathLike[str]) -> Landmarks:
     """
     path = Path(path)
     extension = _extension(path)
-    if not path.is_file():
-        msg = f"The landmark file {path} does not exist; check the path."
-        raise InputError(msg)
+    check_input_file(path, "landmark file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

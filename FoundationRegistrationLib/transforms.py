@@ -16,6 +16,9 @@ import torch
 from .convex_adam.sampling import identity_positions, sample
 from .errors import InputError, OutputError
 from .geometry import WorkingGrid, transform_points
+from .io.paths import check_input_file
+from .io.quiet import reader_heard
+from .io.volumes import read_image
 from .preprocessing import finite_float
 
 _LOGGER = logging.getLogger(__name__)
@@ -262,14 +265,13 @@ def read_transform(path: Path) -> sitk.Transform:
     Raises:
         InputError: it is missing or holds no 3D transform.
     """
-    if not path.is_file():
-        msg = f"The transform file '{path}' does not exist; check the path."
-        raise InputError(msg)
+    check_input_file(path, "transform file")
     try:
-        if path.name.lower().endswith((".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")):
-            transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+        if path.name.lower().endswith((".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")):
+            transform = sitk.DisplacementFieldTransform(_read_field(path))
         else:
-            transform = sitk.ReadTransform(str(path))
+            with reader_heard():
+                transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
         raise InputError(msg) from error
@@ -277,6 +279,15 @@ def read_transform(path: Path) -> sitk.Transform:
         msg = f"The transform '{path}' is {transform.GetDimension()}D; give a 3D transform."
         raise InputError(msg)
     return transform
+
+
+def _read_field(path: Path) -> sitk.Image:
+    """Read a displacement field; one whose place is in doubt is refused, since it says where things are."""
+    doubts: list[str] = []
+    field = read_image(path, "transform", doubts)
+    if doubts:
+        raise InputError(doubts[0])
+    return sitk.Cast(field, sitk.sitkVectorFloat64)
 
 
 def warp_image(

@@ -1,0 +1,183 @@
+"""NIfTI and Analyze files: the file that is named, its voxels as stored, and what its header leaves in doubt.
+
+ITK's reader takes the header of the file that is named and the voxels of whichever of `a.nii`, `a.nii.gz`,
+`a.img` and `a.img.gz` it finds first, does not look at checksums or lengths, and makes NaN 0; here nothing of this.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from . import nifti_header
+from .nifti_header import NiftiHeader
+from .paths import called, check_input_file, shown
+from .streams import check_length, check_possible, pieces
+
+_NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>nii|hdr|img)(?P<gzip>\.gz)?", re.IGNORECASE | re.DOTALL)
+
+
+def is_nifti(path: Path, head: bytes) -> bool:
+    """Whether a file is NIfTI or Analyze by its first bytes, decompressed, or half of such a pair by its name."""
+    return nifti_header.is_header(head) or (_is_named(path, "img") and _partner(path, "hdr") is not None)
+
+
+def has_niftis_name(path: Path) -> bool:
+    """Whether a file says by its name that it is NIfTI or Analyze."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def header_messages(path: Path, role: str) -> list[str]:
+    """Return what the user must know of the header of a file, without reading its voxels.
+
+    Args:
+        path: any file; one that is not NIfTI or Analyze has no messages.
+        role: its name in messages, such as "fixed".
+
+    Raises:
+        InputError: the header cannot be right.
+    """
+    name = called(f"{role} volume", path)
+    check_input_file(path, f"{role} volume")
+    if not is_nifti(path, first_bytes(path, name)):
+        return []
+    _, header = _header(path, name)
+    return [f"{name} {note}" for note in header.notes]
+
+
+def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
+    """Read a file of which `is_nifti` is true.
+
+    Args:
+        path: a single file, or either file of a pair.
+        name: how it is called in messages.
+        messages: what the user must know is appended.
+
+    Returns:
+        The volume where ITK has it, in LPS; intensities scaled as the header says, NaN as it is.
+
+    Raises:
+        InputError: it is not whole, or its header cannot be right.
+    """
+    header_path, header = _header(path, name)
+    voxel_path = header_path if header.is_single_file else _voxel_file(path, name)
+    messages += [f"{name} {note}" for note in header.notes]
+    with voxel_path.open("rb") as stream:
+        stored = _stored(stream, header, name, messages)
+    array = _scaled(_arranged(stored, header), header.scaling)
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > len(header.size))
+    dimensions = len(header.size)
+    image.SetSpacing(header.spacing)
+    direction, origin = np.eye(dimensions), np.zeros(dimensions)
+    if dimensions >= 3:
+        direction[:3, :3] = header.affine[:3, :3] / np.linalg.norm(header.affine[:3, :3], axis=0)
+        origin[:3] = header.affine[:3, 3]
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(origin.tolist())
+    return image
+
+
+def first_bytes(path: Path, name: str, length: int = nifti_header.HEADER_BYTES) -> bytes:
+    """Return the beginning of a file, decompressed where it is gzip.
+
+    Raises:
+        InputError: it is a damaged gzip file.
+    """
+    found = b""
+    with path.open("rb") as stream:
+        for piece in pieces(stream, name):
+            found += piece
+            if len(found) >= length:
+                break
+    return found[:length]
+
+
+def _header(path: Path, name: str) -> tuple[Path, NiftiHeader]:
+    """Return the file that has the header, and what it says."""
+    if _is_named(path, "img") and (beside := _partner(path, "hdr")) is not None:
+        check_input_file(beside, "header file")
+        path = beside
+    return path, nifti_header.read_header(first_bytes(path, name), name)
+
+
+def _voxel_file(path: Path, name: str) -> Path:
+    """Return the file with the voxels of a pair, of which either file is named."""
+    if _is_named(path, "img"):
+        return path
+    if _is_named(path, "nii"):
+        msg = f"{name} cannot be read: its header is damaged; copy it again or convert it from DICOM again."
+        raise InputError(msg)
+    found = _partner(path, "img")
+    if found is None:
+        msg = (
+            f"{name} is a header whose voxels should be beside it in '{shown(path.with_suffix('.img'))}'; copy both."
+        )
+        raise InputError(msg)
+    check_input_file(found, "voxel file")
+    return found
+
+
+def _is_named(path: Path, kind: str) -> bool:
+    match = _NAME.fullmatch(path.name)
+    return match is not None and match["kind"].lower() == kind
+
+
+def _partner(path: Path, kind: str) -> Path | None:
+    """Return the other file of a pair, the one compressed alike if there are two; None if it is missing."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        return None
+    kind = kind.upper() if match["kind"].isupper() else kind
+    alike = match["gzip"] or ""
+    names = (f"{match['stem']}.{kind}{ending}" for ending in (alike, "" if alike else ".gz"))
+    return next((found for each in names if (found := path.with_name(each)).exists()), None)
+
+
+def _stored(stream: BinaryIO, header: NiftiHeader, name: str, messages: list[str]) -> np.ndarray:
+    """Return the voxels as they are stored, one after the other, from a file read and checked to its end."""
+    begin, end = header.offset, header.offset + header.voxel_bytes
+    check_possible(end, stream.seek(0, 2), name)
+    stream.seek(0)
+    voxels = bytearray(header.voxel_bytes)
+    target, position = memoryview(voxels), 0
+    for piece in pieces(stream, name):
+        part = piece[max(0, begin - position) : max(0, end - position)]
+        at = max(0, position - begin)
+        target[at : at + len(part)] = part
+        position += len(piece)
+        if position > end + len(voxels):
+            break
+    check_length(position, end, name, messages)
+    return np.frombuffer(voxels, dtype=header.dtype)
+
+
+def _arranged(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    """Return voxels as an array of native byte order, indexed (..., z, y, x), with components last."""
+    if not stored.dtype.isnative:
+        stored = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
+    shape = header.size[::-1]
+    if stored.dtype.names is not None:
+        return stored.view(np.uint8).reshape(*shape, -1)
+    if header.components == 1:
+        return stored.reshape(shape)
+    array = np.moveaxis(stored.reshape(header.components, *shape), 0, -1)
+    if header.is_displacement:
+        array = array * np.array([-1, -1, 1][: header.components], dtype=array.dtype)
+    return np.ascontiguousarray(array)
+
+
+def _scaled(array: np.ndarray, scaling: tuple[float, float] | None) -> np.ndarray:
+    """Return intensities as the header means them: whole numbers become float32, others keep their type."""
+    if scaling is None:
+        return array
+    slope, intercept = scaling
+    dtype = array.dtype if array.dtype.kind in "fc" else np.dtype(np.float32)
+    result = np.empty(array.shape, dtype)
+    for target, values in zip(result, array, strict=True):  # a slice at a time: float64 takes much room
+        target[...] = values * np.float64(slope) + intercept
+    return result
