@@ -7,14 +7,17 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .encoders import encoder_info, encoders
-from .errors import InputError
+from .errors import InputError, SettingsError
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
+
+if TYPE_CHECKING:
+    from .record import RecordedRun
 
 # Lesions in the summary of a run; the report has all of them.
 _MOST_LESION_LINES = 5
@@ -30,15 +33,21 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     if given.get("initialization") == "landmarks":
         given["initialization"] = "none"
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
+    if "preset" in from_file and given.get("preset", from_file["preset"]) != from_file["preset"]:
+        msg = f"'{arguments.settings}' is of another preset than --preset {given['preset']}; give one of the two."
+        raise SettingsError(msg)
     values = {**from_file, **given}
     return Settings.from_preset(values.pop("preset", "default"), **values)
 
 
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
     """Register two files and write everything about it into a folder."""
-    settings = settings_from(arguments)
-    inputs = _read_inputs(arguments)
+    from .record import read_recorded_run
     from .registration import register
+
+    settings = settings_from(arguments)
+    recorded = read_recorded_run(arguments.settings) if arguments.settings else None
+    inputs = _read_inputs(arguments, recorded)
     from .transforms import write_transform
     from .volumes import write_volume_directly
 
@@ -67,17 +76,19 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)
+        record = {**result.record, "inputs": inputs.described, "start": _kept_start(result, inputs, staging)}
+        messages = [*result.messages, *(recorded.differences(record) if recorded else ())]
         content = {
             "metrics": result.metrics,
             "evaluation": evaluation,
-            "messages": result.messages,
+            "messages": messages,
             "timings_seconds": result.timings,
             "peak_memory_bytes": result.peak_memory,
-            **result.record,
+            **record,
         }
         write_json(staging / "report.json", content)
         _draw_overview(staging / "overview.png", inputs, result, evaluation)
-    for line in (*result.messages, *_summary(result, evaluation)):
+    for line in (*messages, *_summary(result, evaluation)):
         print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
@@ -185,6 +196,8 @@ class _Inputs:
     fixed_landmarks: Any = None
     moving_landmarks: Any = None
     initial_transform: Any = None
+    start_kind: str = ""
+    described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def _read_evaluation_inputs(arguments: argparse.Namespace) -> _Inputs:
@@ -208,10 +221,11 @@ def _read_evaluation_inputs(arguments: argparse.Namespace) -> _Inputs:
     return _Inputs(**values)
 
 
-def _read_inputs(arguments: argparse.Namespace) -> _Inputs:
+def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None) -> _Inputs:
     """Read all files of a registration and check that they belong together."""
     from .evaluation import check_label_maps
     from .geometry import check_volume
+    from .record import INPUT_ROLES, described_file
     from .volumes import read_labels, read_volume
 
     fixed, moving = read_volume(arguments.fixed, "fixed"), read_volume(arguments.moving, "moving")
@@ -226,21 +240,40 @@ def _read_inputs(arguments: argparse.Namespace) -> _Inputs:
     inputs = dataclasses.replace(_read_evaluation_inputs(arguments), fixed=fixed, moving=moving, **masks)
     if inputs.fixed_labels is not None:
         check_label_maps(inputs.fixed_labels, inputs.moving_labels, fixed, moving)
-    return dataclasses.replace(inputs, initial_transform=_initial_transform(arguments, inputs))
+    start_kind, start = _start(arguments, inputs, recorded)
+    files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
+    described = {
+        role: described_file(path, getattr(inputs, role)) for role, path in files.items() if path is not None
+    }
+    return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
-def _initial_transform(arguments: argparse.Namespace, inputs: _Inputs) -> Any:
+def _start(arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
+    """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
     from .alignment import landmark_alignment
     from .transforms import read_transform
 
     if arguments.initial_transform is not None:
-        return read_transform(arguments.initial_transform)
+        return "given transform", read_transform(arguments.initial_transform)
     if arguments.initialization == "landmarks":
         if inputs.fixed_landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
             raise InputError(msg)
-        return landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
-    return None
+        return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
+    if recorded is not None and recorded.has_given_start and arguments.initialization is None:
+        return recorded.start_kind, read_transform(recorded.start_file())
+    return "", None
+
+
+def _kept_start(result: Any, inputs: _Inputs, staging: Path) -> dict[str, Any]:
+    """Keep the transform that the run started from beside its results; return what the record says of it."""
+    from .record import START_FILE, file_sha256
+    from .transforms import write_transform
+
+    file = staging / START_FILE
+    write_transform(result.initial_transform, file)
+    kind = inputs.start_kind or result.record["settings"]["initialization"]
+    return {"kind": kind, "file": file.name, "sha256": file_sha256(file), **result.record["start"]}
 
 
 def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Everything here is in LPS millimetres, as SimpleITK has it. Arrays are indexed (
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 
@@ -169,6 +170,23 @@ def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
     here = transform_points(transform, points)
     columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
     return np.stack(columns, axis=-1)
+
+
+def matrix_of(transform: sitk.Transform) -> list[list[float]] | None:
+    """Return a linear transform as the rows of a 4 x 4 matrix, LPS mm; None if it is not linear."""
+    if not transform.IsLinear():
+        return None
+    origin = np.zeros((1, 3))
+    rows = np.hstack([linear_parts(transform, origin)[0], transform_points(transform, origin).T])
+    return [*rows.tolist(), [0.0, 0.0, 0.0, 1.0]]
+
+
+def content_sha256(image: sitk.Image) -> str:
+    """Return a hash of the voxels, their type and their place; the same for every file that holds this volume."""
+    place = [round(v, 4) + 0.0 for v in (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())]
+    digest = hashlib.sha256(repr((image.GetPixelIDTypeAsString(), image.GetSize(), place)).encode())
+    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    return digest.hexdigest()
 
 
 def check_overlap(fixed: sitk.Image, moving: sitk.Image, initial: sitk.Transform) -> None:
