@@ -6,17 +6,19 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .encoders import encoder_info, encoders
-from .errors import InputError, SettingsError
+from .errors import InputError, OutputError, SettingsError
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
 
 if TYPE_CHECKING:
+    from .io.segmentations import PairedLabels
     from .record import RecordedRun
 
 # Lesions in the summary of a run; the report has all of them.
@@ -47,7 +49,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
 
     settings = settings_from(arguments)
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
-    inputs = _read_inputs(arguments, recorded)
+    messages: list[str] = []
+    inputs = _read_inputs(arguments, recorded, messages)
     from .transforms import write_transform
     from .volumes import write_volume_directly
 
@@ -77,7 +80,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)
         record = {**result.record, "inputs": inputs.described, "start": _kept_start(result, inputs, staging)}
-        messages = [*result.messages, *(recorded.differences(record) if recorded else ())]
+        messages += [*result.messages, *(recorded.differences(record) if recorded else ())]
         content = {
             "metrics": result.metrics,
             "evaluation": evaluation,
@@ -88,50 +91,96 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         }
         write_json(staging / "report.json", content)
         _draw_overview(staging / "overview.png", inputs, result, evaluation)
-    for line in (*messages, *_summary(result, evaluation)):
-        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+    _say((*messages, *_summary(result, evaluation)))
 
 
 def apply_command(arguments: argparse.Namespace) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
-    from .landmarks import Landmarks, read_points, write_points
-    from .transforms import read_transform, transform_points, warp_image, warp_labels
-    from .volumes import read_labels, read_volume, write_volume
+    from .transforms import read_transform
 
     forward = arguments.direction == "forward"
     # Resampling looks up each target voxel in the source; points go from the source to the target.
-    resampling = "transform.h5" if forward else "inverse.h5"
-    point_mapping = "inverse.h5" if forward else "transform.h5"
+    resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
+    messages: list[str] = []
     if arguments.points:
-        landmarks = read_points(arguments.points)
-        transform = read_transform(arguments.registration / point_mapping)
-        write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
-        return
+        transform = read_transform(arguments.registration / of_points, messages)
+        _apply_to_points(arguments, transform, messages)
+    else:
+        _check_apply_to_volume(arguments)
+        transform = read_transform(arguments.registration / resampling, messages)
+        if arguments.image:
+            _apply_to_image(arguments, transform, messages)
+        else:
+            inverse = read_transform(arguments.registration / of_points, messages)
+            _apply_to_labels(arguments, transform, inverse, messages)
+    _say(messages)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+
+
+def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
+    from .volumes import check_volume_name
+
     if arguments.reference is None:
         msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
         raise InputError(msg)
-    transform = read_transform(arguments.registration / resampling)
+    check_volume_name(arguments.output)
+
+
+def _apply_to_points(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+    from .geometry import transform_points
+    from .landmarks import Landmarks, read_points, write_points
+
+    landmarks = read_points(arguments.points)
+    left_out = landmarks.placed.count(False)
+    if left_out:
+        messages.append(f"Entries without a position are left out: {left_out}.")
+    write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
+
+
+def _apply_to_image(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+    from .carrying import carry_image
+    from .volumes import read_volume, write_volume
+
     reference = read_volume(arguments.reference, "reference")
-    if arguments.image:
-        image = read_volume(arguments.image, "given")
-        result = warp_image(image, reference, transform, arguments.interpolation)
-    else:
-        result = warp_labels(read_labels(arguments.labels, "given label map"), reference, transform)
+    image = read_volume(arguments.image, "given")
+    if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
+        msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
+        raise OutputError(msg)
+    result = carry_image(image, reference, transform, arguments.interpolation, messages)
     write_volume(result, arguments.output)
+
+
+def _apply_to_labels(arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str]) -> None:
+    from .carrying import carry_segmentation
+    from .io.segmentations import check_can_hold, read_segmentation, write_segmentation_directly
+    from .volumes import read_volume
+
+    reference = read_volume(arguments.reference, "reference")
+    labels = read_segmentation(arguments.labels, "given label map", messages)
+    check_can_hold(arguments.output, labels, messages)
+    carried = carry_segmentation(labels, reference, transform, inverse, messages)
+    with staged_folder(arguments.output.parent) as staging:
+        write_segmentation_directly(carried, staging / arguments.output.name)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Measure a finished registration with labels or landmarks."""
     from .transforms import read_transform
 
-    inputs = _read_evaluation_inputs(arguments)
-    transform = read_transform(arguments.registration / "transform.h5")
+    messages: list[str] = []
+    inputs = _read_evaluation_inputs(arguments, messages)
+    transform = read_transform(arguments.registration / "transform.h5", messages)
     evaluation = _evaluation(transform, inputs)
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)
     if arguments.output:
         write_json(arguments.output, evaluation)
+    _say(messages)
     print(json.dumps(evaluation, indent=2))  # noqa: T201 - the answer of a command
 
 
@@ -191,8 +240,7 @@ class _Inputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
-    fixed_labels: Any = None
-    moving_labels: Any = None
+    labels: PairedLabels | None = None
     fixed_landmarks: Any = None
     moving_landmarks: Any = None
     initial_transform: Any = None
@@ -200,68 +248,86 @@ class _Inputs:
     described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-def _read_evaluation_inputs(arguments: argparse.Namespace) -> _Inputs:
-    """Read labels and landmarks; either both sides are given or none."""
+def _read_evaluation_inputs(
+    arguments: argparse.Namespace, messages: list[str], volumes: Mapping[str, Any] | None = None
+) -> _Inputs:
+    """Read labels and landmarks; either both sides are given or none.
+
+    Args:
+        arguments: names the files.
+        messages: take what the user must know of them.
+        volumes: by side, the volumes on whose grids the label maps must lie; any grids if not given.
+    """
+    from .evaluation import check_label_maps
+    from .io.segmentations import paired_labels, read_segmentation
     from .landmarks import paired, read_points
-    from .volumes import read_labels
 
     values: dict[str, Any] = {}
     for kind in ("labels", "landmarks"):
-        paths = [getattr(arguments, f"{side}_{kind}") for side in ("fixed", "moving")]
-        if (paths[0] is None) != (paths[1] is None):
+        paths = {side: getattr(arguments, f"{side}_{kind}") for side in ("fixed", "moving")}
+        if (paths["fixed"] is None) != (paths["moving"] is None):
             msg = f"Give both --fixed-{kind} and --moving-{kind}, or neither."
             raise InputError(msg)
-        if paths[0] is None:
+        if paths["fixed"] is None:
             continue
         if kind == "labels":
-            pair = (read_labels(paths[0], "fixed label map"), read_labels(paths[1], "moving label map"))
+            maps = {side: read_segmentation(path, f"{side} label map", messages) for side, path in paths.items()}
+            if volumes is not None:
+                maps = {
+                    side: labels.on_grid_of(volumes[side], f"{side} label map", messages)
+                    for side, labels in maps.items()
+                }
+                flat = {side: labels.label_map() for side, labels in maps.items()}
+                check_label_maps(flat["fixed"], flat["moving"], volumes["fixed"], volumes["moving"])
+            values["labels"] = paired_labels(maps["fixed"], maps["moving"], messages)
         else:
-            pair = paired(read_points(paths[0]), read_points(paths[1]))
-        values[f"fixed_{kind}"], values[f"moving_{kind}"] = pair
+            pair = paired(*(read_points(path) for path in paths.values()))
+            values["fixed_landmarks"], values["moving_landmarks"] = pair
     return _Inputs(**values)
 
 
-def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None) -> _Inputs:
+def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, messages: list[str]) -> _Inputs:
     """Read all files of a registration and check that they belong together."""
-    from .evaluation import check_label_maps
     from .geometry import check_volume
+    from .io.segmentations import read_segmentation
     from .record import INPUT_ROLES, described_file
-    from .volumes import read_labels, read_volume
+    from .volumes import read_volume
 
-    fixed, moving = read_volume(arguments.fixed, "fixed"), read_volume(arguments.moving, "moving")
-    check_volume(fixed, "fixed")
-    check_volume(moving, "moving")
-    masks = {
-        f"{side}_{kind}": read_labels(path, f"{side} {kind}")
-        for side in ("fixed", "moving")
-        for kind in ("mask", "lesion")
-        if (path := getattr(arguments, f"{side}_{kind}"))
-    }
-    inputs = dataclasses.replace(_read_evaluation_inputs(arguments), fixed=fixed, moving=moving, **masks)
-    if inputs.fixed_labels is not None:
-        check_label_maps(inputs.fixed_labels, inputs.moving_labels, fixed, moving)
-    start_kind, start = _start(arguments, inputs, recorded)
+    volumes = {side: read_volume(getattr(arguments, side), side) for side in ("fixed", "moving")}
+    for side, volume in volumes.items():
+        check_volume(volume, side)
+    masks = {}
+    for side, volume in volumes.items():
+        for kind in ("mask", "lesion"):
+            path, role = getattr(arguments, f"{side}_{kind}"), f"{side} {kind}"
+            if path is not None:
+                labels = read_segmentation(path, role, messages).on_grid_of(volume, role, messages)
+                masks[f"{side}_{kind}"] = labels.label_map()
+    inputs = dataclasses.replace(_read_evaluation_inputs(arguments, messages, volumes), **volumes, **masks)
+    start_kind, start = _start(arguments, inputs, recorded, messages)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {
-        role: described_file(path, getattr(inputs, role)) for role, path in files.items() if path is not None
+        role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None
     }
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
-def _start(arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
+def _start(
+    arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None, messages: list[str]
+) -> tuple[str, Any]:
     """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
     from .alignment import landmark_alignment
     from .transforms import read_transform
 
     if arguments.initial_transform is not None:
-        return "given transform", read_transform(arguments.initial_transform)
+        return "given transform", read_transform(arguments.initial_transform, messages)
     if arguments.initialization == "landmarks":
         if inputs.fixed_landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
             raise InputError(msg)
         return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
     if recorded is not None and recorded.has_given_start and arguments.initialization is None:
-        return recorded.start_kind, read_transform(recorded.start_file())
+        return recorded.start_kind, read_transform(recorded.start_file(), messages)
     return "", None
 
 
@@ -277,11 +343,11 @@ def _kept_start(result: Any, inputs: _Inputs, staging: Path) -> dict[str, Any]:
 
 
 def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
-    from .evaluation import evaluate_label_maps, evaluate_landmarks
+    from .evaluation import evaluate_landmarks, evaluate_paired_labels
 
     evaluation: dict[str, Any] = {}
-    if inputs.fixed_labels is not None:
-        evaluation["labels"] = evaluate_label_maps(transform, inputs.fixed_labels, inputs.moving_labels)
+    if inputs.labels is not None:
+        evaluation["labels"] = evaluate_paired_labels(transform, inputs.labels)
     if inputs.fixed_landmarks is not None:
         evaluation["landmarks"] = evaluate_landmarks(
             transform, inputs.fixed_landmarks.points, inputs.moving_landmarks.points
@@ -298,11 +364,12 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
 
     identity = sitk.TranslationTransform(3)
     labels: dict[str, Any] = {}
-    if inputs.fixed_labels is not None:
+    if inputs.labels is not None:
+        fixed_labels, moving_labels = inputs.labels.drawn
         labels = {
-            "fixed_labels": inputs.fixed_labels,
-            "labels_before": warp_labels(inputs.moving_labels, inputs.fixed, identity),
-            "labels_after": warp_labels(inputs.moving_labels, inputs.fixed, result.transform),
+            "fixed_labels": fixed_labels,
+            "labels_before": warp_labels(moving_labels, inputs.fixed, identity),
+            "labels_after": warp_labels(moving_labels, inputs.fixed, result.transform),
         }
     save_overview(
         path,

@@ -62,8 +62,7 @@ def check_volume(image: sitk.Image, role: str) -> None:
     Raises:
         InputError: with what is wrong and what to do.
     """
-    _check_dimensions(image, role)
-    _check_space(image, role)
+    check_grid(image, role)
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.floating):
         values = values[np.isfinite(values)]
@@ -75,7 +74,22 @@ def check_volume(image: sitk.Image, role: str) -> None:
         raise InputError(msg)
 
 
-def _check_dimensions(image: sitk.Image, role: str) -> None:
+def check_grid(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
+    """Check that an image is one 3D volume in a sound physical space, whatever its content.
+
+    Args:
+        image: what was given.
+        role: its name in error messages, such as "fixed".
+        any_voxels: take colours, vectors and complex numbers, too.
+
+    Raises:
+        InputError: with what is wrong and what to do.
+    """
+    _check_dimensions(image, role, any_voxels=any_voxels)
+    _check_space(image, role)
+
+
+def _check_dimensions(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
     dimension = image.GetDimension()
     if dimension == 4:
         msg = f"The {role} volume is 4D ({image.GetSize()[3]} frames); extract one frame first."
@@ -83,15 +97,17 @@ def _check_dimensions(image: sitk.Image, role: str) -> None:
     if dimension != 3:
         msg = f"The {role} image is {dimension}D; give a 3D volume."
         raise InputError(msg)
+    if 0 in image.GetSize():
+        msg = f"The {role} volume has no voxels; choose another file."
+        raise InputError(msg)
+    if any_voxels:
+        return
     components = image.GetNumberOfComponentsPerPixel()
     if components > 1 or "vector" in image.GetPixelIDTypeAsString():
         msg = f"The {role} volume has {components} components per voxel; extract one component first."
         raise InputError(msg)
     if "complex" in image.GetPixelIDTypeAsString():
         msg = f"The {role} volume is complex; give its magnitude."
-        raise InputError(msg)
-    if 0 in image.GetSize():
-        msg = f"The {role} volume has no voxels; choose another file."
         raise InputError(msg)
 
 

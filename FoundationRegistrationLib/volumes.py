@@ -17,6 +17,9 @@ _READER_COMPLAINTS = {
     "unable to determine imageio": "is not an image; give NIfTI, NRRD, MetaImage or a DICOM slice series as such",
 }
 
+# Formats that keep the place and the orientation of the voxels.
+_KEEP_ORIENTATION = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
 
 def read_volume(path: Path, role: str) -> sitk.Image:
     """Read a volume of any pixel type.
@@ -61,6 +64,17 @@ def read_labels(path: Path, role: str) -> sitk.Image:
             raise InputError(msg)
         return whole
     return image
+
+
+def check_volume_name(path: Path) -> None:
+    """Check that a file of this name can keep a volume with its place and orientation.
+
+    Raises:
+        OutputError: it cannot, as TIFF, VTK or GIPL cannot, or it is no name of an image.
+    """
+    if not path.name.lower().endswith(_KEEP_ORIENTATION):
+        msg = f"'{path.name}' cannot keep a volume with its orientation; end its name with .nii.gz, .nrrd or .mha."
+        raise OutputError(msg)
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
