@@ -7,6 +7,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .errors import InputError, OutputError
+from .io.regular import is_folder, is_regular_file
 from .outputs import staged_folder
 
 # What ITK's readers say, and what it means for the user.
@@ -31,7 +32,7 @@ def read_volume(path: Path, role: str) -> sitk.Image:
     Raises:
         InputError: missing, no image, or an unsound header.
     """
-    if not path.exists():
+    if not (is_regular_file(path) or is_folder(path)):
         msg = f"The {role} volume '{path}' does not exist; check the path."
         raise InputError(msg)
     try:
@@ -59,8 +60,8 @@ def read_labels(path: Path, role: str) -> sitk.Image:
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         whole = sitk.Cast(sitk.Round(image), sitk.sitkInt32)
         difference = sitk.Abs(sitk.Cast(whole, image.GetPixelID()) - image)
-        if sitk.GetArrayViewFromImage(difference).max() > 0:
-            msg = f"The {role} '{path}' holds fractions; give whole numbers, one for each structure."
+        if not sitk.GetArrayViewFromImage(difference).max() == 0:  # NaN is no label either
+            msg = f"The {role} '{path}' holds fractions or NaN; give whole numbers, one for each structure."
             raise InputError(msg)
         return whole
     return image

@@ -1,4 +1,4 @@
-"""Which paths can be read as files."""
+"""Which paths can be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from pathlib import Path
 
 def is_regular_file(path: Path) -> bool:
     """Tell whether a path is a file whose end will be reached: no folder, device or pipe, and no impossible name."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; what no file system can name is none."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return path.stat().st_mode
     except (OSError, ValueError):
-        return False
+        return 0

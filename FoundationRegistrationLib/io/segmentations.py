@@ -25,6 +25,8 @@ _SEGMENT_FIELD = re.compile(r"Segment(\d+)_(\w+)")
 _FILE_FIELDS = "Segmentation_"
 _GEOMETRY_PARAMETER = "Reference image geometry"
 _ON_THE_LATTICE = 0.01  # voxels
+_MOST_LABELS = 500
+_VALUES_LOOKED_AT = 1_000_000
 _WHOLE = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32)
 
 
@@ -116,6 +118,7 @@ def read_segmentation(path: Path, role: str, messages: list[str]) -> Segmentatio
     if not segment_fields:
         labels = read_labels(path, role)
         check_grid(labels, role)
+        _say_if_many(labels, f"{role} '{path}'", messages)
         return Segmentation((labels,))
     image = read_volume(path, role)
     components = image.GetNumberOfComponentsPerPixel()
@@ -200,6 +203,15 @@ def _fields(path: Path) -> tuple[dict[int, dict[str, str]], dict[str, str]]:
         elif key.startswith(_FILE_FIELDS):
             others[key] = reader.GetMetaData(key)
     return segments, others
+
+
+def _say_if_many(labels: sitk.Image, name: str, messages: list[str]) -> None:
+    values = sitk.GetArrayViewFromImage(labels).ravel()
+    if len(np.unique(values[:: max(1, values.size // _VALUES_LOOKED_AT)])) > _MOST_LABELS:
+        messages.append(
+            f"The {name} holds more than {_MOST_LABELS} different labels, as an image of intensities does: check "
+            "that it is the right file."
+        )
 
 
 def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:

@@ -95,6 +95,9 @@ def _read_field(path: Path, messages: list[str]) -> sitk.Image:
         )
         raise InputError(msg)
     check_grid(field, "displacement field", any_voxels=True)
+    if "integer" in field.GetPixelIDTypeAsString():
+        msg = f"'{path}' holds whole numbers, as a colour image does, not displacements in mm; give another file."
+        raise InputError(msg)
     field = sitk.Cast(field, sitk.sitkVectorFloat64)
     vectors = sitk.GetArrayViewFromImage(field)
     if not np.isfinite(vectors).all():

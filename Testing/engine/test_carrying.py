@@ -161,7 +161,7 @@ def test_labels_that_are_lost_or_cut_off_are_named(registration, tmp_path, capsy
     )
     nearest = np.argmin(np.linalg.norm(fixed - between, axis=1))
     labels[nearest] = 9  # between the voxels of the reference
-    labels[np.argmin(np.linalg.norm(fixed - (between + [0.0, -22.0, 0.0]), axis=1))] = 7
+    labels[np.argmin(np.linalg.norm(fixed - np.add(between, (0.0, -22.0, 0.0)), axis=1))] = 7
     labels[ball(fixed, (0.0, 0.0, 46.0), 9.0)] = 11  # across the edge
     labels[ball(fixed, (0.0, -85.0, 0.0), 6.0)] = 12  # outside
     sitk.WriteImage(on_grid(labels, grid), str(tmp_path / "labels.nrrd"))
