@@ -14,6 +14,8 @@ from .settings import PRESETS, Settings
 if TYPE_CHECKING:
     from .registration import RegistrationResult, register
 
+__version__ = "0.1.0"
+
 # Apple's backend lacks some three-dimensional operators; torch then computes them on the CPU if told to beforehand.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 

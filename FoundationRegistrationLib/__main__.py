@@ -8,10 +8,10 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from . import __version__
 from .errors import FoundationRegistrationError, RegistrationCancelledError
 from .interruption import Interruption
 from .progress import ProgressCallback, ProgressEvent
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="foundation-registration",
         description="Register medical volumes with vision foundation encoders. For research, not a medical device.",
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
     _add_apply(subparsers.add_parser("apply", help="carry an image, labels or points with a registration"))
@@ -135,13 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version("FoundationRegistration")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _add_register(parser: argparse.ArgumentParser) -> None:

@@ -6,15 +6,20 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .encoders import encoder_info, encoders
-from .errors import InputError
+from .errors import InputError, OutputError, SettingsError
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
+
+if TYPE_CHECKING:
+    from .io.segmentations import PairedLabels
+    from .record import RecordedRun
 
 # Lesions in the summary of a run; the report has all of them.
 _MOST_LESION_LINES = 5
@@ -30,18 +35,24 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     if given.get("initialization") == "landmarks":
         given["initialization"] = "none"
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
+    if "preset" in from_file and given.get("preset", from_file["preset"]) != from_file["preset"]:
+        msg = f"'{arguments.settings}' is of another preset than --preset {given['preset']}; give one of the two."
+        raise SettingsError(msg)
     values = {**from_file, **given}
     return Settings.from_preset(values.pop("preset", "default"), **values)
 
 
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
     """Register two files and write everything about it into a folder."""
-    settings = settings_from(arguments)
-    of_files: list[str] = []
-    inputs = _read_inputs(arguments, of_files)
-    from .io.volumes import write_volume_directly
+    from .record import read_recorded_run
     from .registration import register
+
+    settings = settings_from(arguments)
+    recorded = read_recorded_run(arguments.settings) if arguments.settings else None
+    messages: list[str] = []
+    inputs = _read_inputs(arguments, recorded, messages)
     from .transforms import write_transform
+    from .io.volumes import write_volume_directly
 
     with staged_folder(arguments.output) as staging:
         interruption.remove_on_exit(staging)
@@ -58,7 +69,6 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             progress=report,
             cancelled=interruption.requested,
         )
-        result = dataclasses.replace(result, messages=(*of_files, *result.messages))
         write_transform(result.transform, staging / "transform.h5")
         write_transform(result.inverse, staging / "inverse.h5")
         write_volume_directly(result.warped, staging / "warped.nii.gz")
@@ -69,47 +79,92 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)
+        record = {**result.record, "inputs": inputs.described, "start": _kept_start(result, inputs, staging)}
+        messages += [*result.messages, *(recorded.differences(record) if recorded else ())]
         content = {
             "metrics": result.metrics,
             "evaluation": evaluation,
-            "messages": result.messages,
+            "messages": messages,
             "timings_seconds": result.timings,
             "peak_memory_bytes": result.peak_memory,
-            **result.record,
+            **record,
         }
         write_json(staging / "report.json", content)
-        _draw_overview(staging / "overview.png", inputs, result, evaluation, of_files)
-    _say([*result.messages, *_summary(result, evaluation)])
+        _draw_overview(staging / "overview.png", inputs, result, messages, evaluation)
+    _say((*messages, *_summary(result, evaluation)))
 
 
 def apply_command(arguments: argparse.Namespace) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
-    from .io.volumes import read_labels, read_volume, write_volume
-    from .landmarks import Landmarks, read_points, write_points
-    from .transforms import read_transform, transform_points, warp_image, warp_labels
+    from .transforms import read_transform
 
     forward = arguments.direction == "forward"
     # Resampling looks up each target voxel in the source; points go from the source to the target.
-    resampling = "transform.h5" if forward else "inverse.h5"
-    point_mapping = "inverse.h5" if forward else "transform.h5"
+    resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
+    messages: list[str] = []
     if arguments.points:
-        landmarks = read_points(arguments.points)
-        transform = read_transform(arguments.registration / point_mapping)
-        write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
-        return
+        transform = read_transform(arguments.registration / of_points, messages)
+        _apply_to_points(arguments, transform, messages)
+    else:
+        _check_apply_to_volume(arguments)
+        transform = read_transform(arguments.registration / resampling, messages)
+        if arguments.image:
+            _apply_to_image(arguments, transform, messages)
+        else:
+            inverse = read_transform(arguments.registration / of_points, messages)
+            _apply_to_labels(arguments, transform, inverse, messages)
+    _say(messages)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+
+
+def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
+    from .io.volumes import check_volume_name
+
     if arguments.reference is None:
         msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
         raise InputError(msg)
-    transform = read_transform(arguments.registration / resampling)
-    messages: list[str] = []
+    check_volume_name(arguments.output)
+
+
+def _apply_to_points(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+    from .geometry import transform_points
+    from .landmarks import Landmarks, read_points, write_points
+
+    landmarks = read_points(arguments.points)
+    left_out = landmarks.placed.count(False)
+    if left_out:
+        messages.append(f"Entries without a position are left out: {left_out}.")
+    write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
+
+
+def _apply_to_image(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+    from .carrying import carry_image
+    from .io.volumes import read_volume, write_volume
+
     reference = read_volume(arguments.reference, "reference", messages)
-    if arguments.image:
-        image = read_volume(arguments.image, "given", messages)
-        result = warp_image(image, reference, transform, arguments.interpolation)
-    else:
-        result = warp_labels(read_labels(arguments.labels, "given label map", messages), reference, transform)
+    image = read_volume(arguments.image, "given", messages)
+    if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
+        msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
+        raise OutputError(msg)
+    result = carry_image(image, reference, transform, arguments.interpolation, messages)
     write_volume(result, arguments.output)
-    _say(messages)
+
+
+def _apply_to_labels(arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str]) -> None:
+    from .carrying import carry_segmentation
+    from .io.segmentations import check_can_hold, read_segmentation, write_segmentation_directly
+    from .io.volumes import read_volume
+
+    reference = read_volume(arguments.reference, "reference", messages)
+    labels = read_segmentation(arguments.labels, "given label map", messages)
+    check_can_hold(arguments.output, labels, messages)
+    carried = carry_segmentation(labels, reference, transform, inverse, messages)
+    with staged_folder(arguments.output.parent) as staging:
+        write_segmentation_directly(carried, staging / arguments.output.name)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
@@ -118,7 +173,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
     messages: list[str] = []
     inputs = _read_evaluation_inputs(arguments, messages)
-    transform = read_transform(arguments.registration / "transform.h5")
+    transform = read_transform(arguments.registration / "transform.h5", messages)
     evaluation = _evaluation(transform, inputs)
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
@@ -153,9 +208,9 @@ def encoders_command(arguments: argparse.Namespace) -> None:
 
 def phantom_command(arguments: argparse.Namespace) -> None:
     """Write a synthetic breast pair with its exact ground truth into a folder."""
-    from .io.volumes import write_volume_directly
     from .landmarks import Landmarks, write_points
     from .phantom import make_phantom
+    from .io.volumes import write_volume_directly
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
     with staged_folder(arguments.output) as staging:
@@ -185,84 +240,114 @@ class _Inputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
-    fixed_labels: Any = None
-    moving_labels: Any = None
+    labels: PairedLabels | None = None
     fixed_landmarks: Any = None
     moving_landmarks: Any = None
     initial_transform: Any = None
+    start_kind: str = ""
+    described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+def _read_evaluation_inputs(
+    arguments: argparse.Namespace, messages: list[str], volumes: Mapping[str, Any] | None = None
+) -> _Inputs:
+    """Read labels and landmarks; either both sides are given or none.
 
-
-def _read_evaluation_inputs(arguments: argparse.Namespace, messages: list[str]) -> _Inputs:
-    """Read labels and landmarks; either both sides are given or none. What must be known of them is appended."""
-    from .io.volumes import read_labels
+    Args:
+        arguments: names the files.
+        messages: take what the user must know of them.
+        volumes: by side, the volumes on whose grids the label maps must lie; any grids if not given.
+    """
+    from .evaluation import check_label_maps
+    from .io.segmentations import paired_labels, read_segmentation
     from .landmarks import paired, read_points
 
     values: dict[str, Any] = {}
     for kind in ("labels", "landmarks"):
-        paths = [getattr(arguments, f"{side}_{kind}") for side in ("fixed", "moving")]
-        if (paths[0] is None) != (paths[1] is None):
+        paths = {side: getattr(arguments, f"{side}_{kind}") for side in ("fixed", "moving")}
+        if (paths["fixed"] is None) != (paths["moving"] is None):
             msg = f"Give both --fixed-{kind} and --moving-{kind}, or neither."
             raise InputError(msg)
-        if paths[0] is None:
+        if paths["fixed"] is None:
             continue
         if kind == "labels":
-            pair = (
-                read_labels(paths[0], "fixed label map", messages),
-                read_labels(paths[1], "moving label map", messages),
-            )
+            maps = {side: read_segmentation(path, f"{side} label map", messages) for side, path in paths.items()}
+            if volumes is not None:
+                maps = {
+                    side: labels.on_grid_of(volumes[side], f"{side} label map", messages)
+                    for side, labels in maps.items()
+                }
+                flat = {side: labels.label_map() for side, labels in maps.items()}
+                check_label_maps(flat["fixed"], flat["moving"], volumes["fixed"], volumes["moving"])
+            values["labels"] = paired_labels(maps["fixed"], maps["moving"], messages)
         else:
-            pair = paired(read_points(paths[0]), read_points(paths[1]))
-        values[f"fixed_{kind}"], values[f"moving_{kind}"] = pair
+            pair = paired(*(read_points(path) for path in paths.values()))
+            values["fixed_landmarks"], values["moving_landmarks"] = pair
     return _Inputs(**values)
 
 
-def _read_inputs(arguments: argparse.Namespace, messages: list[str]) -> _Inputs:
-    """Read all files of a registration and check that they belong together; what must be known is appended."""
-    from .evaluation import check_label_maps
+def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, messages: list[str]) -> _Inputs:
+    """Read all files of a registration and check that they belong together."""
     from .geometry import check_volume
-    from .io.volumes import read_labels, read_volume
+    from .io.segmentations import read_segmentation
+    from .record import INPUT_ROLES, described_file
+    from .io.volumes import read_volume
 
-    fixed = read_volume(arguments.fixed, "fixed", messages)
-    moving = read_volume(arguments.moving, "moving", messages)
-    check_volume(fixed, "fixed")
-    check_volume(moving, "moving")
-    masks = {
-        f"{side}_{kind}": read_labels(path, f"{side} {kind}", messages)
-        for side in ("fixed", "moving")
-        for kind in ("mask", "lesion")
-        if (path := getattr(arguments, f"{side}_{kind}"))
+    volumes = {side: read_volume(getattr(arguments, side), side, messages) for side in ("fixed", "moving")}
+    for side, volume in volumes.items():
+        check_volume(volume, side)
+    masks = {}
+    for side, volume in volumes.items():
+        for kind in ("mask", "lesion"):
+            path, role = getattr(arguments, f"{side}_{kind}"), f"{side} {kind}"
+            if path is not None:
+                labels = read_segmentation(path, role, messages).on_grid_of(volume, role, messages)
+                masks[f"{side}_{kind}"] = labels.label_map()
+    inputs = dataclasses.replace(_read_evaluation_inputs(arguments, messages, volumes), **volumes, **masks)
+    start_kind, start = _start(arguments, inputs, recorded, messages)
+    files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
+    described = {
+        role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None
     }
-    inputs = dataclasses.replace(_read_evaluation_inputs(arguments, messages), fixed=fixed, moving=moving, **masks)
-    if inputs.fixed_labels is not None:
-        check_label_maps(inputs.fixed_labels, inputs.moving_labels, fixed, moving)
-    return dataclasses.replace(inputs, initial_transform=_initial_transform(arguments, inputs))
+    return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
-def _initial_transform(arguments: argparse.Namespace, inputs: _Inputs) -> Any:
+def _start(
+    arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None, messages: list[str]
+) -> tuple[str, Any]:
+    """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
     from .alignment import landmark_alignment
     from .transforms import read_transform
 
     if arguments.initial_transform is not None:
-        return read_transform(arguments.initial_transform)
+        return "given transform", read_transform(arguments.initial_transform, messages)
     if arguments.initialization == "landmarks":
         if inputs.fixed_landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
             raise InputError(msg)
-        return landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
-    return None
+        return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
+    if recorded is not None and recorded.has_given_start and arguments.initialization is None:
+        return recorded.start_kind, read_transform(recorded.start_file(), messages)
+    return "", None
+
+
+def _kept_start(result: Any, inputs: _Inputs, staging: Path) -> dict[str, Any]:
+    """Keep the transform that the run started from beside its results; return what the record says of it."""
+    from .record import START_FILE, file_sha256
+    from .transforms import write_transform
+
+    file = staging / START_FILE
+    write_transform(result.initial_transform, file)
+    kind = inputs.start_kind or result.record["settings"]["initialization"]
+    return {"kind": kind, "file": file.name, "sha256": file_sha256(file), **result.record["start"]}
 
 
 def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
-    from .evaluation import evaluate_label_maps, evaluate_landmarks
+    from .evaluation import evaluate_landmarks, evaluate_paired_labels
 
     evaluation: dict[str, Any] = {}
-    if inputs.fixed_labels is not None:
-        evaluation["labels"] = evaluate_label_maps(transform, inputs.fixed_labels, inputs.moving_labels)
+    if inputs.labels is not None:
+        evaluation["labels"] = evaluate_paired_labels(transform, inputs.labels)
     if inputs.fixed_landmarks is not None:
         evaluation["landmarks"] = evaluate_landmarks(
             transform, inputs.fixed_landmarks.points, inputs.moving_landmarks.points
@@ -270,7 +355,9 @@ def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
     return evaluation
 
 
-def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[str, Any], of_files: list[str]) -> None:
+def _draw_overview(
+    path: Path, inputs: _Inputs, result: Any, messages: list[str], evaluation: dict[str, Any]
+) -> None:
     import SimpleITK as sitk
 
     from .convex_adam.confidence import NOT_KNOWN_MM
@@ -279,11 +366,12 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
 
     identity = sitk.TranslationTransform(3)
     labels: dict[str, Any] = {}
-    if inputs.fixed_labels is not None:
+    if inputs.labels is not None:
+        fixed_labels, moving_labels = inputs.labels.drawn
         labels = {
-            "fixed_labels": inputs.fixed_labels,
-            "labels_before": warp_labels(inputs.moving_labels, inputs.fixed, identity),
-            "labels_after": warp_labels(inputs.moving_labels, inputs.fixed, result.transform),
+            "fixed_labels": fixed_labels,
+            "labels_before": warp_labels(moving_labels, inputs.fixed, identity),
+            "labels_after": warp_labels(moving_labels, inputs.fixed, result.transform),
         }
     save_overview(
         path,
@@ -293,7 +381,7 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, evaluation: dict[st
         sitk.Resample(result.displacement, inputs.fixed, identity, sitk.sitkLinear, 0.0),
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, 1.0),
         title=f"Registration with {result.record['settings']['encoder']}",
-        lines=[*of_files, *_summary(result, evaluation)],
+        lines=[*messages, *_summary(result, evaluation)],
         expected_error=sitk.Resample(
             result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
         ),

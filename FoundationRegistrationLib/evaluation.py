@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import SimpleITK as sitk
 
 from .errors import InputError
 from .geometry import check_same_grid
-from .metrics import evaluate_labels, target_registration_error, volume_error
+from .io.segmentations import PairedLabels
+from .metrics import Evaluation, LabelAgreement, evaluate_labels, target_registration_error, volume_error
 from .transforms import warp_labels
 
 
@@ -29,15 +31,43 @@ def evaluate_label_maps(
     Raises:
         InputError: a label map does not hold whole numbers.
     """
-    before = warp_labels(moving_labels, fixed_labels, sitk.TranslationTransform(3))
-    after = warp_labels(moving_labels, fixed_labels, transform)
-    result = evaluate_labels(fixed_labels, before, after).to_dict()
-    result["volume_error"] = {
-        int(label): volume_error(moving_labels, after, int(label))
-        for label in np.unique(sitk.GetArrayViewFromImage(moving_labels))
-        if label != 0
-    }
+    return _evaluated(transform, [(fixed_labels, moving_labels)])
+
+
+def evaluate_paired_labels(transform: sitk.Transform, paired: PairedLabels) -> dict[str, Any]:
+    """Compare segmentations as `evaluate_label_maps` compares label maps, overlapping segments each for itself.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        paired: the structures of both sides.
+
+    Returns:
+        The same figures; where structures were paired by name, each with its name.
+
+    Raises:
+        InputError: a label map does not hold whole numbers.
+    """
+    result = _evaluated(transform, paired.pairs)
+    names = {value: name for name, value in paired.values.items()}
+    if names:
+        for row in result["labels"]:
+            row["name"] = names[row["label"]]
     return result
+
+
+def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk.Image]]) -> dict[str, Any]:
+    rows: list[LabelAgreement] = []
+    changes: dict[int, float] = {}
+    for fixed, moving in pairs:
+        before = warp_labels(moving, fixed, sitk.TranslationTransform(3))
+        after = warp_labels(moving, fixed, transform)
+        rows += evaluate_labels(fixed, before, after).labels
+        changes |= {
+            int(label): volume_error(moving, after, int(label))
+            for label in np.unique(sitk.GetArrayViewFromImage(moving))
+            if label != 0
+        }
+    return {**Evaluation(tuple(rows)).to_dict(), "volume_error": changes}
 
 
 def evaluate_landmarks(

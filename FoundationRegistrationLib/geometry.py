@@ -5,6 +5,7 @@ Everything here is in LPS millimetres, as SimpleITK has it. Arrays are indexed (
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 
@@ -61,8 +62,7 @@ def check_volume(image: sitk.Image, role: str) -> None:
     Raises:
         InputError: with what is wrong and what to do.
     """
-    _check_dimensions(image, role)
-    _check_space(image, role)
+    check_grid(image, role)
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.floating):
         values = values[np.isfinite(values)]
@@ -74,7 +74,22 @@ def check_volume(image: sitk.Image, role: str) -> None:
         raise InputError(msg)
 
 
-def _check_dimensions(image: sitk.Image, role: str) -> None:
+def check_grid(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
+    """Check that an image is one 3D volume in a sound physical space, whatever its content.
+
+    Args:
+        image: what was given.
+        role: its name in error messages, such as "fixed".
+        any_voxels: take colours, vectors and complex numbers, too.
+
+    Raises:
+        InputError: with what is wrong and what to do.
+    """
+    _check_dimensions(image, role, any_voxels=any_voxels)
+    _check_space(image, role)
+
+
+def _check_dimensions(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
     dimension = image.GetDimension()
     if dimension == 4:
         msg = f"The {role} volume is 4D ({image.GetSize()[3]} frames); extract one frame first."
@@ -82,15 +97,17 @@ def _check_dimensions(image: sitk.Image, role: str) -> None:
     if dimension != 3:
         msg = f"The {role} image is {dimension}D; give a 3D volume."
         raise InputError(msg)
+    if 0 in image.GetSize():
+        msg = f"The {role} volume has no voxels; choose another file."
+        raise InputError(msg)
+    if any_voxels:
+        return
     components = image.GetNumberOfComponentsPerPixel()
     if components > 1 or "vector" in image.GetPixelIDTypeAsString():
         msg = f"The {role} volume has {components} components per voxel; extract one component first."
         raise InputError(msg)
     if "complex" in image.GetPixelIDTypeAsString():
         msg = f"The {role} volume is complex; give its magnitude."
-        raise InputError(msg)
-    if 0 in image.GetSize():
-        msg = f"The {role} volume has no voxels; choose another file."
         raise InputError(msg)
 
 
@@ -169,6 +186,23 @@ def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
     here = transform_points(transform, points)
     columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
     return np.stack(columns, axis=-1)
+
+
+def matrix_of(transform: sitk.Transform) -> list[list[float]] | None:
+    """Return a linear transform as the rows of a 4 x 4 matrix, LPS mm; None if it is not linear."""
+    if not transform.IsLinear():
+        return None
+    origin = np.zeros((1, 3))
+    rows = np.hstack([linear_parts(transform, origin)[0], transform_points(transform, origin).T])
+    return [*rows.tolist(), [0.0, 0.0, 0.0, 1.0]]
+
+
+def content_sha256(image: sitk.Image) -> str:
+    """Return a hash of the voxels, their type and their place; the same for every file that holds this volume."""
+    place = [round(v, 4) + 0.0 for v in (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())]
+    digest = hashlib.sha256(repr((image.GetPixelIDTypeAsString(), image.GetSize(), place)).encode())
+    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    return digest.hexdigest()
 
 
 def check_overlap(fixed: sitk.Image, moving: sitk.Image, initial: sitk.Transform) -> None:

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -39,7 +39,17 @@ _FCSV_HEADER = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _SPACES = {"LPS": "LPS", "1": "LPS", "RAS": "RAS", "0": "RAS"}
 _AXES_OF_TABLE = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
-_Points = list[tuple[str, str, Sequence[Any]]]  # place in the file, name, coordinates as they stand there
+# Place in the file, name, coordinates as they stand there; None for a point that was never placed.
+_Points = list[tuple[str, str, "Sequence[Any] | None"]]
+# The markups of Slicer that are no point lists, in words.
+_OTHER_MARKUPS = {
+    "Line": "a line",
+    "Angle": "an angle",
+    "Curve": "a curve",
+    "ClosedCurve": "a closed curve",
+    "Plane": "a plane",
+    "ROI": "a region of interest (ROI)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +59,18 @@ class Landmarks:
     Attributes:
         names: one name a point; the empty string where a point has none.
         points: (N, 3) float64, LPS, mm.
+        placed: for each entry of the list they are from, whether it has a position and is one of the points.
     """
 
     names: tuple[str, ...]
     points: NDArray[np.float64]
+    placed: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the shape.
 
         Raises:
-            InputError: the points are not (N, 3) finite numbers or the names are not N.
+            InputError: the points are not (N, 3) finite numbers, or the names or the entries placed are not N.
         """
         points = np.asarray(self.points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
@@ -67,6 +79,11 @@ class Landmarks:
         if len(self.names) != len(points):
             msg = f"There are {len(self.names)} names for {len(points)} landmarks; give one name a point."
             raise InputError(msg)
+        placed = self.placed or (True,) * len(points)
+        if sum(placed) != len(points):
+            msg = f"{sum(placed)} entries are placed, but there are {len(points)} landmarks; give one point for each."
+            raise InputError(msg)
+        object.__setattr__(self, "placed", placed)
         object.__setattr__(self, "names", tuple(str(name) for name in self.names))
         object.__setattr__(self, "points", points)
 
@@ -98,12 +115,14 @@ def read_points(path: str | os.PathLike[str]) -> Landmarks:
         raise InputError(msg) from error
     parse, _ = _FORMATS[extension]
     space, points = parse(text, path)
-    if not points:
+    placed = [(f"{path} {place}", name, values) for place, name, values in points if values is not None]
+    if not placed:
         msg = f"The landmark file {path} holds no point with a position; place the landmarks and save again."
         raise InputError(msg)
-    coordinates = np.array([_coordinates(values, f"{path} {place}") for place, _, values in points])
-    names = tuple(name for _, name, _ in points)
-    return Landmarks(names, coordinates * _TO_LPS[space] + 0.0)  # + 0.0: no negative zero
+    coordinates = np.array([_coordinates(values, place) for place, _, values in placed])
+    names = tuple(name for _, name, _ in placed)
+    has_position = tuple(values is not None for _, _, values in points)
+    return Landmarks(names, coordinates * _TO_LPS[space] + 0.0, has_position)  # + 0.0: no negative zero
 
 
 def write_points(path: str | os.PathLike[str], landmarks: Landmarks) -> None:
@@ -135,7 +154,8 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
 
     By name where every point of both lists has a name of its own and the lists share names: the shared
     ones are kept, in the order of the fixed list, and the others are left out (logged). Otherwise, for
-    unnamed or repeated names, or lists named apart ("F-1" and "M-1"), by order if the counts agree.
+    unnamed or repeated names, or lists named apart ("F-1" and "M-1"), by order if the counts agree: an entry that
+    was never placed keeps its place in the order, and its partner is left out (logged).
 
     Args:
         fixed: landmarks in the fixed image.
@@ -155,13 +175,19 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
         if left_out:
             logger.warning("Landmarks on one side only are left out: %s", ", ".join(left_out))
         return _take(fixed, shared), _take(moving, shared)
-    if len(fixed) != len(moving) or len(fixed) == 0:
+    both = np.zeros(0, dtype=bool)
+    if len(fixed.placed) == len(moving.placed):
+        both = np.array(fixed.placed, dtype=bool) & np.array(moving.placed, dtype=bool)
+    if not both.any():
+        counts = f"{len(fixed.placed)} fixed and {len(moving.placed)} moving"
         msg = (
-            f"{len(fixed)} fixed and {len(moving)} moving landmarks share no names and cannot be paired by "
+            f"{counts} landmarks share no names and cannot be paired by "
             "order; give both lists the same unique names or the same number of points."
         )
         raise InputError(msg)
-    return fixed, moving
+    if not both.all():
+        logger.warning("Landmarks that are not placed on both sides are left out: %d", np.count_nonzero(~both))
+    return _kept(fixed, both), _kept(moving, both)
 
 
 def _extension(path: Path) -> str:
@@ -179,6 +205,12 @@ def _named_apart(landmarks: Landmarks) -> bool:
 def _take(landmarks: Landmarks, names: Sequence[str]) -> Landmarks:
     place = {name: index for index, name in enumerate(landmarks.names)}
     return Landmarks(tuple(names), landmarks.points[[place[name] for name in names]])
+
+
+def _kept(landmarks: Landmarks, entries: NDArray[np.bool_]) -> Landmarks:
+    """Return the points of some of the entries of their list."""
+    rows = np.flatnonzero(entries[np.array(landmarks.placed)])
+    return Landmarks(tuple(landmarks.names[row] for row in rows), landmarks.points[rows])
 
 
 def _space(value: object, path: Path) -> str:
@@ -238,12 +270,15 @@ def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
             raise InputError(msg)
         return "LPS", [(place, "", row) for place, row in rows]
     records = [(place, _record(header, row)) for place, row in rows[1:]]
-    # Slicer's export keeps the points that were not placed yet
-    records = [(place, record) for place, record in records if record.get("defined") not in ("0", "false")]
     spaces = {_space(record["space"], path) for _, record in records if "space" in record}
     space = _one_space(spaces, "RAS" if axes[0] == "r" else "LPS", path)
     return space, [
-        (place, record.get("name", record.get("label", "")), [record[axis] for axis in axes])
+        # Slicer's export keeps the points that were not placed yet
+        (
+            place,
+            record.get("name", record.get("label", "")),
+            None if record.get("defined", "").lower() in ("0", "false") else [record[axis] for axis in axes],
+        )
         for place, record in records
     ]
 
@@ -260,30 +295,41 @@ def _parse_fcsv(text: str, path: Path) -> tuple[str, _Points]:
     points: _Points = []
     for place, row in _rows(text):
         # Slicer 5 writes a position status behind the named columns; 0 and 1 are points not placed yet
-        if row[len(columns) : len(columns) + 1] not in (["0"], ["1"]):
-            record = _record(columns, row)
-            points.append((place, record.get("label", ""), [record[axis] for axis in "xyz"]))
+        placed = row[len(columns) : len(columns) + 1] not in (["0"], ["1"])
+        record = _record(columns, row)
+        points.append((place, record.get("label", ""), [record[axis] for axis in "xyz"] if placed else None))
     return _one_space(spaces, "RAS", path), points
 
 
 def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
     try:
-        lists = [markup for markup in json.loads(text)["markups"] if markup["type"] == "Fiducial"]
+        markups = json.loads(text)["markups"]
+        lists = [markup for markup in markups if markup["type"] == "Fiducial"]
+        others = [_OTHER_MARKUPS.get(str(markup["type"]), str(markup["type"])) for markup in markups]
         spaces = {_space(markup.get("coordinateSystem", "LPS"), path) for markup in lists}
         units = [markup.get("coordinateUnits", "mm") for markup in lists]
         points = [point for markup in lists for point in markup.get("controlPoints", [])]
-        placed = [point for point in points if point.get("positionStatus", "defined") == "defined"]
-        named = [(str(point.get("label", "")), point["position"]) for point in placed]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        named = [(str(point.get("label", "")), _position(point)) for point in points]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is not a Slicer markups file ({error!r}); save the point list from Slicer again."
         raise InputError(msg) from error
+    if others and not lists:
+        msg = f"{path} holds {' and '.join(dict.fromkeys(others))}, not points; save a point list from Slicer."
+        raise InputError(msg)
     if any((unit[0] if isinstance(unit, list) and unit else unit) != "mm" for unit in units):
         msg = f"{path} is not in mm; save the point list with the unit mm."
         raise InputError(msg)
     return _one_space(spaces, "LPS", path), [
-        (f"point {n}", name, position if isinstance(position, list) else [position])
-        for n, (name, position) in enumerate(named, start=1)
+        (f"point {n}", name, position) for n, (name, position) in enumerate(named, start=1)
     ]
+
+
+def _position(point: Mapping[str, Any]) -> list[Any] | None:
+    """Return what stands as the position of a control point, None if it was not placed."""
+    if point.get("positionStatus", "defined") != "defined":
+        return None
+    position = point["position"]
+    return position if isinstance(position, list) else [position]
 
 
 def _csv_text(landmarks: Landmarks, _title: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from . import __version__
 from .alignment import initial_alignment
 from .convex_adam import ConvexAdamResult, search_factors
 from .convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
@@ -30,6 +31,8 @@ from .geometry import (
     WorkingGrid,
     check_overlap,
     check_volume,
+    content_sha256,
+    matrix_of,
 )
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
 from .metrics import jacobian_determinant, jacobian_summary
@@ -218,6 +221,7 @@ def register(
         "fixed": _described(fixed, prepared_fixed),
         "moving": _described(moving, prepared_moving),
         "initialization": "given transform" if initial_transform is not None else settings.initialization,
+        "start": {"matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
         "search_cells_mm": [factor * grid.spacing for factor in search_factors(settings, grid.spacing)],
     }
@@ -309,7 +313,7 @@ def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foregroun
 
 
 def _environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
-    packages = ("FoundationRegistration", "torch", "numpy", "SimpleITK", "scikit-learn", "timm")
+    packages = ("torch", "numpy", "SimpleITK", "scikit-learn", "timm")
     versions = {}
     for package in packages:
         try:
@@ -319,7 +323,7 @@ def _environment(settings: Settings, device: torch.device, features: Mapping[str
     return {
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "settings": settings.to_dict(),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {"FoundationRegistration": __version__, "python": platform.python_version(), **versions},
         "platform": platform.platform(),
         "device": describe_device(device),
         "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},
@@ -334,5 +338,6 @@ def _described(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
         "origin": list(image.GetOrigin()),
         "direction": list(image.GetDirection()),
         "pixel_type": image.GetPixelIDTypeAsString(),
+        "content_sha256": content_sha256(image),
         "modality": prepared.modality,
     }

@@ -261,7 +261,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"Cannot read settings from '{path}': {error}. Give a JSON file of names and values."
         raise SettingsError(msg) from error
     if isinstance(values, dict):

@@ -14,11 +14,9 @@ import SimpleITK as sitk
 import torch
 
 from .convex_adam.sampling import identity_positions, sample
-from .errors import InputError, OutputError
+from .errors import OutputError
 from .geometry import WorkingGrid, transform_points
-from .io.paths import check_input_file
-from .io.quiet import reader_heard
-from .io.volumes import read_image
+from .io.transforms import read_transform as read_transform
 from .preprocessing import finite_float
 
 _LOGGER = logging.getLogger(__name__)
@@ -259,44 +257,14 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
         raise OutputError(msg) from error
 
 
-def read_transform(path: Path) -> sitk.Transform:
-    """Read a transform file of SimpleITK, ITK or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
-
-    Raises:
-        InputError: it is missing or holds no 3D transform.
-    """
-    check_input_file(path, "transform file")
-    try:
-        if path.name.lower().endswith((".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")):
-            transform = sitk.DisplacementFieldTransform(_read_field(path))
-        else:
-            with reader_heard():
-                transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
-        raise InputError(msg) from error
-    if transform.GetDimension() != 3:
-        msg = f"The transform '{path}' is {transform.GetDimension()}D; give a 3D transform."
-        raise InputError(msg)
-    return transform
-
-
-def _read_field(path: Path) -> sitk.Image:
-    """Read a displacement field; one whose place is in doubt is refused, since it says where things are."""
-    doubts: list[str] = []
-    field = read_image(path, "transform", doubts)
-    if doubts:
-        raise InputError(doubts[0])
-    return sitk.Cast(field, sitk.sitkVectorFloat64)
-
-
 def warp_image(
     image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str = "linear"
 ) -> sitk.Image:
     """Resample intensities once, from their own voxels, onto the grid of a reference.
 
     Args:
-        image: scalar volume; NaN and infinities count as its least value, as does the outside.
+        image: 3D volume; NaN and infinities count as its least value, as does the outside. Colours and vectors are
+            resampled component by component, complex numbers part by part.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the image, LPS mm.
         interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
@@ -304,6 +272,13 @@ def warp_image(
     Returns:
         A volume of the image's pixel type; integers are rounded.
     """
+    if image.GetNumberOfComponentsPerPixel() > 1 or "vector" in image.GetPixelIDTypeAsString():
+        components = range(image.GetNumberOfComponentsPerPixel())
+        parts = [sitk.VectorIndexSelectionCast(image, index) for index in components]
+        return sitk.Compose([warp_image(part, reference, transform, interpolation) for part in parts])
+    if "complex" in image.GetPixelIDTypeAsString():
+        parts = [sitk.ComplexToReal(image), sitk.ComplexToImaginary(image)]
+        return sitk.RealAndImaginaryToComplex(*(warp_image(p, reference, transform, interpolation) for p in parts))
     # Float32 holds every whole number of 16 bits, but not of 32.
     wide = image.GetPixelID() not in _NARROW_PIXEL_TYPES
     source = finite_float(image, np.float64 if wide else np.float32)

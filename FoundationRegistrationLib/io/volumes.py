@@ -48,6 +48,8 @@ _PLAIN_FORMATS = {
     **dict.fromkeys(("BioRadImageIO", "StimulateImageIO")),
 }
 _LONGEST_PLAIN_HEADER = 2048
+# Formats that keep the place and the orientation of the voxels.
+_KEEP_ORIENTATION = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def read_volume(path: Path, role: str, messages: list[str]) -> sitk.Image:
@@ -184,13 +186,24 @@ def read_labels(path: Path, role: str, messages: list[str]) -> sitk.Image:
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         values = sitk.GetArrayViewFromImage(image)
         if not np.array_equal(values, np.rint(values)):  # nor is NaN a label
-            msg = f"{called(role, path)} holds fractions; give whole numbers, one for each structure."
+            msg = f"{called(role, path)} holds fractions or NaN; give whole numbers, one for each structure."
             raise InputError(msg)
         if max(-values.min(), values.max()) > np.iinfo(np.int32).max:
             msg = f"{called(role, path)} holds numbers too large for labels; give small whole numbers."
             raise InputError(msg)
         return sitk.Cast(image, sitk.sitkInt32)
     return image
+
+
+def check_volume_name(path: Path) -> None:
+    """Check that a file of this name can keep a volume with its place and orientation.
+
+    Raises:
+        OutputError: it cannot, as TIFF, VTK or GIPL cannot, or it is no name of an image.
+    """
+    if not path.name.lower().endswith(_KEEP_ORIENTATION):
+        msg = f"'{path.name}' cannot keep a volume with its orientation; end its name with .nii.gz, .nrrd or .mha."
+        raise OutputError(msg)
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:

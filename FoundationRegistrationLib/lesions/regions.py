@@ -14,6 +14,11 @@ from ..errors import InputError
 from ..geometry import check_same_grid
 from .mapping import Mapping
 
+# More than these are no lesions a person marked.
+_MOST_LABELS = 100
+_MOST_REGIONS = 500
+_LARGEST_SHARE = 0.5
+
 # The corners of a box, as steps along (z, y, x).
 CORNERS = tuple(itertools.product((0, 1), repeat=3))
 
@@ -47,20 +52,42 @@ def find_lesions(mask: sitk.Image, volume: sitk.Image, side: str, box_mm: float)
         box_mm: longest edge of the boxes they are made of.
 
     Raises:
-        InputError: the mask lies on another grid, is empty or holds fractions.
+        InputError: the mask lies on another grid, is empty, holds fractions, or marks no lesions: an image of
+            intensities, specks without number, or most of the volume.
     """
     check_same_grid(mask, volume, f"{side} lesion mask", side)
-    labels = [value for value in np.unique(sitk.GetArrayViewFromImage(mask)).tolist() if value != 0]
+    values = sitk.GetArrayViewFromImage(mask)
+    labels = [value for value in np.unique(values).tolist() if value != 0]
     if not labels:
         msg = f"The {side} lesion mask is empty; mark the lesion, or give no mask."
         raise InputError(msg)
     if any(value != round(value) for value in labels):
         msg = f"The {side} lesion mask holds fractions; give whole numbers, one for each kind of lesion."
         raise InputError(msg)
-    lesions = []
+    if len(labels) > _MOST_LABELS:
+        msg = (
+            f"The {side} lesion mask holds {len(labels)} different values, as an image of intensities does; give a "
+            "label map of the lesions."
+        )
+        raise InputError(msg)
+    marked = float(np.mean(values != 0))
+    if marked > _LARGEST_SHARE:
+        msg = (
+            f"The {side} lesion mask marks {100.0 * marked:.0f} % of the volume, which leaves too little to compare; "
+            "mark the lesions alone (is it the wrong way round?)."
+        )
+        raise InputError(msg)
+    lesions: list[Lesion] = []
     for label in labels:
         regions = sitk.RelabelComponent(sitk.ConnectedComponent(mask == label, True))
         numbers = sitk.GetArrayViewFromImage(regions)
+        count = int(numbers.max())
+        if len(lesions) + count > _MOST_REGIONS:
+            msg = (
+                f"The {side} lesion mask has more than {_MOST_REGIONS} separate regions ({count} of label {label:g} "
+                "alone); remove the specks, or give a mask of the lesions."
+            )
+            raise InputError(msg)
         for number, window in enumerate(ndimage.find_objects(numbers), start=1):
             corners, boxes = _boxes(numbers[window] == number, window, mask, box_mm)
             lesions.append(Lesion(side, int(label), number, corners, boxes))

@@ -32,6 +32,7 @@ _AXIAL = np.eye(3)
 _SAGITTAL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 """Index axes i, j, k along P, S, L."""
 _CHUNK_POINTS = 200_000
+_SPACINGS_MM = (0.5, 20.0)
 _PET_SPACING_MM = 4.0
 
 
@@ -144,7 +145,8 @@ def make_phantom(task: str, seed: int = 0, *, spacing_mm: float = 1.5) -> Phanto
         The pair, its masks, its displacement (fixed point -> moving point) and corresponding landmarks.
 
     Raises:
-        SettingsError: unknown task, negative seed, or spacing_mm not above 0.
+        SettingsError: unknown task, negative seed, or a spacing_mm that is too small for memory or too large to show
+            the anatomy.
     """
     _check(task, seed, spacing_mm)
     patient_rng, motion_rng, fixed_rng, moving_rng, point_rng = (
@@ -190,8 +192,10 @@ def _check(task: str, seed: int, spacing_mm: float) -> None:
     if seed < 0:
         msg = f"The phantom's seed must be 0 or more, not {seed}."
         raise SettingsError(msg)
-    if not spacing_mm > 0.0 or not np.isfinite(spacing_mm):
-        msg = f"The phantom's spacing_mm must be a length above 0 mm, not {spacing_mm}."
+    if not _SPACINGS_MM[0] <= spacing_mm <= _SPACINGS_MM[1]:
+        msg = (
+            f"The phantom's spacing_mm must lie between {_SPACINGS_MM[0]} and {_SPACINGS_MM[1]} mm, not {spacing_mm}."
+        )
         raise SettingsError(msg)
 
 

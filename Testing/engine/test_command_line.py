@@ -15,7 +15,7 @@ from FoundationRegistrationLib.landmarks import read_points
 from FoundationRegistrationLib.metrics import dice
 
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "30", "--progress", "none")
-RESULTS = {"transform.h5", "inverse.h5", "warped.nii.gz", "report.json", "overview.png"}
+RESULTS = {"transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png"}
 
 
 @pytest.fixture(scope="module")

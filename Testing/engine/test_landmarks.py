@@ -173,7 +173,12 @@ def test_markups_in_either_space(tmp_path, space, sign):
         (
             "p.mrk.json",
             '{"markups": [{"type": "ROI", "controlPoints": [{"position": [1, 2, 3]}]}]}',
-            "no point",
+            "a region of interest",
+        ),
+        (
+            "p.mrk.json",
+            '{"markups": [{"type": "Line"}, {"type": "Plane", "controlPoints": []}]}',
+            "holds a line and a plane, not points",
         ),
         ("p.txt", "1,2,3", r"use \.csv"),
         ("p.json", "{}", r"\.mrk\.json"),
@@ -261,6 +266,30 @@ def test_without_shared_unique_names_the_order_decides(fixed, moving):
     one, other = paired(Landmarks(fixed, POINTS[:2]), Landmarks(moving, POINTS[1:]))
     assert np.array_equal(one.points, POINTS[:2])
     assert np.array_equal(other.points, POINTS[1:])
+
+
+@ALL
+def test_a_point_that_was_not_placed_keeps_its_place_in_the_order(tmp_path, extension):
+    """Otherwise the second of three would be paired with the third of the other list."""
+    texts = {
+        ".csv": "x,y,z,name,defined\n{}",
+        ".fcsv": f"# CoordinateSystem = LPS\n{COLUMNS}\n{{}}",
+        ".mrk.json": '{{"markups": [{{"type": "Fiducial", "controlPoints": [{}]}}]}}',
+    }
+    rows = {
+        ".csv": "{0},2,3,{1}-{0},{2:d}\n",
+        ".fcsv": "{0},{0},2,3,0,0,0,1,1,1,0,{1}-{0},,,{2}\n",
+        ".mrk.json": '{{"label": "{1}-{0}", "position": [{0}, 2, 3], "positionStatus": "{2}"}}',
+    }
+    status = {".csv": (0, 1), ".fcsv": (1, 2), ".mrk.json": ("undefined", "defined")}[extension]
+    lists = []
+    for side, placed in (("F", (1, 0, 1, 1, 0)), ("M", (1, 1, 1, 0, 0))):
+        lines = [rows[extension].format(n, side, status[p]) for n, p in enumerate(placed, start=1)]
+        text = texts[extension].format(("," if extension == ".mrk.json" else "").join(lines))
+        lists.append(read_points(file(tmp_path, f"{side}{extension}", text)))
+    fixed, moving = paired(*lists)
+    assert fixed.points[:, 0].tolist() == moving.points[:, 0].tolist() == [1, 3]
+    assert fixed.names == ("F-1", "F-3")
 
 
 def test_lists_that_cannot_be_paired_are_refused():

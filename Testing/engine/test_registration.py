@@ -23,6 +23,7 @@ from volumes import (
     volume,
 )
 
+import FoundationRegistrationLib
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError, SettingsError
 from FoundationRegistrationLib.transforms import round_trip_errors, write_transform
@@ -172,6 +173,13 @@ def test_the_record_repeats_the_run(integer_run):
     fixed, moving, result = integer_run
     record = json.loads(json.dumps(dict(result.record)))
     assert Settings.from_dict(record["settings"]) == settings()
+    matrix = np.array(record["start"]["matrix"])
+    start = sitk.AffineTransform(matrix[:3, :3].ravel().tolist(), matrix[:3, 3].tolist())
+    again = register(fixed, moving, Settings.from_dict(record["settings"]), initial_transform=start)
+    points = body_points(rigid_motion)
+    np.testing.assert_allclose(through(again.transform, points), through(result.transform, points), atol=1e-6)
+    assert again.record["fixed"]["content_sha256"] == record["fixed"]["content_sha256"]
+    assert record["versions"]["FoundationRegistration"] == FoundationRegistrationLib.__version__
     assert record["fixed"]["size"] == list(fixed.GetSize())
     assert record["moving"]["spacing"] == list(moving.GetSpacing())
     assert record["moving"]["modality"] == "mr"

@@ -1,0 +1,141 @@
+"""Transform files: what SimpleITK, ITK, ANTs and Slicer write, told from what looks like it and means something else.
+
+In memory a transform always maps points in LPS mm. Several programs write other spaces or other meanings into files
+of the same formats; such a file is refused, never taken for what it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..geometry import check_grid, physical_points
+from .paths import check_input_file
+from .quiet import reader_heard
+from .volumes import read_image
+
+_FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".img.gz")
+_HEAD_BYTES = 512
+_CONVERT = "convert it to an ITK transform (.tfm or .h5), or save it from 3D Slicer"
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# How a file of another program begins, and what it is.
+_FOREIGN = (
+    (re.compile(rb"MNI Transform File"), "a MINC transform (.xfm), whose points are RAS"),
+    (re.compile(rb"(?s)(?:\s*#[^\n]*\n)*\s*type\s*=\s*\d+\s.*nxforms"), "a FreeSurfer transform (.lta)"),
+    (re.compile(rb"\s*(?://[^\n]*\n\s*)*\(\s*\w+ [^\n]*\)"), "a parameter file of elastix"),
+    (
+        re.compile(rb"(?:\s*#[^\n]*\n)*\s*(?:" + _NUMBER + rb"[\s,;]+){11,}" + _NUMBER),
+        "a bare matrix, as FSL, AFNI, NiftyReg and Convert3D write it, which does not say what space it maps",
+    ),
+)
+_FOREIGN_ENDINGS = {
+    ".xfm": "a MINC transform, whose points are RAS",
+    ".lta": "a FreeSurfer transform",
+    ".m3z": "a FreeSurfer warp",
+    ".x5": "an X5 transform",
+}
+# What the header of a NIfTI field says of programs whose fields hold no displacements in LPS mm.
+_FOREIGN_INTENTS = {"NREG_TRANS": "NiftyReg", "Mapping": "SPM"}
+_FSL_INTENT_CODES = range(2001, 2020)
+_POSITIONS_TOLERANCE = 0.3
+_LEAST_SAMPLES = 64
+
+
+def read_transform(path: Path, messages: list[str]) -> sitk.Transform:
+    """Read a transform file of SimpleITK, ITK, ANTs or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
+
+    Args:
+        path: the file; an image holds displacements in mm, LPS, one vector a voxel.
+        messages: take what the user must know of the file.
+
+    Raises:
+        InputError: it is missing, holds no 3D transform, or one of another program, with another meaning.
+    """
+    check_input_file(path, "transform file")
+    _check_origin(path)
+    if path.name.lower().endswith(_FIELD_ENDINGS):
+        return sitk.DisplacementFieldTransform(_read_field(path, messages))
+    try:
+        with reader_heard():
+            transform = sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
+        raise InputError(msg) from error
+    if transform.GetDimension() != 3:
+        msg = f"The transform '{path}' is {transform.GetDimension()}D; give a 3D transform."
+        raise InputError(msg)
+    return transform
+
+
+def _check_origin(path: Path) -> None:
+    """Refuse what other programs write."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        msg = f"The transform file '{path}' cannot be read ({error.strerror}); check that it may be read."
+        raise InputError(msg) from error
+    what = next((what for start, what in _FOREIGN if start.match(head)), _FOREIGN_ENDINGS.get(path.suffix.lower()))
+    if what is not None:
+        msg = f"'{path}' is {what}; {_CONVERT}."
+        raise InputError(msg)
+
+
+def _read_field(path: Path, messages: list[str]) -> sitk.Image:
+    _check_intent(path)
+    field = read_image(path, "displacement field", messages)
+    if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
+        msg = (
+            f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values a voxel "
+            "and no 3D displacement field; give a transform, or an image of displacement vectors in mm, LPS."
+        )
+        raise InputError(msg)
+    check_grid(field, "displacement field", any_voxels=True)
+    if "integer" in field.GetPixelIDTypeAsString():
+        msg = f"'{path}' holds whole numbers, as a colour image does, not displacements in mm; give another file."
+        raise InputError(msg)
+    field = sitk.Cast(field, sitk.sitkVectorFloat64)
+    vectors = sitk.GetArrayViewFromImage(field)
+    if not np.isfinite(vectors).all():
+        msg = f"The displacement field '{path}' has values that are not finite; compute or export it again."
+        raise InputError(msg)
+    if _holds_positions(field, vectors):
+        msg = f"'{path}' holds positions, not displacements; {_CONVERT}."
+        raise InputError(msg)
+    return field
+
+
+def _check_intent(path: Path) -> None:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reader_heard():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return  # reading the voxels says in words what is wrong with it
+    said = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys() if key.startswith("intent_")}
+    program = _FOREIGN_INTENTS.get(said.get("intent_name", ""))
+    if said.get("intent_code", "0") in map(str, _FSL_INTENT_CODES):
+        program = "FSL"
+    if program is not None:
+        msg = f"'{path}' is a field of {program}, which does not hold displacements in LPS mm; {_CONVERT}."
+        raise InputError(msg)
+
+
+def _holds_positions(field: sitk.Image, vectors: np.ndarray) -> bool:
+    """Whether the vectors are positions: they grow by one mm a mm, in LPS or RAS, which no displacement does."""
+    steps = [max(1, size // 12) for size in vectors.shape[:3]]
+    index = np.stack(
+        np.meshgrid(*(np.arange(0, n, s) for n, s in zip(vectors.shape, steps, strict=False)), indexing="ij"), -1
+    )
+    index = index.reshape(-1, 3)
+    if len(index) < _LEAST_SAMPLES or min(vectors.shape[:3]) < 2:
+        return False
+    points = physical_points(field, index[:, ::-1])
+    values = vectors[tuple(index.T)]
+    slopes = np.linalg.lstsq(points - points.mean(0), values - values.mean(0), rcond=None)[0]
+    return any(np.abs(slopes - np.diag(signs)).max() < _POSITIONS_TOLERANCE for signs in ((1, 1, 1), (-1, -1, 1)))
