@@ -51,8 +51,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
     messages: list[str] = []
     inputs = _read_inputs(arguments, recorded, messages)
-    from .transforms import write_transform
     from .io.volumes import write_volume_directly
+    from .transforms import write_transform
 
     with staged_folder(arguments.output) as staging:
         interruption.remove_on_exit(staging)
@@ -208,9 +208,9 @@ def encoders_command(arguments: argparse.Namespace) -> None:
 
 def phantom_command(arguments: argparse.Namespace) -> None:
     """Write a synthetic breast pair with its exact ground truth into a folder."""
+    from .io.volumes import write_volume_directly
     from .landmarks import Landmarks, write_points
     from .phantom import make_phantom
-    from .io.volumes import write_volume_directly
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
     with staged_folder(arguments.output) as staging:
@@ -290,8 +290,8 @@ def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, me
     """Read all files of a registration and check that they belong together."""
     from .geometry import check_volume
     from .io.segmentations import read_segmentation
-    from .record import INPUT_ROLES, described_file
     from .io.volumes import read_volume
+    from .record import INPUT_ROLES, described_file
 
     volumes = {side: read_volume(getattr(arguments, side), side, messages) for side in ("fixed", "moving")}
     for side, volume in volumes.items():
@@ -355,9 +355,7 @@ def _evaluation(transform: Any, inputs: _Inputs) -> dict[str, Any]:
     return evaluation
 
 
-def _draw_overview(
-    path: Path, inputs: _Inputs, result: Any, messages: list[str], evaluation: dict[str, Any]
-) -> None:
+def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str], evaluation: dict[str, Any]) -> None:
     import SimpleITK as sitk
 
     from .convex_adam.confidence import NOT_KNOWN_MM
