@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from .errors import InputError, OutputError
+from .io.dicom import is_dicom, read_dicom
 from .outputs import staged_folder
 
+_logger = logging.getLogger(__name__)
 # What ITK's readers say, and what it means for the user.
 _READER_COMPLAINTS = {
     "spacing": "has a voxel spacing of zero or less; correct its header",
@@ -22,7 +25,7 @@ def read_volume(path: Path, role: str) -> sitk.Image:
     """Read a volume of any pixel type.
 
     Args:
-        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads, or a folder with one DICOM series.
+        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads; a DICOM file or a folder with one DICOM series.
         role: its name in error messages, such as "fixed".
 
     Raises:
@@ -32,12 +35,12 @@ def read_volume(path: Path, role: str) -> sitk.Image:
         msg = f"The {role} volume '{path}' does not exist; check the path."
         raise InputError(msg)
     try:
-        if path.is_dir():
-            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-            if not files:
-                msg = f"The {role} folder '{path}' holds no DICOM series; give a folder of slices or a file."
-                raise InputError(msg)
-            return sitk.ReadImage(files)
+        if path.is_dir() or is_dicom(path):
+            messages: list[str] = []
+            image = read_dicom(path, role, messages)
+            for message in messages:
+                _logger.warning(message)
+            return image
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         text = str(error).lower()

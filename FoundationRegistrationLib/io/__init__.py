@@ -1,0 +1,1 @@
+"""Files in and out: volumes, and whatever else is read or written."""
