@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ...errors import InputError
 from .headers import is_dicom
 from .series import series_below, series_of
-from .stack import Stack, stacked
+from .stack import Stack, doubts, stacked
 from .voxels import read_voxels
 
 __all__ = ["is_dicom", "read_dicom"]
@@ -36,14 +36,15 @@ def read_dicom(path: Path, role: str, messages: list[str]) -> sitk.Image:
     Raises:
         InputError: several series, or slices that make no regular grid, or a file that is damaged.
     """
-    said: list[str] = []
     try:
-        slices = series_below(path, said) if path.is_dir() else series_of(path, said)
-        stack = stacked(slices, said)
+        stack = stacked(series_below(path) if path.is_dir() else series_of(path))
         image = _image(stack)
     except InputError as error:
         msg = f"The {role} volume '{path}' {error}"
         raise InputError(msg) from error
+    said = doubts(stack)
+    if not path.is_dir() and len({item.path for item in stack.slices}) > 1:
+        said.append(f"is one file of a series: all {len(stack.slices)} slices of it in that folder were read.")
     messages.extend(f"The {role} volume '{path}' {text}" for text in said)
     return image
 

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
+import pydicom.config
+import pydicom.errors
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from ...errors import InputError
 
 # What pydicom raises on files that are cut off or damaged.
-_UNREADABLE = (
+UNREADABLE = (
     pydicom.errors.InvalidDicomError,
+    pydicom.errors.BytesLengthException,
     OSError,
     EOFError,
     ValueError,
@@ -49,6 +51,7 @@ DISTINCTIONS = (
     "EffectiveEchoTime",
     "EchoNumbers",
     "DiffusionBValue",
+    "FrameReferenceTime",
     "InversionTime",
     "ImageType",
     "FrameType",
@@ -75,8 +78,8 @@ _TAGS = [
 ORIGINALS = "export the original slices of the scanner"
 _NOT_PERPENDICULAR = 0.01
 _AXIAL = [1, 0, 0, 0, 1, 0]
-# Storage classes with pixels that are no volume of intensities.
-_NO_VOLUME = ("Segmentation", "Presentation State")
+# Words in the names of storage classes that have rows and columns but no volume of intensities.
+_NO_VOLUME = ("Segmentation", "Presentation State", "Parametric Map", "Spectroscopy")
 
 
 @dataclass(frozen=True)
@@ -173,13 +176,18 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content; its name does not count, and old files have no preamble."""
+    """Whether a file is DICOM by its content; its name does not count, and old files have no preamble.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
     try:
         with path.open("rb") as file:
             if file.read(132)[128:] == b"DICM":
                 return True
-    except OSError:
-        return False
+    except OSError as error:
+        msg = f"has a file '{path.name}' that cannot be opened; check its permissions."
+        raise InputError(msg) from error
     return sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
 
 
@@ -194,7 +202,7 @@ def read_slices(path: Path) -> list[Slice]:
         return []
     groups, shared = dataset.get(_FRAMES), dataset.get(_SHARED)
     frames = dataset.get("NumberOfFrames") or 1
-    if not isinstance(frames, int) or frames < 1:
+    if not isinstance(frames, int) or not 0 < frames < path.stat().st_size:
         raise damaged(path)
     top = _top(dataset)
     if groups is None:
@@ -216,9 +224,9 @@ def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileD
     try:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings(record=True):
             dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True, specific_tags=tags)
-            for _ in dataset.iterall():  # pydicom converts a value when it is looked at
+            for _ in (*dataset.file_meta, *dataset.iterall()):  # pydicom converts a value when it is looked at
                 pass
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise damaged(path) from error
     return dataset
 
@@ -233,22 +241,26 @@ def storage_class(path: Path) -> str:
     return _storage_class(read_tags(path, ["SOPClassUID"], stop_before_pixels=True))
 
 
+def as_uid(value: Any) -> UID:
+    """Return a tag's value as an identifier, without a warning where it is none."""
+    return UID(str(value), pydicom.config.IGNORE)
+
+
 def _storage_class(dataset: FileDataset) -> str:
-    uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
-    return UID(str(uid)).name
+    """Return the name of what a file stores; empty where its two statements about it differ, as in damaged files."""
+    uid = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return as_uid(uid).name if uid and uid in (dataset.get("SOPClassUID"), MediaStorageDirectoryStorage) else ""
 
 
 def _holds_volume(dataset: FileDataset, path: Path) -> bool:
     """Whether it has pixels of intensities; damaged where its class promises them and they are not there."""
     name = _storage_class(dataset)
-    if not name:
-        raise damaged(path)
     if any(word in name for word in _NO_VOLUME):
         return False
     size = [dataset.get(keyword) for keyword in ("Rows", "Columns")]
     if all(isinstance(value, int) and value > 0 for value in size) and dataset.get("SeriesInstanceUID"):
         return True
-    if "Image Storage" in name or any(size):
+    if not name or "Image Storage" in name or any(size):
         raise damaged(path)
     return False
 

@@ -15,12 +15,8 @@ _MOST_FILES = 20_000
 _MOST_LISTED = 8
 
 
-def series_below(folder: Path, said: list[str]) -> list[Slice]:
+def series_below(folder: Path) -> list[Slice]:
     """Return the slices of the one series in a folder and its subfolders; whatever is no image does not count.
-
-    Args:
-        folder: where to look.
-        said: receives what the user must know.
 
     Raises:
         InputError: none or several series, or a damaged file.
@@ -40,7 +36,7 @@ def series_below(folder: Path, said: list[str]) -> list[Slice]:
     return slices
 
 
-def series_of(path: Path, said: list[str]) -> list[Slice]:
+def series_of(path: Path) -> list[Slice]:
     """Return the slices of the series that a file belongs to, from its folder; all frames of a multi-frame file.
 
     Raises:
@@ -52,18 +48,21 @@ def series_of(path: Path, said: list[str]) -> list[Slice]:
         raise InputError(msg)
     if own[0].frames > 1:
         return own
-    paths = sorted(item for item in path.parent.iterdir() if _counts(item))
+    paths = sorted({path, *(item for item in path.parent.iterdir() if _counts(item))})
     slices = _series(paths)[_key(own[0])]
     _check_strays(paths, slices)
-    if len(slices) > 1:
-        said.append(f"is one file of a series: all its {len(slices)} slices in that folder were read.")
     return slices
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (path for path in (Path(parent, name) for name in sorted(names)) if _counts(path))
+
+
+def _refuse(error: OSError) -> None:
+    msg = f"has a folder '{error.filename}' that cannot be opened; check its permissions."
+    raise InputError(msg) from error
 
 
 def _counts(path: Path) -> bool:
@@ -78,9 +77,8 @@ def _key(item: Slice) -> tuple[str, str]:
 def _series(paths: list[Path]) -> dict[tuple[str, str], list[Slice]]:
     found: dict[tuple[str, str], list[Slice]] = {}
     for path in paths:
-        if is_dicom(path):
-            for item in read_slices(path):
-                found.setdefault(_key(item), []).append(item)
+        for item in read_slices(path) if is_dicom(path) else []:
+            found.setdefault(_key(item), []).append(item)
     return found
 
 

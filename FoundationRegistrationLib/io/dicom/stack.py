@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ _CONSTANT = (
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "DiffusionBValue", "ConvolutionKernel", "KVP"),
     *("RescaleType", "Units", "DoseUnits"),
 )
-_SEPARATE = "give a folder with one volume only (dcm2niix separates them)"
+_SEPARATE = "give one volume only (dcm2niix separates them)"
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,8 @@ class Stack:
     direction: np.ndarray
 
 
-def stacked(slices: list[Slice], said: list[str]) -> Stack:
-    """Sort slices and return the grid they make.
-
-    Args:
-        slices: of one series, in any order.
-        said: receives what the user must know, the most alarming first.
+def stacked(slices: list[Slice]) -> Stack:
+    """Sort the slices of one series and return the grid they make.
 
     Raises:
         InputError: they make no regular grid; the text names what was found and what to do.
@@ -62,7 +59,6 @@ def stacked(slices: list[Slice], said: list[str]) -> Stack:
     spacing = np.append(slices[0].pixel_spacing, _step(slices, normal))
     stack = Stack(slices, slices[0].position, spacing, np.column_stack([*axes, normal]))
     _check_places(stack)
-    said.extend(_doubts(slices))
     return stack
 
 
@@ -160,7 +156,7 @@ def _step(slices: list[Slice], normal: np.ndarray) -> float:
     ratio = steps / usual
     limit = _tolerance_mm(np.array([usual])) / usual
     missing = int(np.round(ratio).sum()) - len(steps)
-    if missing and np.abs(ratio - np.round(ratio)).max() <= 2 * limit:
+    if missing > 0 and ratio.min() > 0.5 and np.abs(ratio - np.round(ratio)).max() <= 2 * limit:
         k = int(ratio.argmax())
         places = "slice is" if missing == 1 else "slices are"
         msg = f"has gaps: {missing} {places} missing, {_gap(slices, k, steps)}; copy the series again in full."
@@ -208,35 +204,32 @@ def _check_places(stack: Stack) -> None:
         off[k] = np.abs((points - stack.origin) @ to_index.T - place).max(axis=0)
     if (off <= limit).all():
         return
-    worst = int((off / limit).max(axis=1).argmax())
-    mm = float((off[worst] * stack.spacing).max())
-    drift = stack.slices[-1].position - stack.origin
-    tilt = np.degrees(np.arccos(np.clip(drift @ stack.direction[:, 2] / np.linalg.norm(drift), -1, 1)))
-    if tilt > 0.1:
-        msg = f"is sheared: its slices are stacked at {tilt:.1f}° (gantry tilt), up to {mm:.3g} mm"
+    raise InputError(_words_of_shift(stack))
+
+
+def _words_of_shift(stack: Stack) -> str:
+    offsets = np.array([item.position - stack.origin for item in stack.slices])
+    sideways = offsets - np.outer(offsets @ stack.direction[:, 2], stack.direction[:, 2])
+    shear = np.linspace(0, 1, len(offsets))[:, None] * sideways[-1]
+    largest = float(np.linalg.norm(sideways, axis=1).max())
+    if np.linalg.norm(sideways - shear, axis=1).max() < 0.1 * largest:
+        angle = np.degrees(np.arctan2(largest, offsets[-1] @ stack.direction[:, 2]))
+        what = f"is sheared: its slices are stacked at {angle:.2g}° (gantry tilt), up to {largest:.2g} mm"
     else:
-        msg = f"has slices shifted against one another: {stack.slices[worst].name} is {mm:.3g} mm"
-    msg += " off a regular grid; bring it to one first (dcm2niix does) and give the NIfTI file."
-    raise InputError(msg)
+        away = np.linalg.norm(sideways - np.median(sideways, axis=0), axis=1)
+        what = f"has slices shifted sideways: {stack.slices[int(away.argmax())].name} is {away.max():.2g} mm"
+    return f"{what} off a regular grid; bring it to one first (dcm2niix does) and give the NIfTI file."
 
 
-def _doubts(slices: list[Slice]) -> list[str]:
-    """Return what the files say that makes one doubt whether they are all of one volume."""
-    said = []
-    instances = [item.numbers("InstanceNumber", 1) for item in slices if item.frames == 1]
-    instance = sorted({int(value[0]) for value in instances if value is not None})
-    if instance and instance[-1] - instance[0] + 1 > len(instance):
-        lacking = instance[-1] - instance[0] + 1 - len(instance)
-        said.append(
-            f"may lack slices: its instance numbers run from {instance[0]} to {instance[-1]}, {lacking} of them are "
-            f"not there; check that it covers what it should."
-        )
-    elif instance and instance[0] > 1:
-        said.append(f"may lack slices: its instance numbers begin at {instance[0]}; check that it is complete.")
-    for keyword in ("ImagesInAcquisition", "NumberOfSlices"):
-        count = slices[0].numbers(keyword, 1)
-        if count is not None and count[0] > len(slices):
-            said.append(f"may lack slices: it has {len(slices)}, {keyword} says {count[0]:g}.")
+def _tolerance_mm(spacing: np.ndarray) -> float:
+    edge = float(spacing.min())
+    return edge * float(np.clip(_ROUNDING_MM / edge, _SHARE_OF_VOXEL, _MOST_OF_VOXEL))
+
+
+def doubts(stack: Stack) -> list[str]:
+    """Return what the files say that makes one doubt whether they are all of one volume, the most alarming first."""
+    slices = stack.slices
+    said = [*_lacking(slices)]
     acquisitions = Counter(item.text("AcquisitionNumber") for item in slices)
     if 1 < len(acquisitions) < len(slices):
         said.append(
@@ -247,6 +240,16 @@ def _doubts(slices: list[Slice]) -> list[str]:
     return said
 
 
-def _tolerance_mm(spacing: np.ndarray) -> float:
-    edge = float(spacing.min())
-    return edge * float(np.clip(_ROUNDING_MM / edge, _SHARE_OF_VOXEL, _MOST_OF_VOXEL))
+def _lacking(slices: list[Slice]) -> Iterator[str]:
+    """Yield why slices may be missing at an end of the stack, where positions cannot show it."""
+    numbers = [item.numbers("InstanceNumber", 1) for item in slices if item.frames == 1]
+    found = sorted({int(value[0]) for value in numbers if value is not None})
+    if found and found[-1] - found[0] >= len(found):
+        absent = found[-1] - found[0] + 1 - len(found)
+        yield f"may lack slices: {absent} of the numbers {found[0]} to {found[-1]} are not there; check its ends."
+    elif found and found[0] > 1:
+        yield f"may lack slices: its numbers begin at {found[0]}; check its ends."
+    for keyword in ("ImagesInAcquisition", "NumberOfSlices"):
+        count = slices[0].numbers(keyword, 1)
+        if count is not None and count[0] > len(slices):
+            yield f"may lack slices: it has {len(slices)}, but {keyword} is {count[0]:g}; check its ends."

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
+import pydicom.uid
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from ...errors import InputError
-from .headers import ORIGINALS, Slice, damaged, read_tags
+from .headers import ORIGINALS, UNREADABLE, Slice, as_uid, damaged, read_tags
 
 _PIXEL_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
@@ -96,12 +97,15 @@ def _frames(path: Path, size: tuple[int, int]) -> np.ndarray:
         InputError: they are not all there, or compressed in a way that cannot be read.
     """
     dataset = read_tags(path, _PIXEL_TAGS, stop_before_pixels=False)
-    no_header = None if dataset.preamble else pydicom.uid.ImplicitVRLittleEndian
-    syntax = dataset.file_meta.get("TransferSyntaxUID", no_header)
+    no_header = "" if dataset.preamble else pydicom.uid.ImplicitVRLittleEndian
+    syntax = as_uid(dataset.file_meta.get("TransferSyntaxUID", no_header))
     if not syntax or not _is_sound(dataset) or (dataset.Columns, dataset.Rows) != size:
         raise damaged(path)
-    order = _BYTE_ORDER.get(UID(str(syntax)))
-    values = _decoded(dataset, path) if order is None else _uncompressed(dataset, order, path)
+    order = _BYTE_ORDER.get(syntax)
+    if order is None or (order == ">" and dataset.BitsAllocated == 8):  # single bytes may be swapped in pairs there
+        values = _decoded(dataset, path)
+    else:
+        values = _uncompressed(dataset, order, path)
     return values.reshape(-1, *size[::-1])
 
 
@@ -131,14 +135,21 @@ def _uncompressed(dataset: Dataset, order: str, path: Path) -> np.ndarray:
 
 
 def _decoded(dataset: FileDataset, path: Path) -> np.ndarray:
+    """Decompress the values; run lengths by pydicom, since ITK refuses some of them that are sound."""
+    syntax = as_uid(dataset.file_meta.TransferSyntaxUID)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # pydicom warns of what is left over
+            return dataset.pixel_array if syntax == pydicom.uid.RLELossless else _decoded_by_itk(dataset)
+    except (RuntimeError, Warning, *UNREADABLE) as error:
+        msg = f"holds '{path.name}', which is damaged or not to be decompressed here ({syntax.name}); {ORIGINALS}."
+        raise InputError(msg) from error
+
+
+def _decoded_by_itk(dataset: FileDataset) -> np.ndarray:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(_CAPTURE)
     dataset.PhotometricInterpretation = "MONOCHROME2"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "pixels.dcm")
         dataset.save_as(copy)
-        try:
-            return sitk.GetArrayFromImage(sitk.ReadImage(str(copy)))
-        except RuntimeError as error:
-            syntax = UID(str(dataset.file_meta.TransferSyntaxUID)).name
-            msg = f"holds '{path.name}', which is damaged or not to be decompressed here ({syntax}); {ORIGINALS}."
-            raise InputError(msg) from error
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(copy)))
