@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
 from ..outputs import staged_folder
+from .dicom import is_dicom, read_dicom
 from .integrity import check_whole, meta_voxels, nrrd_voxels
 from .nifti import first_bytes, has_niftis_name, is_nifti, read_nifti
 from .nifti_header import UNKNOWN_ORIENTATION
@@ -56,7 +57,7 @@ def read_volume(path: Path, role: str, messages: list[str]) -> sitk.Image:
     """Read a volume of any pixel type: the file that is named, and only if it is whole.
 
     Args:
-        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads, or a folder with one DICOM series.
+        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads, a DICOM file, or a folder with one DICOM series.
         role: its name in error messages, such as "fixed".
         messages: what the user must know of the file is appended, the most alarming first.
 
@@ -95,7 +96,7 @@ def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
 def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
     """Read a file or folder by what is in it, whatever it is called."""
     if path.is_dir():
-        return _read_dicom(path, name)
+        return _read_dicom(path, name, messages)
     with path.open("rb") as stream:
         head = stream.read(len("NRRD"))
     if not head:
@@ -113,16 +114,14 @@ def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
         if head[128:132] != b"DICM":
             msg = f"{name} {_READER_COMPLAINTS['unable to determine imageio']}."
             raise InputError(msg)
-    return _read_other(path, name, messages)
-
-
-def _read_dicom(path: Path, name: str) -> sitk.Image:
     with reader_heard():
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-        if not files:
-            msg = f"{name} is a folder that holds no DICOM series; give a folder of slices or a file."
-            raise InputError(msg)
-        return sitk.ReadImage(files)
+        dicom = is_dicom(path)
+    return (_read_dicom if dicom else _read_other)(path, name, messages)
+
+
+def _read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
+    with reader_heard():
+        return read_dicom(path, name, messages)
 
 
 def _read_nrrd(path: Path, name: str, messages: list[str]) -> sitk.Image:

@@ -1,0 +1,110 @@
+"""Which series is meant: the one of a folder, or the one that a file belongs to; several are listed and refused."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import InputError
+from .headers import Slice, damaged, is_dicom, read_slices, storage_class
+
+_MOST_FILES = 20_000
+_MOST_LISTED = 8
+
+
+def series_below(folder: Path) -> list[Slice]:
+    """Return the slices of the one series in a folder and its subfolders; whatever is no image does not count.
+
+    Raises:
+        InputError: none or several series, or a damaged file.
+    """
+    paths = list(itertools.islice(_files_below(folder), _MOST_FILES + 1))
+    if len(paths) > _MOST_FILES:
+        msg = f"holds more than {_MOST_FILES} files; give the folder of one series."
+        raise InputError(msg)
+    series = _series(paths)
+    if not series:
+        msg = "holds no DICOM images; give a folder with the slices of one series, or a file."
+        raise InputError(msg)
+    if len(series) > 1:
+        raise InputError(_listing(folder, list(series.values())))
+    slices = next(iter(series.values()))
+    _check_strays(paths, slices)
+    return slices
+
+
+def series_of(path: Path) -> list[Slice]:
+    """Return the slices of the series that a file belongs to, from its folder; all frames of a multi-frame file.
+
+    Raises:
+        InputError: it is no image, or a file beside it is damaged.
+    """
+    own = read_slices(path)
+    if not own:
+        msg = f"is no volume but DICOM '{storage_class(path)}'; give image slices (segmentations as NIfTI or NRRD)."
+        raise InputError(msg)
+    if own[0].frames > 1:
+        return own
+    paths = sorted({path, *(item for item in path.parent.iterdir() if _counts(item))})
+    slices = _series(paths)[_key(own[0])]
+    _check_strays(paths, slices)
+    return slices
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for path in (Path(parent, name) for name in sorted(names)) if _counts(path))
+
+
+def _refuse(error: OSError) -> None:
+    msg = f"has a folder '{error.filename}' that cannot be opened; check its permissions."
+    raise InputError(msg) from error
+
+
+def _counts(path: Path) -> bool:
+    """Whether it is a regular file and not hidden (as those that macOS lays beside others)."""
+    return not path.name.startswith(".") and path.is_file()
+
+
+def _key(item: Slice) -> tuple[str, str]:
+    return item.text("StudyInstanceUID"), item.text("SeriesInstanceUID")
+
+
+def _series(paths: list[Path]) -> dict[tuple[str, str], list[Slice]]:
+    found: dict[tuple[str, str], list[Slice]] = {}
+    for path in paths:
+        for item in read_slices(path) if is_dicom(path) else []:
+            found.setdefault(_key(item), []).append(item)
+    return found
+
+
+def _listing(folder: Path, series: list[list[Slice]]) -> str:
+    lines = []
+    for slices in series[:_MOST_LISTED]:
+        first = slices[0]
+        columns, rows = first.size
+        what = f"{first.text('Modality')[:9]} '{first.text('SeriesDescription')[:40]}'"
+        count = f"{len(slices)} slice{'s' * (len(slices) > 1)} of {columns} x {rows}"
+        lines.append(f"{what}, {count}: {first.path.relative_to(folder).as_posix()}")
+    more = f"; and {len(series) - _MOST_LISTED} more" if len(series) > _MOST_LISTED else ""
+    return f"holds {len(series)} series; give the file named with the one you want: {'; '.join(lines)}{more}."
+
+
+def _check_strays(paths: list[Path], slices: list[Slice]) -> None:
+    """Refuse files that are named as the slices are but are no DICOM: slices that did not survive copying.
+
+    Raises:
+        InputError: there is one; its name is given.
+    """
+    patterns = {(item.path.parent, _pattern(item.path)) for item in slices}
+    for path in paths:
+        if (path.parent, _pattern(path)) in patterns and not is_dicom(path):
+            raise damaged(path)
+
+
+def _pattern(path: Path) -> str:
+    return re.sub(r"\d+", "#", path.name)

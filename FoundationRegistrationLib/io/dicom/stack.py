@@ -1,0 +1,255 @@
+"""Slices to one regular grid: sorted by their own positions, then each compared with its place in the grid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InputError
+from .headers import DISTINCTIONS, Slice
+
+# How far a slice may lie from its place in the grid: scanners round positions, to 0.01 mm at worst.
+_SHARE_OF_VOXEL = 0.02
+_ROUNDING_MM = 0.02
+_MOST_OF_VOXEL = 0.1
+# What is the same for all slices of one volume.
+_CONSTANT = (
+    *("PatientID", "FrameOfReferenceUID", "Modality", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("ImageType", "FrameType", "EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "DiffusionBValue", "ConvolutionKernel", "KVP"),
+    *("RescaleType", "Units", "DoseUnits"),
+)
+_SEPARATE = "give one volume only (dcm2niix separates them)"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in the order of the third axis, and the grid they make.
+
+    Attributes:
+        slices: sorted along the third axis.
+        origin: centre of the first pixel of the first slice, (3,) in LPS mm.
+        spacing: in mm along rows, along columns and from slice to slice.
+        direction: columns are the unit vectors of the three axes in LPS, right-handed.
+    """
+
+    slices: list[Slice]
+    origin: np.ndarray
+    spacing: np.ndarray
+    direction: np.ndarray
+
+
+def stacked(slices: list[Slice]) -> Stack:
+    """Sort the slices of one series and return the grid they make.
+
+    Raises:
+        InputError: they make no regular grid; the text names what was found and what to do.
+    """
+    _check_kind(slices)
+    _check_same_size(slices)
+    axes = _common_axes(slices)
+    for keyword in _CONSTANT:
+        _check_same(slices, keyword)
+    normal = np.cross(*axes)
+    slices = sorted(slices, key=lambda item: float(item.position @ normal))
+    _check_parts(slices)
+    spacing = np.append(slices[0].pixel_spacing, _step(slices, normal))
+    stack = Stack(slices, slices[0].position, spacing, np.column_stack([*axes, normal]))
+    _check_places(stack)
+    return stack
+
+
+def _check_kind(slices: list[Slice]) -> None:
+    first = slices[0]
+    colour = next((item for item in slices if not item.text("PhotometricInterpretation").startswith("MONO")), None)
+    if colour is not None:
+        msg = f"is in colour ({colour.name}); give grey values, as the scanner made them."
+        raise InputError(msg)
+    if "MOSAIC" in first.text("ImageType"):
+        msg = "has all slices in one picture (a Siemens mosaic); convert it, for instance with dcm2niix."
+        raise InputError(msg)
+    if any("ModalityLUTSequence" in item.values for item in slices):
+        msg = "has values behind a lookup table, which is not read; export it with RescaleSlope or as NIfTI."
+        raise InputError(msg)
+
+
+def _check_same_size(slices: list[Slice]) -> None:
+    sizes = Counter(item.size for item in slices)
+    if len(sizes) > 1:
+        (usual, _), *_, (odd, _) = sizes.most_common()
+        name = next(item.name for item in slices if item.size == odd)
+        msg = f"has slices of {usual[0]} x {usual[1]} and of {odd[0]} x {odd[1]} pixels ({name}); {_SEPARATE}."
+        raise InputError(msg)
+    spacings = np.array([item.pixel_spacing for item in slices])
+    usual_spacing = np.median(spacings, axis=0)
+    off = np.abs(spacings - usual_spacing).max(axis=1) * max(slices[0].size)
+    if off.max() > _tolerance_mm(usual_spacing):
+        worst = int(off.argmax())
+        a, b = (" x ".join(f"{v:g}" for v in values) for values in (usual_spacing, spacings[worst]))
+        msg = f"has pixels of {a} mm and of {b} mm ({slices[worst].name}); {_SEPARATE}."
+        raise InputError(msg)
+
+
+def _common_axes(slices: list[Slice]) -> np.ndarray:
+    """Return the axes along rows and columns of most slices, (2, 3).
+
+    Raises:
+        InputError: a slice lies in another plane.
+    """
+    axes = np.array([item.axes for item in slices])
+    votes = Counter(map(tuple, axes.round(2).reshape(-1, 6)))
+    usual = axes[(axes.round(2).reshape(-1, 6) == votes.most_common(1)[0][0]).all(axis=1)][0]
+    reach = float((slices[0].pixel_spacing * slices[0].size).max())
+    off = np.linalg.norm(axes - usual, axis=2).max(axis=1) * reach
+    other = off > _tolerance_mm(slices[0].pixel_spacing)
+    if other.any():
+        name = slices[int(other.argmax())].name
+        msg = (
+            f"has slices in different planes: {int(other.sum())} of {len(slices)} (such as {name}) are turned "
+            f"against the others, as a localiser is; take them out, or give a folder without them."
+        )
+        raise InputError(msg)
+    return usual
+
+
+def _check_same(slices: list[Slice], keyword: str) -> None:
+    counts = Counter(item.text(keyword) for item in slices)
+    if len(counts) > 1:
+        rare = counts.most_common()[-1][0]
+        name = next(item.name for item in slices if item.text(keyword) == rare)
+        shown = ", ".join(f"{value[:60] or 'none'}: {count} slices" for value, count in counts.most_common(3))
+        more = f", and {len(counts) - 3} more" if len(counts) > 3 else ""
+        if keyword in ("PatientID", "FrameOfReferenceUID"):  # identifies a person, or says nothing
+            shown, more = f"{len(counts)} values", ""
+        msg = f"mixes slices that differ in {keyword} ({shown}{more}; such as {name}); {_SEPARATE}."
+        raise InputError(msg)
+
+
+def _check_parts(slices: list[Slice]) -> None:
+    """Refuse what holds one slice, or some of the files over which a multi-frame image is spread."""
+    parts = slices[0].numbers("InConcatenationTotalNumber", 1)
+    files = len({item.path for item in slices})
+    if parts is not None and files < parts[0]:
+        msg = f"is {files} of {parts[0]:g} files that make one volume; give the folder that holds all of them."
+        raise InputError(msg)
+    if len(slices) == 1:
+        msg = "is a single slice; give the folder with all slices of the series."
+        raise InputError(msg)
+
+
+def _step(slices: list[Slice], normal: np.ndarray) -> float:
+    """Return the distance in mm from slice to slice.
+
+    Raises:
+        InputError: slices share a place, or lie at unequal distances.
+    """
+    along = np.array([item.position @ normal for item in slices])
+    steps = np.diff(along)
+    shared = steps <= _tolerance_mm(slices[0].pixel_spacing) / 2
+    if shared.any():
+        k = int(shared.argmax())
+        raise InputError(_words_of_shared_place(slices[k], slices[k + 1], int(shared.sum())))
+    usual = float(np.median(steps))
+    ratio = steps / usual
+    limit = _tolerance_mm(np.array([usual])) / usual
+    missing = int(np.round(ratio).sum()) - len(steps)
+    if missing > 0 and ratio.min() > 0.5 and np.abs(ratio - np.round(ratio)).max() <= 2 * limit:
+        k = int(ratio.argmax())
+        places = "slice is" if missing == 1 else "slices are"
+        msg = f"has gaps: {missing} {places} missing, {_gap(slices, k, steps)}; copy the series again in full."
+        raise InputError(msg)
+    step = (along[-1] - along[0]) / len(steps)
+    if np.abs(along - along[0] - step * np.arange(len(along))).max() > limit * step:
+        k = int(np.abs(steps - usual).argmax())
+        msg = (
+            f"has slices at unequal distances, {steps.min():.4g} to {steps.max():.4g} mm ({_gap(slices, k, steps)}); "
+            f"complete it, or bring it to equal distances first (dcm2niix does)."
+        )
+        raise InputError(msg)
+    return float(step)
+
+
+def _gap(slices: list[Slice], k: int, steps: np.ndarray) -> str:
+    return f"{steps[k]:.4g} mm from {slices[k].name} to {slices[k + 1].name}"
+
+
+def _words_of_shared_place(first: Slice, second: Slice, count: int) -> str:
+    if first.text("SOPInstanceUID") == second.text("SOPInstanceUID") and first.frame == second.frame:
+        return f"holds a slice twice, {first.name} and {second.name}; take the copies out."
+    keyword = next((keyword for keyword in DISTINCTIONS if first.text(keyword) != second.text(keyword)), None)
+    values = f" ({first.text(keyword)[:60] or 'none'} and {second.text(keyword)[:60] or 'none'})" if keyword else ""
+    told = f"which differ in {keyword}{values}" if keyword else "and nothing tells them apart"
+    return (
+        f"holds more than one image at {count} places, such as {first.name} and {second.name}, {told}; {_SEPARATE}."
+    )
+
+
+def _check_places(stack: Stack) -> None:
+    """Compare where each slice says its corners are with where the grid has them.
+
+    Raises:
+        InputError: the slices are sheared or shifted against one another.
+    """
+    columns, rows = stack.slices[0].size
+    corners = np.array([(i, j) for i in (0, columns - 1) for j in (0, rows - 1)], dtype=float)
+    to_index = np.linalg.inv(stack.direction * stack.spacing)
+    limit = np.clip(_ROUNDING_MM / stack.spacing, _SHARE_OF_VOXEL, _MOST_OF_VOXEL)
+    off = np.empty((len(stack.slices), 3))
+    for k, item in enumerate(stack.slices):
+        points = item.position + (corners * item.pixel_spacing) @ item.axes
+        place = np.column_stack([corners, np.full(len(corners), k)])
+        off[k] = np.abs((points - stack.origin) @ to_index.T - place).max(axis=0)
+    if (off <= limit).all():
+        return
+    raise InputError(_words_of_shift(stack))
+
+
+def _words_of_shift(stack: Stack) -> str:
+    offsets = np.array([item.position - stack.origin for item in stack.slices])
+    sideways = offsets - np.outer(offsets @ stack.direction[:, 2], stack.direction[:, 2])
+    shear = np.linspace(0, 1, len(offsets))[:, None] * sideways[-1]
+    largest = float(np.linalg.norm(sideways, axis=1).max())
+    if np.linalg.norm(sideways - shear, axis=1).max() < 0.1 * largest:
+        angle = np.degrees(np.arctan2(largest, offsets[-1] @ stack.direction[:, 2]))
+        what = f"is sheared: its slices are stacked at {angle:.2g}° (gantry tilt), up to {largest:.2g} mm"
+    else:
+        away = np.linalg.norm(sideways - np.median(sideways, axis=0), axis=1)
+        what = f"has slices shifted sideways: {stack.slices[int(away.argmax())].name} is {away.max():.2g} mm"
+    return f"{what} off a regular grid; bring it to one first (dcm2niix does) and give the NIfTI file."
+
+
+def _tolerance_mm(spacing: np.ndarray) -> float:
+    edge = float(spacing.min())
+    return edge * float(np.clip(_ROUNDING_MM / edge, _SHARE_OF_VOXEL, _MOST_OF_VOXEL))
+
+
+def doubts(stack: Stack) -> list[str]:
+    """Return what the files say that makes one doubt whether they are all of one volume, the most alarming first."""
+    slices = stack.slices
+    said = [*_lacking(slices)]
+    acquisitions = Counter(item.text("AcquisitionNumber") for item in slices)
+    if 1 < len(acquisitions) < len(slices):
+        said.append(
+            f"comes from {len(acquisitions)} acquisitions (AcquisitionNumber); check that they belong together."
+        )
+    if slices[0].text("PhotometricInterpretation") == "MONOCHROME1":
+        said.append("is meant to be shown inverted (MONOCHROME1); its values were taken as they are stored.")
+    return said
+
+
+def _lacking(slices: list[Slice]) -> Iterator[str]:
+    """Yield why slices may be missing at an end of the stack, where positions cannot show it."""
+    numbers = [item.numbers("InstanceNumber", 1) for item in slices if item.frames == 1]
+    found = sorted({int(value[0]) for value in numbers if value is not None})
+    if found and found[-1] - found[0] >= len(found):
+        absent = found[-1] - found[0] + 1 - len(found)
+        yield f"may lack slices: {absent} of the numbers {found[0]} to {found[-1]} are not there; check its ends."
+    elif found and found[0] > 1:
+        yield f"may lack slices: its numbers begin at {found[0]}; check its ends."
+    for keyword in ("ImagesInAcquisition", "NumberOfSlices"):
+        count = slices[0].numbers(keyword, 1)
+        if count is not None and count[0] > len(slices):
+            yield f"may lack slices: it has {len(slices)}, but {keyword} is {count[0]:g}; check its ends."
