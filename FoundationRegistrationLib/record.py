@@ -109,7 +109,7 @@ def described_file(path: Path, content: Any = None) -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of its files' hashes in the order of their names.
+    """Return the SHA-256 of a file; of a folder, that of the hashes of all files below it, in the order of their paths.
 
     Raises:
         InputError: it cannot be read.
@@ -117,7 +117,7 @@ def file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         if path.is_dir():
-            for file in sorted(item for item in path.iterdir() if item.is_file()):
+            for file in sorted(item for item in path.rglob("*") if item.is_file()):
                 digest.update(bytes.fromhex(file_sha256(file)))
             return digest.hexdigest()
         with path.open("rb") as opened:

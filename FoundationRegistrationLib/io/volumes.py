@@ -57,7 +57,7 @@ def read_volume(path: Path, role: str, messages: list[str]) -> sitk.Image:
     """Read a volume of any pixel type: the file that is named, and only if it is whole.
 
     Args:
-        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads, a DICOM file, or a folder with one DICOM series.
+        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads; a DICOM file, or a folder with one series.
         role: its name in error messages, such as "fixed".
         messages: what the user must know of the file is appended, the most alarming first.
 
