@@ -11,6 +11,7 @@ from typing import Any
 
 from .encoders import encoder_info, encoders
 from .errors import InputError
+from .files_of_a_command import RESULTS
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
@@ -42,8 +43,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     from .transforms import write_transform
     from .volumes import write_volume_directly
 
-    with staged_folder(arguments.output) as staging:
-        interruption.remove_on_exit(staging)
+    with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
             inputs.moving,
@@ -81,11 +81,11 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
-def apply_command(arguments: argparse.Namespace) -> None:
+def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
     from .landmarks import Landmarks, read_points, write_points
     from .transforms import read_transform, transform_points, warp_image, warp_labels
-    from .volumes import read_labels, read_volume, write_volume
+    from .volumes import read_labels, read_volume, write_volume_directly
 
     forward = arguments.direction == "forward"
     # Resampling looks up each target voxel in the source; points go from the source to the target.
@@ -94,7 +94,9 @@ def apply_command(arguments: argparse.Namespace) -> None:
     if arguments.points:
         landmarks = read_points(arguments.points)
         transform = read_transform(arguments.registration / point_mapping)
-        write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
+        mapped = Landmarks(landmarks.names, transform_points(transform, landmarks.points))
+        with staged_folder(arguments.output.parent, interruption) as staging:
+            write_points(staging / arguments.output.name, mapped)
         return
     if arguments.reference is None:
         msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
@@ -106,10 +108,11 @@ def apply_command(arguments: argparse.Namespace) -> None:
         result = warp_image(image, reference, transform, arguments.interpolation)
     else:
         result = warp_labels(read_labels(arguments.labels, "given label map"), reference, transform)
-    write_volume(result, arguments.output)
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_volume_directly(result, staging / arguments.output.name)
 
 
-def evaluate_command(arguments: argparse.Namespace) -> None:
+def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Measure a finished registration with labels or landmarks."""
     from .transforms import read_transform
 
@@ -120,7 +123,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)
     if arguments.output:
-        write_json(arguments.output, evaluation)
+        with staged_folder(arguments.output.parent, interruption) as staging:
+            write_json(staging / arguments.output.name, evaluation)
     print(json.dumps(evaluation, indent=2))  # noqa: T201 - the answer of a command
 
 
@@ -146,14 +150,14 @@ def encoders_command(arguments: argparse.Namespace) -> None:
     print(text)  # noqa: T201 - the answer of a command
 
 
-def phantom_command(arguments: argparse.Namespace) -> None:
+def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Write a synthetic breast pair with its exact ground truth into a folder."""
     from .landmarks import Landmarks, write_points
     from .phantom import make_phantom
     from .volumes import write_volume_directly
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
-    with staged_folder(arguments.output) as staging:
+    with staged_folder(arguments.output, interruption) as staging:
         volumes = {
             "fixed": case.fixed,
             "moving": case.moving,

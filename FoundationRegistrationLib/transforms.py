@@ -17,6 +17,7 @@ from .convex_adam.sampling import identity_positions, sample
 from .errors import InputError, OutputError
 from .geometry import WorkingGrid, transform_points
 from .preprocessing import finite_float
+from .written import check_transform
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -244,7 +245,7 @@ def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Write a transform file (.h5 for composites).
+    """Write a transform file (.h5 for composites), and read it back.
 
     Raises:
         OutputError: it cannot be written.
@@ -254,6 +255,7 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
     except RuntimeError as error:
         msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
         raise OutputError(msg) from error
+    check_transform(path, transform)
 
 
 def read_transform(path: Path) -> sitk.Transform:

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError
 from .outputs import staged_folder
+from .written import check_volume
 
 # What ITK's readers say, and what it means for the user.
 _READER_COMPLAINTS = {
@@ -74,13 +75,14 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 
 
 def write_volume_directly(image: sitk.Image, path: Path) -> None:
-    """Write a volume where it is; for folders that are staged already.
+    """Write a volume where it is, and read it back; for folders that are staged already.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written whole, or the format cannot hold it.
     """
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         msg = f"Cannot write '{path.name}': unknown file type, no space or no permission; choose .nii.gz or .nrrd."
         raise OutputError(msg) from error
+    check_volume(path, image)
