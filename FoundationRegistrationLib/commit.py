@@ -76,6 +76,7 @@ def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
             continue  # another process has found it not yet held, and removed it
         except OSError as error:
             if error.errno not in _NO_LOCKS:
+                lock.unlink(missing_ok=True)
                 raise
             held = lock.open("rb")  # then nobody can take it for abandoned either
         if held is not None:
@@ -130,11 +131,11 @@ def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection
                 _forward(unfinished, target)
                 _to_disk(target)
             except BaseException:
-                _back(unfinished, target)
-                _withdraw(unfinished, staging)
+                _back(unfinished, target, staging)
                 raise
             done = True
-            _withdraw(unfinished, staging)
+            with contextlib.suppress(OSError):  # then the next use finds it, with nothing left to do
+                unfinished.rename(staging)
     finally:
         for folder in () if done else missing:
             _remove_empty(folder)
@@ -204,9 +205,10 @@ def finish(target: Path) -> None:
             _forward(unfinished, target)
         except OSError:
             logger.exception("The results of an earlier run could not be put into %s; the ones before stay", target)
-            _back(unfinished, target)
-        _to_disk(target)
-        unfinished.rename(rubbish / "finished")
+            _back(unfinished, target, rubbish / "finished")
+        else:
+            _to_disk(target)
+            unfinished.rename(rubbish / "finished")
 
 
 def _wait_for_others(folder: Path) -> None:
@@ -244,8 +246,8 @@ def _forward(unfinished: Path, target: Path) -> None:
         _move(target / name, old / name)
 
 
-def _back(unfinished: Path, target: Path) -> None:
-    """Put the old files back and the new ones aside, from wherever this or `_forward` stopped."""
+def _back(unfinished: Path, target: Path, away: Path) -> None:
+    """Put the old files back and the new ones aside, from wherever this or `_forward` stopped, and all of it away."""
     new, old = unfinished / "new", unfinished / "old"
     try:
         for name in _names(unfinished / "absent"):
@@ -255,22 +257,17 @@ def _back(unfinished: Path, target: Path) -> None:
             if not os.path.lexists(new / name):
                 _move(target / name, new / name)
             (old / name).replace(target / name)
+        for folder in sorted(unfinished.joinpath("made").rglob("*"), reverse=True):
+            _remove_empty(target / folder.relative_to(unfinished / "made"))
+        _to_disk(target)
+        unfinished.rename(away)
     except OSError as error:
         msg = (
-            f"The results could not take their places in '{target}', and the earlier ones could not be put back "
-            f"({error.strerror or error}); close what uses them and run a command on the folder again, which puts "
-            f"it in order: until then all are kept in '{unfinished}'."
+            f"The results could not take their places in '{target}', nor the earlier ones be put back "
+            f"({error.strerror or error}); close what uses them, or free some space, and run a command on the folder "
+            f"again, which puts it in order: until then all are kept in '{unfinished}'."
         )
         raise OutputError(msg) from error
-    made = [path.relative_to(unfinished / "made") for path in unfinished.joinpath("made").rglob("*")]
-    for folder in sorted(made, reverse=True):
-        _remove_empty(target / folder)
-
-
-def _withdraw(unfinished: Path, staging: Path) -> None:
-    """Take away what tells of an unfinished commit, in one step."""
-    with contextlib.suppress(OSError):  # then the next use finds it, with nothing left to do or to be done again
-        unfinished.rename(staging)
 
 
 def _names(folder: Path) -> list[Path]:
