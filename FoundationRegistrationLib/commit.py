@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from .errors import OutputError
 from .locks import release, try_to_hold
@@ -85,9 +85,7 @@ def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            release(held, lock)
+        _remove(folder, held, lock)
 
 
 def remove_abandoned(parent: Path) -> None:
@@ -96,10 +94,20 @@ def remove_abandoned(parent: Path) -> None:
         for lock in [*parent.glob(f"{STAGING_PREFIX}*{_SUFFIX}"), *parent.glob(LOCK)]:
             with contextlib.suppress(OSError):  # another user's, or removed at this moment
                 held = try_to_hold(lock, create=False)
-                if held is not None:
-                    if lock.name != LOCK:
-                        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                if held is not None and lock.name == LOCK:
                     release(held, lock)
+                elif held is not None:
+                    _remove(lock.with_suffix(""), held, lock)
+
+
+def _remove(folder: Path, held: IO[bytes], lock: Path) -> None:
+    """Remove a private folder, and then its lock, which else lets the next use try again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        held.close()
+        return
+    with contextlib.suppress(OSError):
+        release(held, lock)
 
 
 def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection[str] = ()) -> None:

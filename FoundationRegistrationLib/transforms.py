@@ -17,7 +17,7 @@ from .convex_adam.sampling import identity_positions, sample
 from .errors import InputError, OutputError
 from .geometry import WorkingGrid, transform_points
 from .preprocessing import finite_float
-from .written import check_transform
+from .written import check_room, check_transform
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -250,6 +250,7 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    check_room(path, transform)
     try:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError
 from .outputs import staged_folder
-from .written import check_volume
+from .written import check_room, check_volume
 
 # What ITK's readers say, and what it means for the user.
 _READER_COMPLAINTS = {
@@ -80,6 +80,7 @@ def write_volume_directly(image: sitk.Image, path: Path) -> None:
     Raises:
         OutputError: it cannot be written whole, or the format cannot hold it.
     """
+    check_room(path, image)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

@@ -1,7 +1,10 @@
-"""Reading back what ITK has written, which says nothing when the disk is full."""
+"""Reading back what ITK has written, which says nothing when the disk is full, and room for what ends badly then."""
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,30 @@ from .errors import OutputError
 
 # Headers hold numbers of seven digits.
 _TOLERANCE = 1e-4
+_HDF5_ENDINGS = (".h5", ".hdf", ".hdf5", ".h4", ".hdf4", ".he2", ".he5", ".hd5", ".mnc", ".mnc2")
+_HDF5_OVERHEAD = 1 << 17
+_BLOCK = 1 << 20
+
+
+def check_room(path: Path, content: sitk.Image | sitk.Transform) -> None:
+    """Write as many bytes as a file of HDF5 will take, and remove them.
+
+    The library of HDF5 cannot close a file that a full disk has cut, and crashes at the end of the process.
+
+    Raises:
+        OutputError: there is not so much room.
+    """
+    if path.suffix.lower() not in _HDF5_ENDINGS:
+        return
+    needed = sum(_sizes(content)) + _HDF5_OVERHEAD
+    block = os.urandom(min(needed, _BLOCK))  # some file systems keep no zeros
+    try:
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as trial:
+            for _ in range(math.ceil(needed / len(block))):
+                if trial.write(block) < len(block):
+                    raise _incomplete(path)
+    except OSError as error:
+        raise _incomplete(path) from error
 
 
 def check_volume(path: Path, image: sitk.Image) -> None:
@@ -70,14 +97,31 @@ def _checksum(image: sitk.Image) -> int:
     return zlib.crc32(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
 
 
-def _content(transform: sitk.Transform) -> Iterator[tuple]:
-    """Give what the transform consists of, without making numbers of Python of a whole field."""
+def _parts(transform: sitk.Transform) -> Iterator[sitk.Transform]:
+    """Give the transforms that a transform is composed of."""
     if transform.GetName() == "CompositeTransform":
         composite = sitk.CompositeTransform(transform)
         for number in range(composite.GetNumberOfTransforms()):
-            yield from _content(composite.GetNthTransform(number))
-    elif transform.GetName() == "DisplacementFieldTransform":
-        owner = sitk.DisplacementFieldTransform(sitk.Transform(transform))  # must live as long as its voxels are used
-        yield (transform.GetName(), transform.GetFixedParameters(), _checksum(owner.GetDisplacementField()))
+            yield from _parts(composite.GetNthTransform(number))
     else:
-        yield (transform.GetName(), transform.GetFixedParameters(), transform.GetParameters())
+        yield transform
+
+
+def _content(transform: sitk.Transform) -> Iterator[tuple]:
+    """Give what a transform consists of, without making numbers of Python of a whole field."""
+    for part in _parts(transform):
+        if part.GetName() == "DisplacementFieldTransform":
+            owner = sitk.DisplacementFieldTransform(sitk.Transform(part))  # must live as long as its voxels are used
+            yield (part.GetName(), part.GetFixedParameters(), _checksum(owner.GetDisplacementField()))
+        else:
+            yield (part.GetName(), part.GetFixedParameters(), part.GetParameters())
+
+
+def _sizes(content: sitk.Image | sitk.Transform) -> Iterator[int]:
+    if isinstance(content, sitk.Image):
+        yield (
+            content.GetNumberOfPixels() * content.GetNumberOfComponentsPerPixel() * content.GetSizeOfPixelComponent()
+        )
+        return
+    for part in _parts(content):
+        yield 8 * part.GetNumberOfParameters()
