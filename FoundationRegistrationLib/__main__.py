@@ -6,16 +6,18 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from . import __version__
-from .errors import FoundationRegistrationError, RegistrationCancelledError
+from .errors import FoundationRegistrationError, OutputError, RegistrationCancelledError
+from .files_of_a_command import prepare_files
 from .interruption import Interruption
 from .progress import ProgressCallback, ProgressEvent
 from .settings import PRESETS, Settings, setting_choices
+from .terminal import lenient_streams
 from .weights_commands import add_weights_arguments, weights_command
 
 _BAD_INPUT = 2
@@ -24,24 +26,38 @@ _MEMORY_HINT = "Not enough memory; use a larger --working-spacing-mm or a smalle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted."""
-    arguments = _parser().parse_args(argv)
-    with Interruption() as interruption:
-        try:
-            _run(arguments, interruption)
-        except RegistrationCancelledError as error:
-            _say_error(arguments, error)
-            return 128 + interruption.signal_number if interruption.signal_number else _INTERRUPTED
-        except FoundationRegistrationError as error:
-            _say_error(arguments, error)
-            return _BAD_INPUT
-        except (MemoryError, RuntimeError) as error:
-            from .device import is_out_of_memory
+    """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted.
 
-            if not is_out_of_memory(error):
-                raise
-            _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
+    Args:
+        argv: its arguments; those of the process if None, which then does nothing else afterwards.
+    """
+    with lenient_streams() as lost, Interruption(to_the_end=argv is None) as interruption:
+        arguments = _parser().parse_args(argv)
+        code = _exit_code(arguments, interruption)
+        problem = lost()
+        if code == 0 and problem is not None and arguments.command != "register":
+            msg = f"Standard output cannot be written ({problem.strerror}); free some space, or write elsewhere."
+            _say_error(arguments, OutputError(msg))
             return _BAD_INPUT
+        return code
+
+
+def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    try:
+        _run(arguments, interruption)
+    except RegistrationCancelledError as error:
+        _say_error(arguments, error)
+        return 128 + interruption.signal_number if interruption.signal_number else _INTERRUPTED
+    except FoundationRegistrationError as error:
+        _say_error(arguments, error)
+        return _BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        from .device import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
+        return _BAD_INPUT
     return 0
 
 
@@ -53,6 +69,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         if progress == "json" and done is not None:
             _json_line(done)
         return
+    prepare_files(arguments)
     from . import commands  # loads the libraries, which takes a while, with signals already listened to
 
     if arguments.command == "encoders":
@@ -73,12 +90,12 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         if arguments.progress == "json":
             _json_line({"event": "done", "output": str(arguments.output)})
         return
-    handlers = {
+    handlers: dict[str, Callable[[argparse.Namespace, Interruption], None]] = {
         "apply": commands.apply_command,
         "evaluate": commands.evaluate_command,
         "phantom": commands.phantom_command,
     }
-    handlers[arguments.command](arguments)
+    handlers[arguments.command](arguments, interruption)
 
 
 def _say_error(arguments: argparse.Namespace, error: Exception) -> None:

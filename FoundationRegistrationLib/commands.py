@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .encoders import encoder_info, encoders
 from .errors import InputError, OutputError, SettingsError
+from .files_of_a_command import RESULTS
 from .interruption import Interruption
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
@@ -54,8 +55,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     from .io.volumes import write_volume_directly
     from .transforms import write_transform
 
-    with staged_folder(arguments.output) as staging:
-        interruption.remove_on_exit(staging)
+    with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
             inputs.moving,
@@ -94,7 +94,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     _say((*messages, *_summary(result, evaluation)))
 
 
-def apply_command(arguments: argparse.Namespace) -> None:
+def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
     from .transforms import read_transform
 
@@ -104,15 +104,15 @@ def apply_command(arguments: argparse.Namespace) -> None:
     messages: list[str] = []
     if arguments.points:
         transform = read_transform(arguments.registration / of_points, messages)
-        _apply_to_points(arguments, transform, messages)
+        _apply_to_points(arguments, transform, messages, interruption)
     else:
         _check_apply_to_volume(arguments)
         transform = read_transform(arguments.registration / resampling, messages)
         if arguments.image:
-            _apply_to_image(arguments, transform, messages)
+            _apply_to_image(arguments, transform, messages, interruption)
         else:
             inverse = read_transform(arguments.registration / of_points, messages)
-            _apply_to_labels(arguments, transform, inverse, messages)
+            _apply_to_labels(arguments, transform, inverse, messages, interruption)
     _say(messages)
 
 
@@ -130,7 +130,9 @@ def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
     check_volume_name(arguments.output)
 
 
-def _apply_to_points(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+def _apply_to_points(
+    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+) -> None:
     from .geometry import transform_points
     from .landmarks import Landmarks, read_points, write_points
 
@@ -138,12 +140,16 @@ def _apply_to_points(arguments: argparse.Namespace, transform: Any, messages: li
     left_out = landmarks.placed.count(False)
     if left_out:
         messages.append(f"Entries without a position are left out: {left_out}.")
-    write_points(arguments.output, Landmarks(landmarks.names, transform_points(transform, landmarks.points)))
+    mapped = Landmarks(landmarks.names, transform_points(transform, landmarks.points))
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_points(staging / arguments.output.name, mapped)
 
 
-def _apply_to_image(arguments: argparse.Namespace, transform: Any, messages: list[str]) -> None:
+def _apply_to_image(
+    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+) -> None:
     from .carrying import carry_image
-    from .io.volumes import read_volume, write_volume
+    from .io.volumes import read_volume, write_volume_directly
 
     reference = read_volume(arguments.reference, "reference", messages)
     image = read_volume(arguments.image, "given", messages)
@@ -151,10 +157,13 @@ def _apply_to_image(arguments: argparse.Namespace, transform: Any, messages: lis
         msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
         raise OutputError(msg)
     result = carry_image(image, reference, transform, arguments.interpolation, messages)
-    write_volume(result, arguments.output)
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_volume_directly(result, staging / arguments.output.name)
 
 
-def _apply_to_labels(arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str]) -> None:
+def _apply_to_labels(
+    arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str], interruption: Interruption
+) -> None:
     from .carrying import carry_segmentation
     from .io.segmentations import check_can_hold, read_segmentation, write_segmentation_directly
     from .io.volumes import read_volume
@@ -163,11 +172,11 @@ def _apply_to_labels(arguments: argparse.Namespace, transform: Any, inverse: Any
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
     carried = carry_segmentation(labels, reference, transform, inverse, messages)
-    with staged_folder(arguments.output.parent) as staging:
+    with staged_folder(arguments.output.parent, interruption) as staging:
         write_segmentation_directly(carried, staging / arguments.output.name)
 
 
-def evaluate_command(arguments: argparse.Namespace) -> None:
+def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Measure a finished registration with labels or landmarks."""
     from .transforms import read_transform
 
@@ -179,7 +188,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)
     if arguments.output:
-        write_json(arguments.output, evaluation)
+        with staged_folder(arguments.output.parent, interruption) as staging:
+            write_json(staging / arguments.output.name, evaluation)
     _say(messages)
     print(json.dumps(evaluation, indent=2))  # noqa: T201 - the answer of a command
 
@@ -206,14 +216,14 @@ def encoders_command(arguments: argparse.Namespace) -> None:
     print(text)  # noqa: T201 - the answer of a command
 
 
-def phantom_command(arguments: argparse.Namespace) -> None:
+def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Write a synthetic breast pair with its exact ground truth into a folder."""
     from .io.volumes import write_volume_directly
     from .landmarks import Landmarks, write_points
     from .phantom import make_phantom
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
-    with staged_folder(arguments.output) as staging:
+    with staged_folder(arguments.output, interruption) as staging:
         volumes = {
             "fixed": case.fixed,
             "moving": case.moving,

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
-import logging
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .commit import CommitGuard, Unguarded, commit, private_folder, remove_abandoned
 from .errors import InputError, OutputError, RegistrationCancelledError
-
-logger = logging.getLogger(__name__)
-
-STAGING_PREFIX = ".foundation-registration-"
 
 
 @contextlib.contextmanager
@@ -51,41 +44,57 @@ def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+def staged_folder(
+    target: str | os.PathLike[str], guard: CommitGuard | None = None, replaced: Collection[str] = ()
+) -> Iterator[Path]:
     """Give a private folder; move its files into ``target`` if the block ends well, else leave no trace.
 
     Whether ``target`` can be written is checked before the block runs. Files of the same name in it are
-    replaced, all others are kept. Another thread may end the run by removing the private folder at any
-    time: leaving the block then raises ``RegistrationCancelledError``, unless it ends with an error of its
-    own.
+    replaced, all others are kept. All files take their places or none does, also if the process is killed: the next
+    use of ``target`` then finishes (`commit.settle`), and removes what was left behind.
 
     Args:
         target: folder of the results; it and its parents are made on success only.
+        guard: whoever may end the process from another thread; it is asked before the files take their places, and
+            until then may remove the private folder: leaving the block then raises ``RegistrationCancelledError``,
+            unless it ends with an error of its own.
+        replaced: names that are removed if they are not written anew, since they belong to the files replaced.
 
     Yields:
-        A new folder on the file system of ``target``, its name starting with ``STAGING_PREFIX``.
+        A new folder on the file system of ``target``, in a folder whose name starts with ``STAGING_PREFIX``.
 
     Raises:
         OutputError: ``target`` cannot be made or written, or an ``OSError`` about the private folder, or
             about no named file, left the block (a full disk, for instance).
-        RegistrationCancelledError: the private folder was removed meanwhile.
+        RegistrationCancelledError: the guard ends the process, or the private folder was removed meanwhile.
     """
+    guard = guard or Unguarded()
     target = Path(target).absolute()
-    staging = _private_folder(target)
-    try:
-        yield staging
-        staging.stat()  # fails if another thread has removed it
-        _move_files(staging, target)
-    except OSError as error:
-        if not staging.exists():
-            msg = "The run was stopped and its unfinished results were removed; nothing was written."
-            raise RegistrationCancelledError(msg) from error
-        if not _concerns(error, staging, target):
-            raise
-        msg = f"{target} is full or cannot be written ({_reason(error)}); free some space or choose another folder."
-        raise OutputError(msg) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    nearest = _nearest_folder(target)
+    for folder in {target, target.parent} - {nearest}:
+        remove_abandoned(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            staging = stack.enter_context(private_folder(nearest, guard))
+            _try_names(staging, target.relative_to(nearest))
+            new = staging / "new"
+            new.mkdir()
+        except OSError as error:
+            msg = f"The folder {target} cannot be written ({_reason(error)}); choose another folder."
+            raise OutputError(msg) from error
+        try:
+            yield new
+            commit(staging, target, guard, replaced)
+        except OSError as error:
+            if not new.exists():
+                msg = "The run was stopped and its unfinished results were removed; nothing was written."
+                raise RegistrationCancelledError(msg) from error
+            if not _concerns(error, staging, target):
+                raise
+            msg = (
+                f"{target} is full or cannot be written ({_reason(error)}); free some space or choose another folder."
+            )
+            raise OutputError(msg) from error
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None:
@@ -104,73 +113,24 @@ def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None
     """
     text = json.dumps(_plain(content, "content"), indent=2, ensure_ascii=False, allow_nan=False)
     with complete_or_absent(path) as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+        # Names of files may hold what is no character; JSON writes it as Python does.
+        unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
-def _private_folder(target: Path) -> Path:
-    """New folder in ``target`` or its nearest existing ancestor, which shows that one may write there."""
+def _nearest_folder(target: Path) -> Path:
+    """Return the target or its nearest ancestor that exists."""
     nearest = next((folder for folder in (target, *target.parents) if os.path.lexists(folder)), target)
     if not nearest.is_dir():
         msg = f"The folder {target} cannot be made, because {nearest} is not a folder; choose another folder."
         raise OutputError(msg)
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=nearest))
-        with contextlib.ExitStack() as trial:  # the names may be too long, or not allowed on this system
-            trial.callback(shutil.rmtree, staging, ignore_errors=True)
-            for name in target.relative_to(nearest).parts:
-                (staging / name).mkdir()
-                (staging / name).rmdir()
-            trial.pop_all()
-    except OSError as error:
-        msg = f"The folder {target} cannot be written ({_reason(error)}); choose another folder."
-        raise OutputError(msg) from error
-    return staging
+    return nearest
 
 
-def _move_files(staging: Path, target: Path) -> None:
-    """Move every file of one folder into another on the same file system; undo it all if one move fails."""
-    aside = staging.with_name(f"{staging.name}-replaced")  # not inside: another thread may remove staging
-    with contextlib.ExitStack() as undo:  # each step is entered before it is taken: it may be interrupted
-        _make_folder(target, undo)
-        for number, source in enumerate(sorted(path for path in staging.rglob("*") if not path.is_dir())):
-            destination = target / source.relative_to(staging)
-            _make_folder(destination.parent, undo)
-            if destination.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "a folder has this name", str(destination))
-            if os.path.lexists(destination):
-                _make_folder(aside, undo)
-                replaced = aside / str(number)
-                undo.callback(_put_back, replaced, destination)
-                destination.replace(replaced)
-            undo.callback(_remove_file, destination)
-            source.replace(destination)
-        undo.pop_all()
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _make_folder(folder: Path, undo: contextlib.ExitStack) -> None:
-    """Make a folder and its parents as far as they are missing, and enter their removal."""
-    for missing in [path for path in (folder, *folder.parents) if not path.is_dir()][::-1]:
-        undo.callback(_remove_folder, missing)
-        missing.mkdir()
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it stays where someone else has put something in it
-        folder.rmdir()
-
-
-def _remove_file(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink()
-
-
-def _put_back(replaced: Path, destination: Path) -> None:
-    try:
-        if os.path.lexists(replaced):
-            replaced.replace(destination)
-    except OSError:
-        logger.exception("%s could not be restored; its earlier content is kept as %s", destination, replaced)
+def _try_names(staging: Path, names: Path) -> None:
+    """Raise an OSError if folders of these names cannot be made; they may be too long, or not allowed here."""
+    for name in names.parts:
+        (staging / name).mkdir()
+        (staging / name).rmdir()
 
 
 def _concerns(error: OSError, *folders: Path) -> bool:

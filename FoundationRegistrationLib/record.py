@@ -109,7 +109,7 @@ def described_file(path: Path, content: Any = None) -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the hashes of all files below it, in the order of their paths.
+    """Return the SHA-256 of a file; of a folder, that of the hashes of all files below it.
 
     Raises:
         InputError: it cannot be read.

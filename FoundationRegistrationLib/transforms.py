@@ -17,6 +17,7 @@ from .convex_adam.sampling import identity_positions, sample
 from .errors import OutputError
 from .geometry import WorkingGrid, transform_points
 from .io.transforms import read_transform as read_transform
+from .io.written import check_room, check_transform
 from .preprocessing import finite_float
 
 _LOGGER = logging.getLogger(__name__)
@@ -245,16 +246,18 @@ def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Write a transform file (.h5 for composites).
+    """Write a transform file (.h5 for composites), and read it back.
 
     Raises:
         OutputError: it cannot be written.
     """
+    check_room(path, transform)
     try:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
         raise OutputError(msg) from error
+    check_transform(path, transform)
 
 
 def warp_image(

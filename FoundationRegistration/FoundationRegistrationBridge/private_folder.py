@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import slicer
 
 from .errors import BridgeError
+from .library import add_library_to_path
 
 _PREFIX = "FoundationRegistration-"
 _LOCK = "in-use.lock"
@@ -34,46 +35,44 @@ class PrivateFolder:
         parent = parent or Path(getattr(getattr(slicer, "app", None), "temporaryPath", "") or tempfile.gettempdir())
         try:
             _remove_abandoned(parent)
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._lock = (self.path / _LOCK).open("wb")
-            _try_to_lock(self._lock)
+            lock = None
+            while lock is None:  # another session may take the folder for abandoned before its lock is held
+                self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+                lock = _hold(self.path / _LOCK)
         except OSError as error:
             msg = f"No temporary folder can be made in '{parent}' ({error.strerror}); choose another one."
             raise BridgeError(msg) from error
-        self._remove = weakref.finalize(self, _remove, self.path, self._lock)  # at the latest when Slicer exits
+        self._remove = weakref.finalize(self, _remove, self.path, lock)  # at the latest when Slicer exits
 
     def remove(self) -> None:
         """Remove the folder and all in it; a second call does nothing."""
         self._remove()
 
 
-def _remove(folder: Path, lock: Any) -> None:
+def _hold(path: Path) -> IO[bytes] | None:
+    """Make and hold a lock file; None if it was removed or taken before it was held."""
+    add_library_to_path()
+    from FoundationRegistrationLib.locks import try_to_hold
+
+    try:
+        return try_to_hold(path)
+    except FileNotFoundError:
+        return None
+
+
+def _remove(folder: Path, lock: IO[bytes]) -> None:
     lock.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
+    add_library_to_path()
+    from FoundationRegistrationLib.locks import try_to_hold
+
     for folder in parent.glob(f"{_PREFIX}*"):
-        try:
-            with (folder / _LOCK).open("r+b") as lock:
-                abandoned = _try_to_lock(lock)
-        except OSError:  # another user's, or being made or removed at this moment
-            continue
-        if abandoned:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _try_to_lock(file: Any) -> bool:
-    """Take the lock of an open file for as long as it stays open; tell whether it was free."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        with contextlib.suppress(OSError):  # another user's, or being made or removed at this moment
+            lock = try_to_hold(folder / _LOCK, create=False)
+            if lock is not None:
+                with lock:  # until nothing but the lock is there, or nothing at all
+                    shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)  # Windows removes no open file

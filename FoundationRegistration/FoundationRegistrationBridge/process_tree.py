@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 # The engine ends itself within a second of being asked; then two seconds are kept even on a busy machine.
 _GRACE_SECONDS = 1.4
+_POLL_SECONDS = 0.02
+_RUNS, _ENDED, _REAPED = "runs", "ended", "reaped"
 
 
 class ProcessTree:
@@ -31,7 +35,7 @@ class ProcessTree:
         flags = 0
         if os.name == "nt":
             flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             list(command),
             env=dict(environment),
             cwd=folder,
@@ -41,36 +45,95 @@ class ProcessTree:
             start_new_session=os.name != "nt",
             creationflags=flags,
         )
+        self.outputs: tuple[IO[bytes] | None, IO[bytes] | None] = (process.stdout, process.stderr)
+        self._group = _Group(process)
         # Also when the application exits in the middle of a run.
-        weakref.finalize(self, _kill, self.process)
+        weakref.finalize(self, self._group.kill)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the leader."""
+        return self._group.process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the leader ended, as `subprocess` says it; None while it runs."""
+        return self._group.process.returncode
+
+    def running(self) -> bool:
+        """Tell whether the leader still works; once it does not, nothing it started is left."""
+        return self._group.running()
 
     def end(self) -> None:
         """Ask the tree to end, and end it by force soon after; returns at once."""
-        threading.Thread(target=self._end, daemon=True, name="end of the registration process").start()
+        threading.Thread(target=self._group.end, daemon=True, name="end of the registration process").start()
 
-    def kill(self) -> None:
-        """End what is left of the tree by force; the leader may have ended before."""
-        _kill(self.process)
 
-    def _end(self) -> None:
+class _Group:
+    """The processes of one group.
+
+    The system may give the id of a leader to someone else once its end was taken note of ("reaped"). So that is done
+    last, after what is left of the group was ended, and from then on nothing is sent to this id any more.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._lock = threading.Lock()
+
+    def running(self) -> bool:
+        with self._lock:
+            if self.process.returncode is None and _state(self.process) != _RUNS:
+                self._end_by_force()
+            return self.process.returncode is None
+
+    def end(self) -> None:
         if os.name != "nt":  # Windows has no request that a console-less Python would hear
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(_GRACE_SECONDS)
+            with self._lock:
+                self._send(signal.SIGTERM)
+            until = time.monotonic() + _GRACE_SECONDS
+            while self.running() and time.monotonic() < until:
+                time.sleep(_POLL_SECONDS)
         self.kill()
 
+    def kill(self) -> None:
+        with self._lock:
+            self._end_by_force()
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if os.name == "nt":
-        subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)],
-            check=False,
-            capture_output=True,
-            creationflags=subprocess.CREATE_NO_WINDOW,
-        )
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_SECONDS)
+    def _end_by_force(self) -> None:
+        if self.process.returncode is not None:
+            return
+        if os.name == "nt":
+            subprocess.run(
+                ["taskkill", "/T", "/F", "/PID", str(self.process.pid)],
+                check=False,
+                capture_output=True,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
+        else:
+            self._send(signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_GRACE_SECONDS)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.process.returncode is None and _state(self.process) != _REAPED:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+
+def _state(process: subprocess.Popen[bytes]) -> str:
+    """Tell how far a process is, without taking note of its end in the name of the system."""
+    if os.name == "nt":  # where an id stays taken for as long as the process object is there
+        return _RUNS if process.poll() is None else _REAPED
+    if hasattr(os, "waitid"):
+        try:
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # another part of the application has waited for it
+            return _REAPED
+        return _ENDED if ended else _RUNS
+    import psutil  # macOS before Python 3.13
+
+    try:
+        ended = psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return _REAPED
+    return _ENDED if ended else _RUNS

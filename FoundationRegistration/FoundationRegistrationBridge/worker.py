@@ -83,10 +83,10 @@ class RegistrationWorker:
         except OSError as error:
             msg = f"'{command[0]}' cannot be started ({error.strerror}); reinstall 3D Slicer or the extension."
             raise BridgeError(msg) from error
-        process = self._tree.process
+        output, log = self._tree.outputs
         self._readers = [
             threading.Thread(target=self._read, args=arguments, daemon=True, name="registration output")
-            for arguments in ((process.stdout, self._hear), (process.stderr, self._log.append))
+            for arguments in ((output, self._hear), (log, self._log.append))
         ]
         for reader in self._readers:
             reader.start()
@@ -94,7 +94,7 @@ class RegistrationWorker:
     @property
     def pid(self) -> int:
         """Process id of the engine."""
-        return self._tree.process.pid
+        return self._tree.pid
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -109,13 +109,11 @@ class RegistrationWorker:
 
     def running(self) -> bool:
         """Tell whether the engine still works; once it does not, nothing it started is left."""
-        if self._tree.process.poll() is None:
+        if self._tree.running():
             return True
-        if self._readers:
-            self._tree.kill()  # what it may have left behind also holds the pipes open
-            for reader in self._readers:
-                reader.join(_READERS_SECONDS)
-            self._readers = []
+        for reader in self._readers:
+            reader.join(_READERS_SECONDS)
+        self._readers = []
         return False
 
     def cancel(self) -> None:
@@ -125,7 +123,7 @@ class RegistrationWorker:
 
     def failure(self) -> str | None:
         """Return in words why the engine, which is not running any more, did not succeed; None if it did."""
-        code = self._tree.process.returncode
+        code = self._tree.exit_code
         if code == 0:
             return None
         if self._reported_error:

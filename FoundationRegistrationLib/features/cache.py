@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..encoders import EncoderInfo
 from ..settings import Settings
+from ..user_folders import user_cache
 
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 # To be raised whenever the same input gives other features, so that older files are not taken.
@@ -58,10 +58,13 @@ class KeptFeatures:
     weights_sha256: str | None
 
 
-def cache_folder() -> Path:
-    """Return the folder of kept features; it may not exist yet."""
+def cache_folder() -> Path | None:
+    """Return the folder of kept features, which may not exist yet; None for a user without a home folder."""
     given = os.environ.get(CACHE_VARIABLE)
-    return Path(given) if given else platformdirs.user_cache_path("FoundationRegistration", False) / "features"
+    if given:
+        return Path(given)
+    cache = user_cache()
+    return cache / "features" if cache else None
 
 
 def cache_key(
@@ -113,8 +116,9 @@ class FeatureCache:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FeatureCache | None:
-        """Return the user's cache, None if the settings keep none."""
-        return cls(cache_folder(), settings.feature_cache_gb * 1e9) if settings.feature_cache_gb else None
+        """Return the user's cache, None if the settings keep none or the user has no home folder."""
+        folder = cache_folder()
+        return cls(folder, settings.feature_cache_gb * 1e9) if folder and settings.feature_cache_gb else None
 
     def load(self, key: str) -> KeptFeatures | None:
         """Return what is kept under a key and mark it as used; None if there is nothing, or it is damaged."""

@@ -10,7 +10,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..outputs import staged_folder
 from .dicom import is_dicom, read_dicom
 from .integrity import check_whole, meta_voxels, nrrd_voxels
 from .nifti import first_bytes, has_niftis_name, is_nifti, read_nifti
@@ -18,6 +17,7 @@ from .nifti_header import UNKNOWN_ORIENTATION
 from .paths import called, check_input, reason
 from .quiet import reader_heard
 from .streams import GZIP_MAGIC, check_length, counted, damaged, pieces
+from .written import check_room, check_volume, incomplete
 
 # What ITK's readers say, and what it means for the user.
 _READER_COMPLAINTS = {
@@ -205,24 +205,20 @@ def check_volume_name(path: Path) -> None:
         raise OutputError(msg)
 
 
-def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write a volume under a temporary name and move it into place.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with staged_folder(path.parent) as staging:
-        write_volume_directly(image, staging / path.name)
-
-
 def write_volume_directly(image: sitk.Image, path: Path) -> None:
-    """Write a volume where it is; for folders that are staged already.
+    """Write a volume where it is, and read it back; for folders that are staged already.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written whole, or the format cannot hold it.
     """
+    check_room(path, image)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         msg = f"Cannot write '{path.name}': unknown file type, no space or no permission; choose .nii.gz or .nrrd."
         raise OutputError(msg) from error
+    try:
+        found = read_image(path, "written volume", [])
+    except InputError as error:
+        raise incomplete(path) from error
+    check_volume(path, found, image)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import platformdirs
-
 from ..errors import WeightsError
+from ..user_folders import user_cache
 from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -20,11 +19,16 @@ _LOCK_SECONDS = 0.2
 
 
 def download_folder() -> Path:
-    """Return the folder that downloads go to: the user's own, or in $FOUNDATION_REGISTRATION_CACHE if that is set."""
+    """Return the folder that downloads go to: the user's own, or in $FOUNDATION_REGISTRATION_CACHE if that is set.
+
+    Raises:
+        WeightsError: it is not set, and the user has no home folder.
+    """
     cache = os.environ.get(CACHE_VARIABLE)
-    root = (
-        Path(cache).expanduser() if cache else platformdirs.user_cache_path("FoundationRegistration", appauthor=False)
-    )
+    root = Path(cache).expanduser() if cache else user_cache()
+    if root is None:
+        msg = f"You have no home folder, where weights are kept; set the environment variable {CACHE_VARIABLE}."
+        raise WeightsError(msg)
     return root / "weights"
 
 
@@ -59,7 +63,7 @@ def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> P
 
 def missing_message(entry: WeightsEntry) -> str:
     """Say in one line where the file was looked for and how to get it."""
-    places = " and ".join(f"'{folder}'" for folder in _searched())
+    places = " and ".join(f"'{folder}'" for folder in _searched()) or "any folder: you have no home folder"
     return (
         f"The weights '{entry.name}' are not on this machine (no '{entry.filename}' in {places}); get them with: "
         f"foundation-registration weights download {entry.name} - or give the file with --weights."
@@ -169,7 +173,10 @@ def unwritable_message(folder: Path, error: OSError) -> str:
 
 def _searched() -> list[Path]:
     variable = os.environ.get(WEIGHTS_VARIABLE)
-    return [*([Path(variable).expanduser()] if variable else []), download_folder()]
+    folders = [Path(variable).expanduser()] if variable else []
+    with suppress(WeightsError):  # no home folder
+        folders.append(download_folder())
+    return folders
 
 
 def _inside(folder: Path, entry: WeightsEntry, *names: str) -> Path | None:
@@ -213,7 +220,7 @@ def _consent_file() -> Path:
 def _accepted() -> list[str]:
     try:
         content = json.loads(_consent_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, WeightsError):
         return []
     accepted = content.get("accepted", []) if isinstance(content, dict) else []
     return [item for item in accepted if isinstance(item, str)] if isinstance(accepted, list) else []

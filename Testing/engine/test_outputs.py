@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import largest_file
 
+from FoundationRegistrationLib.commit import settle
 from FoundationRegistrationLib.errors import InputError, OutputError, RegistrationCancelledError
 from FoundationRegistrationLib.outputs import complete_or_absent, staged_folder, write_json
 
@@ -52,10 +54,11 @@ def test_files_appear_only_when_the_block_ends(tmp_path, target):
         fill(staging, a="1", b="2")
         (staging / "sub").mkdir()
         fill(staging / "sub", c="3")
-        assert staging.name.startswith(".foundation-registration-")
-        assert list(tmp_path.iterdir()) == [staging]
+        private = staging.parent
+        assert private.name.startswith(".foundation-registration-")
+        assert set(tmp_path.iterdir()) == {private, private.with_name(f"{private.name}.lock")}
     assert on_disk(target) == {"a": "1", "b": "2", "sub": None, "sub/c": "3"}
-    assert not staging.exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"a", "b", "sub", "out"}
 
 
 def test_a_relative_target_lies_in_the_working_folder(tmp_path, monkeypatch):
@@ -101,7 +104,7 @@ def test_a_folder_one_may_not_write_to_is_refused_before_the_block(tmp_path, mon
     def refuse(**_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     with (
         pytest.raises(OutputError, match=r"Read-only file system\); choose another folder"),
         staged_folder(tmp_path / "out"),
@@ -145,21 +148,25 @@ def test_a_move_that_fails_half_way_is_undone(tmp_path, monkeypatch, error, rais
     assert on_disk(tmp_path) == before
 
 
-def test_a_file_that_cannot_be_restored_is_kept_and_named(tmp_path, monkeypatch, caplog):
-    fill(tmp_path, a="old")
+def test_what_cannot_be_put_back_is_kept_and_the_next_use_puts_all_in_order(tmp_path, monkeypatch):
+    fill(tmp_path, a="old", b="old")
     move = Path.replace
 
     def replace(self, target):
-        if Path(target) == tmp_path / "a":
+        if Path(target) == tmp_path / "b" or (Path(target) == tmp_path / "a" and "old" in self.parts):
             raise OSError(errno.EIO, "Input/output error")
         return move(self, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OutputError, match="Input/output"), staged_folder(tmp_path) as staging:
-        fill(staging, a="new")
-    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    assert kept.read_text() == "old"
-    assert str(kept) in caplog.text
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", replace)
+        with (
+            pytest.raises(OutputError, match=r"nor the earlier ones be put back.*Input/output"),
+            staged_folder(tmp_path) as new,
+        ):
+            fill(new, a="new", b="new")
+    assert on_disk(tmp_path) != {"a": "new", "b": "new"}
+    settle(tmp_path)
+    assert on_disk(tmp_path) == {"a": "new", "b": "new"}
 
 
 def test_a_folder_in_the_place_of_a_file_is_not_removed(tmp_path):
@@ -207,19 +214,13 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, name):
     assert on_disk(tmp_path) == {"taken": None}
 
 
-def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_full_disk_keeps_the_old_file(tmp_path):
     path = tmp_path / "r.json"
     write_json(path, {"run": 1})
     before = on_disk(tmp_path)
-
-    def disk_full(self, text, encoding):
-        with self.open("w", encoding=encoding) as half_written:
-            half_written.write(text[:3])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_text", disk_full)
-    with pytest.raises(OutputError, match="No space left"):
-        write_json(path, {"run": 2})
+    with largest_file(1000), pytest.raises(OutputError, match="too large"):
+        write_json(path, {"run": "2" * 10_000})
     assert on_disk(tmp_path) == before
 
 

@@ -186,6 +186,66 @@ def test_engine_ends_with_the_application():
     assert not alive(int(application.stdout))
 
 
+@POSIX
+@pytest.mark.parametrize("way", ["ends by itself", "crashes", "cancelled", "reaped by another"])
+def test_no_signal_goes_to_an_id_that_may_be_another_process(way):
+    """The system gives the id of a process away once its end is taken note of; who has it then is left alone.
+
+    Every call of the system that sends a signal to a group is watched, and whether its leader is still ours then.
+    """
+    watched = program(f"""
+        import gc, os, signal, subprocess, sys, time
+        import psutil
+        sys.path.append({str(library_folder() / "FoundationRegistration")!r})
+        from FoundationRegistrationBridge.worker import RegistrationWorker
+        sent = []
+        def watch(event, arguments):
+            if event == "os.killpg":
+                ours = psutil.pid_exists(arguments[0]) and psutil.Process(arguments[0]).ppid() == os.getpid()
+                sent.append((int(arguments[1]), ours))
+        sys.addaudithook(watch)
+        way = {way!r}
+        engines = {{"ends by itself": "pass", "crashes": "import os; os.abort()"}}
+        text = engines.get(way, "import time; time.sleep(600)")
+        worker = RegistrationWorker([sys.executable, "-c", text])
+        if way == "cancelled":
+            worker.cancel()
+        if way == "reaped by another":
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+        while worker.running():
+            time.sleep(0.01)
+        worker.cancel()
+        time.sleep(0.3)
+        del worker
+        gc.collect()
+        print(sent)
+        """)
+    sent = eval(subprocess.run(watched, check=True, capture_output=True, text=True).stdout)
+    assert all(ours for _, ours in sent)
+    assert len(sent) == {"cancelled": 2, "reaped by another": 0}.get(way, 1)
+
+
+@POSIX
+def test_grandchildren_of_an_engine_that_ended_are_ended_while_its_id_is_kept():
+    """All of the group is gone when the engine is said to have ended, also what it started and left behind."""
+    for _ in range(10):
+        worker = ended(
+            RegistrationWorker(
+                program(f"""
+            import subprocess, sys
+            for _ in range(3):
+                child = subprocess.Popen([sys.executable, "-S", "-c", {LINGER!r}])
+                print("child", child.pid, flush=True)
+            """)
+            )
+        )
+        assert worker.failure() is None
+        children = [int(line.split()[1]) for line in worker.log]
+        assert len(children) == 3
+        assert not any(alive(child) for child in children)
+
+
 def test_private_folder_is_private_and_removed(tmp_path):
     folder = PrivateFolder(tmp_path)
     (folder.path / "volume.nrrd").write_bytes(b"patient")
@@ -220,6 +280,30 @@ def test_folder_of_a_killed_session_is_removed_by_the_next(tmp_path):
     assert left.is_dir()
     PrivateFolder(tmp_path).remove()
     assert not left.exists()
+
+
+def test_folders_made_at_once_do_not_take_each_other_for_abandoned(tmp_path):
+    """Several sessions make folders, use and remove them, all at the same time."""
+    session = program(f"""
+        import sys
+        sys.path.append({str(library_folder() / "FoundationRegistration")!r})
+        from pathlib import Path
+        from FoundationRegistrationBridge.private_folder import PrivateFolder
+        sys.stdin.readline()
+        for number in range(150):
+            folder = PrivateFolder(Path({str(tmp_path)!r}))
+            (folder.path / "volume.nrrd").write_bytes(b"patient")
+            assert (folder.path / "volume.nrrd").read_bytes() == b"patient"
+            folder.remove()
+        """)
+    sessions = [subprocess.Popen(session, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in sessions:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in sessions:
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_folder_that_cannot_be_written(tmp_path):
