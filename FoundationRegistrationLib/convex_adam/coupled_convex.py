@@ -49,19 +49,16 @@ def _cheapest(
 
 
 def _index_of_least(costs: torch.Tensor) -> torch.Tensor:
-    """Return the index along the first axis of (K, n) of the least value; among equals no displacement, else the first.
+    """Return the index along the first axis of (K, n) of the least value, the first one among equals.
 
-    All are equal where nothing counts or nothing is to be seen: there the field shall stay where it is. The
-    candidates fill a cube (`candidate_displacements`). Least values alone are found many times faster than their
+    The candidates fill a cube (`candidate_displacements`). Least values alone are found many times faster than their
     indices, so the index is sought among the least of each row of the cube, then within that row.
     """
     width = round(costs.shape[0] ** (1 / 3))
     rows = costs.unflatten(0, (-1, width))
     row = rows.amin(1).min(dim=0).indices
     in_row = rows.gather(0, row.expand(1, width, -1))[0]
-    value, column = in_row.min(dim=0)
-    centre = costs.shape[0] // 2
-    return torch.where(costs[centre] <= value, centre, row * width + column)
+    return row * width + in_row.min(dim=0).indices
 
 
 def _smoothed_choice(choice: torch.Tensor, candidates: torch.Tensor, shape: torch.Size) -> torch.Tensor:

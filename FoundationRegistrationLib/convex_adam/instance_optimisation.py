@@ -7,8 +7,8 @@ the features is a few displacement fields.
 
 Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
 detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the
-field as rough as they are long. Of all fields that a level goes through, the one of least energy is kept: Adam's first
-steps are as long whatever the gradient, and lead away from a start that is right already.
+field as rough as they are long. Of all fields that a level goes through, the one of least energy is kept: Adam's
+first steps are as long whatever the gradient, and lead away from a start that is right already.
 """
 
 from __future__ import annotations
@@ -178,6 +178,11 @@ def descend(
         if _has_converged(energies, settings.convergence_tolerance):
             break
     return Optimised(best, tuple(energies))
+
+
+def energy_of(term: Term, displacement: torch.Tensor, settings: Settings) -> float:
+    """Return the energy of one displacement (3, z, y, x), in cells."""
+    return energy_and_gradient([_Difference(term)], displacement, settings, None)[0]
 
 
 def energy_and_gradient(
