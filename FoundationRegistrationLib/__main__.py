@@ -22,7 +22,10 @@ from .weights_commands import add_weights_arguments, weights_command
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
-_MEMORY_HINT = "Not enough memory; use a larger --working-spacing-mm or a smaller --memory-budget-gb."
+_SPACING = "working_spacing_mm"
+_MEMORY_HINT = (
+    "Not enough memory; close other programs, crop the volumes to what matters, or use a larger --working-spacing-mm."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +59,7 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
 
         if not is_out_of_memory(error):
             raise
-        _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
+        _say_error(arguments, FoundationRegistrationError(_memory_hint(arguments)))
         return _BAD_INPUT
     return 0
 
@@ -96,6 +99,17 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         "phantom": commands.phantom_command,
     }
     handlers[arguments.command](arguments, interruption)
+
+
+def _memory_hint(arguments: argparse.Namespace) -> str:
+    """Say what to do about too little memory, and nothing that was done already."""
+    largest = next(field.metadata["maximum"] for field in dataclasses.fields(Settings) if field.name == _SPACING)
+    if (getattr(arguments, _SPACING, None) or 0.0) < largest:
+        return _MEMORY_HINT
+    return (
+        "Not enough memory, even for the coarsest working grid; crop the volumes to what matters or resample them to "
+        "larger voxels first, and check that their voxel sizes are in millimetres."
+    )
 
 
 def _say_error(arguments: argparse.Namespace, error: Exception) -> None:

@@ -370,7 +370,7 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str]
 
     from .convex_adam.confidence import NOT_KNOWN_MM
     from .report import save_overview
-    from .transforms import warp_image, warp_labels
+    from .transforms import displacement_on_grid_of, warp_image, warp_labels
 
     identity = sitk.TranslationTransform(3)
     labels: dict[str, Any] = {}
@@ -386,8 +386,8 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str]
         inputs.fixed,
         warp_image(inputs.moving, inputs.fixed, identity),
         result.warped,
-        sitk.Resample(result.displacement, inputs.fixed, identity, sitk.sitkLinear, 0.0),
-        sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, 1.0),
+        displacement_on_grid_of(inputs.fixed, result.transform),
+        sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
         title=f"Registration with {result.record['settings']['encoder']}",
         lines=[*messages, *_summary(result, evaluation)],
         expected_error=sitk.Resample(

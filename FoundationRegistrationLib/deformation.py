@@ -12,7 +12,7 @@ from .convex_adam import ConvexAdamResult, convex_adam, correlation_spacing, ref
 from .convex_adam.windows import max_around
 from .errors import InputError
 from .features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
-from .geometry import WorkingGrid, resample_to_grid
+from .geometry import WorkingGrid, resample_to_grid, size_mm, size_words
 from .preprocessing import PreparedVolume
 from .progress import Progress
 from .settings import Settings
@@ -80,7 +80,7 @@ def deform(
         preview_features: whether to make `Deformation.preview`.
 
     Raises:
-        InputError: a mask leaves nothing on the working grid, or memory does not do.
+        InputError: nothing is left on the working grid, or memory does not do.
         WeightsError: weights are missing or damaged.
         RegistrationCancelledError: the caller asked to stop.
     """
@@ -89,8 +89,7 @@ def deform(
     fixed_mask, moving_mask = (side.on(grid, side.volume.foreground, device, label=True) for side in sides)
     for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True):
         if not mask.any():
-            msg = f"The {side.role} mask leaves nothing to register where the volumes meet; choose a larger mask."
-            raise InputError(msg)
+            raise InputError(_why_nothing_is_left(side, grid))
     cache = FeatureCache.from_settings(settings)
     features = {}
     for step, source, part in zip(("encoding", "encoding details"), sources, parts, strict=False):
@@ -128,6 +127,22 @@ def deform(
     return Deformation(found, features, preview)
 
 
+def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:
+    """Say why the working grid holds nothing of a volume, and what to do."""
+    if side.masked:
+        return f"The {side.role} mask leaves nothing to register where the volumes meet; choose a larger mask."
+    if min(size_mm(side.volume.image)) < 2.0 * grid.spacing:
+        return (
+            f"The {side.role} volume is {size_words(side.volume.image)} large, too small or too thin for a working "
+            f"grid of {grid.spacing:g} mm; use a smaller --working-spacing-mm, or correct its voxel size if that is "
+            "in another unit."
+        )
+    return (
+        f"What the {side.role} volume shows lies outside what both volumes share, as they were aligned; check that "
+        "both show the same part of the body, or align them by landmarks first."
+    )
+
+
 def _weight(
     side: Side, foreground: torch.Tensor, grid: WorkingGrid, settings: Settings, device: torch.device
 ) -> torch.Tensor:
@@ -135,8 +150,8 @@ def _weight(
 
     A mask that the user gave counts as it is. Else the air around the fixed patient, whose noise would be matched as
     if it were anatomy, does not count; the patient is widened by one cell of the search grid, so that the skin counts
-    from both sides. Nothing counts beyond the field of view, nor where a cell or a neighbour holds a lesion, which
-    features reach into.
+    from both sides. Nothing counts beyond the field of view, where a value is not known, nor where a cell or a
+    neighbour holds a lesion, which features reach into.
 
     Args:
         side: whose weight it is.
@@ -145,7 +160,7 @@ def _weight(
         settings: grid spacings.
         device: where tensors live.
     """
-    seen = side.on(grid, _ones_like(side.volume.image), device, label=True)
+    seen = side.on(grid, side.volume.known, device, label=True)
     weight = pool(seen[None], settings.adam_grid_spacing)
     if side.masked:
         weight = weight * pool(foreground[None], settings.adam_grid_spacing)
@@ -156,9 +171,3 @@ def _weight(
         held = pool((side.on(grid, side.lesion, device, label=True) != 0).float()[None], settings.adam_grid_spacing)
         weight = weight * (max_around(held, 1) == 0)
     return weight[0]
-
-
-def _ones_like(image: sitk.Image) -> sitk.Image:
-    ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
-    ones.CopyInformation(image)
-    return ones

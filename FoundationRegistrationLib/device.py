@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import torch
@@ -31,6 +33,25 @@ def resolve_device(name: str) -> torch.device:
         msg = f"Device '{name}' is not available here; use --device auto or one of: {usable}."
         raise SettingsError(msg)
     return torch.device(name)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Let torch compute as it does when nothing was set, and leave what the caller set as it was.
+
+    Callers may be in the middle of an inference or a training of their own: without gradients, in mixed precision,
+    with another default type or device. The default type is one for the whole process.
+    """
+    with ExitStack() as settings:
+        settings.enter_context(torch.inference_mode(mode=False))
+        settings.enter_context(torch.enable_grad())
+        settings.enter_context(torch.autocast("cpu", enabled=False))
+        if torch.cuda.is_available():
+            settings.enter_context(torch.autocast("cuda", enabled=False))
+        settings.enter_context(torch.device("cpu"))
+        settings.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def describe_device(device: torch.device) -> str:

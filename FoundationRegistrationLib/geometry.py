@@ -155,6 +155,16 @@ def field_of_view(image: sitk.Image) -> np.ndarray:
     return np.array([image.TransformContinuousIndexToPhysicalPoint(c.tolist()) for c in corners])
 
 
+def size_mm(image: sitk.Image) -> tuple[float, ...]:
+    """Return the lengths of the voxel grid along its axes, mm."""
+    return tuple(size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True))
+
+
+def size_words(image: sitk.Image) -> str:
+    """Return the lengths of the voxel grid for a message: 320 x 320 x 90 mm."""
+    return " x ".join(f"{length:.3g}" for length in size_mm(image)) + " mm"
+
+
 def foreground_points(mask: sitk.Image) -> np.ndarray:
     """Return the extent of a mask as points, (N, 3) in LPS mm: the centres of its extreme voxels.
 

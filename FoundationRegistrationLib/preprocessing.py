@@ -13,6 +13,10 @@ from .geometry import check_same_grid, smoothed_for_spacing
 # Soft tissue window for the breast and trunk, Hounsfield units.
 CT_WINDOW = (-200.0, 250.0)
 CT_BODY_THRESHOLD = -400.0
+# No tissue is as dark: below are the values that scanners and programs put where nothing was measured.
+CT_PADDING_BELOW = -1500.0
+# Of what lies below, this share has one value; the rest comes from interpolation at its edge.
+_ONE_PADDING = 0.7
 # Uptake above this many SUV is equally "hot"; the square root keeps the mild uptake of organs visible.
 PET_CEILING = 10.0
 MR_PERCENTILES = (0.5, 99.5)
@@ -31,12 +35,17 @@ class PreparedVolume:
         foreground: uint8 mask of the patient, or the mask the user gave; it may lie on a coarser grid.
         modality: "mr", "ct" or "pet".
         background: value outside the field of view when the input itself is resampled, in its own units.
+        known: uint8 mask, on the grid of the input, of the voxels whose value was measured; the others have that of
+            the nearest one measured, and nothing may be concluded from them.
+        messages: what the user should know of these intensities.
     """
 
     image: sitk.Image
     foreground: sitk.Image
     modality: str
     background: float
+    known: sitk.Image
+    messages: tuple[str, ...] = ()
 
 
 def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None = None) -> PreparedVolume:
@@ -51,17 +60,101 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     Raises:
         InputError: the mask lies on another grid or leaves nothing.
     """
-    finite = finite_float(image)
+    messages = []
     if modality == "auto":
-        modality = guess_modality(finite)
-    foreground = find_foreground(finite, modality) if mask is None else checked_mask(mask, image, role)
-    inside = _values_inside(finite, foreground)
+        modality = guess_modality(image)
+        if modality == "mr" and _may_be_ct(known_values(image, "mr")):
+            messages.append(
+                f"The {role} volume may be a CT without air around the patient; it is taken as MR. If it is CT, say "
+                f"so: --{role}-modality ct."
+            )
+    known = _known(image, modality)
+    values = known_values(image, modality)
+    if not values.size:
+        msg = f"The {role} volume holds no value that could be one of {modality.upper()}; choose another modality."
+        raise InputError(msg)
+    background = float(values.min())
+    finite = _with_values(image, known, background)
+    given = None if mask is None else checked_mask(mask, image, role)
+    foreground = _without_unknown(find_foreground(finite, modality) if given is None else given, known, role)
+    inside = _values_inside(finite, foreground, known)
     low, high = intensity_range(inside, modality, role)
     scaled = sitk.Clamp((finite - low) / (high - low), sitk.sitkFloat32, 0.0, 1.0)
     if modality == "pet":
         scaled = sitk.Sqrt(scaled)
-    background = float(sitk.GetArrayViewFromImage(finite).min())
-    return PreparedVolume(scaled, foreground, modality, background)
+    return PreparedVolume(
+        _filled_from_nearest(scaled, known), foreground, modality, background, known, tuple(messages)
+    )
+
+
+def known_values(image: sitk.Image, modality: str) -> np.ndarray:
+    """Return the values of all voxels that were measured, float32: finite, and in CT no padding."""
+    values = sitk.GetArrayViewFromImage(image).astype(np.float32)
+    return values[_is_known(values, modality)]
+
+
+def _is_known(values: np.ndarray, modality: str) -> np.ndarray:
+    finite = np.isfinite(values)
+    return finite & (values > CT_PADDING_BELOW) if modality == "ct" else finite
+
+
+def _known(image: sitk.Image, modality: str) -> sitk.Image:
+    """Return the mask of the voxels that were measured."""
+    known = sitk.GetImageFromArray(_is_known(sitk.GetArrayViewFromImage(image), modality).astype(np.uint8))
+    known.CopyInformation(image)
+    return known
+
+
+def _with_values(image: sitk.Image, known: sitk.Image, unknown: float) -> sitk.Image:
+    """Return the volume as float32, with another value where nothing is known."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    values[sitk.GetArrayViewFromImage(known) == 0] = unknown
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
+
+
+def _filled_from_nearest(image: sitk.Image, known: sitk.Image) -> sitk.Image:
+    """Return the volume with the nearest known value where nothing is known, so that no edge arises there.
+
+    Sought among every third voxel or so, as a volume may have many.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    mask = sitk.GetArrayViewFromImage(known) != 0
+    if mask.all():
+        return image
+    values = sitk.GetArrayFromImage(image)
+    spacing = np.asarray(image.GetSpacing())[::-1]
+    step = np.maximum(1, np.floor(_FOREGROUND_SPACING_MM / spacing)).astype(int)
+    some = tuple(slice(None, None, by) for by in step)
+    if not mask[some].any():
+        step, some = np.ones(3, int), (slice(None),) * 3
+    nearest = distance_transform_edt(
+        ~mask[some], sampling=(step * spacing).tolist(), return_distances=False, return_indices=True
+    )
+    coarse = values[some][tuple(nearest)]
+    unknown = np.nonzero(~mask)
+    values[unknown] = coarse[tuple(index // by for index, by in zip(unknown, step, strict=True))]
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
+
+
+def _without_unknown(foreground: sitk.Image, known: sitk.Image, role: str) -> sitk.Image:
+    """Return a foreground without what lies at unknown voxels.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    inside = foreground * sitk.Resample(known, foreground, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    if not sitk.GetArrayViewFromImage(inside).any():
+        msg = (
+            f"The {role} volume has no known value (all NaN, infinite or padding) in its mask or in the patient; "
+            "choose another mask or volume."
+        )
+        raise InputError(msg)
+    return inside
 
 
 def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
@@ -76,22 +169,46 @@ def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -
 
 
 def guess_modality(image: sitk.Image) -> str:
-    """Guess "ct", "pet" or "mr" from the values of a finite volume.
+    """Guess "ct", "pet" or "mr" from the values of a volume; NaN and infinities say nothing.
 
-    CT has air near -1000 HU in a fair share of the voxels; PET is non-negative on coarse voxels, with a few of
-    them far above the bulk of the body; anything else is taken as MR.
+    CT has air near -1000 HU in a fair share of the voxels, below it nothing but one value of padding, and little
+    between air and soft tissue, where signed MR (inversion recovery, phase, differences) has values throughout. PET
+    is non-negative on coarse voxels, with a few of them far above the bulk of the body; anything else is taken as MR.
     """
-    values = sitk.GetArrayViewFromImage(image).ravel()
+    values = known_values(image, "mr")
     values = values[:: max(1, values.size // 1_000_000)]
-    low = float(values.min())
-    if -4096.0 <= low <= -500.0 and np.mean(values < -300.0) > 0.02:
+    if _is_ct(values):
         return "ct"
     positive = values[values > 0]
-    if low >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
+    if values.min() >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
         body = positive[positive > _minimum_cross_entropy(positive)]
         if body.size and np.percentile(body, 99.9) > 8.0 * np.median(body):
             return "pet"
     return "mr"
+
+
+def _is_ct(values: np.ndarray) -> bool:
+    below = values[values <= CT_PADDING_BELOW]
+    if below.size:
+        _, counts = np.unique(below, return_counts=True)
+        if counts.max() < _ONE_PADDING * below.size:
+            return False
+        values = values[values > CT_PADDING_BELOW]
+    if not values.size or np.mean(values < -300.0) <= 0.02:
+        return False
+    if values.min() > -1000.0 and np.mean(values == values.min()) > 0.02:  # cut off somewhere in the air
+        return bool(values.min() <= -500.0)
+    air, between, tissue = (np.mean((values >= low) & (values < low + 300.0)) for low in (-1100.0, -600.0, -200.0))
+    lung = np.mean((values >= -900.0) & (values < -600.0))
+    return bool(max(air, lung) > 2.0 * between and tissue > 2.0 * between)
+
+
+def _may_be_ct(values: np.ndarray) -> bool:
+    """Tell whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
+    values = values[:: max(1, values.size // 1_000_000)]
+    low, middle, high = np.percentile(values, (2, 50, 95))
+    whole = np.array_equal(values, np.rint(values))
+    return bool(whole and -1100.0 < low < -50.0 and -150.0 < middle < 150.0 and 50.0 < high < 1000.0)
 
 
 def intensity_range(inside: np.ndarray, modality: str, role: str) -> tuple[float, float]:
@@ -197,9 +314,11 @@ def _without_specks(binary: sitk.Image) -> sitk.Image:
     return result
 
 
-def _values_inside(image: sitk.Image, mask: sitk.Image) -> np.ndarray:
-    """Return the voxels of the volume under the mask, which may lie on another grid."""
+def _values_inside(image: sitk.Image, mask: sitk.Image, known: sitk.Image) -> np.ndarray:
+    """Return the known voxels of the volume under the mask, which may lie on another grid."""
     if mask.GetSize() != image.GetSize():
         mask = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    inside = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(mask) != 0]
-    return inside if inside.size else sitk.GetArrayViewFromImage(image).ravel()
+    measured = sitk.GetArrayViewFromImage(known) != 0
+    values = sitk.GetArrayViewFromImage(image)
+    inside = values[measured & (sitk.GetArrayViewFromImage(mask) != 0)]
+    return inside if inside.size else values[measured]

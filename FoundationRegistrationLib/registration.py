@@ -16,13 +16,13 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .alignment import initial_alignment
+from .agreement import measure_agreement, what_to_say
+from .alignment import check_initial_transform, initial_alignment
 from .convex_adam import ConvexAdamResult, search_factors
 from .convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
 from .deformation import Side, deform
-from .device import describe_device, peak_memory_bytes, resolve_device
+from .device import describe_device, peak_memory_bytes, plain_torch, resolve_device
 from .encoders import encoder_info
-from .errors import InputError
 from .features import (
     EncoderSource,
     FeaturePair,
@@ -39,7 +39,14 @@ from .metrics import jacobian_determinant, jacobian_summary
 from .preprocessing import PreparedVolume, prepare
 from .progress import CancelledCallback, Progress, ProgressCallback
 from .settings import Settings
-from .transforms import compose, displacement_image, invert, round_trip_errors, warp_image
+from .transforms import (
+    compose,
+    displacement_image,
+    displacement_on_grid_of,
+    invert,
+    round_trip_errors,
+    warp_image,
+)
 from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
@@ -74,18 +81,20 @@ class RegistrationResult:
         inverse: maps moving points to fixed points, LPS mm.
         initial_transform: the part of `transform` found or given before the deformable stages.
         warped: the moving volume on the grid of the fixed one, resampled once, in its own pixel type.
-        displacement: u of the deformable part, a vector image in LPS mm; transform(x) = initial(x + u(x)).
-        jacobian: determinant of the spatial Jacobian of x + u(x), on the grid of `displacement`.
-        confidence: the mean error to expect of x + u(x), mm, on the grid of `displacement`; `NOT_KNOWN_MM` (100)
+        displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
+            around it the transform is `initial_transform` alone.
+        jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
+        deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
+        confidence: the mean error to expect of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
             where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
         confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
             NaN where nothing was compared.
-        metrics: folding, inverse error, explained variance and energies, as plain numbers.
+        metrics: agreement, folding, inverse error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
         peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
         feature_preview: where it was asked for, the first three components of the features of the fixed and of the
             moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
-        messages: what the user should know about this run.
+        messages: what the user should know about this run, the most alarming first.
         record: settings, versions, device, weights and inputs: all it takes to repeat the run.
     """
 
@@ -95,6 +104,7 @@ class RegistrationResult:
     warped: sitk.Image
     displacement: sitk.Image
     jacobian: sitk.Image
+    deformation: sitk.Image
     confidence: sitk.Image
     confidence_measures: sitk.Image
     metrics: Mapping[str, Any]
@@ -105,6 +115,7 @@ class RegistrationResult:
     record: Mapping[str, Any]
 
 
+@plain_torch()
 def register(
     fixed: sitk.Image,
     moving: sitk.Image,
@@ -157,11 +168,13 @@ def register(
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
 
     steps.start("initial alignment")
-    messages: list[str] = []
+    messages = [*prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
-        initial = _checked_initial(initial_transform)
+        initial = initial_transform
+        messages += check_initial_transform(initial, fixed)
     else:
-        initial, messages = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
+        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
+        messages += more
     check_overlap(fixed, moving, initial)
 
     grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
@@ -198,11 +211,17 @@ def register(
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
     steps.advance(0.8)
-    jacobian = jacobian_determinant(field)
+    agreement = measure_agreement(prepared_fixed, prepared_moving, initial, transform)
+    if agreement is not None:
+        found_automatically = initial_transform is None and settings.initialization in ("rigid", "affine")
+        messages = what_to_say(agreement, found_automatically=found_automatically) + messages
+    displacement = displacement_on_grid_of(field, transform)
+    jacobian = jacobian_determinant(displacement)
     cells = grid.pooled(settings.adam_grid_spacing)
     confidence = _confidence(found, cells, field)
     anatomy = _mask_on_grid_of(prepared_fixed.foreground, field)
     metrics = {
+        "agreement": None if agreement is None else agreement.to_dict(),
         "jacobian": jacobian_summary(jacobian, anatomy),
         "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
         "expected_error": _confidence_summary(confidence, anatomy),
@@ -232,8 +251,9 @@ def register(
         inverse=inverse,
         initial_transform=initial,
         warped=warped,
-        displacement=field,
+        displacement=displacement,
         jacobian=jacobian,
+        deformation=field,
         confidence=confidence,
         confidence_measures=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
         metrics=metrics,
@@ -267,13 +287,6 @@ def _lesion_message(change: LesionVolume) -> str:
         f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
         "lies at the edge of the region that is registered, or too near another lesion."
     )
-
-
-def _checked_initial(transform: sitk.Transform) -> sitk.Transform:
-    if transform.GetDimension() != 3:
-        msg = f"The initial transform is {transform.GetDimension()}D; give a 3D transform."
-        raise InputError(msg)
-    return transform
 
 
 def _mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:

@@ -70,6 +70,14 @@ def compose(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransfo
     return composite
 
 
+def displacement_on_grid_of(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """Return transform(x) - x at the voxels x of an image, a vector image in LPS mm."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(image)
+    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
+    return to_field.Execute(transform)
+
+
 def invert(initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid) -> sitk.CompositeTransform:
     """Return the inverse of `compose(initial, field)`: y -> x.
 

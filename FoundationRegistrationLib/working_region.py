@@ -12,7 +12,7 @@ from .convex_adam import correlation_spacing, refines_voxels, search_reach_mm
 from .device import free_memory_bytes
 from .encoders import EncoderInfo
 from .features import TOKEN_BUDGET_BYTES
-from .geometry import WorkingGrid, foreground_points, linear_parts, working_grid
+from .geometry import WorkingGrid, foreground_points, linear_parts, size_mm, size_words, working_grid
 from .preprocessing import PreparedVolume
 from .settings import Settings
 
@@ -23,6 +23,10 @@ _FINE_BYTES = 128.0
 _VOXEL_BYTES = 84.0
 # At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
 _MARGIN_CELLS = 2
+# Along its longest side a volume has so many working voxels, or is said to be small; and so many are enough.
+_FEWEST_VOXELS = 16
+_ENOUGH_VOXELS = 100
+_LARGEST_MM = 3000.0
 
 
 def choose_grid(
@@ -59,7 +63,11 @@ def choose_grid(
     while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
-    messages = []
+    messages = [
+        message
+        for role, volume in (("fixed", fixed), ("moving", moving))
+        if (message := _odd_size(role, volume.image, settings.working_spacing_mm))
+    ]
     if spacing != settings.working_spacing_mm:
         messages.append(
             f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
@@ -77,6 +85,23 @@ def choose_grid(
             "crop the volumes or choose a larger working spacing if fine structures matter."
         )
     return grid, messages
+
+
+def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
+    """Return a message if a volume is too small for the working grid, or larger than any patient; else nothing."""
+    longest = max(size_mm(image))
+    if longest < _FEWEST_VOXELS * working_spacing_mm:
+        return (
+            f"The {role} volume is {size_words(image)} large, few voxels of a working grid of "
+            f"{working_spacing_mm:g} mm: use a smaller --working-spacing-mm, about {longest / _ENOUGH_VOXELS:.2g}, "
+            "or correct its voxel size if that is in another unit."
+        )
+    if longest > _LARGEST_MM:
+        return (
+            f"The {role} volume is {size_words(image)} large, more than any patient: its voxel size may be in "
+            "another unit, such as micrometres; correct it."
+        )
+    return ""
 
 
 def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:

@@ -17,7 +17,7 @@ from ..progress import Progress
 from ..settings import Settings
 from .confidence import local_measures
 from .discrete_search import discrete_search, search_factors, search_reach_mm
-from .instance_optimisation import Optimised, Term, optimise_instance
+from .instance_optimisation import Optimised, Term, energy_of, optimise_instance
 from .local_correlation import refine_on_intensities
 from .sampling import Weights, upsample, weight_on_both_sides
 from .self_similarity import refine_on_voxels, refines_voxels
@@ -167,14 +167,18 @@ def _registered_alone(
     parts = [(index / len(features), 1.0 / len(features)) for index in range(len(features))]
     progress.start("discrete search")
     with torch.no_grad():
-        discrete = [
+        searched = [
             discrete_search(*pair, settings, voxel_mm, weights, progress, part)
             for pair, part in zip(features, parts, strict=True)
         ]
     progress.start("instance optimisation")
     alone = []
-    for pair, start, part in zip(features, discrete, parts, strict=True):
+    for pair, start, part in zip(features, searched, parts, strict=True):
         term = Term(*pair, weight_on_both_sides(*weights, start))
+        nowhere = torch.zeros_like(start)
+        if energy_of(term, nowhere, settings) < energy_of(term, start, settings):
+            # Where nothing is to be seen every displacement costs the same, and the search takes any.
+            start, term = nowhere, Term(*pair, weight_on_both_sides(*weights, nowhere))
         alone.append((start, term, optimise_instance([term], start, settings, progress, part)))
     return alone
 

@@ -7,7 +7,8 @@ the features is a few displacement fields.
 
 Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
 detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the
-field as rough as they are long.
+field as rough as they are long. Of all fields that a level goes through, the one of least energy is kept: Adam's
+first steps are as long whatever the gradient, and lead away from a start that is right already.
 """
 
 from __future__ import annotations
@@ -145,8 +146,10 @@ def descend(
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
     stiffness: torch.Tensor | None = None,
+    *,
+    comparable: bool = True,
 ) -> Optimised:
-    """Lessen the sum of differences and of the regulariser by Adam, on one grid.
+    """Lessen the sum of differences and of the regulariser by Adam, on one grid; return the field of least energy.
 
     Args:
         differences: of the features.
@@ -156,24 +159,39 @@ def descend(
         progress: told of each iteration.
         part: where in the open step this begins, and its share of that step.
         stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
+        comparable: whether energies of two iterations tell which field is better; if not, the last field is returned.
     """
     matrices = _smoothing_matrices(displacement, settings)
     adjoint = [matrix.T for matrix in matrices]
     parameter = displacement.clone()
     adam = _Adam(parameter)
     energies: list[float] = []
-    smooth = displacement
+    best = displacement
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = _filtered(parameter, matrices)
-        gradient = torch.zeros_like(smooth)
-        energy = sum(difference.add_to(gradient, smooth) for difference in differences)
-        energy += _add_diffusion(smooth, settings.regularization, gradient, stiffness)
+        energy, gradient = energy_and_gradient(differences, smooth, settings, stiffness)
+        if not comparable or energy < min(energies, default=math.inf):
+            best = smooth
         energies.append(energy)
         adam.step(_filtered(gradient, adjoint), step)
         if _has_converged(energies, settings.convergence_tolerance):
             break
-    return Optimised(smooth, tuple(energies))
+    return Optimised(best, tuple(energies))
+
+
+def energy_of(term: Term, displacement: torch.Tensor, settings: Settings) -> float:
+    """Return the energy of one displacement (3, z, y, x), in cells."""
+    return energy_and_gradient([_Difference(term)], displacement, settings, None)[0]
+
+
+def energy_and_gradient(
+    differences: Sequence[Difference], displacement: torch.Tensor, settings: Settings, stiffness: torch.Tensor | None
+) -> tuple[float, torch.Tensor]:
+    """Return the sum of differences and of the regulariser, and its gradient (3, z, y, x); see `descend`."""
+    gradient = torch.zeros_like(displacement)
+    energy = sum(difference.add_to(gradient, displacement) for difference in differences)
+    return energy + _add_diffusion(displacement, settings.regularization, gradient, stiffness), gradient
 
 
 class _Adam:

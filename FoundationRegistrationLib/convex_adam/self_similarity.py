@@ -17,7 +17,14 @@ from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
 from ..progress import Progress
 from ..settings import Settings
-from .instance_optimisation import CELLS_PER_SLAB, descend, indices_of, shortening_steps, squared_difference
+from .instance_optimisation import (
+    CELLS_PER_SLAB,
+    descend,
+    energy_and_gradient,
+    indices_of,
+    shortening_steps,
+    squared_difference,
+)
 from .reliability import reliability
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
@@ -45,7 +52,8 @@ def refine_on_voxels(
     """Return the displacement with which the self-similarity of single voxels agrees better.
 
     A place counts as far as the displacement explains the descriptors there already, so that little pulls where
-    a lesion has come or gone, or where modalities have nothing in common.
+    a lesion has come or gone, or where modalities have nothing in common. If it does not agree better on the voxels
+    compared first, the displacement is returned as it is.
 
     Args:
         fixed: (Z, Y, X) intensities in 0..1 on the working grid.
@@ -67,7 +75,10 @@ def refine_on_voxels(
     steps = shortening_steps(_STEP * settings.learning_rate, settings.voxel_iterations)
     # Iterations compare different voxels: their energies do not tell whether the descent has converged.
     to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
-    return descend([difference], displacement, steps, to_the_end, progress, stiffness=stiffness).displacement
+    found = descend([difference], displacement, steps, to_the_end, progress, stiffness=stiffness, comparable=False)
+    difference.start_over()
+    energy, _ = energy_and_gradient([difference], found.displacement, settings, stiffness)
+    return found.displacement if energy < found.energies[0] else displacement
 
 
 def _averages(features: torch.Tensor, factor: int) -> torch.Tensor:
@@ -94,7 +105,12 @@ class _VoxelDifference:
         offsets = list(itertools.product(range(factor), repeat=3))
         # In a mixed order, the same in every run, so that no side of the cells leads for long.
         order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0)).tolist()
-        self._offsets = itertools.cycle([offsets[index] for index in order])
+        self._in_order = [offsets[index] for index in order]
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Compare the same voxels next as at first."""
+        self._offsets = itertools.cycle(self._in_order)
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
         """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""

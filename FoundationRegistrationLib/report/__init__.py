@@ -37,10 +37,10 @@ def save_overview(
 
     Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice with
     something to see): fixed image, moving image before and after, checkerboards before and after, displacement
-    (mm, arrows from a fixed point to its moving point, in the plane), Jacobian determinant (folded voxels marked),
-    and the expected error if there is one. Grey windows are robust percentiles of the foreground, the same before
-    and after. With labels, outlines of the fixed (blue) and of the moving labels (orange). The file appears under
-    its name only when it is complete.
+    (mm, arrows from a fixed point to its moving point, in the plane; less its mean, which is named, where that is
+    longer than what is left), Jacobian determinant (folded voxels marked), and the expected error if there is one.
+    Grey windows are robust percentiles of the foreground, the same before and after. With labels, outlines of the
+    fixed (blue) and of the moving labels (orange). The file appears under its name only when it is complete.
 
     Args:
         path: the PNG; an existing file is replaced.

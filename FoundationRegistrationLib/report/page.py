@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from . import panels
 from .scene import PLANES, Plane, Scene
@@ -128,6 +129,8 @@ def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
     factor = panels.arrow_factor(scene)
     length = "true length" if factor == 1 else f"{factor:g}x"
     label = f"mm (arrows {length}, fixed to moving)" if factor else "mm"
+    if scene.shift.any():
+        label = f"{label}\nbeyond a shift of all by {_direction_words(scene.shift)} mm"
     _draw_bar(figure, layout, displacement, 5, label)
     ticks = [scene.largest_ratio**power for power in (-1, -0.5, 0, 0.5, 1)]
     _draw_bar(figure, layout, jacobian, 6, "local volume, moving / fixed", ticks)
@@ -219,6 +222,14 @@ def _plane_name(scene: Scene, plane: Plane) -> str:
     value = scene.position[component]
     letter = ("LR", "PA", "SI")[component][0 if value >= 0 else 1]
     return f"{plane.name}, {letter} {abs(value):.0f} mm"
+
+
+def _direction_words(vector: NDArray[np.floating[Any]]) -> str:
+    """Say an LPS vector as radiologists do, to whole millimetres: L 12, A 3, S 40."""
+    return ", ".join(
+        f"{letters[0 if value >= 0 else 1]} {abs(value):.0f}"
+        for letters, value in zip(("LR", "PA", "SI"), vector.tolist(), strict=True)
+    )
 
 
 def _draw_bar(

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..geometry import check_same_grid
 
 _MARGIN_MM = 8.0  # shown around the foreground
+_LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Scene:
         before: moving image before, 0 to 1.
         after: moving image after, 0 to 1, in the window of ``before``.
         foreground: fixed foreground.
-        displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes.
+        displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes, less `shift`.
+        shift: the mean of the displacement in the foreground, LPS mm, where it is longer than what is left without
+            it, as after a start from afar; else zero.
         jacobian: determinant.
         expected_error: mm; None where not given.
         labels: fixed, before and after, None where not given.
@@ -69,6 +72,7 @@ class Scene:
     after: NDArray[np.float32]
     foreground: NDArray[np.bool_]
     displacement: NDArray[np.floating[Any]]
+    shift: NDArray[np.floating[Any]]
     jacobian: NDArray[np.floating[Any]]
     expected_error: NDArray[np.floating[Any]] | None
     labels: Sequence[NDArray[Any] | None]
@@ -140,6 +144,7 @@ def build_scene(
     spacing = oriented.GetSpacing()[::-1]
     foreground = _foreground(fixed_array)
     box = _box(foreground | _foreground(before_array), spacing)
+    shift = _leading_shift(vectors[foreground])
     centre = [_index_to_cut(foreground, axis) for axis in range(3)]
     moving_window = _window(before_array)
     return Scene(
@@ -148,7 +153,8 @@ def build_scene(
         after=_windowed(after_array[box], moving_window),
         foreground=foreground[box],
         # components along the grid's own axes: D is orthonormal, so D^T u = u D for rows
-        displacement=vectors[box] @ np.reshape(oriented.GetDirection(), (3, 3)),
+        displacement=(vectors[box] - shift) @ np.reshape(oriented.GetDirection(), (3, 3)),
+        shift=shift,
         jacobian=determinant[box],
         expected_error=None if error_array is None else error_array[box],
         labels=[None if array is None else array[box] for array in maps],
@@ -156,6 +162,13 @@ def build_scene(
         position=oriented.TransformIndexToPhysicalPoint(centre[::-1]),
         spacing=spacing,
     )
+
+
+def _leading_shift(vectors: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    """Return the mean of vectors (N, 3) if it is long, and longer than nearly all that is left; else zero."""
+    mean = vectors.mean(0)
+    left = np.percentile(np.linalg.norm(vectors - mean, axis=1), 99.5)
+    return mean if np.linalg.norm(mean) > max(left, _LEAST_SHIFT_MM) else np.zeros_like(mean)
 
 
 def _array(image: sitk.Image, fixed: sitk.Image, name: str, components: int = 1) -> NDArray[Any]:

@@ -234,7 +234,7 @@ def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement
     for lesion in (None, mask):
         result = register(case.fixed, case.moving, settings, moving_lesion=lesion)
         lesions = find_lesions(mask, case.moving, "moving", CELL_MM)
-        changes += [lesion_volumes(result.displacement, result.initial_transform, lesions)[0].percent]
+        changes += [lesion_volumes(result.deformation, result.initial_transform, lesions)[0].percent]
         warped = warp_labels(case.moving_labels["breast"], case.fixed, result.transform)
         agreements += [dice(case.fixed_labels["breast"], warped)[1]]
         assert result.metrics["jacobian"]["folded_percent"] == 0.0

@@ -140,16 +140,16 @@ def test_the_written_transform_alone_reproduces_the_warped_volume(integer_run, t
 
 
 def test_the_warped_volume_is_one_resampling_of_the_original(integer_run):
-    """From initial and displacement by hand, and against a resampling in two steps, which is more blurred."""
+    """From initial and deformation by hand, and against a resampling in two steps, which is more blurred."""
     fixed, moving, result = integer_run
     by_hand = sitk.CompositeTransform(
-        [rigid_transform(), sitk.DisplacementFieldTransform(sitk.Image(result.displacement))]
+        [rigid_transform(), sitk.DisplacementFieldTransform(sitk.Image(result.deformation))]
     )
     source = sitk.Cast(moving, sitk.sitkFloat64)
     once = array_of(sitk.Resample(source, fixed, by_hand, sitk.sitkLinear, 0.0))
     assert np.abs(array_of(result.warped) - once).max() <= 0.5 + 1e-2
     halfway = sitk.Resample(source, fixed, rigid_transform(), sitk.sitkLinear, 0.0)
-    field = sitk.DisplacementFieldTransform(sitk.Image(result.displacement))
+    field = sitk.DisplacementFieldTransform(sitk.Image(result.deformation))
     twice = array_of(sitk.Resample(halfway, fixed, field, sitk.sitkLinear, 0.0))
     assert np.abs(twice - once).max() > 20
     assert result.warped.GetSize() == fixed.GetSize()
@@ -157,9 +157,9 @@ def test_the_warped_volume_is_one_resampling_of_the_original(integer_run):
     np.testing.assert_allclose(result.warped.GetOrigin(), fixed.GetOrigin())
 
 
-def test_the_displacement_is_in_lps_mm_and_ends_in_zeros(integer_run):
+def test_the_deformation_is_in_lps_mm_and_ends_in_zeros(integer_run):
     _, _, result = integer_run
-    field = result.displacement
+    field = result.deformation
     assert field.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
     for axis in range(3):
         assert not np.take(array_of(field), [0, -1], axis=axis).any()
