@@ -56,15 +56,14 @@ def _state(node: Any, transform_node: Any) -> Carrying:
     under, mark = follows(node, transform_node), mark_of(node, transform_node)
     if mark is not None and mark.outline is None:
         return _of_made(node, transform_node, mark, under)
+    if not under and any(mark_of(each, transform_node) for each in chain(node.GetParentTransformNode())):
+        return Carrying.LIES_THERE
     outline = moving_outline(transform_node)
     if node is moving_of(transform_node) and outline is not None:
         return _of_moving(node, transform_node, outline, under)
     if mark is not None:
         return _of_attached(node, transform_node, mark, under)
-    if under:
-        return Carrying.HANGS_UNDER
-    made = any(mark_of(each, transform_node) for each in chain(node.GetParentTransformNode()))
-    return Carrying.LIES_THERE if made else Carrying.NOT_YET
+    return Carrying.HANGS_UNDER if under else Carrying.NOT_YET
 
 
 def _of_made(node: Any, transform_node: Any, mark: Mark, under: bool) -> Carrying:

@@ -60,10 +60,10 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
     """
     result = folder / RESULT
     record = json.loads((result / "report.json").read_text(encoding="utf-8"))
-    happened, output = _what_has_changed(inputs, placement)
-    record["messages"] = [*happened, *record["messages"]]
     forward = read_transform(result / "transform.h5")
     transform, inverse = _transforms(placement, forward, read_transform(result / "inverse.h5"))
+    happened, output = _what_has_changed(inputs, placement)
+    record["messages"] = [*happened, *record["messages"]]
     volume = None
     if inputs.create_volume or inputs.output_volume is not None:
         volume = _registered_volume(inputs, placement, forward)

@@ -19,7 +19,7 @@ from .carried import Carrying, carried_to_world, carrying, follows, mark_carried
 from .errors import BridgeError
 from .follow_segmentation import carried_segmentation
 from .lattices import array_from_image, image_from_array, lattice_of
-from .marks import is_registration, kept_marks, mark_attached, moving_parent, new_run
+from .marks import is_registration, kept_marks, mark_attached, mark_made, moving_parent, new_run
 from .resampling import resample_intensities, resample_labels
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import chain, composed, from_world, snapshot
@@ -114,6 +114,9 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -
         own.SetAndObserveTransformToParent(snapshot(to_moving_space(node, transform_node)))
         changes.add(own, f"Place of {node.GetName()}")
         changes.set_parent(own, transform_node)
+        for earlier in chain(before):
+            if is_registration(earlier) and not follows(own, earlier):
+                mark_made(own, earlier)
         attached_to = own
     changes.set_parent(node, attached_to)
     mark_attached(node, transform_node, attached_to)

@@ -40,7 +40,12 @@ def composed(*transforms: vtk.vtkAbstractTransform | None) -> vtk.vtkGeneralTran
 
 
 def snapshot(transform: vtk.vtkAbstractTransform) -> vtk.vtkAbstractTransform:
-    """Return a copy that later changes of nodes do not reach."""
+    """Return a copy that later changes of nodes do not reach; as a matrix, which can be edited, if linear."""
+    matrix = linear_matrix(transform)
+    if matrix is not None:
+        linear = vtk.vtkTransform()
+        linear.SetMatrix(matrix.ravel().tolist())
+        return linear
     original, copy = slicer.vtkMRMLTransformNode(), slicer.vtkMRMLTransformNode()
     original.SetAndObserveTransformToParent(transform)
     copy.CopyContent(original)
