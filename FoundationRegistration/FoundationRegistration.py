@@ -31,7 +31,8 @@ from slicer.util import VTKObservationMixin
 
 add_library_to_path()
 
-from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402 - the engine is on the path only now
+from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
+from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
 from FoundationRegistrationBridge.follow import apply_transform, can_follow  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
@@ -373,6 +374,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         self.undo: list[Any] = []
         """What takes back each call of `transformNodes`, the last one at the end."""
+        self._watch = AttachmentWatch(slicer.mrmlScene)
 
     def getParameterNode(self) -> FoundationRegistrationParameterNode:
         """Return the typed parameter node of the scene, a new one if there is none."""

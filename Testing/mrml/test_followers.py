@@ -1,4 +1,4 @@
-"""Attach, resample, harden, edit, move and undo in any order: nothing is carried twice, nothing of a user's is lost."""
+"""Attach, resample, harden, edit, move and undo in any order: nothing is carried twice, nothing of a user's lost."""
 
 import numpy as np
 import pytest
@@ -145,7 +145,7 @@ class Story:
         if kind == "resample":
             present = self.scene.IsNodePresent(what)
             words = undo.undo()
-            assert present and self.scene.IsNodePresent(what) == before
+            assert present and bool(self.scene.IsNodePresent(what)) == before
             assert bool(words) == before
         elif what.hardened is not None:
             where = what.now()
