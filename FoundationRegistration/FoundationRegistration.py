@@ -31,7 +31,8 @@ from slicer.util import VTKObservationMixin
 
 add_library_to_path()
 
-from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402 - the engine is on the path only now
+from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
+from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
 from FoundationRegistrationBridge.follow import apply_transform, can_follow  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
@@ -138,7 +139,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run notices by itself that its volumes are gone, and ends."""
         self._result.close()
-        self.logic.undo = None
+        self.logic.undo.clear()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
@@ -185,7 +186,9 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onUndoFollowButton(self, checked: bool = False) -> None:
         """Put back what was transformed last."""
         with self._errorsInWords():
-            self.logic.undoTransformNodes()
+            stays = self.logic.undoTransformNodes()
+            if stays:
+                self._tell(" ".join(stays))
         self._checkCanApply()
 
     def onQualityButton(self, checked: bool = False) -> None:
@@ -280,7 +283,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.estimateNote.text = "" if problem else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
         ui.followButton.enabled = parameters.resultTransform is not None and bool(self._checkedNodes())
-        ui.undoFollowButton.enabled = self.logic.undo is not None
+        ui.undoFollowButton.enabled = bool(self.logic.undo)
 
     def _estimate(self) -> str:
         settings = chosen_settings(self._parameterNode)
@@ -369,8 +372,9 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        self.undo: Any = None
-        """Undoes what was transformed last; None where nothing was."""
+        self.undo: list[Any] = []
+        """What takes back each call of `transformNodes`, the last one at the end."""
+        self._watch = AttachmentWatch(slicer.mrmlScene)
 
     def getParameterNode(self) -> FoundationRegistrationParameterNode:
         """Return the typed parameter node of the scene, a new one if there is none."""
@@ -496,13 +500,16 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             BridgeError: a node cannot be carried.
         """
-        self.undo = apply_transform(nodes, transformNode, fixed_volume_of(transformNode), mode=mode)
+        fixedNode = fixed_volume_of(transformNode) if transformNode is not None else None
+        self.undo.append(apply_transform(nodes, transformNode, fixedNode, mode=mode))
 
-    def undoTransformNodes(self) -> None:
-        """Put back what `transformNodes` did last."""
-        if self.undo is not None:
-            self.undo.undo()
-            self.undo = None
+    def undoTransformNodes(self) -> list[str]:
+        """Put back what `transformNodes` did last and was not put back yet.
+
+        Returns:
+            In words what stays as it is, since it has been changed in the meantime.
+        """
+        return self.undo.pop().undo() if self.undo else []
 
     def measureQuality(
         self,

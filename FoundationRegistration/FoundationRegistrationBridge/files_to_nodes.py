@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import slicer.util
 import vtk
 
-from .job_inputs import JobInputs
+from .carried import mark_carried
+from .errors import BridgeError
+from .job_inputs import JobInputs, check_output_transform
 from .lattices import lattice_of, matrix_of
+from .marks import mark_made, refer, renew_marks
 from .nodes_to_files import RESULT
+from .outlines import Outline
+from .placement import Placement
 from .resampling import resample_intensities
 from .scene_changes import SceneChanges, all_or_nothing
-from .spaces import composed, parent_without, snapshot, to_world
-from .transforms import INVERSE_ROLE, below, inverse_of, read_transform, refresh_copies, store_record
+from .spaces import chain, composed, to_world
+from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
 from .volumes import new_volume, read_volume
 
 _MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"}
@@ -46,29 +52,6 @@ class JobOutputs:
     messages: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the volumes were when the registration began; it holds for those places.
-
-    Attributes:
-        fixed_parent: transform node above the fixed volume, or None.
-        moving_parent: transform node above the moving volume, the output transform left out, or None.
-        fixed_to_world: from the coordinates of the fixed node to the world.
-        moving_to_world: from the coordinates of the moving node to the world.
-    """
-
-    fixed_parent: Any
-    moving_parent: Any
-    fixed_to_world: vtk.vtkAbstractTransform
-    moving_to_world: vtk.vtkAbstractTransform
-
-    @classmethod
-    def of(cls, inputs: JobInputs) -> Placement:
-        """Note where the volumes of a registration are now."""
-        parents = [parent_without(node, inputs.output_transform) for node in (inputs.fixed, inputs.moving)]
-        return cls(*parents, *(snapshot(to_world(parent)) for parent in parents))
-
-
 def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path) -> JobOutputs:
     """Bring the results in a folder into the scene.
 
@@ -78,8 +61,9 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
     result = folder / RESULT
     record = json.loads((result / "report.json").read_text(encoding="utf-8"))
     forward = read_transform(result / "transform.h5")
-    transform = below(placement.moving_to_world, forward)
-    inverse = below(placement.fixed_to_world, read_transform(result / "inverse.h5"))
+    transform, inverse = _transforms(placement, forward, read_transform(result / "inverse.h5"))
+    happened, output = _what_has_changed(inputs, placement)
+    record["messages"] = [*happened, *record["messages"]]
     volume = None
     if inputs.create_volume or inputs.output_volume is not None:
         volume = _registered_volume(inputs, placement, forward)
@@ -96,9 +80,19 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
     with all_or_nothing(scene) as changes:
         for node in (*maps.values(), *features):
             changes.add_displayed(node, node.GetName())
-        transform, inverse = _enter_transforms(changes, inputs, placement, transform, inverse)
+        transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
         volume = _enter_volume(changes, inputs, placement, volume)
-        store_record(transform, record, inputs.fixed, inputs.moving)
+        lay = [Outline.of_image(side.lattice) for side in (placement.fixed, placement.moving)]
+        store_record(transform, record, inputs.fixed, inputs.moving, lay[1])
+        name_run(inverse, inputs.moving, inputs.fixed, lay[0])
+        renew_marks(transform)
+        renew_marks(inverse)
+        for node in maps.values():
+            mark_made(node, transform)
+        for node in features:
+            refer(node, transform)
+        if volume is not None:
+            mark_carried(volume, inputs.moving, transform)
     return JobOutputs(
         transform_node=transform,
         inverse_node=inverse,
@@ -111,37 +105,78 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
     )
 
 
-def _registered_volume(inputs: JobInputs, placement: Placement, forward: vtk.vtkAbstractTransform) -> Any:
-    """Return the moving volume on the voxels of the fixed one, as a node in no scene yet."""
-    moving, target = inputs.moving, lattice_of(inputs.fixed)
-    fixed_to_moving = composed(placement.fixed_to_world, forward, placement.moving_to_world.GetInverse())
-    cubic = inputs.settings.get("interpolation") == "bspline"
-    image = resample_intensities(
-        moving.GetImageData(), lattice_of(moving), target, fixed_to_moving, "cubic" if cubic else "linear"
+def _what_has_changed(inputs: JobInputs, placement: Placement) -> tuple[list[str], Any]:
+    """Return in words what has happened to the nodes during the run, and the output transform that can yet be one."""
+    output = inputs.output_transform
+    words = placement.changes(output)
+    try:
+        check_output_transform(inputs)
+        above = [*chain(placement.fixed.parent), *chain(placement.moving.parent)]
+        taken = output is not None and output in above
+    except BridgeError:
+        taken = True
+    if taken:
+        words.append(
+            f"The output transform '{output.GetName()}' was put to other use while the registration ran; it stays as "
+            "it is, and the result is a new transform."
+        )
+        output = None
+    return words, output
+
+
+def _transforms(
+    placement: Placement, forward: vtk.vtkAbstractTransform, backward: vtk.vtkAbstractTransform
+) -> tuple[Any, Any]:
+    """Return nodes, in no scene yet, of the registration below the moving parent and its inverse below the fixed one.
+
+    What was found in the world of the start goes along with transforms that were moved since.
+    """
+    fixed, moving = placement.fixed, placement.moving
+    fixed_moved, moving_moved = fixed.since_then(), moving.since_then()
+    return (
+        below(to_world(moving.parent), composed(fixed_moved.GetInverse(), forward, moving_moved)),
+        below(to_world(fixed.parent), composed(moving_moved.GetInverse(), backward, fixed_moved)),
     )
-    return new_volume(image, target, moving)
+
+
+def _registered_volume(inputs: JobInputs, placement: Placement, forward: vtk.vtkAbstractTransform) -> Any:
+    """Return what was the moving volume on what were the voxels of the fixed one, as a node in no scene yet."""
+    fixed, moving = placement.fixed, placement.moving
+    fixed_to_moving = composed(fixed.to_world, forward, moving.to_world.GetInverse())
+    interpolation = "cubic" if inputs.settings.get("interpolation") == "bspline" else "linear"
+    image = resample_intensities(moving.voxels, moving.lattice, fixed.lattice, fixed_to_moving, interpolation)
+    return new_volume(image, fixed.lattice, inputs.moving)
 
 
 def _enter_transforms(
-    changes: SceneChanges, inputs: JobInputs, placement: Placement, transform: Any, inverse: Any
+    changes: SceneChanges, inputs: JobInputs, placement: Placement, output: Any, transform: Any, inverse: Any
 ) -> tuple[Any, Any]:
     """Overwrite the output transform and its inverse, or add them; return the nodes in the scene."""
     name = inputs.output_name or f"{inputs.moving.GetName()} to {inputs.fixed.GetName()}"
-    output = inputs.output_transform
-    stored_inverse = inverse_of(output) if output is not None else None
-    if output is None:
-        output = changes.add(transform, name)
-    else:
-        output.CopyContent(transform)
-    if stored_inverse is None:
-        stored_inverse = changes.add(inverse, f"{output.GetName()} (inverse)")
-    else:
-        stored_inverse.CopyContent(inverse)
-    changes.set_parent(output, placement.moving_parent)
-    changes.set_parent(stored_inverse, placement.fixed_parent)
-    refresh_copies(output)
+    stored_inverse = None if output is None else _own_inverse(output, placement)
+    output = _enter(changes, output, transform, name)
+    stored_inverse = _enter(changes, stored_inverse, inverse, f"{output.GetName()} (inverse)")
+    changes.set_parent(output, placement.moving.parent)
+    changes.set_parent(stored_inverse, placement.fixed.parent)
     output.SetNodeReferenceID(INVERSE_ROLE, stored_inverse.GetID())
     return output, stored_inverse
+
+
+def _enter(changes: SceneChanges, present: Any, transform: Any, name: str) -> Any:
+    """Let a transform node that is there hold what another one does, or add that one; return the node there."""
+    if present is None:
+        return changes.add(transform, name)
+    present.SetAndObserveTransformFromParent(transform.GetTransformFromParent())
+    return present
+
+
+def _own_inverse(output: Any, placement: Placement) -> Any | None:
+    """Return the inverse node of an earlier result, if no other result uses it and it moves neither volume."""
+    inverse = inverse_of(output)
+    if inverse is None or inverse in (*chain(placement.fixed.parent), *chain(placement.moving.parent)):
+        return None
+    others = slicer.util.getNodesByClass("vtkMRMLTransformNode", output.GetScene())
+    return None if any(node is not output and inverse_of(node) is inverse for node in others) else inverse
 
 
 def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement, volume: Any) -> Any:
@@ -155,5 +190,5 @@ def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement
         output.SetAndObserveImageData(volume.GetImageData())
         if output.GetDisplayNode() is None:
             output.CreateDefaultDisplayNodes()
-    changes.set_parent(output, placement.fixed_parent)
+    changes.set_parent(output, placement.fixed.parent)
     return output

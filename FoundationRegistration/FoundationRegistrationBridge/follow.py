@@ -1,6 +1,7 @@
 """What belongs to the moving volume follows it: attached to the registration, or carried onto the fixed volume.
 
-Attached, a node keeps its own data and hangs under the registration; parents it had before still act. Resampled,
+Attached, a node keeps its own data and hangs under the registration, in a transform node of its own that does what
+its parents did, unless these are those of the moving volume. So it goes where the moving volume goes. Resampled,
 a new node holds the result in the coordinates of the fixed volume and shares its parent, so it needs no
 transform any more. Volumes and segmentations are then resampled once from their own voxels onto those of the
 fixed volume; surfaces, models and markups are moved point by point.
@@ -14,17 +15,18 @@ from typing import Any, Literal
 import slicer
 import vtk
 
+from .carried import Carrying, carried_to_world, carrying, follows, mark_carried, to_moving_space
 from .errors import BridgeError
 from .follow_segmentation import carried_segmentation
 from .lattices import array_from_image, image_from_array, lattice_of
+from .marks import is_registration, kept_marks, mark_attached, mark_made, moving_parent, new_run
 from .resampling import resample_intensities, resample_labels
 from .scene_changes import SceneChanges, all_or_nothing
-from .spaces import COPY_ROLE, carried_to_world, chain, composed, follows, from_world
-from .transforms import copy_below
+from .spaces import chain, composed, from_world, snapshot
+from .undo import Undo
 from .volumes import new_volume
 
 Mode = Literal["resample", "attach"]
-Undo = SceneChanges
 _Carry = Callable[[Any, Any, vtk.vtkAbstractTransform], Any]
 
 
@@ -48,16 +50,49 @@ def apply_transform(
         BridgeError: a node cannot follow; then nothing is changed.
     """
     nodes = list(nodes)
+    _check(nodes, transform_node, fixed_node, mode)
+    if not is_registration(transform_node):
+        new_run(transform_node, None)
+    undo = Undo(transform_node.GetScene())
     with all_or_nothing(transform_node.GetScene()) as changes:
         if mode == "attach":
             for node in nodes:
-                _attach(node, transform_node, changes)
+                _attach(node, transform_node, changes, undo)
         else:
             made = [(node, _carried(node, transform_node, fixed_node)) for node in nodes]
             for node, copy in made:
                 changes.add_displayed(copy, f"{node.GetName()}{suffix}", node)
                 changes.set_parent(copy, fixed_node.GetParentTransformNode())
-    return changes
+                mark_carried(copy, node, transform_node)
+                undo.made(copy)
+    return undo
+
+
+def _check(nodes: Iterable[Any], transform_node: Any, fixed_node: Any, mode: Mode) -> None:
+    """Check that the registration can carry, and that it has not carried the nodes already.
+
+    Raises:
+        BridgeError: it cannot, or it has.
+    """
+    if transform_node is None:
+        msg = "Choose the registration that the nodes shall follow."
+        raise BridgeError(msg)
+    if fixed_node is None and mode == "resample":
+        msg = f"The fixed volume of '{transform_node.GetName()}' is gone; load it, or attach the nodes instead."
+        raise BridgeError(msg)
+    for node in nodes:
+        if not node.IsA("vtkMRMLTransformableNode"):
+            msg = f"'{node.GetName()}' is of a kind that cannot be resampled and cannot hang under a transform."
+            raise BridgeError(msg)
+        if mode == "attach" and node in chain(transform_node):
+            msg = f"'{node.GetName()}' cannot hang under '{transform_node.GetName()}'; take it off the list."
+            raise BridgeError(msg)
+        if carrying(node, transform_node) is Carrying.LIES_THERE:
+            msg = (
+                f"'{node.GetName()}' has been carried by '{transform_node.GetName()}' already and lies where it "
+                "belongs; take it off the list."
+            )
+            raise BridgeError(msg)
 
 
 def can_follow(node: Any) -> bool:
@@ -65,25 +100,27 @@ def can_follow(node: Any) -> bool:
     return _carrier(node) is not None
 
 
-def _attach(node: Any, transform_node: Any, changes: SceneChanges) -> None:
+def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -> None:
     """Hang a node under the registration.
 
     A node with the parent of the moving volume goes under the registration itself. One with another parent
-    gets a transform node of its own, which does below that parent what the registration does in the world.
+    gets a transform node of its own between the two, which brings it to where the registration takes its points.
     """
-    parent = node.GetParentTransformNode()
     if follows(node, transform_node):
         return
-    if node in chain(transform_node) or not node.IsA("vtkMRMLTransformableNode"):
-        msg = f"'{node.GetName()}' cannot hang under '{transform_node.GetName()}'; take it off the list."
-        raise BridgeError(msg)
-    if parent is transform_node.GetParentTransformNode():
-        changes.set_parent(node, transform_node)
-        return
-    own = changes.add(copy_below(transform_node, parent), f"{transform_node.GetName()} for {node.GetName()}")
-    own.SetNodeReferenceID(COPY_ROLE, transform_node.GetID())
-    changes.set_parent(own, parent)
-    changes.set_parent(node, own)
+    before, marks, attached_to, own = node.GetParentTransformNode(), kept_marks(node), transform_node, None
+    if before is not moving_parent(transform_node):
+        own = slicer.vtkMRMLTransformNode()
+        own.SetAndObserveTransformToParent(snapshot(to_moving_space(node, transform_node)))
+        changes.add(own, f"Place of {node.GetName()}")
+        changes.set_parent(own, transform_node)
+        for earlier in chain(before):
+            if is_registration(earlier) and not follows(own, earlier):
+                mark_made(own, earlier)
+        attached_to = own
+    changes.set_parent(node, attached_to)
+    mark_attached(node, transform_node, attached_to)
+    undo.attached(node, before, marks, own)
 
 
 def _carried(node: Any, transform_node: Any, fixed_node: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import slicer
 
 from .errors import BridgeError, CancelledError
-from .files_to_nodes import JobOutputs, Placement, take_over
+from .files_to_nodes import JobOutputs, take_over
 from .job_inputs import JobInputs, check_inputs
 from .nodes_to_files import export_inputs
+from .placement import Placement
 from .private_folder import PrivateFolder
 from .spaces import chain
 from .worker import RegistrationWorker, engine_command, let_the_application_live
@@ -148,7 +149,7 @@ class RegistrationJob:
     def _needed_nodes(self) -> list[tuple[str, str, Any]]:
         """Return role, id and node of all that must still be there in the end."""
         inputs = self.inputs
-        parents = [*chain(inputs.fixed.GetParentTransformNode()), *chain(self._placement.moving_parent)]
+        parents = [*chain(inputs.fixed.GetParentTransformNode()), *chain(self._placement.moving.parent)]
         roles = [("fixed volume", inputs.fixed), ("moving volume", inputs.moving)]
         roles += [("parent transform", parent) for parent in parents]
         roles += [("output", node) for node in (inputs.output_transform, inputs.output_volume) if node is not None]

@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import slicer
+
 from .errors import BridgeError
-from .spaces import chain, parent_without
+from .marks import is_registration
+from .spaces import chain, composed, hanging_under, linear_matrix, parent_without
+from .transforms import RECORD, moving_of
 from .volumes import check_scalar_volume
 
 
@@ -27,7 +32,8 @@ class JobInputs:
         initial_transform: node that the moving volume would be put under to begin with. If the volume is under
             it already, the run starts from there.
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
-        output_transform: transform node to overwrite; a new one if None.
+        output_transform: transform node to overwrite: an earlier result, or one that holds nothing; a new one if
+            None.
         output_volume: volume node to overwrite with the registered moving volume.
         create_volume: make a new node for the registered volume.
         output_name: name of a new transform node.
@@ -62,14 +68,64 @@ def check_inputs(inputs: JobInputs) -> None:
     if inputs.fixed is inputs.moving:
         msg = f"'{inputs.fixed.GetName()}' is both fixed and moving; choose two different volumes."
         raise BridgeError(msg)
-    if inputs.output_volume is not None and inputs.output_volume in (inputs.fixed, inputs.moving):
-        msg = f"The output volume '{inputs.output_volume.GetName()}' is an input; choose another output volume."
+    check_output_volume(inputs)
+    check_output_transform(inputs)
+
+
+def check_output_volume(inputs: JobInputs) -> None:
+    """Check that the output volume is none of the inputs.
+
+    Raises:
+        BridgeError: it is; the message says what to do.
+    """
+    output = inputs.output_volume
+    masks = [mask[0] if isinstance(mask, tuple) else mask for mask in _masks(inputs)]
+    if output is not None and output in (inputs.fixed, inputs.moving, *masks):
+        msg = f"The output volume '{output.GetName()}' is an input; choose another output volume."
         raise BridgeError(msg)
+
+
+def check_output_transform(inputs: JobInputs) -> None:
+    """Check that the output transform can be overwritten without loss: a result of this module, or an empty one.
+
+    Raises:
+        BridgeError: it cannot; the message says what to do.
+    """
     output = inputs.output_transform
-    parents = [
-        *chain(inputs.fixed.GetParentTransformNode()),
-        *chain(parent_without(inputs.moving, output)),
-    ]
-    if output is not None and output in parents:
-        msg = f"The output transform '{output.GetName()}' moves the inputs; choose another output transform."
+    if output is None:
+        return
+    name = output.GetName()
+    if output in (*chain(inputs.fixed.GetParentTransformNode()), *chain(parent_without(inputs.moving, output))):
+        msg = f"The output transform '{name}' moves the inputs; choose another output transform."
         raise BridgeError(msg)
+    others = [node for node in hanging_under(output) if node is not inputs.moving]
+    if output.GetAttribute(RECORD) is not None:
+        if others and moving_of(output) not in (inputs.moving, None):
+            msg = (
+                f"The output transform '{name}' is the result for another moving volume, and '{others[0].GetName()}' "
+                "hangs under it; choose another output transform, or create a new one."
+            )
+            raise BridgeError(msg)
+        return
+    kept = is_registration(output) or output.GetParentTransformNode() is not None or not _holds_nothing(output)
+    if kept or others:
+        msg = (
+            f"The output transform '{name}' is not the result of a registration, and what it holds or carries would "
+            "be lost; choose another one, or create a new one."
+        )
+        raise BridgeError(msg)
+
+
+def _masks(inputs: JobInputs) -> tuple[Any, ...]:
+    return (inputs.fixed_mask, inputs.moving_mask, inputs.fixed_lesion, inputs.moving_lesion)
+
+
+def _holds_nothing(transform_node: Any) -> bool:
+    """Whether a transform node is as new: an identity matrix, or a grid or spline without values."""
+    transform = transform_node.GetTransformToParent()
+    if isinstance(transform, slicer.vtkOrientedGridTransform):
+        return transform.GetDisplacementGrid() is None
+    if isinstance(transform, slicer.vtkOrientedBSplineTransform):
+        return transform.GetCoefficientData() is None
+    matrix = linear_matrix(composed(transform))
+    return matrix is not None and np.array_equal(matrix, np.eye(4))

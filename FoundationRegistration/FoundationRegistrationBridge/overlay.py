@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import slicer
+import vtk
 
 from .borrowed_views import SLICE_VIEWS, BorrowedViews
+from .carried import carried_to_world
 from .errors import BridgeError
-from .spaces import carried_to_world, chain, to_world
+from .spaces import chain, to_world
 
 _PET_COLOURS = "PET-Heat"
 _CLEAR_SHARE = 0.02
@@ -157,19 +159,34 @@ class PetOverlay(_Overlay):
         self._shown = views.add_temporary(slicer.vtkMRMLScalarVolumeNode())
         self._shown.SetName(f"{pet.GetName()} over {self._background.GetName()}")
         self._place.SetName(f"{self._shown.GetName()} (place)")
-        self._shown.CopyOrientation(pet)
-        self._shown.SetAndObserveImageData(pet.GetImageData())
+        self._copy_voxels()
         colours = pet.GetScene().GetFirstNode(_PET_COLOURS, "vtkMRMLPETProceduralColorNode")
         self._shown.GetDisplayNode().SetAndObserveColorNodeID(colours.GetID())
         self._put_in_place()
         self._shown.SetAndObserveTransformNodeID(self._place.GetID())
-        views.observe(pet, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._put_in_place)
+        for event in (slicer.vtkMRMLTransformableNode.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
+            views.observe(pet, event, self._on_moved)
         if self._transform is not None:
             views.require(*chain(self._transform))
-            views.observe(self._transform, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._put_in_place)
+            views.observe(self._transform, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_moved)
         return self._shown
 
-    def _put_in_place(self, *_event: Any) -> None:
+    def _on_moved(self, *_event: Any) -> None:
+        """Follow the PET and its registration; hide where it cannot be told any more where the PET belongs."""
+        try:
+            self._put_in_place()
+        except BridgeError:
+            self.hide()
+        else:
+            self._copy_voxels()
+
+    def _copy_voxels(self) -> None:
+        """Show what the PET shows now, which hardening a transform or scrolling a sequence replaces."""
+        self._shown.CopyOrientation(self._volume)
+        if self._shown.GetImageData() is not self._volume.GetImageData():
+            self._shown.SetAndObserveImageData(self._volume.GetImageData())
+
+    def _put_in_place(self) -> None:
         """Place the temporary volume where the PET belongs now, in world coordinates."""
         if self._transform is None:
             to_here = to_world(self._volume.GetParentTransformNode())

@@ -16,13 +16,14 @@ import numpy as np
 import slicer
 import vtk
 
+from .carried import carried_to_world, uncarried_to_world
 from .errors import BridgeError
 from .lattices import Lattice, array_from_image, lattice_of, map_points
 from .library import add_library_to_path
 from .masks import LabelLayer, label_layers
 from .resampling import resample_labels
 from .scene_changes import all_or_nothing
-from .spaces import carried_to_world, to_world, uncarried_to_world
+from .spaces import to_world
 from .transforms import stored_record, world_registration
 from .volumes import lattice_in_world
 

@@ -1,4 +1,4 @@
-"""Changes of a scene that can be taken back as one."""
+"""Changes of a scene that are made as one: all of them, or none. What a user takes back later is `undo.py`'s."""
 
 from __future__ import annotations
 
@@ -55,16 +55,18 @@ class SceneChanges:
                     present = parent_id is not None and self._scene.GetNodeByID(parent_id) is not None
                     node.SetAndObserveTransformNodeID(parent_id if present else None)
             while self.created:
-                self._remove(self.created.pop())
+                remove_with_helpers(self._scene, self.created.pop())
 
-    def _remove(self, node: Any) -> None:
-        if not self._scene.IsNodePresent(node):
-            return
-        helpers = [node.GetNthNodeReference(role, 0) for role in _HELPERS]
-        self._scene.RemoveNode(node)
-        for helper in helpers:
-            if helper is not None and self._scene.IsNodePresent(helper):
-                self._scene.RemoveNode(helper)
+
+def remove_with_helpers(scene: Any, node: Any) -> None:
+    """Remove a node with the display and storage nodes that are its own, as far as they are still there."""
+    if not scene.IsNodePresent(node):
+        return
+    helpers = [node.GetNthNodeReference(role, 0) for role in _HELPERS]
+    scene.RemoveNode(node)
+    for helper in helpers:
+        if helper is not None and scene.IsNodePresent(helper):
+            scene.RemoveNode(helper)
 
 
 @contextmanager

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import slicer
+import slicer.util
 import vtk
 
 from .lattices import array_of
-
-# From a copy of a registration, made for a node with a parent of its own, to the registration.
-COPY_ROLE = "FoundationRegistration.CopyOf"
 
 
 def to_world(parent: Any) -> vtk.vtkGeneralTransform:
@@ -42,7 +40,12 @@ def composed(*transforms: vtk.vtkAbstractTransform | None) -> vtk.vtkGeneralTran
 
 
 def snapshot(transform: vtk.vtkAbstractTransform) -> vtk.vtkAbstractTransform:
-    """Return a copy that later changes of nodes do not reach."""
+    """Return a copy that later changes of nodes do not reach; as a matrix, which can be edited, if linear."""
+    matrix = linear_matrix(transform)
+    if matrix is not None:
+        linear = vtk.vtkTransform()
+        linear.SetMatrix(matrix.ravel().tolist())
+        return linear
     original, copy = slicer.vtkMRMLTransformNode(), slicer.vtkMRMLTransformNode()
     original.SetAndObserveTransformToParent(transform)
     copy.CopyContent(original)
@@ -66,41 +69,15 @@ def chain(parent: Any) -> list[Any]:
     return nodes
 
 
-def follows(node: Any, transform_node: Any) -> bool:
-    """Tell whether a node hangs under a registration or under a copy of it."""
-    return any(_is_or_copies(parent, transform_node) for parent in chain(node.GetParentTransformNode()))
-
-
-def uncarried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map from the coordinates of a node to where it is in the world without a registration."""
-    above = chain(node.GetParentTransformNode())
-    return composed(*(each.GetTransformToParent() for each in above if not _is_or_copies(each, transform_node)))
-
-
-def _is_or_copies(node: Any, transform_node: Any) -> bool:
-    return node is transform_node or node.GetNodeReference(COPY_ROLE) is transform_node
-
-
-def carried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map from the coordinates of a node to where a registration brings it in the world.
-
-    Args:
-        node: any transformable node that goes with the moving volume. Its own parents act first. If it hangs
-            under the registration already, that is not applied twice.
-        transform_node: a registration as `transforms.py` places it: between the moving volume and its parent.
-    """
-    parent, registration_parent = node.GetParentTransformNode(), transform_node.GetParentTransformNode()
-    if follows(node, transform_node):
-        return to_world(parent)
-    registration = transform_node.GetTransformToParent()
-    if parent is registration_parent:
-        return composed(registration, to_world(parent))
-    return composed(to_world(parent), from_world(registration_parent), registration, to_world(registration_parent))
-
-
 def parent_without(node: Any, left_out: Any) -> Any:
     """Return the transform node above a node, or the one above that if it is the one to leave out."""
     parent = node.GetParentTransformNode()
     if parent is not None and parent is left_out:
         return parent.GetParentTransformNode()
     return parent
+
+
+def hanging_under(transform_node: Any) -> list[Any]:
+    """Return the nodes whose parent a transform node is."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLTransformableNode", transform_node.GetScene())
+    return [node for node in nodes if node.GetParentTransformNode() is transform_node]

@@ -21,7 +21,9 @@ import vtk
 
 from .errors import BridgeError
 from .lattices import Lattice, image_from_array, map_points, matrix_of
-from .spaces import COPY_ROLE, composed, from_world, linear_matrix, snapshot, to_world
+from .marks import moving_parent, new_run
+from .outlines import Outline
+from .spaces import composed, from_world, linear_matrix, snapshot, to_world
 
 RECORD = "FoundationRegistration.Record"
 INVERSE_ROLE = "FoundationRegistration.Inverse"
@@ -59,22 +61,8 @@ def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractT
 
 def world_registration(transform_node: Any) -> vtk.vtkGeneralTransform:
     """Return the map of fixed points to moving points, in the world, that a registration stands for."""
-    parent = transform_node.GetParentTransformNode()
-    return composed(from_world(parent), transform_node.GetTransformFromParent(), to_world(parent))
-
-
-def copy_below(transform_node: Any, parent: Any) -> Any:
-    """Return a transform node, in no scene yet, that does below another parent what a registration does."""
-    return below(snapshot(to_world(parent)), world_registration(transform_node))
-
-
-def refresh_copies(transform_node: Any) -> None:
-    """Bring the copies of a registration up to date, once it has been replaced by that of a later run."""
-    scene = transform_node.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLTransformNode")):
-        node = scene.GetNthNodeByClass(index, "vtkMRMLTransformNode")
-        if node.GetNodeReference(COPY_ROLE) is transform_node:
-            node.CopyContent(copy_below(transform_node, node.GetParentTransformNode()))
+    above = from_world(transform_node.GetParentTransformNode())
+    return composed(above, transform_node.GetTransformFromParent(), to_world(moving_parent(transform_node)))
 
 
 def inverse_of(transform_node: Any) -> Any | None:
@@ -82,11 +70,36 @@ def inverse_of(transform_node: Any) -> Any | None:
     return transform_node.GetNodeReference(INVERSE_ROLE)
 
 
-def store_record(transform_node: Any, record: Mapping[str, Any], fixed: Any, moving: Any) -> None:
-    """Keep the run record on a transform node, and what it was made of."""
+def store_record(
+    transform_node: Any, record: Mapping[str, Any], fixed: Any, moving: Any, outline: Outline | None = None
+) -> None:
+    """Keep the run record on a transform node that has been put in its place, and what it was made of."""
     transform_node.SetAttribute(RECORD, json.dumps(record))
+    name_run(transform_node, fixed, moving, outline)
+
+
+def name_run(transform_node: Any, fixed: Any, moving: Any, outline: Outline | None = None) -> None:
+    """Say on a transform node that has been put in its place that it is a registration, and of what.
+
+    Args:
+        transform_node: the registration.
+        fixed: volume that it carries something onto.
+        moving: volume that it carries.
+        outline: how the moving volume lay below the parent of the registration; as it lies now if None.
+    """
     transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
     transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving.GetID())
+    new_run(transform_node, outline or Outline.of(moving))
+
+
+def fixed_of(transform_node: Any) -> Any | None:
+    """Return the volume that a registration carries something onto; None if it is gone."""
+    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+
+
+def moving_of(transform_node: Any) -> Any | None:
+    """Return the volume that a registration was made for; None if it is gone."""
+    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole())
 
 
 def stored_record(transform_node: Any) -> dict[str, Any]:

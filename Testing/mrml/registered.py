@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 from FoundationRegistrationBridge.lattices import map_points
 from FoundationRegistrationBridge.spaces import composed, from_world, snapshot, to_world
-from FoundationRegistrationBridge.transforms import below, read_transform, world_registration
+from FoundationRegistrationBridge.transforms import below, name_run, read_transform, world_registration
 from nodes import FLIP, grid_node, image_of, linear_node, put_under, volume_node
 from volumes import body_depth, empty_grid, field_transform, points_of, volume
 
@@ -36,6 +36,7 @@ class Registered:
         self.node.SetName("registration")
         scene.AddNode(self.node)
         self.node.SetAndObserveTransformNodeID(self.parent.GetID() if self.parent else None)
+        name_run(self.node, self.fixed, self.moving)
 
     def beside_moving(self, node):
         """Put a node under the parent of the moving volume."""

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.errors import BridgeError, CancelledError
 from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
 from FoundationRegistrationBridge.lattices import array_from_image, lattice_of, map_points
 from FoundationRegistrationBridge.nodes_to_files import export_inputs
-from FoundationRegistrationBridge.spaces import carried_to_world, composed, from_world, to_world
-from FoundationRegistrationBridge.transforms import inverse_of, stored_record, world_registration
+from FoundationRegistrationBridge.spaces import composed, from_world, to_world
+from FoundationRegistrationBridge.transforms import inverse_of, store_record, stored_record, world_registration
 from nodes import FLIP, dice, grid_node, image_of, linear_node, put_under, segmentation_node, state, volume_node
 from volumes import body_depth, body_points, empty_grid, on_grid, points_of, smooth_warp, volume
 
@@ -134,6 +135,7 @@ def test_second_run_replaces_the_first_one_in_place(scene):
     fixed, moving = pair(scene)
     earlier, table = linear_node(scene, "earlier result", angle=30.0), linear_node(scene, "table", angle=3.0)
     put_under(moving, earlier, table)
+    store_record(earlier, {}, fixed, moving)
     misled = distance(position(moving), fixed)
     ids = set(state(scene))
     outputs = RegistrationJob(JobInputs(fixed, moving, settings=SETTINGS, output_transform=earlier)).wait()
@@ -175,7 +177,8 @@ def test_cancelled_run_leaves_the_scene_as_it_was(scene, temporary_folder):
     segmentation = put_under(
         segmentation_node(scene, body_mask(empty_grid(), "moving"), {1: "body"}), linear_node(scene)
     )
-    output, volume_output = linear_node(scene, "output"), scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "out")
+    output = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "output")
+    volume_output = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "out")
     before = state(scene)
     ends = []
     job = RegistrationJob(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.lattices import map_points
-from FoundationRegistrationBridge.spaces import carried_to_world, snapshot, to_world
+from FoundationRegistrationBridge.spaces import snapshot, to_world
 from FoundationRegistrationBridge.transforms import below, read_transform, write_initial_transform
 from FoundationRegistrationBridge.volumes import volume_in_world, write_volume
 from nodes import FLIP, grid_node, image_of, linear_node, put_under, volume_node

@@ -1,0 +1,42 @@
+"""Notices what a user puts under a registration by hand, so that it is known later whether that was hardened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import slicer.util
+import vtk
+
+from .marks import is_registration, mark_attached, mark_of
+from .spaces import chain
+
+
+class AttachmentWatch:
+    """Marks each node of a scene once it hangs under a registration, as `follow.py` marks what it attaches.
+
+    Args:
+        scene: all its nodes are watched, those that come later too.
+    """
+
+    def __init__(self, scene: Any) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode", scene):
+            self._watch(node)
+        scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, self._on_node_added)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_added(self, _scene: Any, _event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLDisplayableNode"):
+            self._watch(node)
+
+    def _watch(self, node: Any) -> None:
+        node.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _mark_if_attached)
+        _mark_if_attached(node)
+
+
+def _mark_if_attached(node: Any, _event: str = "") -> None:
+    if node.IsA("vtkMRMLTransformNode"):
+        return
+    for above in chain(node.GetParentTransformNode()):
+        if is_registration(above) and mark_of(node, above) is None:
+            mark_attached(node, above, node.GetParentTransformNode())

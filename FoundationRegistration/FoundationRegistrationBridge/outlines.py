@@ -1,0 +1,146 @@
+"""Where a node's own data lie, kept as text, to tell later whether a transform has been hardened into them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .lattices import Lattice, lattice_of, lattice_of_oriented_image, map_points
+from .spaces import linear_matrix
+
+_EXACT_MM = 1e-2
+_SAME_AXES_MM = 1e-4
+_WHOLE_VOXEL = 1e-2
+# Slicer makes a hardened image as large as the box around it; how it rounds is its own.
+_BOX_VOXELS = 1.5
+_MOST_POINTS = 32
+_STEPS = 9
+
+
+class Fit(Enum):
+    """How a node's data lie now, against how they lay."""
+
+    SAME = "as they lay"
+    MOVED = "where the transform brings them"
+    OTHER = "elsewhere"
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """Where data lie in the coordinates of their node, RAS mm.
+
+    Attributes:
+        lattice: of an image; None for data that are moved point by point.
+        points: (N, 3); of an image, out to the faces of its outer voxels.
+    """
+
+    lattice: Lattice | None
+    points: np.ndarray
+
+    @classmethod
+    def of(cls, node: Any) -> Outline | None:
+        """Return the outline of a node's data, None if it has none."""
+        if node.IsA("vtkMRMLVolumeNode"):
+            return cls.of_image(lattice_of(node)) if node.GetImageData() is not None else None
+        if node.IsA("vtkMRMLSegmentationNode"):
+            return cls._of_segmentation(node.GetSegmentation())
+        if node.IsA("vtkMRMLMarkupsNode"):
+            count = min(node.GetNumberOfControlPoints(), _MOST_POINTS)
+            return cls._of_points(np.array([node.GetNthControlPointPosition(number) for number in range(count)]))
+        if node.IsA("vtkMRMLModelNode") and node.GetMesh() is not None and node.GetMesh().GetNumberOfPoints():
+            return cls._of_points(vtk_to_numpy(node.GetMesh().GetPoints().GetData()))
+        return None
+
+    @classmethod
+    def of_image(cls, lattice: Lattice) -> Outline:
+        """Return the outline of an image on a lattice."""
+        return cls(lattice, lattice.sample_points(_STEPS))
+
+    @classmethod
+    def from_text(cls, text: str) -> Outline:
+        """Return the outline that `as_text` wrote."""
+        kept = json.loads(text)
+        if "matrix" in kept:
+            return cls.of_image(Lattice(tuple(kept["dimensions"]), np.array(kept["matrix"])))
+        return cls(None, np.array(kept["points"]))
+
+    def as_text(self) -> str:
+        """Return it as JSON."""
+        if self.lattice is not None:
+            return json.dumps(
+                {"dimensions": list(self.lattice.dimensions), "matrix": self.lattice.ijk_to_ras.tolist()}
+            )
+        return json.dumps({"points": self.points.tolist()})
+
+    def mapped(self, transform: vtk.vtkAbstractTransform) -> Outline:
+        """Return the outline that a transform makes of this one; of an image it is single points if that bends it."""
+        matrix = linear_matrix(transform)
+        if self.lattice is not None and matrix is not None:
+            return Outline.of_image(self.lattice.moved(matrix))
+        return Outline(None, map_points(transform, self.points))
+
+    def fit(self, now: Outline | None, transform: vtk.vtkAbstractTransform) -> Fit:
+        """Tell whether data that lay like this lie the same now, or where a transform has brought them.
+
+        Single points may have been added, removed or edited, and an image cropped; what holds for most of it counts.
+        """
+        if now is None or (self.lattice is None) != (now.lattice is None):
+            return Fit.OTHER
+        if _mostly_equal(self.points, now.points, whole=self.lattice is not None) or self._is_cropped_to(now):
+            return Fit.SAME
+        moved = map_points(transform, self.points)
+        if _mostly_equal(moved, now.points, whole=self.lattice is not None) or self._is_box_around(moved, now):
+            return Fit.MOVED
+        return Fit.OTHER
+
+    def _is_box_around(self, moved: np.ndarray, now: Outline) -> bool:
+        """Whether an image now fills the box, along the old axes, around where a transform brings the old one."""
+        if self.lattice is None or now.lattice is None or not self._has_axes_of(now.lattice):
+            return False
+        expected, found = self.lattice.indices(moved), self.lattice.indices(now.points)
+        ends = (expected.min(0) - found.min(0), expected.max(0) - found.max(0))
+        return bool(np.abs(ends).max() < _BOX_VOXELS)
+
+    def _is_cropped_to(self, now: Outline) -> bool:
+        """Whether an image now consists of a part of the same voxels."""
+        if self.lattice is None or now.lattice is None or not self._has_axes_of(now.lattice):
+            return False
+        ends = self.lattice.indices(now.lattice.ras(np.array([[0, 0, 0], np.array(now.lattice.dimensions) - 1])))
+        whole = np.abs(ends - ends.round()).max() < _WHOLE_VOXEL
+        return bool(whole and ends[0].min() > -0.5 and (ends[1] < np.array(self.lattice.dimensions) - 0.5).all())
+
+    def _has_axes_of(self, lattice: Lattice) -> bool:
+        return bool(np.abs(self.lattice.ijk_to_ras[:3, :3] - lattice.ijk_to_ras[:3, :3]).max() < _SAME_AXES_MM)
+
+    @classmethod
+    def _of_points(cls, points: np.ndarray) -> Outline | None:
+        if not len(points):
+            return None
+        chosen = np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).round().astype(int)
+        return cls(None, np.asarray(points, dtype=float)[chosen])
+
+    @classmethod
+    def _of_segmentation(cls, segmentation: Any) -> Outline | None:
+        source = segmentation.GetSourceRepresentationName()
+        for segment_id in segmentation.GetSegmentIDs():
+            data = segmentation.GetSegment(segment_id).GetRepresentation(source)
+            if data is not None and data.IsA("vtkOrientedImageData") and not data.IsEmpty():
+                return cls.of_image(lattice_of_oriented_image(data))
+            if data is not None and data.IsA("vtkPolyData") and data.GetNumberOfPoints():
+                return cls._of_points(vtk_to_numpy(data.GetPoints().GetData()))
+        return None
+
+
+def _mostly_equal(expected: np.ndarray, found: np.ndarray, *, whole: bool) -> bool:
+    """Whether points agree: all of an image's, more than half of others."""
+    if whole:
+        return bool(np.abs(expected - found).max() < _EXACT_MM)
+    count = min(len(expected), len(found))
+    equal = np.abs(expected[:count] - found[:count]).max(axis=1) < _EXACT_MM
+    return bool(equal.sum() * 2 > max(len(expected), len(found)))
