@@ -10,13 +10,13 @@ from typing import Any
 import vtk
 
 from .job_inputs import JobInputs
-from .lattices import lattice_of, matrix_of
+from .lattices import lattice_of
 from .nodes_to_files import RESULT
 from .resampling import resample_intensities
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import composed, parent_without, snapshot, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, read_transform, refresh_copies, store_record
-from .volumes import new_volume, read_volume
+from .volumes import new_volume, overwrite_volume, read_volume
 
 _MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"}
 
@@ -151,9 +151,6 @@ def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement
     if output is None:
         output = changes.add_displayed(volume, f"{inputs.moving.GetName()} registered", inputs.moving)
     else:
-        output.SetIJKToRASMatrix(matrix_of(lattice_of(volume).ijk_to_ras))
-        output.SetAndObserveImageData(volume.GetImageData())
-        if output.GetDisplayNode() is None:
-            output.CreateDefaultDisplayNodes()
+        overwrite_volume(output, volume)
     changes.set_parent(output, placement.fixed_parent)
     return output

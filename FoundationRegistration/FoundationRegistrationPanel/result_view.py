@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
-import slicer
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.feature_preview import show_features
 from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
+from FoundationRegistrationBridge.registrations import fixed_volume_of
 from FoundationRegistrationBridge.transforms import stored_record
 from slicer.i18n import tr as _
 
@@ -35,11 +35,6 @@ def keep_maps(outputs: Any) -> None:
     for node, colour in zip(maps, (colour_jacobian, colour_confidence), strict=True):
         if node is not None:
             colour(node)
-
-
-def fixed_volume_of(transform_node: Any) -> Any | None:
-    """Return the fixed volume a registration was made with; None if it is gone."""
-    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
 
 
 class ResultView:
@@ -110,6 +105,8 @@ class ResultView:
         shown = self._pet is not None and self._pet.is_shown
         ui.petButton.checked = shown
         ui.petButton.text = _("Hide") if shown else _("Show")
+        ui.petNote.text = self._pet.caution if shown else ""
+        ui.petNote.visible = bool(ui.petNote.text)
 
     def _on_compare(self, index: int) -> None:
         with self._guarded():

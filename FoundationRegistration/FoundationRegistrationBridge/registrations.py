@@ -1,0 +1,59 @@
+"""Which transform nodes carry what belongs to a moving volume onto a fixed one, and in words why others do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .follow import Mode
+from .transforms import INVERSE_ROLE
+
+
+def fixed_volume_of(transform_node: Any) -> Any | None:
+    """Return the fixed volume a registration was made with; None if it is gone."""
+    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+
+
+def why_nothing_follows(transform_node: Any, mode: Mode) -> str:
+    """Return what keeps nodes of the moving volume from following a transform node, and what to do; empty if nothing.
+
+    Args:
+        transform_node: any node, or None.
+        mode: "attach" works under any transform; "resample" needs the fixed volume.
+    """
+    if transform_node is None:
+        return "There is no registration to follow; choose one under Result."
+    name = transform_node.GetName()
+    if not transform_node.IsA("vtkMRMLTransformNode") or transform_node.GetScene() is None:
+        return f"'{name}' is no transform of this scene; choose a registration under Result."
+    forward = _inverted_by(transform_node)
+    if forward is not None:
+        return (
+            f"'{name}' is the inverse of '{forward.GetName()}' and leads from the fixed volume to the moving one; "
+            f"choose '{forward.GetName()}'."
+        )
+    return "" if mode == "attach" else _why_no_grid(transform_node)
+
+
+def _why_no_grid(transform_node: Any) -> str:
+    """Return why there is nothing to resample onto."""
+    name, role = transform_node.GetName(), slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole()
+    fixed = transform_node.GetNodeReference(role)
+    if fixed is None and transform_node.GetNodeReferenceID(role):
+        return f"The fixed volume of '{name}' is not in the scene any more; load it again, or attach instead."
+    if fixed is None:
+        return f"'{name}' does not say which fixed volume it leads to; attach instead, or choose a registration."
+    if fixed.GetImageData() is None:
+        return f"The fixed volume '{fixed.GetName()}' of '{name}' has no voxels; load it again, or attach instead."
+    return ""
+
+
+def _inverted_by(transform_node: Any) -> Any | None:
+    """Return the registration that a node is the stored inverse of; None if it is of none."""
+    scene = transform_node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLTransformNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLTransformNode")
+        if node.GetNodeReference(INVERSE_ROLE) is transform_node:
+            return node
+    return None
