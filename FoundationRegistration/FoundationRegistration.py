@@ -33,11 +33,12 @@ add_library_to_path()
 
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform, can_follow  # noqa: E402
+from FoundationRegistrationBridge.follow import apply_transform, check_followers  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationBridge.registrations import fixed_volume_of, why_nothing_follows  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -50,7 +51,7 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     mask_of,
 )
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView, fixed_volume_of, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
@@ -116,8 +117,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.NodeAddedEvent, self._checkCanApply)
-        self.addObserver(scene, scene.NodeRemovedEvent, self._checkCanApply)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodesChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodesChanged)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -265,6 +266,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._result.show(parameters)
         self._checkCanApply()
 
+    def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
+        """Called when a node came or went, which a result or what follows it may have needed."""
+        if self._parameterNode is not None:
+            self._result.show(self._parameterNode)
+            self._checkCanApply()
+
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable what can be done now, and say in words what is missing."""
         parameters, ui = self._parameterNode, self.ui
@@ -279,8 +286,16 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.statusNote.visible = bool(ui.statusNote.text)
         ui.estimateNote.text = "" if problem else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
-        ui.followButton.enabled = parameters.resultTransform is not None and bool(self._checkedNodes())
+        problem = self._whyNothingFollows()
+        ui.followButton.enabled = not problem
+        ui.followButton.toolTip = problem or _("Carry the checked nodes with the registration chosen under Result")
         ui.undoFollowButton.enabled = self.logic.undo is not None
+
+    def _whyNothingFollows(self) -> str:
+        """Return in words why *Transform now* cannot do anything; empty if it can."""
+        parameters = self._parameterNode
+        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
+        return problem if problem or self._checkedNodes() else _("Check what shall follow, under Also transform.")
 
     def _estimate(self) -> str:
         settings = chosen_settings(self._parameterNode)
@@ -294,7 +309,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _checkedNodes(self) -> list[Any]:
         selector = self.ui.followSelector
         nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
-        return [node for node in nodes if can_follow(node) and selector.checkState(node) == qt.Qt.Checked]
+        offered = [node for node in nodes if any(node.IsA(name) for name in selector.nodeTypes)]
+        return [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
@@ -427,7 +443,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             `RegistrationJob`.
 
         Raises:
-            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before.
+            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before. Or
+                the registration succeeded and a node could not follow; the message names the new transform node.
         """
         inputs = JobInputs(
             fixed=fixedNode,
@@ -445,18 +462,26 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             maps=maps,
         )
 
+        check_followers(follow, followMode)
+        notFollowed: list[str] = []
+
         def finished(outputs: Any, error: str | None, cancelled: bool) -> None:
-            if outputs is not None:
-                keep_maps(outputs)
-                error = self._follow(follow, outputs.transform_node, followMode)
-            if onFinished is not None:
-                onFinished(outputs, error, cancelled)
+            try:
+                if outputs is not None:
+                    keep_maps(outputs)
+                    notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
+            finally:  # the registration is done, whatever became of the followers
+                if onFinished is not None:
+                    onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
         job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
-        if waitForCompletion:
-            return job.wait().transform_node
-        job.start()
-        return job
+        if not waitForCompletion:
+            job.start()
+            return job
+        transformNode = job.wait().transform_node
+        if notFollowed:
+            raise BridgeError(notFollowed[0])
+        return transformNode
 
     def registerBatch(
         self,
@@ -494,8 +519,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
 
         Raises:
-            BridgeError: a node cannot be carried.
+            BridgeError: a node cannot be carried, or the transform node leads to no fixed volume of the scene.
         """
+        if problem := why_nothing_follows(transformNode, mode):
+            raise BridgeError(problem)
         self.undo = apply_transform(nodes, transformNode, fixed_volume_of(transformNode), mode=mode)
 
     def undoTransformNodes(self) -> None:
@@ -515,15 +542,15 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
-    def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> str | None:
-        """Carry nodes along; return what went wrong in words."""
+    def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:
+        """Carry nodes along; return what went wrong in words, nothing if all went well."""
         if not nodes:
-            return None
+            return []
         try:
             self.transformNodes(nodes, transformNode, mode)
         except BridgeError as error:
-            return str(error)
-        return None
+            return [f"The registration is done ('{transformNode.GetName()}'), but nothing followed it: {error}"]
+        return []
 
 
 class FoundationRegistrationTest(ScriptedLoadableModuleTest):
