@@ -7,6 +7,9 @@ the panel. For research, not a medical device.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +36,18 @@ add_library_to_path()
 
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform, check_followers  # noqa: E402
+from FoundationRegistrationBridge.follow import apply_transform  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
-from FoundationRegistrationBridge.registrations import fixed_volume_of, why_nothing_follows  # noqa: E402
+from FoundationRegistrationBridge.registrations import (  # noqa: E402
+    check_followers,
+    fixed_volume_of,
+    why_nothing_follows,
+)
+from FoundationRegistrationBridge.stored_files import file_messages  # noqa: E402
+from FoundationRegistrationBridge.transforms import RECORD  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -55,6 +64,8 @@ from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noq
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
+
+_LOGGER = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER_KEY = "FoundationRegistration/WeightsFolder"
 WEIGHTS_FOLDER_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -258,6 +269,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             selector.show(parameters)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
+        ui.cautionNote.text = "\n".join(_cautions(parameters.fixedVolume, parameters.movingVolume))
+        ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderNote.text = facts.encoder_line(names)
@@ -352,6 +365,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._history.add(facts.run_of(outputs.record, self._voxels))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
+            self._result.show(self._parameterNode)  # also where the same nodes hold a new result
             self.ui.resultSection.collapsed = False
         if cancelled:
             self._run.say(_("Cancelled; the scene is as it was before."))
@@ -378,6 +392,18 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _tell(self, message: str) -> None:
         self._run.say(message)
         slicer.util.errorDisplay(message)
+
+
+def _cautions(fixedNode: Any, movingNode: Any) -> list[str]:
+    """Return what must be known of the files that the volumes of a registration come from."""
+    return [*file_messages(fixedNode, "fixed"), *file_messages(movingNode, "moving")]
+
+
+def _withMessages(outputs: Any, messages: list[str]) -> Any:
+    """Return the outputs of a run with more messages in front, which its record keeps too."""
+    outputs.record["messages"] = [*messages, *outputs.record["messages"]]
+    outputs.transform_node.SetAttribute(RECORD, json.dumps(outputs.record))
+    return dataclasses.replace(outputs, messages=tuple(outputs.record["messages"]))
 
 
 class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
@@ -462,12 +488,15 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             maps=maps,
         )
 
+        follow = list(follow)
         check_followers(follow, followMode)
+        cautions = _cautions(fixedNode, movingNode)
         notFollowed: list[str] = []
 
         def finished(outputs: Any, error: str | None, cancelled: bool) -> None:
             try:
                 if outputs is not None:
+                    outputs = _withMessages(outputs, cautions)
                     keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
             finally:  # the registration is done, whatever became of the followers
@@ -478,7 +507,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         if not waitForCompletion:
             job.start()
             return job
-        transformNode = job.wait().transform_node
+        outputs = job.wait()
+        transformNode = outputs.transform_node
+        for message in outputs.record["messages"]:
+            _LOGGER.warning(message)
         if notFollowed:
             raise BridgeError(notFollowed[0])
         return transformNode
@@ -523,6 +555,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """
         if problem := why_nothing_follows(transformNode, mode):
             raise BridgeError(problem)
+        nodes = list(nodes)
+        check_followers(nodes, mode)
         self.undo = apply_transform(nodes, transformNode, fixed_volume_of(transformNode), mode=mode)
 
     def undoTransformNodes(self) -> None:

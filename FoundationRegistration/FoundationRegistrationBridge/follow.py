@@ -21,7 +21,7 @@ from .resampling import resample_intensities, resample_labels
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import COPY_ROLE, carried_to_world, chain, composed, follows, from_world
 from .transforms import copy_below
-from .volumes import is_sequence, new_volume
+from .volumes import new_volume
 
 Mode = Literal["resample", "attach"]
 Undo = SceneChanges
@@ -48,7 +48,6 @@ def apply_transform(
         BridgeError: a node cannot follow; then nothing is changed.
     """
     nodes = list(nodes)
-    check_followers(nodes, mode)
     with all_or_nothing(transform_node.GetScene()) as changes:
         if mode == "attach":
             for node in nodes:
@@ -61,32 +60,9 @@ def apply_transform(
     return changes
 
 
-def check_followers(nodes: Iterable[Any], mode: Mode) -> None:
-    """Check that nodes are of a kind that can follow, whatever the registration.
-
-    Raises:
-        BridgeError: one is not; the message names it and says what to do.
-    """
-    for node in nodes:
-        if msg := _why_not(node, mode):
-            raise BridgeError(msg)
-
-
-def _why_not(node: Any, mode: Mode) -> str:
-    """Return why a node cannot follow and what to do; empty if it can."""
-    if node is None or node.GetScene() is None:
-        name = "A node that should follow" if node is None else f"'{node.GetName()}'"
-        return f"{name} is not in the scene any more; take it off the list."
-    name = node.GetName()
-    if is_sequence(node):
-        return f"'{name}' is a sequence; let the node that its browser shows follow instead (its proxy node)."
-    if not node.IsA("vtkMRMLTransformableNode"):
-        return f"'{name}' is of a kind that cannot be resampled or hang under a transform; take it off the list."
-    if mode == "attach" or _carrier(node) is not None:
-        return ""
-    if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
-        return f"'{name}' has no voxels and cannot be resampled; load it first, or take it off the list."
-    return f"'{name}' is of a kind that cannot be resampled; attach it to the transform instead."
+def can_follow(node: Any) -> bool:
+    """Tell whether `apply_transform` can resample a node."""
+    return _carrier(node) is not None
 
 
 def _attach(node: Any, transform_node: Any, changes: SceneChanges) -> None:
@@ -98,7 +74,7 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges) -> None:
     parent = node.GetParentTransformNode()
     if follows(node, transform_node):
         return
-    if node in chain(transform_node):
+    if node in chain(transform_node) or not node.IsA("vtkMRMLTransformableNode"):
         msg = f"'{node.GetName()}' cannot hang under '{transform_node.GetName()}'; take it off the list."
         raise BridgeError(msg)
     if parent is transform_node.GetParentTransformNode():
@@ -111,9 +87,17 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges) -> None:
 
 
 def _carried(node: Any, transform_node: Any, fixed_node: Any) -> Any:
-    """Return a node, in no scene yet, that holds another one carried to the coordinates of the fixed volume."""
+    """Return a node, in no scene yet, that holds another one carried to the coordinates of the fixed volume.
+
+    Raises:
+        BridgeError: this kind of node cannot be carried.
+    """
+    carry = _carrier(node)
+    if carry is None:
+        msg = f"'{node.GetName()}' is of a kind that cannot be resampled; attach it to the transform instead."
+        raise BridgeError(msg)
     fixed_from_world = from_world(fixed_node.GetParentTransformNode())
-    return _carrier(node)(node, fixed_node, composed(carried_to_world(node, transform_node), fixed_from_world))
+    return carry(node, fixed_node, composed(carried_to_world(node, transform_node), fixed_from_world))
 
 
 def _carrier(node: Any) -> _Carry | None:

@@ -1,13 +1,16 @@
-"""Which transform nodes carry what belongs to a moving volume onto a fixed one, and in words why others do not."""
+"""Which transform nodes carry what onto a fixed volume, and in words why others and other nodes do not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import slicer
 
-from .follow import Mode
+from .errors import BridgeError
+from .follow import Mode, can_follow
 from .transforms import INVERSE_ROLE
+from .volumes import is_sequence
 
 
 def fixed_volume_of(transform_node: Any) -> Any | None:
@@ -57,3 +60,31 @@ def _inverted_by(transform_node: Any) -> Any | None:
         if node.GetNodeReference(INVERSE_ROLE) is transform_node:
             return node
     return None
+
+
+def check_followers(nodes: Iterable[Any], mode: Mode) -> None:
+    """Check that nodes are of a kind that can follow, whatever the registration.
+
+    Raises:
+        BridgeError: one is not; the message names it and says what to do.
+    """
+    for node in nodes:
+        if msg := _why_not(node, mode):
+            raise BridgeError(msg)
+
+
+def _why_not(node: Any, mode: Mode) -> str:
+    """Return why a node cannot follow and what to do; empty if it can."""
+    if node is None or node.GetScene() is None:
+        name = "A node that should follow" if node is None else f"'{node.GetName()}'"
+        return f"{name} is not in the scene any more; take it off the list."
+    name = node.GetName()
+    if is_sequence(node):
+        return f"'{name}' is a sequence; let the node that its browser shows follow instead (its proxy node)."
+    if not node.IsA("vtkMRMLTransformableNode"):
+        return f"'{name}' is of a kind that cannot be resampled or hang under a transform; take it off the list."
+    if mode == "attach" or can_follow(node):
+        return ""
+    if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
+        return f"'{name}' has no voxels and cannot be resampled; load it first, or take it off the list."
+    return f"'{name}' is of a kind that cannot be resampled; attach it to the transform instead."

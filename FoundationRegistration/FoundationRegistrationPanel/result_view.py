@@ -76,7 +76,7 @@ class ResultView:
         ui.mapSelector.enabled = ready and any(transform.GetNodeReference(role) for role in _MAP_ROLES)
         ui.petButton.enabled = ready and parameters.petVolume is not None
         ui.qualityButton.enabled = ready
-        ui.resultNote.text = summary(stored_record(transform)) if transform is not None else ""
+        ui.resultNote.text = "\n".join(words_of(stored_record(transform))) if transform is not None else ""
         if self._pet is not None and self._pet.is_shown:
             self._pet.set_opacity(parameters.petOpacity / 100)
             with self._guarded():
@@ -175,6 +175,11 @@ class ResultView:
             elif self._pet is not None:
                 self._pet.hide()
         self._show_switches()
+
+
+def words_of(record: Any) -> list[str]:
+    """Return what the user must know of a run, the most alarming first, and then its key figures."""
+    return [line for line in (*record.get("messages", ()), summary(record)) if line]
 
 
 def summary(record: Any) -> str:
