@@ -7,6 +7,9 @@ the panel. For research, not a medical device.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +37,17 @@ add_library_to_path()
 from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform, can_follow  # noqa: E402
+from FoundationRegistrationBridge.follow import apply_transform  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationBridge.registrations import (  # noqa: E402
+    check_followers,
+    why_nothing_follows,
+)
+from FoundationRegistrationBridge.stored_files import file_messages  # noqa: E402
+from FoundationRegistrationBridge.transforms import RECORD, fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -51,10 +60,12 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     mask_of,
 )
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView, fixed_volume_of, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
+
+_LOGGER = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER_KEY = "FoundationRegistration/WeightsFolder"
 WEIGHTS_FOLDER_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -117,8 +128,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.NodeAddedEvent, self._checkCanApply)
-        self.addObserver(scene, scene.NodeRemovedEvent, self._checkCanApply)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodesChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodesChanged)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -260,6 +271,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             selector.show(parameters)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
+        ui.cautionNote.text = "\n".join(_cautions(parameters.fixedVolume, parameters.movingVolume))
+        ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderNote.text = facts.encoder_line(names)
@@ -267,6 +280,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
         self._result.show(parameters)
         self._checkCanApply()
+
+    def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
+        """Called when a node came or went, which a result or what follows it may have needed."""
+        if self._parameterNode is not None:
+            self._result.show(self._parameterNode)
+            self._checkCanApply()
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable what can be done now, and say in words what is missing."""
@@ -282,8 +301,16 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.statusNote.visible = bool(ui.statusNote.text)
         ui.estimateNote.text = "" if problem else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
-        ui.followButton.enabled = parameters.resultTransform is not None and bool(self._checkedNodes())
+        problem = self._whyNothingFollows()
+        ui.followButton.enabled = not problem
+        ui.followButton.toolTip = problem or _("Carry the checked nodes with the registration chosen under Result")
         ui.undoFollowButton.enabled = bool(self.logic.undo)
+
+    def _whyNothingFollows(self) -> str:
+        """Return in words why *Transform now* cannot do anything; empty if it can."""
+        parameters = self._parameterNode
+        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
+        return problem if problem or self._checkedNodes() else _("Check what shall follow, under Also transform.")
 
     def _estimate(self) -> str:
         settings = chosen_settings(self._parameterNode)
@@ -297,7 +324,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _checkedNodes(self) -> list[Any]:
         selector = self.ui.followSelector
         nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
-        return [node for node in nodes if can_follow(node) and selector.checkState(node) == qt.Qt.Checked]
+        offered = [node for node in nodes if any(node.IsA(name) for name in selector.nodeTypes)]
+        return [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
@@ -339,6 +367,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._history.add(facts.run_of(outputs.record, self._voxels))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
+            self._result.show(self._parameterNode)  # also where the same nodes hold a new result
             self.ui.resultSection.collapsed = False
         if cancelled:
             self._run.say(_("Cancelled; the scene is as it was before."))
@@ -365,6 +394,18 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _tell(self, message: str) -> None:
         self._run.say(message)
         slicer.util.errorDisplay(message)
+
+
+def _cautions(fixedNode: Any, movingNode: Any) -> list[str]:
+    """Return what must be known of the files that the volumes of a registration come from."""
+    return [*file_messages(fixedNode, "fixed"), *file_messages(movingNode, "moving")]
+
+
+def _withMessages(outputs: Any, messages: list[str]) -> Any:
+    """Return the outputs of a run with more messages in front, which its record keeps too."""
+    outputs.record["messages"] = [*messages, *outputs.record["messages"]]
+    outputs.transform_node.SetAttribute(RECORD, json.dumps(outputs.record))
+    return dataclasses.replace(outputs, messages=tuple(outputs.record["messages"]))
 
 
 class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
@@ -431,7 +472,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             `RegistrationJob`.
 
         Raises:
-            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before.
+            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before. Or
+                the registration succeeded and a node could not follow; the message names the new transform node.
         """
         inputs = JobInputs(
             fixed=fixedNode,
@@ -449,18 +491,32 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             maps=maps,
         )
 
+        follow = list(follow)
+        check_followers(follow, followMode)
+        cautions = _cautions(fixedNode, movingNode)
+        notFollowed: list[str] = []
+
         def finished(outputs: Any, error: str | None, cancelled: bool) -> None:
-            if outputs is not None:
-                keep_maps(outputs)
-                error = self._follow(follow, outputs.transform_node, followMode)
-            if onFinished is not None:
-                onFinished(outputs, error, cancelled)
+            try:
+                if outputs is not None:
+                    outputs = _withMessages(outputs, cautions)
+                    keep_maps(outputs)
+                    notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
+            finally:  # the registration is done, whatever became of the followers
+                if onFinished is not None:
+                    onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
         job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
-        if waitForCompletion:
-            return job.wait().transform_node
-        job.start()
-        return job
+        if not waitForCompletion:
+            job.start()
+            return job
+        outputs = job.wait()
+        transformNode = outputs.transform_node
+        for message in outputs.record["messages"]:
+            _LOGGER.warning(message)
+        if notFollowed:
+            raise BridgeError(notFollowed[0])
+        return transformNode
 
     def registerBatch(
         self,
@@ -498,10 +554,13 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
 
         Raises:
-            BridgeError: a node cannot be carried.
+            BridgeError: a node cannot be carried, or the transform node leads to no fixed volume of the scene.
         """
-        fixedNode = fixed_volume_of(transformNode) if transformNode is not None else None
-        self.undo.append(apply_transform(nodes, transformNode, fixedNode, mode=mode))
+        if problem := why_nothing_follows(transformNode, mode):
+            raise BridgeError(problem)
+        nodes = list(nodes)
+        check_followers(nodes, mode)
+        self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
 
     def undoTransformNodes(self) -> list[str]:
         """Put back what `transformNodes` did last and was not put back yet.
@@ -522,15 +581,15 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
-    def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> str | None:
-        """Carry nodes along; return what went wrong in words."""
+    def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:
+        """Carry nodes along; return what went wrong in words, nothing if all went well."""
         if not nodes:
-            return None
+            return []
         try:
             self.transformNodes(nodes, transformNode, mode)
         except BridgeError as error:
-            return str(error)
-        return None
+            return [f"The registration is done ('{transformNode.GetName()}'), but nothing followed it: {error}"]
+        return []
 
 
 class FoundationRegistrationTest(ScriptedLoadableModuleTest):

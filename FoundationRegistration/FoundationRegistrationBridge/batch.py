@@ -6,12 +6,14 @@ import contextlib
 import csv
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import slicer
+
+from .batch_table import OPTIONAL, TableRow, folder_names, read_table
 from .errors import BridgeError, CancelledError
 from .job import JobInputs, RegistrationJob
 from .nodes_to_files import settings_as_json
@@ -19,18 +21,6 @@ from .private_folder import PrivateFolder
 from .worker import RegistrationWorker, engine_command, let_the_application_live
 
 RESULTS = "results.csv"
-_OPTIONAL = (
-    "fixed_mask",
-    "moving_mask",
-    "fixed_lesion",
-    "moving_lesion",
-    "fixed_labels",
-    "moving_labels",
-    "fixed_landmarks",
-    "moving_landmarks",
-    "initial_transform",
-)
-_COLUMNS = ("fixed", "moving", *_OPTIONAL, "name")
 
 BatchProgress = Callable[[str, int, int, str, float], None]
 
@@ -68,7 +58,8 @@ def register_batch(
     Args:
         pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and if
             wanted fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
-            fixed_landmarks, moving_landmarks, initial_transform and name. Paths in it are relative to the file.
+            fixed_landmarks, moving_landmarks, initial_transform and name; see `batch_table.py`. Paths in it are
+            relative to the file.
         preset: of the engine.
         output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with
             "_results" added to its name, if None. For nodes, only the table of results goes there, if given.
@@ -81,7 +72,8 @@ def register_batch(
         One result for each pair, in their order. A table of them, results.csv, is kept up to date on the way.
 
     Raises:
-        BridgeError: the table or a setting cannot be used; or the table of results cannot be written.
+        BridgeError: the pairs, files they name, the output folder or a setting cannot be used, which is said before
+            the first run; or the table of results cannot be written.
         CancelledError: the user stopped it.
     """
     values = {"preset": preset, **settings}
@@ -92,7 +84,9 @@ def register_batch(
         runs = _file_runs(table, folder, values, python)
     else:
         folder = Path(output_folder).absolute() if output_folder else None
-        runs = [_NodeRun(JobInputs(*pair, settings=values), python) for pair in pairs]
+        runs = _node_runs(pairs, values, python)
+    if folder is not None:
+        _prepare(folder, runs)
     results: list[BatchResult] = []
     for number, run in enumerate(runs, start=1):
 
@@ -136,8 +130,7 @@ class _NodeRun:
 @dataclass(frozen=True)
 class _FileRun:
     name: str
-    row: Mapping[str, str]
-    base: Path
+    row: TableRow
     folder: Path
     settings: Mapping[str, Any]
     python: Path | None
@@ -147,24 +140,60 @@ class _FileRun:
         try:
             file = private.path / "settings.json"
             file.write_text(settings_as_json(self.settings), encoding="utf-8")
-            arguments = ["register", self.base / self.row["fixed"], self.base / self.row["moving"]]
+            paths = self.row.paths
+            arguments = ["register", paths["fixed"], paths["moving"]]
             arguments += ["--output", self.folder, "--settings", file, "--progress", "json"]
-            for column in _OPTIONAL:
-                if self.row[column]:
-                    arguments += [f"--{column.replace('_', '-')}", self.base / self.row[column]]
+            for column in OPTIONAL:
+                if column in paths:
+                    arguments += [f"--{column.replace('_', '-')}", paths[column]]
             _run_to_the_end(RegistrationWorker(engine_command(arguments, self.python)), report)
         finally:
             private.remove()
         return {"folder": self.folder, "record": json.loads((self.folder / "report.json").read_text("utf-8"))}
 
 
+def _node_runs(pairs: Any, settings: Mapping[str, Any], python: Path | None) -> list[_NodeRun]:
+    """Return a run for each pair of nodes; None in the place of a node fails that pair alone.
+
+    Raises:
+        BridgeError: something else was given.
+    """
+    given = list(pairs) if isinstance(pairs, Iterable) else []
+    if not given or not all(_is_pair(pair) for pair in given):
+        msg = "Give pairs of volume nodes, [(fixed, moving), ...], or a CSV file with the columns fixed and moving."
+        raise BridgeError(msg)
+    return [_NodeRun(JobInputs(*pair, settings=settings), python) for pair in given]
+
+
+def _is_pair(pair: Any) -> bool:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return False
+    return all(node is None or isinstance(node, slicer.vtkMRMLNode) for node in pair)
+
+
 def _file_runs(table: Path, folder: Path, settings: Mapping[str, Any], python: Path | None) -> list[_FileRun]:
-    rows = _read_table(table)
-    names = _unique_names([row["name"] or Path(row["moving"]).name.split(".")[0] for row in rows])
-    return [
-        _FileRun(name, row, table.parent, folder / name, settings, python)
-        for name, row in zip(names, rows, strict=True)
-    ]
+    rows = read_table(table)
+    names = folder_names([row.name or row.paths["moving"].name.split(".")[0] for row in rows], reserved=RESULTS)
+    return [_FileRun(name, row, folder / name, settings, python) for name, row in zip(names, rows, strict=True)]
+
+
+def _prepare(folder: Path, runs: Sequence[_NodeRun | _FileRun]) -> None:
+    """Make the folder of results, and check that each result can get its place.
+
+    Raises:
+        BridgeError: something else is there, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        words = "there is a file of that name" if folder.is_file() else error.strerror
+        msg = f"The folder for the results '{folder}' cannot be made ({words}); choose another output folder."
+        raise BridgeError(msg) from error
+    files = [run.folder for run in runs if isinstance(run, _FileRun) and run.folder.is_file()]
+    for path, kind in [*((path, "file") for path in files), (folder / RESULTS, "folder")]:
+        if kind == "file" or path.is_dir():
+            msg = f"'{path}' is a {kind} and in the way of the results; remove it, or choose another output folder."
+            raise BridgeError(msg)
 
 
 def _run_to_the_end(worker: RegistrationWorker, report: Callable[[str, float], None]) -> None:
@@ -183,42 +212,6 @@ def _run_to_the_end(worker: RegistrationWorker, report: Callable[[str, float], N
     report("done", 1.0)
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV table, an empty text where a cell is missing.
-
-    Raises:
-        BridgeError: it cannot be read, lacks a column or has an unknown one, or a row lacks a volume.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"The table '{path}' cannot be read ({error}); give a CSV file in UTF-8."
-        raise BridgeError(msg) from error
-    wrong = [name for name in found if name not in _COLUMNS]
-    if wrong or not {"fixed", "moving"} <= set(found):
-        problem = f"has an unknown column '{wrong[0]}'" if wrong else "lacks the column fixed or moving"
-        msg = f"The table '{path}' {problem}; its columns are {', '.join(_COLUMNS)}."
-        raise BridgeError(msg)
-    complete = [{column: (row.get(column) or "").strip() for column in _COLUMNS} for row in rows]
-    for number, row in enumerate(complete, start=2):
-        if not row["fixed"] or not row["moving"]:
-            msg = f"Line {number} of '{path}' names no fixed or no moving volume; fill it in or remove the line."
-            raise BridgeError(msg)
-    return complete
-
-
-def _unique_names(names: Sequence[str]) -> list[str]:
-    """Return names that are fit for folders, each once."""
-    unique: list[str] = []
-    for name in names:
-        safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "pair"
-        copies = (f"{safe}_{number}" for number in range(2, len(names) + 2))
-        unique.append(safe if safe not in unique else next(copy for copy in copies if copy not in unique))
-    return unique
-
-
 def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
     """Write what the results come to, a line each; the table appears whole or stays as it was.
 
@@ -235,7 +228,8 @@ def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
             writer.writerows(rows)
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         msg = f"The results cannot be written to '{path}' ({error.strerror}); close it elsewhere, or free some space."
         raise BridgeError(msg) from error
 

@@ -13,7 +13,6 @@ import vtk
 from .carried import mark_carried
 from .errors import BridgeError
 from .job_inputs import JobInputs, check_output_transform
-from .lattices import lattice_of, matrix_of
 from .marks import mark_made, refer, renew_marks
 from .nodes_to_files import RESULT
 from .outlines import Outline
@@ -22,7 +21,7 @@ from .resampling import resample_intensities
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import chain, composed, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
-from .volumes import new_volume, read_volume
+from .volumes import new_volume, overwrite_volume, read_volume
 
 _MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"}
 
@@ -186,9 +185,6 @@ def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement
     if output is None:
         output = changes.add_displayed(volume, f"{inputs.moving.GetName()} registered", inputs.moving)
     else:
-        output.SetIJKToRASMatrix(matrix_of(lattice_of(volume).ijk_to_ras))
-        output.SetAndObserveImageData(volume.GetImageData())
-        if output.GetDisplayNode() is None:
-            output.CreateDefaultDisplayNodes()
+        overwrite_volume(output, volume)
     changes.set_parent(output, placement.fixed.parent)
     return output

@@ -11,7 +11,9 @@ import vtk
 from .borrowed_views import SLICE_VIEWS, BorrowedViews
 from .carried import carried_to_world
 from .errors import BridgeError
+from .pet_units import suv_caution
 from .spaces import chain, to_world
+from .volumes import check_scalar_volume
 
 _PET_COLOURS = "PET-Heat"
 _CLEAR_SHARE = 0.02
@@ -91,7 +93,10 @@ class PetOverlay(_Overlay):
 
     The PET node, its place in the hierarchy and its display stay as they are: what is shown is a temporary volume
     with the same voxels, placed where the registration carries the PET and moved along when the registration or a
-    transform above the PET changes. The voxel values are taken for SUV.
+    transform above the PET changes. The voxel values have to be SUV, or are taken for it where they have no units.
+
+    Attributes:
+        caution: what is not sure about what is shown, in sentences; empty before `show` and if all is.
 
     Args:
         pet_node: scalar volume in the space of the moving CT.
@@ -112,6 +117,7 @@ class PetOverlay(_Overlay):
         self._transform = transform_node
         self._shown: Any | None = None
         self._place: Any | None = None
+        self.caution = ""
 
     @property
     def volume_node(self) -> Any | None:
@@ -127,14 +133,17 @@ class PetOverlay(_Overlay):
             opacity: 0 to 1.
 
         Raises:
-            BridgeError: an empty window, a PET without voxels, a node that is not in the scene, no such view.
+            BridgeError: an empty window, a volume without voxels, with several values a voxel or in units other
+                than SUV, a node that is not in the scene, no such view.
         """
         _check_window(lower_suv, upper_suv)
-        if self._volume is not None and self._volume.GetImageData() is None:
-            msg = f"'{self._volume.GetName()}' has no voxels; choose the PET volume."
-            raise BridgeError(msg)
+        caution = ""
+        if self._volume is not None:
+            check_scalar_volume(self._volume, "PET")
+            caution = suv_caution(self._volume)
         self._borrow(opacity, *([] if self._transform is None else [self._transform]))
         self.set_window(lower_suv, upper_suv)
+        self.caution = " ".join(filter(None, (self._absence(), caution)))
 
     def set_window(self, lower_suv: float, upper_suv: float) -> None:
         """Spread the colours over another range of SUV; nothing while hidden.
@@ -185,6 +194,20 @@ class PetOverlay(_Overlay):
         self._shown.CopyOrientation(self._volume)
         if self._shown.GetImageData() is not self._volume.GetImageData():
             self._shown.SetAndObserveImageData(self._volume.GetImageData())
+
+    def _absence(self) -> str:
+        """Return in words that nothing of the PET lies over the background; empty if something may."""
+        bounds = []
+        for node in (self._shown, self._background):
+            bounds.append([0.0] * 6)
+            node.GetRASBounds(bounds[-1])
+        first, second = bounds
+        if all(first[low] <= second[low + 1] and second[low] <= first[low + 1] for low in (0, 2, 4)):
+            return ""
+        return (
+            f"'{self._volume.GetName()}' does not reach '{self._background.GetName()}': nothing of it can be seen. "
+            "Check that it belongs to the moving volume."
+        )
 
     def _put_in_place(self) -> None:
         """Place the temporary volume where the PET belongs now, in world coordinates."""

@@ -8,7 +8,7 @@ volume has no counterpart there and does not count for Dice and HD95; volumes ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +18,19 @@ import vtk
 
 from .carried import carried_to_world, uncarried_to_world
 from .errors import BridgeError
-from .lattices import Lattice, array_from_image, lattice_of, map_points
+from .lattices import Lattice, lattice_of, map_points
 from .library import add_library_to_path
-from .masks import LabelLayer, label_layers
+from .masks import LabelLayer
 from .resampling import resample_labels
 from .scene_changes import all_or_nothing
 from .spaces import to_world
+from .structures import Part, loose, shared_structures
 from .transforms import stored_record, world_registration
 from .volumes import lattice_in_world
 
 _COLUMNS = ("Measure", "Structure", "Before", "After", "Unit")
 _MARGIN_VOXELS = 2
 _MOST_VOXELS = 256**3
-_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class QualityRow:
 
     Attributes:
         measure: what is measured.
-        structure: of which segment or landmark; empty for all.
+        structure: of which segment or landmark, or what was not measured and why; empty for all.
         before: where the nodes are without the registration.
         after: where the registration brings them.
         unit: of both; empty for a plain number.
@@ -59,9 +59,11 @@ def quality_table(
 
     Args:
         fixed_labels: segmentation or label map of the fixed volume, or None.
-        moving_labels: of the moving volume; segments of the same name, or equal labels, belong together.
+        moving_labels: of the moving volume; segments of the same name, or equal labels, belong together. Several
+            of one name count as one structure.
         fixed_points: markups with landmarks of the fixed volume, or None.
-        moving_points: of the moving volume; paired by name, or by order if the names do not say.
+        moving_points: of the moving volume; paired by name, or by order if the names do not say. Points that are
+            not placed do not count.
         transform_node: the registration.
 
     Raises:
@@ -122,18 +124,14 @@ def _record_rows(record: dict[str, Any]) -> list[QualityRow]:
 
 
 def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow]:
-    """Return the target registration error: the distance that remains, in moving space as the engine has it."""
-    from FoundationRegistrationLib.errors import FoundationRegistrationError
-    from FoundationRegistrationLib.landmarks import paired
+    """Return the target registration error: the distance that remains, in moving space as the engine has it.
 
-    try:
-        pair = paired(
-            _landmarks(fixed, to_world(fixed.GetParentTransformNode())),
-            _landmarks(moving, uncarried_to_world(moving, transform_node)),
-        )
-    except FoundationRegistrationError as error:
-        raise BridgeError(str(error)) from error
-    fixed_points, moving_points = (side.points * _LPS for side in pair)
+    Raises:
+        BridgeError: the landmarks cannot be paired, or none is placed on both sides.
+    """
+    pairs, left_out = _placed_pairs(fixed, moving)
+    fixed_points = _positions(fixed, [pair[0] for pair in pairs], to_world(fixed.GetParentTransformNode()))
+    moving_points = _positions(moving, [pair[1] for pair in pairs], uncarried_to_world(moving, transform_node))
     mapped = map_points(world_registration(transform_node), fixed_points)
     before = np.linalg.norm(fixed_points - moving_points, axis=1)
     after = np.linalg.norm(mapped - moving_points, axis=1)
@@ -141,19 +139,75 @@ def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[Quality
         QualityRow("TRE, mean", "", before.mean(), after.mean(), "mm"),
         QualityRow("TRE, maximum", "", before.max(), after.max(), "mm"),
     ]
-    return rows + [
-        QualityRow("TRE", name, *errors, "mm")
-        for name, *errors in zip(pair[0].names, before.tolist(), after.tolist(), strict=True)
+    rows += [
+        QualityRow("TRE", fixed.GetNthControlPointLabel(pair[0]), *errors, "mm")
+        for pair, *errors in zip(pairs, before.tolist(), after.tolist(), strict=True)
+    ]
+    return rows + [_not_measured(what) for what in left_out]
+
+
+def _placed_pairs(fixed: Any, moving: Any) -> tuple[list[tuple[int, int]], list[str]]:
+    """Return the numbers of the control points that belong together and are placed, and in words what is left out.
+
+    Points that are not placed yet have a name and a place in the list, so they count for finding pairs, but the
+    position they carry means nothing.
+
+    Raises:
+        BridgeError: the lists cannot be paired, or no pair is placed on both sides.
+    """
+    from FoundationRegistrationLib.errors import FoundationRegistrationError
+    from FoundationRegistrationLib.landmarks import paired
+
+    try:
+        found = paired(*_numbered(fixed, moving))
+    except FoundationRegistrationError as error:
+        raise BridgeError(str(error)) from error
+    pairs = [tuple(int(side.points[place, 0]) for side in found) for place in range(len(found[0]))]
+    placed = [(first, second) for first, second in pairs if _is_placed(fixed, first) and _is_placed(moving, second)]
+    if not placed:
+        msg = (
+            f"'{fixed.GetName()}' and '{moving.GetName()}' have no landmark that is placed in both; place them, "
+            "then measure again."
+        )
+        raise BridgeError(msg)
+    left_out = [
+        f"{markups.GetNthControlPointLabel(number) or f'point {number + 1}'} of '{markups.GetName()}' ({why})"
+        for side, markups in enumerate((fixed, moving))
+        for number in range(markups.GetNumberOfControlPoints())
+        if number not in {pair[side] for pair in placed}
+        for why in ("no placed counterpart" if _is_placed(markups, number) else "not placed",)
+    ]
+    return placed, left_out
+
+
+def _numbered(*sides: Any) -> list[Any]:
+    """Return the names of each side's control points, with their numbers in the place of positions.
+
+    Case and blanks do not count, unless names of one side differ in nothing else.
+    """
+    from FoundationRegistrationLib.landmarks import Landmarks
+
+    names = [[side.GetNthControlPointLabel(n) for n in range(side.GetNumberOfControlPoints())] for side in sides]
+    loosely = [[loose(name) for name in side] for side in names]
+    if all(len(set(before)) == len(set(after)) for before, after in zip(names, loosely, strict=True)):
+        names = loosely
+    return [
+        Landmarks(tuple(side), np.array([[number, 0, 0] for number in range(len(side))], float).reshape(-1, 3))
+        for side in names
     ]
 
 
-def _landmarks(markups: Any, transform: vtk.vtkAbstractTransform) -> Any:
-    from FoundationRegistrationLib.landmarks import Landmarks
+def _is_placed(markups: Any, number: int) -> bool:
+    return markups.GetNthControlPointPositionStatus(number) == slicer.vtkMRMLMarkupsNode.PositionDefined
 
-    count = markups.GetNumberOfControlPoints()
-    points = np.array([markups.GetNthControlPointPosition(number) for number in range(count)]).reshape(-1, 3)
-    names = tuple(markups.GetNthControlPointLabel(number) for number in range(count))
-    return Landmarks(names, map_points(transform, points) * _LPS)
+
+def _positions(markups: Any, numbers: list[int], transform: vtk.vtkAbstractTransform) -> np.ndarray:
+    """Return (N, 3) RAS positions of control points, mapped by a transform."""
+    return map_points(transform, np.array([markups.GetNthControlPointPosition(number) for number in numbers]))
+
+
+def _not_measured(what: str) -> QualityRow:
+    return QualityRow("Not measured", what, None, None, "")
 
 
 def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow]:
@@ -162,26 +216,32 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
     Raises:
         BridgeError: there is none.
     """
-    fixed_structures = dict(_structures(fixed))
-    moving_structures = dict(_structures(moving))
-    shared = [name for name in fixed_structures if name in moving_structures]
+    for node in (fixed, moving):
+        if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
+            msg = f"'{node.GetName()}' has no voxels; load it, or choose other labels."
+            raise BridgeError(msg)
+    shared, left_out = shared_structures(fixed, moving)
     if not shared:
-        msg = f"'{fixed.GetName()}' and '{moving.GetName()}' have no segment of the same name; rename their segments."
+        msg = (
+            f"'{fixed.GetName()}' and '{moving.GetName()}' have no segment of the same name that is not empty "
+            f"({'; '.join(left_out) or 'there are none'}); rename their segments, or give a label map a colour "
+            "table with their names."
+        )
         raise BridgeError(msg)
     fixed_to_world = to_world(fixed.GetParentTransformNode())
     stages = (uncarried_to_world(moving, transform_node), carried_to_world(moving, transform_node))
     seen = _field_of_view(transform_node)
     rows = []
-    for name in shared:
+    for structure in shared:
         overlaps = [
-            _agreement(fixed_structures[name], moving_structures[name], fixed_to_world, moving_to_world, seen)
+            _agreement(structure.fixed, structure.moving, fixed_to_world, moving_to_world, seen)
             for moving_to_world in stages
         ]
         for measure, unit, values in zip(
             ("Dice", "HD95", "Volume"), ("", "mm", "cm3"), zip(*overlaps, strict=True), strict=True
         ):
-            rows.append(QualityRow(measure, name, *values, unit))
-    return rows
+            rows.append(QualityRow(measure, structure.name, *values, unit))
+    return rows + [_not_measured(what) for what in left_out]
 
 
 def _field_of_view(transform_node: Any) -> tuple[LabelLayer, vtk.vtkAbstractTransform] | None:
@@ -194,66 +254,51 @@ def _field_of_view(transform_node: Any) -> tuple[LabelLayer, vtk.vtkAbstractTran
     return LabelLayer(everywhere, lattice, {}), to_world(fixed.GetParentTransformNode())
 
 
-def _structures(node: Any) -> Iterator[tuple[str, Callable[[], LabelLayer]]]:
-    """Give the name of each structure, and what makes a layer of it alone, as small as it is."""
-    if node.IsA("vtkMRMLSegmentationNode"):
-        segmentation = node.GetSegmentation()
-        for layer in label_layers(node):
-            for label, segment_id in layer.segment_ids.items():
-                name = segmentation.GetSegment(segment_id).GetName()
-                yield name, lambda layer=layer, label=label: _cropped(layer.labels == label, layer.lattice)
-    else:
-        labels, lattice = array_from_image(node.GetImageData()), lattice_of(node)
-        for label in np.unique(labels[labels != 0]).tolist():
-            yield f"label {label}", lambda label=label: _cropped(labels == label, lattice)
-
-
-def _cropped(mask: np.ndarray, lattice: Lattice) -> LabelLayer:
-    """Return the part of a mask that has something in it; all of it if it is empty."""
-    occupied = np.argwhere(mask)
-    if not len(occupied):
-        return LabelLayer(mask.astype(np.uint8), lattice, {})
-    low, high = occupied.min(0), occupied.max(0)
-    box = tuple(slice(start, stop + 1) for start, stop in zip(low, high, strict=True))
-    return LabelLayer(mask[box].astype(np.uint8), lattice.extended(low[::-1], high[::-1]), {})
-
-
 def _agreement(
-    fixed: Callable[[], LabelLayer],
-    moving: Callable[[], LabelLayer],
+    fixed: Sequence[Part],
+    moving: Sequence[Part],
     fixed_to_world: vtk.vtkAbstractTransform,
     moving_to_world: vtk.vtkAbstractTransform,
     seen: tuple[LabelLayer, vtk.vtkAbstractTransform] | None,
 ) -> tuple[float, float, float]:
     """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart to say.
 
-    Dice and HD95 are those of what lies inside `seen`.
+    The parts of each side count as one. Dice and HD95 are those of what lies inside `seen`.
     """
     import SimpleITK as sitk
 
     from FoundationRegistrationLib.metrics import dice, hausdorff95
 
-    sides = ((fixed(), fixed_to_world), (moving(), moving_to_world))
+    sides = [
+        ([part() for part in parts], transform)
+        for parts, transform in ((fixed, fixed_to_world), (moving, moving_to_world))
+    ]
     common = _common_lattice(sides)
     if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
         return math.nan, math.nan, math.nan
-    masks = [
-        resample_labels(layer.labels, layer.lattice, common, transform.GetInverse())
-        for layer, transform in (*sides, *((seen,) if seen else ()))
-    ]
+    masks = [_united(layers, transform, common) for layers, transform in sides]
     volume = np.count_nonzero(masks[1]) * np.prod(common.spacing) / 1000.0
+    visible = _united([seen[0]], seen[1], common) if seen else None
     images = []
-    for mask in masks[:2]:
-        image = sitk.GetImageFromArray(mask * masks[2] if seen else mask)
+    for mask in masks:
+        image = sitk.GetImageFromArray(mask if visible is None else mask * visible)
         image.SetSpacing(common.spacing.tolist())
         images.append(image)
     return dice(*images, [1])[1], hausdorff95(*images, [1])[1], float(volume)
 
 
-def _common_lattice(sides: tuple[tuple[LabelLayer, vtk.vtkAbstractTransform], ...]) -> Lattice:
-    """Return a lattice in the world, with the voxels of the first side, that holds both."""
-    world, _ = lattice_in_world(sides[0][0].lattice, sides[0][1])
-    points = [map_points(transform, layer.lattice.sample_points()) for layer, transform in sides]
+def _united(layers: Sequence[LabelLayer], to_common: vtk.vtkAbstractTransform, common: Lattice) -> np.ndarray:
+    """Return where any of some masks is, on a lattice in the world."""
+    return np.maximum.reduce(
+        [resample_labels(layer.labels, layer.lattice, common, to_common.GetInverse()) for layer in layers]
+    )
+
+
+def _common_lattice(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> Lattice:
+    """Return a lattice in the world, with the voxels of the first side, that holds all layers of both."""
+    (first, *_), to_common = sides[0]
+    world, _ = lattice_in_world(first.lattice, to_common)
+    points = [map_points(transform, layer.lattice.sample_points()) for layers, transform in sides for layer in layers]
     indices = world.indices(np.concatenate(points))
     return world.extended(
         np.floor(indices.min(0)) - _MARGIN_VOXELS,

@@ -24,6 +24,9 @@ def check_scalar_volume(node: Any, role: str) -> None:
     Raises:
         BridgeError: it is not.
     """
+    if node is not None and is_sequence(node):
+        msg = f"'{node.GetName()}' is a sequence; choose the volume that its browser shows as the {role} volume."
+        raise BridgeError(msg)
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         msg = f"Choose a {role} volume."
         raise BridgeError(msg)
@@ -34,6 +37,11 @@ def check_scalar_volume(node: Any, role: str) -> None:
     if image.GetNumberOfScalarComponents() != 1:
         msg = f"The {role} volume '{node.GetName()}' has several values a voxel; choose a scalar volume."
         raise BridgeError(msg)
+
+
+def is_sequence(node: Any) -> bool:
+    """Tell whether a node is a sequence or its browser: one item at a time is in the scene, as a node of its own."""
+    return node.IsA("vtkMRMLSequenceNode") or node.IsA("vtkMRMLSequenceBrowserNode")
 
 
 def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, Lattice]:
@@ -116,11 +124,39 @@ def write_array(array: np.ndarray, lattice: Lattice, path: Path) -> None:
 
 
 def new_volume(image: vtk.vtkImageData, lattice: Lattice, like: Any) -> Any:
-    """Return a volume node, in no scene yet, of the class of another."""
+    """Return a volume node, in no scene yet, of the class of another, its values in the same units."""
     node = getattr(slicer, like.GetClassName())()
     node.SetAndObserveImageData(image)
     node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    _take_units(node, like)
     return node
+
+
+def overwrite_volume(node: Any, volume: Any) -> None:
+    """Put the voxels of another volume, their place and their units into a node, which keeps its name and display.
+
+    What the node says of the DICOM files that its former voxels came from goes.
+    """
+    node.SetIJKToRASMatrix(matrix_of(lattice_of(volume).ijk_to_ras))
+    node.SetAndObserveImageData(volume.GetImageData())
+    _take_units(node, volume)
+    for name in [name for name in node.GetAttributeNames() if name.startswith("DICOM.")]:
+        node.RemoveAttribute(name)
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+
+
+def _take_units(node: Any, like: Any) -> None:
+    """Let the values of a volume be of the quantity and in the units of another's, such as SUV; unknown if it is."""
+    for get, take in (
+        (like.GetVoxelValueQuantity, node.SetVoxelValueQuantity),
+        (like.GetVoxelValueUnits, node.SetVoxelValueUnits),
+    ):
+        entry = get()
+        own = slicer.vtkCodedEntry() if entry is not None else None
+        if own is not None:
+            own.Copy(entry)
+        take(own)
 
 
 def read_volume(path: Path, name: str, class_name: str = "vtkMRMLScalarVolumeNode") -> Any:

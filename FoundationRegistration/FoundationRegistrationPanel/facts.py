@@ -95,10 +95,19 @@ def missing_weights(names: Sequence[str], given: str) -> list[Any]:
 
 
 def weights_line(names: Sequence[str], given: str) -> str:
-    """Return in one line whether the weights of encoders are here, or else what has to be fetched."""
+    """Return in one line whether the weights of encoders are here, or else what has to be fetched.
+
+    In a fresh Slicer the packages that know where weights lie come only with the first registration.
+    """
     if not any(encoder_info(name).weights for name in names):
         return _("Weights: nothing to download.")
-    absent = missing_weights(names, given)
+    try:
+        absent = missing_weights(names, given)
+    except ModuleNotFoundError as error:
+        return _(
+            "Weights: needed; whether they are on this machine is told once the Python packages are installed, "
+            "which Register asks for ({package} is missing)."
+        ).format(package=error.name)
     if not absent:
         return _("Weights: on this machine.")
     return _("Weights: {list}.").format(list="; ".join(_to_fetch(entry) for entry in absent))

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
-import slicer
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.feature_preview import show_features
 from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
-from FoundationRegistrationBridge.transforms import stored_record
+from FoundationRegistrationBridge.transforms import fixed_of, stored_record
 from slicer.i18n import tr as _
 
 _FLICKER_MILLISECONDS = 600
@@ -35,11 +34,6 @@ def keep_maps(outputs: Any) -> None:
     for node, colour in zip(maps, (colour_jacobian, colour_confidence), strict=True):
         if node is not None:
             colour(node)
-
-
-def fixed_volume_of(transform_node: Any) -> Any | None:
-    """Return the fixed volume a registration was made with; None if it is gone."""
-    return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
 
 
 class ResultView:
@@ -74,14 +68,14 @@ class ResultView:
         """Show what the parameter node says, and enable what can be used with it."""
         self._parameters = parameters
         ui, transform = self._ui, parameters.resultTransform
-        ready = transform is not None and fixed_volume_of(transform) is not None
+        ready = transform is not None and fixed_of(transform) is not None
         ui.compareSelector.enabled = ready and parameters.resultVolume is not None
         ui.compareSlider.enabled = ui.compareSelector.enabled
         ui.displacementSelector.enabled = ready
         ui.mapSelector.enabled = ready and any(transform.GetNodeReference(role) for role in _MAP_ROLES)
         ui.petButton.enabled = ready and parameters.petVolume is not None
         ui.qualityButton.enabled = ready
-        ui.resultNote.text = summary(stored_record(transform)) if transform is not None else ""
+        ui.resultNote.text = "\n".join(words_of(stored_record(transform))) if transform is not None else ""
         if self._pet is not None and self._pet.is_shown:
             self._pet.set_opacity(parameters.petOpacity / 100)
             with self._guarded():
@@ -110,6 +104,8 @@ class ResultView:
         shown = self._pet is not None and self._pet.is_shown
         ui.petButton.checked = shown
         ui.petButton.text = _("Hide") if shown else _("Show")
+        ui.petNote.text = self._pet.caution if shown else ""
+        ui.petNote.visible = bool(ui.petNote.text)
 
     def _on_compare(self, index: int) -> None:
         with self._guarded():
@@ -132,7 +128,7 @@ class ResultView:
         transform = self._parameters.resultTransform
         if of_features:
             return show_features(*(transform.GetNodeReference(role) for role in _FEATURE_ROLES))
-        return Comparison(fixed_volume_of(transform), self._parameters.resultVolume)
+        return Comparison(fixed_of(transform), self._parameters.resultVolume)
 
     def _on_compare_amount(self, percent: int) -> None:
         if self._comparison is None or not self._comparison.is_open:
@@ -152,7 +148,7 @@ class ResultView:
     def _on_displacement(self, index: int) -> None:
         transform = self._parameters.resultTransform
         with self._guarded():
-            show_displacement(transform, ("off", "grid", "arrows")[index], fixed_volume_of(transform))
+            show_displacement(transform, ("off", "grid", "arrows")[index], fixed_of(transform))
 
     def _on_map(self, index: int) -> None:
         transform = self._parameters.resultTransform
@@ -163,7 +159,7 @@ class ResultView:
                 return
             if self._map is not None:
                 self._map.hide()
-            self._map = MapOverlay(node, fixed_volume_of(transform))
+            self._map = MapOverlay(node, fixed_of(transform))
             self._map.show()
         self._show_switches()
 
@@ -172,12 +168,17 @@ class ResultView:
         with self._guarded():
             if checked:
                 self._pet = PetOverlay(
-                    parameters.petVolume, fixed_volume_of(parameters.resultTransform), parameters.resultTransform
+                    parameters.petVolume, fixed_of(parameters.resultTransform), parameters.resultTransform
                 )
                 self._pet.show(parameters.petLower, parameters.petUpper, parameters.petOpacity / 100)
             elif self._pet is not None:
                 self._pet.hide()
         self._show_switches()
+
+
+def words_of(record: Any) -> list[str]:
+    """Return what the user must know of a run, the most alarming first, and then its key figures."""
+    return [line for line in (*record.get("messages", ()), summary(record)) if line]
 
 
 def summary(record: Any) -> str:

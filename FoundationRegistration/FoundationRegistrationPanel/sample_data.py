@@ -10,6 +10,7 @@ import slicer
 import slicer.util
 import vtk
 from FoundationRegistrationBridge.lattices import image_from_array
+from FoundationRegistrationBridge.pet_units import mark_as_suv
 from slicer.i18n import tr as _
 
 CATEGORY = "FoundationRegistration"
@@ -64,6 +65,7 @@ def add_phantom(task: str, seed: int = 0, spacing_mm: float = _SPACING_MM) -> di
     nodes = {role: _volume(f"{task} {role}", getattr(case, role)) for role in ("fixed", "moving")}
     if case.pet is not None:
         nodes["pet"] = _volume(f"{task} PET", case.pet)
+        mark_as_suv(nodes["pet"])
     for side in ("fixed", "moving"):
         nodes[f"{side}_labels"] = _segmentation(f"{task} {side} structures", getattr(case, f"{side}_labels"))
         points = getattr(case, f"{side}_landmarks")

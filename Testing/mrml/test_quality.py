@@ -166,3 +166,137 @@ def test_what_cannot_be_measured_is_said_and_adds_nothing(scene, registered, lab
         with pytest.raises(BridgeError, match=words):
             quality_table(*chosen, registered.node)
     assert set(state(scene)) == before
+
+
+def point_list(scene, points, names, placed, name):
+    """Point list in which only some of the points are placed; the others keep a position that means nothing."""
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for number, (point, label) in enumerate(zip(points, names, strict=True)):
+        node.AddControlPoint(vtk.vtkVector3d(point), label)
+        if not placed[number]:
+            node.UnsetNthControlPointPosition(number)
+    return node
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_only_placed_landmarks_count_whatever_is_missing_on_either_side(scene, registered, seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 9))
+    world = rng.uniform(-20.0, 20.0, (count, 3))
+    error = rng.uniform(0.0, 6.0, count)  # what the measure has to find, point by point
+    there = map_points(world_registration(registered.node), world) + error[:, None] * (0.0, 0.0, 1.0)
+    own_names = rng.random() < 0.5
+    order = rng.permutation(count) if own_names else np.arange(count)
+    fixed_names = [f"L{number}" if own_names else "P" for number in range(count)]
+    moving_names = [f" l{number}" if own_names else "P" for number in order]
+    placed = rng.random((2, count)) < 0.7
+    placed[:, 0] = True
+    fixed = point_list(scene, world, fixed_names, placed[0], "F")
+    moving = point_list(scene, there[order], moving_names, placed[1][order], "M")
+    rows = quality_rows(None, None, fixed, moving, registered.node)
+    both = placed.all(axis=0)
+    figures = by_name(rows)
+    assert figures[("TRE, mean", "")].after == pytest.approx(error[both].mean(), abs=1e-3)
+    assert figures[("TRE, maximum", "")].after == pytest.approx(error[both].max(), abs=1e-3)
+    before = np.linalg.norm(world - there, axis=1)[both]
+    assert figures[("TRE, mean", "")].before == pytest.approx(before.mean(), abs=1e-3)
+    assert [row.measure for row in rows].count("TRE") == both.sum()
+    assert [row.measure for row in rows].count("Not measured") == 2 * (count - both.sum())
+
+
+def test_lists_without_a_placed_pair_are_refused_in_words(scene, registered):
+    points = np.zeros((2, 3))
+    one = point_list(scene, points, "AB", (True, False), "one")
+    other = point_list(scene, points, "AB", (False, True), "other")
+    none = point_list(scene, points[:0], "", (), "none")
+    for chosen, words in (
+        ((one, other), "no landmark that is placed in both"),
+        ((none, none), "0 fixed and 0 moving"),
+    ):
+        with pytest.raises(BridgeError, match=words):
+            quality_rows(None, None, *chosen, registered.node)
+
+
+def balls(scene, named_balls, name):
+    """Segmentation of balls, each a segment of its own with a name that others may have too."""
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    grid = empty_grid("anisotropic")
+    for number, (segment_name, centre, radius) in enumerate(named_balls):
+        ball = (np.linalg.norm(points_of(grid) - centre, axis=1) < radius).astype(np.uint8)
+        one = segmentation_node(scene, on_grid(ball, grid), {1: segment_name})
+        segment = one.GetSegmentation().GetNthSegment(0)
+        node.GetSegmentation().AddSegment(segment, f"segment{number}")
+        scene.RemoveNode(one)
+    return node
+
+
+def test_segments_of_one_name_are_measured_together_and_it_says_so(scene):
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    big, small = ("lesion", (-12.0, 0.0, 0.0), 10.0), ("lesion", (14.0, 4.0, 0.0), 5.0)
+    both = balls(scene, [big, small], "both")
+    rows = by_name(quality_rows(both, balls(scene, [small, big], "again"), None, None, still))
+    together = "lesion (2 fixed and 2 moving segments together)"
+    assert rows[("Dice", together)].after == 1.0
+    assert rows[("Volume", together)].after == pytest.approx(
+        4.0 / 3.0 * np.pi * (10.0**3 + 5.0**3) / 1000.0, rel=0.05
+    )
+    rows = by_name(quality_rows(both, balls(scene, [small], "the small one"), None, None, still))
+    missing_the_big_one = rows[("Dice", "lesion (2 fixed and 1 moving segments together)")].after
+    assert missing_the_big_one == pytest.approx(2 * 5.0**3 / (10.0**3 + 2 * 5.0**3), abs=0.03)
+
+
+def test_names_that_differ_in_case_and_blanks_belong_together_unless_another_is_the_same(scene):
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    first, second = ((-12.0, 0.0, 0.0), 10.0), ((14.0, 4.0, 0.0), 7.0)
+    fixed = balls(scene, [("Left breast", *first), ("Lesion", *second)], "fixed")
+    moving = balls(
+        scene, [("left  BREAST ", *first), ("Lesion", *second), ("lesion ", *first), ("cyst", *first)], "m"
+    )
+    rows = quality_rows(fixed, moving, None, None, still)
+    figures = by_name(rows)
+    assert figures[("Dice", "Left breast / left  BREAST ")].after == 1.0
+    assert figures[("Dice", "Lesion")].after == 1.0
+    assert [row.structure for row in rows if row.measure == "Not measured"] == [
+        "lesion  (only in 'm')",
+        "cyst (only in 'm')",
+    ]
+
+
+def test_empty_segment_is_said_to_be_empty(scene):
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    ball = ("breast", (0.0, 0.0, 0.0), 10.0)
+    fixed, moving = balls(scene, [ball], "fixed"), balls(scene, [ball], "moving")
+    for node in (fixed, moving):
+        node.GetSegmentation().AddEmptySegment("drawn later", "lesion")
+    rows = quality_rows(fixed, moving, None, None, still)
+    assert [row.structure for row in rows] == ["breast"] * 3 + ["lesion (empty)"]
+
+
+def label_map(scene, names, name):
+    """Label map of the two halves of the body, with a colour table that names them, or Slicer's own one."""
+    image = on_grid(halves(points_of(empty_grid())), empty_grid())
+    node = volume_node(scene, image, name, "vtkMRMLLabelMapVolumeNode")
+    if names:
+        table = scene.AddNewNodeByClass("vtkMRMLColorTableNode", f"colours of {name}")
+        table.SetTypeToUser()
+        table.SetNumberOfColors(3)
+        for label, text in names.items():
+            table.SetColor(label, text, 1.0, 0.0, 0.0)
+        node.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
+    return node
+
+
+def test_label_maps_are_paired_by_the_names_of_their_colour_tables(scene):
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    fixed = label_map(scene, {1: "right", 2: "left"}, "fixed")
+    swapped = label_map(scene, {1: "left", 2: "right"}, "moving")
+    rows = by_name(quality_rows(fixed, swapped, None, None, still))
+    assert rows[("Dice", "left")].after < 0.1 and rows[("Dice", "right")].after < 0.1
+    of_slicer = label_map(scene, {}, "unnamed")  # has no names of its own: its labels say what belongs together
+    rows = by_name(quality_rows(fixed, of_slicer, None, None, still))
+    assert rows[("Dice", "label 1")].after == rows[("Dice", "label 2")].after == 1.0
+    segments = segmentation_node(scene, on_grid(halves(points_of(empty_grid())), empty_grid()), NAMES)
+    rows = by_name(quality_rows(segments, fixed, None, None, still))
+    assert rows[("Dice", "left")].after == rows[("Dice", "right")].after == 1.0
+    with pytest.raises(BridgeError, match=r"only in 'unnamed'.*colour table"):
+        quality_rows(segments, of_slicer, None, None, still)

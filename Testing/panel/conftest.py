@@ -36,6 +36,14 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
     return _SkippedModule.from_parent(parent, path=module_path)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what Qt, VTK, threads and finalizers swallow fail a test; pytest-qt sees to slots, timers and observers."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for warning in ("PytestUnhandledThreadExceptionWarning", "PytestUnraisableExceptionWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"error::pytest.{warning}"))
+
+
 @pytest.fixture(scope="session")
 def module(qapp: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The scripted module, loaded as the application does."""

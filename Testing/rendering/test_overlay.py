@@ -15,7 +15,9 @@ from display_state import display_state
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.lattices import image_from_array
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
+from FoundationRegistrationBridge.pet_units import mark_as_suv
 from FoundationRegistrationBridge.spaces import to_world
 from FoundationRegistrationBridge.transforms import below
 from mrml.nodes import linear_node
@@ -298,6 +300,32 @@ def test_a_map_lies_over_the_anatomy(nodes: PhantomNodes, scene: Any) -> None:
     assert display_state(scene) == before
 
 
+def test_activity_is_never_painted_in_an_suv_window(scene: Any, nodes: PhantomNodes, transform_node: Any) -> None:
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    assert "taken for SUV" in overlay.caution
+    overlay.hide()
+    units = slicer.vtkCodedEntry()
+    units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
+    nodes.pet.SetVoxelValueUnits(units)
+    before = display_state(scene)
+    with pytest.raises(BridgeError, match="Becquerels/milliliter, not SUV"):
+        overlay.show(LOWER, UPPER)
+    assert not overlay.is_shown and display_state(scene) == before
+    mark_as_suv(nodes.pet)
+    overlay.show(LOWER, UPPER)
+    assert overlay.caution == ""
+    overlay.hide()
+
+
+def test_pet_that_does_not_reach_the_anatomy_is_said_first(nodes: PhantomNodes) -> None:
+    nodes.pet.SetOrigin(900.0, 0.0, 0.0)
+    overlay = PetOverlay(nodes.pet, nodes.fixed)
+    overlay.show(LOWER, UPPER)
+    assert overlay.caution.startswith("'PET' does not reach 'MRI'")
+    overlay.hide()
+
+
 def test_bad_choices_end_in_words(scene: Any, nodes: PhantomNodes) -> None:
     before = display_state(scene)
     with pytest.raises(BridgeError, match="SUV window is empty"):
@@ -309,5 +337,10 @@ def test_bad_choices_end_in_words(scene: Any, nodes: PhantomNodes) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     with pytest.raises(BridgeError, match="no voxels"):
         PetOverlay(empty, nodes.fixed).show()
-    scene.RemoveNode(empty)
+    colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+    colour.SetAndObserveImageData(image_from_array(np.ones((3, 4, 5, 3), np.uint8)))
+    with pytest.raises(BridgeError, match="several values a voxel"):
+        PetOverlay(colour, nodes.fixed).show()
+    for node in (empty, colour):
+        scene.RemoveNode(node)
     assert display_state(scene) == before

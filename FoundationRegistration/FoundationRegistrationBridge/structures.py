@@ -1,0 +1,155 @@
+"""The structures of a segmentation or label map by name, and which of two sides belong together.
+
+Segments of one name are one structure, whatever their number. Names are compared as they are written first, and
+what is left is compared without regard to case and blanks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .lattices import Lattice, array_from_image, lattice_of
+from .masks import LabelLayer, label_layers
+
+Part = Callable[[], LabelLayer]
+"""Makes a layer of one segment alone, as small as it is."""
+
+
+@dataclass(frozen=True)
+class SharedStructure:
+    """What both sides have.
+
+    Attributes:
+        name: as it is shown; says where several segments, or names that are written differently, were taken together.
+        fixed: its parts on the fixed side.
+        moving: its parts on the moving side.
+    """
+
+    name: str
+    fixed: tuple[Part, ...]
+    moving: tuple[Part, ...]
+
+
+def shared_structures(fixed: Any, moving: Any) -> tuple[list[SharedStructure], list[str]]:
+    """Return the structures that both nodes have, and in words what is left out.
+
+    Two label maps with names of their own (a colour table that is not one of Slicer's) are compared by name, others
+    by label.
+
+    Args:
+        fixed: segmentation or label map.
+        moving: segmentation or label map.
+    """
+    by_label = all(_is_label_map(node) for node in (fixed, moving)) and not all(
+        _names_its_labels(node) for node in (fixed, moving)
+    )
+    sides = [_by_name(node, by_label) for node in (fixed, moving)]
+    shared = [_together([name], [name], *sides) for name in sides[0] if name in sides[1]]
+    rest = [{name: None for name in side if name not in other} for side, other in (sides, sides[::-1])]
+    loosely = [_by_loose_name(names) for names in rest]
+    shared += [_together(names, loosely[1][key], *sides) for key, names in loosely[0].items() if key in loosely[1]]
+    left_out = [
+        f"{name} (only in '{node.GetName()}')"
+        for node, names, others in zip((fixed, moving), loosely, loosely[::-1], strict=True)
+        for key in names
+        if key not in others
+        for name in names[key]
+    ]
+    empty = [structure.name for structure in shared if not (structure.fixed and structure.moving)]
+    left_out += [f"{name} (empty)" for name in empty]
+    return [structure for structure in shared if structure.name not in empty], left_out
+
+
+def _together(
+    fixed_names: list[str],
+    moving_names: list[str],
+    fixed: Mapping[str, list[Part]],
+    moving: Mapping[str, list[Part]],
+) -> SharedStructure:
+    parts = [
+        tuple(part for name in names for part in side[name])
+        for names, side in ((fixed_names, fixed), (moving_names, moving))
+    ]
+    name = " / ".join(dict.fromkeys([*fixed_names, *moving_names]))
+    if max(map(len, parts)) > 1:
+        name += f" ({len(parts[0])} fixed and {len(parts[1])} moving segments together)"
+    return SharedStructure(name, *parts)
+
+
+def _by_loose_name(names: Mapping[str, None]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(loose(name), []).append(name)
+    return groups
+
+
+def loose(name: str) -> str:
+    """Return a name without regard to case and blanks."""
+    return "".join(name.split()).casefold()
+
+
+def _by_name(node: Any, by_label: bool) -> dict[str, list[Part]]:
+    """Return the parts of each structure; a segment without voxels has none."""
+    named: dict[str, list[Part]] = {}
+    if not _is_label_map(node):
+        segmentation = node.GetSegmentation()
+        named = {segmentation.GetSegment(name).GetName(): [] for name in segmentation.GetSegmentIDs()}
+    for name, part in _label_map_parts(node, by_label) if _is_label_map(node) else _segment_parts(node):
+        named.setdefault(name, []).append(part)
+    return named
+
+
+def _segment_parts(node: Any) -> Iterator[tuple[str, Part]]:
+    segmentation = node.GetSegmentation()
+    for layer in label_layers(node):
+        present = set(np.unique(layer.labels).tolist())
+        for label, segment_id in layer.segment_ids.items():
+            if label in present:
+                yield segmentation.GetSegment(segment_id).GetName(), _part(layer.labels, layer.lattice, label)
+
+
+def _label_map_parts(node: Any, by_label: bool) -> Iterator[tuple[str, Part]]:
+    labels, lattice = array_from_image(node.GetImageData()), lattice_of(node)
+    for label in np.unique(labels[labels != 0]).tolist():
+        name = "" if by_label else _name_of_label(node, label)
+        yield name or f"label {label:g}", _part(labels, lattice, label)
+
+
+def _part(labels: np.ndarray, lattice: Lattice, label: float) -> Part:
+    return lambda: _cropped(labels == label, lattice)
+
+
+def _cropped(mask: np.ndarray, lattice: Lattice) -> LabelLayer:
+    """Return the part of a mask that has something in it."""
+    occupied = np.argwhere(mask)
+    low, high = occupied.min(0), occupied.max(0)
+    box = tuple(slice(start, stop + 1) for start, stop in zip(low, high, strict=True))
+    return LabelLayer(mask[box].astype(np.uint8), lattice.extended(low[::-1], high[::-1]), {})
+
+
+def _is_label_map(node: Any) -> bool:
+    return not node.IsA("vtkMRMLSegmentationNode")
+
+
+def _colours(node: Any) -> Any | None:
+    display = node.GetDisplayNode()
+    return display.GetColorNode() if display is not None else None
+
+
+def _names_its_labels(node: Any) -> bool:
+    """Tell whether a label map has a colour table of its own; Slicer's tables, the default, say nothing of it."""
+    colours = _colours(node)
+    return colours is not None and not colours.GetSingletonTag()
+
+
+def _name_of_label(node: Any, label: int) -> str:
+    """Return what the label map's own colour table calls a label; empty if it does not say."""
+    colours = _colours(node)
+    if not _names_its_labels(node) or label not in range(colours.GetNumberOfColors()):
+        return ""
+    name = colours.GetColorName(int(label)) or ""
+    return "" if name == colours.GetNoName() else name

@@ -1,0 +1,132 @@
+"""What the values of a volume are (SUV, Bq/ml, HU) goes with every copy, and decides what an SUV window may show."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+from FoundationRegistrationBridge.errors import BridgeError
+from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
+from FoundationRegistrationBridge.follow import apply_transform
+from FoundationRegistrationBridge.job import JobInputs
+from FoundationRegistrationBridge.lattices import array_from_image, image_from_array
+from FoundationRegistrationBridge.pet_units import mark_as_suv, suv_caution
+from nodes import volume_node
+from volumes import empty_grid, on_grid, points_of, volume
+
+SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
+ACTIVITY = (("110852", "DCM", "Activity concentration"), ("Bq/ml", "UCUM", "Becquerels/milliliter"))
+HOUNSFIELD = (("112031", "DCM", "Attenuation Coefficient"), ("[hnsf'U]", "UCUM", "Hounsfield unit"))
+
+
+def coded(code):
+    entry = slicer.vtkCodedEntry()
+    entry.SetValueSchemeMeaning(*code)
+    return entry
+
+
+def in_units(node, quantity, units):
+    node.SetVoxelValueQuantity(coded(quantity) if quantity else None)
+    node.SetVoxelValueUnits(coded(units) if units else None)
+    return node
+
+
+def units_of(node):
+    entries = (node.GetVoxelValueQuantity(), node.GetVoxelValueUnits())
+    return tuple(entry.GetAsString() if entry is not None else None for entry in entries)
+
+
+def pet_node(scene, factor=1.0, name="PET"):
+    grid = empty_grid("LAS")
+    uptake = 1.0 + 9.0 * np.exp(-((points_of(grid) - (8.0, 5.0, 5.0)) ** 2).sum(1) / 30.0)
+    return volume_node(scene, on_grid((factor * uptake).astype(np.float32), grid), name)
+
+
+def pair(scene):
+    return volume_node(scene, volume(empty_grid("oblique")), "MRI"), pet_node(scene)
+
+
+def finished(scene, folder, **inputs):
+    """Take over a result with a known transform."""
+    result = folder / "result"
+    result.mkdir()
+    for name in ("transform", "inverse"):
+        sitk.WriteTransform(sitk.TranslationTransform(3, (0.0, 0.0, 0.0)), str(result / f"{name}.h5"))
+    (result / "report.json").write_text(json.dumps({"messages": []}), encoding="utf-8")
+    job_inputs = JobInputs(**inputs)
+    return take_over(job_inputs, Placement.of(job_inputs), scene, folder)
+
+
+def test_registered_volume_and_followers_keep_quantity_and_units_of_their_own(scene, tmp_path):
+    mri, pet = pair(scene)
+    mark_as_suv(pet)
+    pet.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    ct = in_units(volume_node(scene, volume(empty_grid("LAS")), "CT"), *HOUNSFIELD)
+    outputs = finished(scene, tmp_path, fixed=mri, moving=pet, create_volume=True)
+    followed = apply_transform([pet, ct], outputs.transform_node, mri, mode="resample").created
+    for copy, original in ((outputs.volume_node, pet), (followed[0], pet), (followed[1], ct)):
+        assert units_of(copy) == units_of(original)
+        assert copy.GetVoxelValueUnits() is not original.GetVoxelValueUnits()
+        assert copy.GetAttribute("DICOM.instanceUIDs") is None, "its voxels are not those of the files"
+    assert suv_caution(outputs.volume_node) == ""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_overwritten_volume_says_what_it_holds_now(scene, tmp_path, known):
+    mri, pet = pair(scene)
+    if known:
+        mark_as_suv(pet)
+    output = in_units(volume_node(scene, volume(empty_grid()), "mine"), *HOUNSFIELD)
+    output.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    output.SetAttribute("Study", "kept")
+    display = output.GetDisplayNode()
+    finished(scene, tmp_path, fixed=mri, moving=pet, output_volume=output)
+    assert units_of(output) == units_of(pet)
+    assert output.GetAttribute("DICOM.instanceUIDs") is None and output.GetAttribute("Study") == "kept"
+    assert output.GetName() == "mine" and output.GetDisplayNode() is display
+    assert array_from_image(output.GetImageData()).max() < 11.0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "units"),
+    [
+        (SUV_QUANTITY, ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")),
+        (SUV_QUANTITY, ("{SUVlbm}g/ml", "UCUM", "Standardized Uptake Value lean body mass")),
+        (SUV_QUANTITY, ("g/ml", "UCUM", "")),
+        (("126402", "DCM", "SUVlbm"), None),
+        (None, ("g/ml", "UCUM", "gram per milliliter")),
+        (("SUVbw", "99LOCAL", "Standardized Uptake Value (body weight)"), ("1", "UCUM", "no units")),
+    ],
+)
+def test_what_says_that_it_is_suv_is_taken_for_it(scene, quantity, units):
+    assert suv_caution(in_units(pet_node(scene), quantity, units)) == ""
+
+
+@pytest.mark.parametrize(
+    ("quantity", "units", "named"),
+    [
+        (*ACTIVITY, "Becquerels/milliliter"),
+        (SUV_QUANTITY, ("Bq/ml", "UCUM", "Becquerels/milliliter"), "Becquerels/milliliter"),
+        (None, ("kBq/ml", "UCUM", ""), "kBq/ml"),
+        (*HOUNSFIELD, "Hounsfield unit"),
+        (("110852", "DCM", "Activity concentration"), None, "Activity concentration"),
+        (None, ("{counts}", "UCUM", "Counts"), "Counts"),
+    ],
+)
+def test_what_says_that_it_is_something_else_is_refused_with_its_units(scene, quantity, units, named):
+    node = in_units(pet_node(scene, name="my PET"), quantity, units)
+    with pytest.raises(BridgeError, match=f"'my PET' is in {named}, not SUV.*Convert it to SUV"):
+        suv_caution(node)
+
+
+def test_values_without_units_are_judged_by_what_they_can_be(scene):
+    assert suv_caution(pet_node(scene)).endswith("taken for SUV.")
+    assert "beyond any SUV" in suv_caution(pet_node(scene, factor=5230.0))
+    assert "beyond any SUV" in suv_caution(pet_node(scene, factor=120.0))
+    hot_bladder = pet_node(scene)
+    values = array_from_image(hot_bladder.GetImageData()).copy()
+    values[:3, :3, :3] = 150.0
+    values[5] = np.nan
+    hot_bladder.SetAndObserveImageData(image_from_array(values))
+    assert suv_caution(hot_bladder).endswith("taken for SUV.")
