@@ -38,7 +38,7 @@ def what_else(path: Path) -> str | None:
         return what_safetensors(path)
     if head.startswith(b"PK\x03\x04"):
         return what_archive(path)
-    return None
+    return None if head.startswith(b"\x80") else "is damaged or no checkpoint"  # a pickle, the form before torch 1.6
 
 
 def what_network(state: Mapping[str, Any]) -> str:
