@@ -6,12 +6,12 @@ The same dataclass feeds the library, the command line, the panel in Slicer and 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .bounded import plain_json, read_bounded, shortened
 from .errors import SettingsError
 
 Initialization = Literal["none", "center", "moments", "rigid", "affine"]
@@ -19,6 +19,14 @@ Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
+
+# A report of thousands of lesions is smaller than this.
+_MOST_FILE_BYTES = 4_000_000
+# Longer than any path that a system takes.
+_LONGEST_TEXT = 4096
+_LONGEST_NAME = 200
+# The longest preset has a fourteenth of it; beyond it nothing moves any more, and a run would take days.
+_MOST_ITERATIONS = 20_000
 
 
 def _setting(
@@ -133,6 +141,15 @@ class Settings:
                 f"adam_grid_spacing ({self.adam_grid_spacing})."
             )
             raise SettingsError(msg)
+        iterations = self.iterations + self.voxel_iterations + self.correlation_rounds * self.correlation_iterations
+        if iterations > _MOST_ITERATIONS:
+            msg = (
+                f"These settings ask for {iterations} iterations: iterations ({self.iterations}), voxel_iterations "
+                f"({self.voxel_iterations}), and correlation_rounds ({self.correlation_rounds}) times "
+                f"correlation_iterations ({self.correlation_iterations}); at most {_MOST_ITERATIONS} together end "
+                "within a useful time."
+            )
+            raise SettingsError(msg)
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -146,8 +163,8 @@ class Settings:
         Raises:
             SettingsError: unknown preset, unknown setting, or a value out of range.
         """
-        if preset not in PRESETS:
-            msg = f"Unknown preset '{preset}'; choose one of: {', '.join(PRESETS)}."
+        if not isinstance(preset, str) or preset not in PRESETS:
+            msg = f"Unknown preset {shortened(preset)}; choose one of: {', '.join(PRESETS)}."
             raise SettingsError(msg)
         return cls.from_dict({**PRESETS[preset].values, **overrides, "preset": preset})
 
@@ -159,9 +176,9 @@ class Settings:
             SettingsError: unknown setting, or a value out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(str(name) for name in set(values) - known)
         if unknown:
-            msg = f"Unknown setting '{unknown[0]}'; known settings: {', '.join(sorted(known))}."
+            msg = f"Unknown setting {shortened(unknown[0])}; known settings: {', '.join(sorted(known))}."
             raise SettingsError(msg)
         return cls(**values)
 
@@ -260,9 +277,10 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         SettingsError: the file cannot be read or holds no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"Cannot read settings from '{path}': {error}. Give a JSON file of names and values."
+        values = plain_json(read_bounded(path, _MOST_FILE_BYTES))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"Cannot read settings from '{path}': {reason or error}. Give a JSON file of names and values."
         raise SettingsError(msg) from error
     if isinstance(values, dict):
         values = values.get("settings", values)
@@ -276,24 +294,40 @@ def _checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
     """Return the value in its declared type, or say what is wrong with it."""
     choices = setting_choices(annotation)
     if choices is not None:
-        if value not in choices:
-            msg = f"{field.name} is '{value}'; choose one of: {', '.join(choices)}."
+        if not isinstance(value, str) or value not in choices:
+            msg = f"{field.name} is {shortened(value)}; choose one of: {', '.join(choices)}."
             raise SettingsError(msg)
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is float and number:
-        value = float(value)
-    elif annotation is int and number and float(value).is_integer():
-        value = int(value)
-    elif not isinstance(value, annotation) or isinstance(value, bool):
-        msg = f"{field.name} must be of type {annotation.__name__}, not {value!r}."
+    if annotation is str:
+        return _checked_text(field.name, value)
+    return _checked_number(field, annotation, value)
+
+
+def _checked_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(_wrong_type_message(name, "text", value))
+    longest = _LONGEST_TEXT if name == "weights" else _LONGEST_NAME
+    if len(value) > longest or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
+        msg = f"{name} is {shortened(value)}; give at most {longest} characters that can be read."
         raise SettingsError(msg)
-    if annotation in (int, float):
-        low, high = field.metadata["minimum"], field.metadata["maximum"]
-        if not math.isfinite(value) or value < low or value > high:
-            msg = f"{field.name} is {value}; it must lie between {low:g} and {high:g}."
-            raise SettingsError(msg)
-        if field.metadata["odd"] and value % 2 == 0:
-            msg = f"{field.name} is {value}; it must be odd."
-            raise SettingsError(msg)
     return value
+
+
+def _checked_number(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
+    kind = "a whole number" if annotation is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SettingsError(_wrong_type_message(field.name, kind, value))
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if not low <= value <= high:  # also what is not a number
+        msg = f"{field.name} is {shortened(value)}; it must lie between {low:g} and {high:g}."
+        raise SettingsError(msg)
+    if annotation(value) != value:
+        raise SettingsError(_wrong_type_message(field.name, kind, value))
+    if field.metadata["odd"] and value % 2 == 0:
+        msg = f"{field.name} is {value}; it must be odd."
+        raise SettingsError(msg)
+    return annotation(value)
+
+
+def _wrong_type_message(name: str, kind: str, value: Any) -> str:
+    return f"{name} is {shortened(value)}; give {kind}{' without quotes' if isinstance(value, str) else ''}."

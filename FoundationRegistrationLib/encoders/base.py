@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -115,6 +116,19 @@ def input_pixels(settings: Settings, own: int, multiple: int) -> int:
         )
         raise SettingsError(msg)
     return size
+
+
+def side_of(positions: int) -> int:
+    """Return the tokens along one side of the square that a position embedding is for.
+
+    Raises:
+        ValueError: so many positions make no square.
+    """
+    side = math.isqrt(positions)
+    if side**2 != positions:
+        msg = f"the {positions} positions of its tokens make no square"
+        raise ValueError(msg)
+    return side
 
 
 def standardised(images: torch.Tensor, statistics: Statistics) -> torch.Tensor:

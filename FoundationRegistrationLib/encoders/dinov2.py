@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .base import IMAGENET, EncoderInfo, input_pixels
+from .base import IMAGENET, EncoderInfo, input_pixels, side_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +41,14 @@ class _Variant:
 
 
 def _build(settings: Settings, device: torch.device, variant: _Variant) -> TokenEncoder:
-    from ..weights import load_exactly, read_checkpoint
+    from ..weights import load_exactly, read_checkpoint, renaming
 
     size = _input_size(settings, device, variant)
     network = _network(variant, size)
     checkpoint = read_checkpoint(variant.weights, settings)
-    load_exactly(network, _timm_names(checkpoint.state, variant, size // _PATCH), variant.weights)
+    with renaming(checkpoint.state, variant.weights):
+        state = _timm_names(checkpoint.state, variant, size // _PATCH)
+    load_exactly(network, state, variant.weights)
     return _encoder(network, size, device, checkpoint.sha256)
 
 
@@ -87,12 +89,13 @@ def _input_size(settings: Settings, device: torch.device, variant: _Variant) -> 
 
 def _memory_bytes(device: torch.device) -> int:
     """Return the memory of a device, used or not."""
-    import psutil
     import torch
+
+    from ..memory import total_memory_bytes
 
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total)
+    return total_memory_bytes()
 
 
 def _timm_names(state: Mapping[str, torch.Tensor], variant: _Variant, side: int) -> dict[str, torch.Tensor]:
@@ -144,7 +147,7 @@ def _interpolated(positions: torch.Tensor, side: int, registers: bool) -> torch.
     """
     import torch.nn.functional as F
 
-    own = round(positions.shape[1] ** 0.5)
+    own = side_of(positions.shape[1])
     if own == side:
         return positions
     grid = positions.float().reshape(1, own, own, -1).permute(0, 3, 1, 2)

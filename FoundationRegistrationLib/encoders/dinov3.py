@@ -22,15 +22,17 @@ _INPUT_SIZE = 1536
 
 
 def _build(settings: Settings, device: torch.device, weights: str, timm_name: str) -> TokenEncoder:
-    from ..weights import load_exactly, read_checkpoint
+    from ..weights import load_exactly, read_checkpoint, renaming
 
     size = input_pixels(settings, _INPUT_SIZE, _PATCH)
     network = _network(timm_name, size)
     checkpoint = read_checkpoint(weights, settings)
-    load_exactly(network, _timm_names(checkpoint.state), weights)
-    periods = checkpoint.state.get("rope_embed.periods")
-    if periods is not None:  # published rounded to bfloat16; timm computes them exactly
-        network.rope.periods.copy_(periods)
+    with renaming(checkpoint.state, weights):
+        state = _timm_names(checkpoint.state)
+        periods = checkpoint.state.get("rope_embed.periods")
+        if periods is not None:  # published rounded to bfloat16; timm computes them exactly
+            network.rope.periods.copy_(periods)
+    load_exactly(network, state, weights)
     return _encoder(network, size, device, checkpoint.sha256)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .base import CLIP, EncoderInfo, input_pixels
+from .base import CLIP, EncoderInfo, input_pixels, side_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,14 @@ _PATCH = 16
 
 
 def _build(settings: Settings, device: torch.device) -> TokenEncoder:
-    from ..weights import load_exactly, read_checkpoint
+    from ..weights import load_exactly, read_checkpoint, renaming
 
     size = input_pixels(settings, _INPUT_SIZE, _PATCH)
     network = _network(size)
     checkpoint = read_checkpoint(_WEIGHTS, settings)
-    load_exactly(network, _resampled(_timm_names(checkpoint.state), size // _PATCH), _WEIGHTS)
+    with renaming(checkpoint.state, _WEIGHTS):
+        state = _resampled(_timm_names(checkpoint.state), size // _PATCH)
+    load_exactly(network, state, _WEIGHTS)
     return _encoder(network, size, device, checkpoint.sha256)
 
 
@@ -92,6 +94,7 @@ def _resampled(state: Mapping[str, torch.Tensor], side: int) -> dict[str, torch.
     positions = state.get("pos_embed")
     if positions is None or positions.shape[1] == side**2 + 1:
         return dict(state)
+    side_of(positions.shape[1] - 1)  # timm would take any number for a square
     return {**state, "pos_embed": resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)}
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .base import IMAGENET, EncoderInfo, Statistics, input_pixels, network_input, standardised
+from .base import IMAGENET, EncoderInfo, Statistics, input_pixels, network_input, side_of, standardised
 
 if TYPE_CHECKING:
     import torch
@@ -77,17 +77,21 @@ class SamEncoder:
 
 
 def _build(settings: Settings, device: torch.device, variant: _Variant) -> SamEncoder:
-    from ..weights import load_exactly, read_checkpoint
+    from ..weights import load_exactly, read_checkpoint, renaming
 
     network = _network(settings, variant)
     files = [read_checkpoint(name, settings, beside=name != variant.weights[-1]) for name in variant.weights]
-    state = _official_names(files[0].state, variant)
+    with renaming(files[0].state, variant.weights[0]):
+        state = _official_names(files[0].state, variant)
     for name, file in zip(variant.weights[1:], files[1:], strict=True):
-        over = _official_names(file.state, variant)
+        with renaming(file.state, name):
+            over = _official_names(file.state, variant)
         if not {key for key in state if key.startswith("blocks.") and ".rel_pos_" not in key} <= set(over):
             load_exactly(network, over, name)  # it is another network; this says which
         state |= {key: value for key, value in over.items() if key in state}
-    load_exactly(network, _resampled(state, network), variant.weights[-1])
+    with renaming(state, variant.weights[-1]):
+        fitted = _resampled(state, network)
+    load_exactly(network, fitted, variant.weights[-1])
     return SamEncoder(network, variant, device, "+".join(file.sha256 for file in files))
 
 
@@ -147,7 +151,7 @@ def _mri_core_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     for key, value in state.items():
         name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key.removeprefix("backbone.")).replace(".fc", ".lin")
         if name == "pos_embed" and value.ndim == 3:
-            side = round((value.shape[1] - 1) ** 0.5)
+            side = side_of(value.shape[1] - 1)
             value = value[:, 1:].reshape(1, side, side, -1)
         if re.match(r"(patch_embed|pos_embed|blocks)\b", name) and ".rel_pos_" not in name:
             result[name] = value

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ..device import fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
-from ..errors import InputError
+from ..errors import InputError, WeightsError
 from ..settings import Precision
 from .reduction import reduce_jointly
 from .slices import Square
@@ -87,6 +87,7 @@ class SliceRunner:
 
         Raises:
             InputError: there is not enough memory for a single slice on the CPU.
+            WeightsError: features are not finite.
         """
         done = 0
         while done < len(slices):
@@ -114,10 +115,22 @@ class SliceRunner:
         mixed = torch.autocast(self.device.type, self.dtype) if half else contextlib.nullcontext()
         with torch.inference_mode(), mixed:
             found = self.encoder.encode(images.to(self.device)).cpu()
-        if half and self._automatic and not found.isfinite().all():
-            self._refuse_half("overflows")
+        if not found.isfinite().all():
+            self._overflown(half)
             return self._encode(images)
         return found if found.dtype in (torch.float32, torch.bfloat16, torch.float16) else found.float()
+
+    def _overflown(self, half: bool) -> None:
+        """Go back to float32 where that may help, else say what is wrong."""
+        if half and self._automatic:
+            self._refuse_half("overflows")
+            return
+        advice = "use --precision float32, or " if half else ""
+        msg = (
+            f"The features of '{self._source.info.name}' are not finite: its weights are damaged or overflow; "
+            f"{advice}get the official weights again."
+        )
+        raise WeightsError(msg)
 
     def _encode_and_measure(self, images: torch.Tensor) -> torch.Tensor:
         """Encode one slice and size the batches by the memory it takes (CUDA)."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from ..encoders import Encoder, EncoderInfo, build_encoder, encoder_info
 from ..settings import Settings
-from ..weights import locate
+from ..weights import file_digest, locate
 
 
 class EncoderSource:
@@ -79,15 +78,7 @@ def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
     if info.kind == "volume":
         return ""
     files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
-    digests = [_sha256(file) for file in files if file is not None]
+    digests = [bytes.fromhex(file_digest(file, "sha256")) for file in files if file is not None]
     if not digests or len(digests) < len(files):
         return None
     return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def _sha256(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.digest()

@@ -1,13 +1,23 @@
 """Weights of the encoders: which there are, where they lie, how they get there, and reading them without risk.
 
-`catalogue.py` lists them, `store.py` finds them on the disk, `download.py` fetches them, `checkpoint.py` reads them,
-`recognition.py` names what a file or a checkpoint is. Importing this package does not import torch.
+`catalogue.py` lists them, `store.py` finds them on the disk, `download.py` fetches them, `inspection.py` looks at a
+file before `checkpoint.py` reads it, `recognition.py` names what a file or a checkpoint is. Importing this package
+does not import torch.
 """
 
 from __future__ import annotations
 
 from .catalogue import WeightsEntry, catalogue, weights_entry
-from .checkpoint import Checkpoint, load_exactly, packaged_file, read_checkpoint, read_state_dict, verify
+from .checkpoint import (
+    Checkpoint,
+    file_digest,
+    load_exactly,
+    packaged_file,
+    read_checkpoint,
+    read_state_dict,
+    renaming,
+    verify,
+)
 from .download import download
 from .store import accept_license, download_folder, license_accepted, locate, remove
 
@@ -18,6 +28,7 @@ __all__ = [
     "catalogue",
     "download",
     "download_folder",
+    "file_digest",
     "license_accepted",
     "load_exactly",
     "locate",
@@ -25,6 +36,7 @@ __all__ = [
     "read_checkpoint",
     "read_state_dict",
     "remove",
+    "renaming",
     "verify",
     "weights_entry",
 ]

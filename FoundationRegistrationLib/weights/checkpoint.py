@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bounded import open_regular
 from ..errors import WeightsError
+from ..memory import available_memory_bytes
 from .catalogue import WeightsEntry, weights_entry
+from .inspection import what_unsafe
 from .recognition import is_safetensors, what_else, what_network
 from .store import consent_message, license_accepted, locate, missing_message
 
@@ -28,11 +31,11 @@ logger = logging.getLogger(__name__)
 _CHUNK = 2**20
 # Where training codes keep the network within a checkpoint; of a teacher and a student the teacher is the result.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "ema", "network", "net", "backbone", "encoder")
-# Plain data of old checkpoints; any other name in a pickle is taken for code.
-_PLAIN_DATA = re.compile(
-    r"argparse\.Namespace|numpy\.(dtype|ndarray)|numpy\.dtypes\.\w+|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
-    r"|omegaconf\.\w+\.\w+|pathlib\.\w*Path"
-)
+# Containers within containers; a dictionary may hold itself.
+_DEEPEST = 8
+_LONGEST_NAME = 300
+# Values beyond this overflow on the way through any network.
+_LARGEST_VALUE = 1e10
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,13 @@ def read_state_dict(path: Path, sha256: str) -> dict[str, torch.Tensor]:
 
 
 def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
-    """Load a state dictionary whose names and shapes must all agree with the network.
+    """Load a state dictionary whose names, shapes and kinds of numbers must all agree with the network.
 
     Raises:
         WeightsError: they do not.
     """
-    own = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    target = network.state_dict()
+    own = {key: tuple(tensor.shape) for key, tensor in target.items()}
     given = {key: tuple(tensor.shape) for key, tensor in state.items()}
     differences = []
     missing = next((key for key in own if key not in given), None)
@@ -146,16 +150,43 @@ def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], na
     unexpected = next((key for key in given if key not in own), None)
     if unexpected is not None:
         differences.append(f"'{unexpected}' is unexpected")
-    reshaped = next((key for key in own if key in given and own[key] != given[key]), None)
+    shared = [key for key in own if key in given]
+    reshaped = next((key for key in shared if own[key] != given[key]), None)
     if reshaped is not None:
         differences.append(f"'{reshaped}' is {given[reshaped]} instead of {own[reshaped]}")
+    whole = next((k for k in shared if target[k].is_floating_point() != state[k].is_floating_point()), None)
+    if whole is not None:
+        differences.append(f"'{whole}' holds numbers of type {state[whole].dtype} instead of {target[whole].dtype}")
     if differences:
-        msg = (
-            f"The weights given for '{name}' are those of another architecture, it seems {what_network(state)} "
-            f"({'; '.join(differences)}); give the official file of '{name}'."
-        )
-        raise WeightsError(msg)
+        raise WeightsError(_another_network_message(state, name, "; ".join(differences)))
     network.load_state_dict(dict(state), strict=True)
+
+
+@contextmanager
+def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
+    """Say whose weights they are where a block cannot bring tensors into the form of a network.
+
+    The block takes names, shapes and kinds of numbers as the publishers have them; what it raises about others is
+    told as a fault of the weights.
+
+    Raises:
+        WeightsError: the block failed on the tensors.
+    """
+    from ..device import is_out_of_memory
+
+    try:
+        yield
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise WeightsError(_another_network_message(state, name, str(error).splitlines()[0])) from error
+
+
+def _another_network_message(state: Mapping[str, torch.Tensor], name: str, why: str) -> str:
+    return (
+        f"The weights given for '{name}' are those of another architecture, it seems {what_network(state)} "
+        f"({why}); give the official file of '{name}'."
+    )
 
 
 def file_digest(path: Path, algorithm: str) -> str:
@@ -166,7 +197,7 @@ def file_digest(path: Path, algorithm: str) -> str:
     """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
     except OSError as error:
@@ -202,13 +233,16 @@ def _refuse_another_file(path: Path, entry: WeightsEntry) -> None:
 
 
 def _refuse_no_weight_file(path: Path) -> None:
+    """Refuse what is plainly no weight file, and one that does not fit into memory."""
     try:
-        what = what_else(path)
+        size, what = path.stat().st_size, what_else(path)
     except OSError as error:
         raise WeightsError(_unreadable_message(path, error)) from error
     if what is not None:
         msg = f"The weight file '{path}' {what}; get the official file again."
         raise WeightsError(msg)
+    if size > available_memory_bytes():
+        raise WeightsError(_too_large_message(path, size))
 
 
 def _unreadable_message(path: Path, error: OSError) -> str:
@@ -217,11 +251,18 @@ def _unreadable_message(path: Path, error: OSError) -> str:
     )
 
 
+def _too_large_message(path: Path, size: int) -> str:
+    return (
+        f"The weight file '{path}' takes {size / 1e9:.1f} GB of memory, and {available_memory_bytes() / 1e9:.1f} GB "
+        "are free; free some memory, or choose a smaller encoder."
+    )
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, whatever its form."""
+    """The tensors of a file by name, whatever its form; plain numbers all, and fit to compute with."""
     try:
         content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
-    except MemoryError:
+    except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a damaged file can make the readers fail in any way
         logger.debug("%s could not be read", path, exc_info=True)
@@ -229,6 +270,11 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     state = _named_tensors(content)
     if not state:
         msg = f"The weight file '{path}' holds no named tensors; give the official file."
+        raise WeightsError(msg)
+    _refuse_odd_tensors(path, state)
+    fault = _first_fault(state)
+    if fault is not None:
+        msg = f"The weight file '{path}' is damaged: its tensor {fault}; get the official file again."
         raise WeightsError(msg)
     return state
 
@@ -242,7 +288,11 @@ def _read_safetensors(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     import torch
 
-    with path.open("rb") as file:  # given a path, torch goes by the name's ending and not by what is inside
+    what = what_unsafe(path)
+    if what is not None:
+        msg = f"The weight file '{path}' {what}."
+        raise WeightsError(msg)
+    with open_regular(path) as file:  # given a path, torch goes by the name's ending and not by what is inside
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -250,28 +300,67 @@ def _refusal(path: Path, error: Exception) -> str:
     """Why torch or safetensors did not read a file, in a line a user can act on."""
     if "memory" in str(error).lower():
         return f"There is not enough memory to read the weight file '{path}' (or it is damaged); free some memory."
-    named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
-    if named is None:
-        return (
-            f"The weight file '{path}' is damaged, cut off or no checkpoint of plain tensors; get the official file."
-        )
-    what = named.group(1)
-    if _PLAIN_DATA.fullmatch(what):
-        return (
-            f"The weight file '{path}' holds Python objects besides its tensors ({what}), and reading them can run "
-            "code; if you trust its source, save the tensors alone with safetensors.torch.save_file where it was "
-            "made, and give that file."
-        )
-    return f"The weight file '{path}' was refused: it would run code ({what}); do not use it, get the official file."
+    return f"The weight file '{path}' is damaged, cut off or no checkpoint of plain tensors; get the official file."
 
 
 def _named_tensors(content: Any) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by name, out of their container, without what else a training code noted."""
     import torch
 
-    while isinstance(content, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
-            return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+            return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
         content = inner
     return {}
+
+
+def _refuse_odd_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors of another kind than plain numbers, and those that would swell when they are used."""
+    import torch
+
+    plain = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool}
+    plain |= {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+    for name, tensor in state.items():
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            msg = f"The weight file '{path}' has tensors without proper names; give the official file."
+            raise WeightsError(msg)
+        if tensor.dtype not in plain or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            msg = (
+                f"The weight file '{path}' holds '{name}' as {tensor.dtype}, which no encoder has; give the official "
+                "file."
+            )
+            raise WeightsError(msg)
+    laid_out = sum(tensor.nbytes for tensor in state.values())
+    if laid_out > available_memory_bytes():  # many views of few numbers
+        raise WeightsError(_too_large_message(path, laid_out))
+
+
+def _first_fault(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Name the first tensor with values that no network has; None if there is none.
+
+    Tensors may be views of the same numbers, and many more than there are numbers: those are looked at once.
+    """
+    import torch
+
+    sound: dict[tuple[int, torch.dtype], bool] = {}
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        storage = tensor.untyped_storage()
+        key = (storage.data_ptr(), tensor.dtype)
+        if key not in sound:
+            count = storage.nbytes() // tensor.element_size()
+            sound[key] = _is_sound(torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (count,), (1,)))
+        if not sound[key] and not _is_sound(tensor):
+            if tensor.isfinite().all():
+                return f"'{name}' holds values beyond {_LARGEST_VALUE:.0e}"
+            return f"'{name}' holds values that are no numbers (NaN or infinite)"
+    return None
+
+
+def _is_sound(values: torch.Tensor) -> bool:
+    low, high = (float(value) for value in values.aminmax())
+    return low >= -_LARGEST_VALUE and high <= _LARGEST_VALUE  # what is not a number is neither

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..bounded import plain_json, read_bounded
 from ..errors import RegistrationCancelledError, WeightsError
 from ..progress import CancelledCallback, ProgressCallback, ProgressEvent
 from .catalogue import WeightsEntry, weights_entry
@@ -33,11 +34,19 @@ from .store import (
 if TYPE_CHECKING:
     import requests
 
-_TIMEOUT_SECONDS = (10.0, 30.0)
+    from .transport import Answer
+
+PATIENCE_SECONDS = 60.0
 _ATTEMPTS = 5
-_PIECE = 2**16
 _REPORTS = 200
 _MEGABYTE = 1e6
+_MOST_NOTED_BYTES = 10_000
+# The catalogue's sizes are what servers were reported to announce; a file of unknown size is not one of the largest.
+_SIZE_TOLERANCE = 1.1
+_LARGEST_UNKNOWN = 3e9
+# What is left free on a disk, for the system and everyone else on it.
+_RESERVE_BYTES = 500e6
+_PIECES_BETWEEN_LOOKS = 64
 _ELSEWHERE = f"get the file on another machine and give it with --weights or by the folder in {WEIGHTS_VARIABLE}"
 
 
@@ -50,6 +59,7 @@ def download(
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     cancelled: CancelledCallback | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Path:
     """Fetch the file of a catalogue entry, going on with an unfinished download.
 
@@ -60,6 +70,7 @@ def download(
         folder: where to; the download folder if None.
         progress: called with the share that is done.
         cancelled: asked at every piece whether to stop; what has come is kept for the next time.
+        patience_seconds: longest to wait for an answer, and for each piece of 64 KB.
 
     Returns:
         The file, whole and with the published checksum as far as there is one.
@@ -80,7 +91,7 @@ def download(
     meter = _Meter(entry, progress, cancelled)
     with exclusive(target, meter.check_cancelled):
         if not _is_right(target, entry):  # another process may have fetched it meanwhile
-            _fetch(entry, target, meter)
+            _fetch(entry, target, meter, patience_seconds)
     return target
 
 
@@ -96,12 +107,12 @@ def _by_hand_message(entry: WeightsEntry, folder: Path) -> str:
     return f"The weights '{entry.name}' {how} and save it as '{target}' (or give the file with --weights)."
 
 
-def _fetch(entry: WeightsEntry, target: Path, meter: _Meter) -> None:
+def _fetch(entry: WeightsEntry, target: Path, meter: _Meter, patience_seconds: float) -> None:
     """Receive the file under its partial name, check it, move it to its own."""
     partial = _Partial(partial_file(target), partial_facts(target))
     for _ in range(_ATTEMPTS):
         try:
-            _receive(entry, partial, meter)
+            _receive(entry, partial, meter, patience_seconds)
             break
         except _CutOffError:
             continue
@@ -129,14 +140,16 @@ def _is_right(path: Path, entry: WeightsEntry) -> bool:
     return path.name != entry.filename or difference_from_published(path, entry) is None
 
 
-def _receive(entry: WeightsEntry, partial: _Partial, meter: _Meter) -> None:
+def _receive(entry: WeightsEntry, partial: _Partial, meter: _Meter, patience_seconds: float) -> None:
     """Append what is missing to the partial file, or begin it anew if the server's file is not the same any more.
 
     Raises:
         _CutOffError: only a part came.
-        WeightsError: the server refuses, or the file cannot be written.
+        WeightsError: the server refuses, sends something else or next to nothing, or the file cannot be written.
     """
     import requests
+
+    from .transport import BrokenError, SlowError, Transfer
 
     facts = partial.facts(entry.url)
     offset = partial.size() if facts is not None else 0
@@ -147,66 +160,114 @@ def _receive(entry: WeightsEntry, partial: _Partial, meter: _Meter) -> None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": facts.validator}
     meter.check_cancelled()
     try:
-        with requests.get(entry.url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
-            _refuse_errors(entry, response)
-            total = _store(entry, response, partial, meter)
+        with Transfer(entry.url, headers, patience_seconds, meter.check_cancelled) as transfer:
+            answer = transfer.answer()
+            _refuse_errors(entry, answer.status)
+            total = _store(entry, answer, transfer.pieces(), facts, partial, meter)
     except requests.RequestException as error:
         raise WeightsError(_unreachable_message(entry, error)) from error
+    except SlowError as error:
+        msg = (
+            f"'{entry.name}' was not downloaded: {urlsplit(entry.url).hostname} sends next to nothing; run it again "
+            f"later to go on, or {_ELSEWHERE}."
+        )
+        raise WeightsError(msg) from error
+    except BrokenError as error:
+        raise _CutOffError from error
     if total is not None and partial.size() != total:  # urllib3 before version 2 does not notice
         raise _CutOffError
 
 
-def _store(entry: WeightsEntry, response: requests.Response, partial: _Partial, meter: _Meter) -> int | None:
-    """Write the body of a response: a missing end behind what has come, a whole file from the beginning.
+def _store(
+    entry: WeightsEntry,
+    answer: Answer,
+    pieces: Iterator[bytes],
+    facts: _Facts | None,
+    partial: _Partial,
+    meter: _Meter,
+) -> int | None:
+    """Write the body of an answer: a missing end behind what has come, a whole file from the beginning.
 
     Returns:
         The length the whole file should have, None if the server does not say.
     """
-    status, done = response.status_code, partial.size()
-    expected = status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and _range_start(response) == done)
+    done = partial.size()
+    whole = answer.status == HTTPStatus.OK
+    goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT and _goes_on(answer.headers, done, facts)
     folder = partial.path.parent
     with _writing(folder):
-        if not expected:  # not the range that was asked for
+        if not (whole or goes_on):  # not the range that was asked for
             partial.discard()
             raise _CutOffError
-        if status == HTTPStatus.OK:
+        if whole:
             done = 0
-        length = response.headers.get("Content-Length", "")
-        total = done + int(length) if length.isdecimal() else None
-        _refuse_full_disk(entry, folder, 0 if total is None else total - done)
-        if status == HTTPStatus.OK:
-            partial.start(_Facts(entry.url, _validator(response), total))
+        _refuse_encoding(entry, answer.headers)
+        length = _length(entry, answer.headers)
+        total = None if length is None else done + length
+        _refuse_excess(entry, total or done, partial)
+        _refuse_full_disk(entry, folder, length or 0)
+        if whole:
+            partial.start(_Facts(entry.url, _validator(answer.headers), total))
         with partial.path.open("ab") as file:
-            for piece in _pieces(response):
+            for number, piece in enumerate(pieces, start=1):
                 file.write(piece)
                 done += len(piece)
                 meter.report(done, total)
+                _refuse_excess(entry, done, partial)
+                if number % _PIECES_BETWEEN_LOOKS == 0:
+                    _refuse_full_disk(entry, folder, 0)
     return total
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    import requests
-
-    try:
-        yield from response.iter_content(_PIECE)
-    except requests.RequestException as error:
-        raise _CutOffError from error
-
-
-def _range_start(response: requests.Response) -> int:
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(match.group(1)) if match else -1
+def _goes_on(headers: Mapping[str, str], done: int, facts: _Facts | None) -> bool:
+    """Whether a part begins where what has come ends, and is of a file of the same length."""
+    match = re.fullmatch(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)", headers.get("Content-Range", ""))
+    if match is None or facts is None or int(match[1]) != done:
+        return False
+    return facts.total is None or match[2] in ("*", str(facts.total))
 
 
-def _validator(response: requests.Response) -> str:
+def _length(entry: WeightsEntry, headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes an answer announces, None if it does not say."""
+    text = headers.get("Content-Length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        msg = f"'{entry.name}' was not downloaded: {entry.url} announces a length that cannot be; {_ELSEWHERE}."
+        raise WeightsError(msg)
+    return int(text)
+
+
+def _refuse_encoding(entry: WeightsEntry, headers: Mapping[str, str]) -> None:
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        msg = (
+            f"'{entry.name}' was not downloaded: {entry.url} sends it compressed ({encoding[:20]!r}), which was not "
+            f"asked for; {_ELSEWHERE}."
+        )
+        raise WeightsError(msg)
+
+
+def _refuse_excess(entry: WeightsEntry, size: int, partial: _Partial) -> None:
+    """Refuse a file larger than the published one; a part of it is thrown away."""
+    most = _SIZE_TOLERANCE * entry.size_bytes if entry.size_bytes else _LARGEST_UNKNOWN
+    if size > most:
+        partial.discard()
+        msg = (
+            f"'{entry.name}' was not downloaded: {entry.url} sends more than {most / _MEGABYTE:.1f} MB, which the "
+            f"published file cannot have; {_ELSEWHERE}."
+        )
+        raise WeightsError(msg)
+
+
+def _validator(headers: Mapping[str, str]) -> str:
     """What tells later whether the server's file is still the same; a weak entity tag does not."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _refuse_errors(entry: WeightsEntry, response: requests.Response) -> None:
+def _refuse_errors(entry: WeightsEntry, status: int) -> None:
     """Raise what a status of failure means for the user."""
-    status = response.status_code
     if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return
     host = urlsplit(entry.url).hostname
@@ -231,6 +292,8 @@ def _unreachable_message(entry: WeightsEntry, error: requests.RequestException) 
         )
     elif isinstance(error, requests.exceptions.ProxyError):
         what = f"the proxy does not let it through; check HTTPS_PROXY, or {_ELSEWHERE}"
+    elif isinstance(error, (requests.exceptions.InvalidSchema, requests.TooManyRedirects)):
+        what = f"{host} sends on to another address that is not encrypted (https), or on and on; {_ELSEWHERE}"
     elif isinstance(error, requests.Timeout):
         what = f"{host} does not answer; try again later, or {_ELSEWHERE}"
     else:
@@ -240,10 +303,11 @@ def _unreachable_message(entry: WeightsEntry, error: requests.RequestException) 
 
 def _refuse_full_disk(entry: WeightsEntry, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if needed + _RESERVE_BYTES > free:
         msg = (
-            f"'{entry.name}' needs {needed / _MEGABYTE:.0f} MB in '{folder}', where {free / _MEGABYTE:.0f} MB are "
-            "free; free some space or choose another folder with --folder."
+            f"'{entry.name}' needs {needed / _MEGABYTE:.0f} MB more in '{folder}', where {free / _MEGABYTE:.0f} MB "
+            f"are free and {_RESERVE_BYTES / _MEGABYTE:.0f} are to stay so; free some space or choose another folder "
+            "with --folder."
         )
         raise WeightsError(msg)
 
@@ -275,16 +339,17 @@ class _Partial:
 
     def size(self) -> int:
         """Return how many bytes have come."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        return self.path.stat().st_size if self.path.is_file() else 0
 
     def facts(self, url: str) -> _Facts | None:
         """Return what is known of the unfinished file; None if it cannot go on."""
         try:
-            noted: Any = json.loads(self._facts_path.read_text(encoding="utf-8"))
+            noted: Any = plain_json(read_bounded(self._facts_path, _MOST_NOTED_BYTES))
             facts = _Facts(noted["url"], noted["validator"], noted["total"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return facts if facts.url == url and facts.validator else None
+        sound = isinstance(facts.validator, str) and (facts.total is None or type(facts.total) is int)
+        return facts if sound and facts.url == url and facts.validator else None
 
     def start(self, facts: _Facts) -> None:
         """Begin anew, with nothing come yet."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..bounded import open_regular
+from .inspection import what_archive, what_safetensors
+
 _SNIFFED_BYTES = 1024
 _QUOTED = 60
-_LONGEST_HEADER = 100 * 2**20
+_LONGEST_HEADER = 2**48
 _WIDTHS = {192: "Ti", 384: "S", 768: "B", 1024: "L", 1280: "H", 1536: "g"}
 
 
 def is_safetensors(path: Path) -> bool:
     """Tell whether a file begins as a safetensors file does: the length of a JSON header, then the header."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
 
 
 def what_else(path: Path) -> str | None:
     """Say what a file is if it is plainly no whole weight file, as in "is empty"; None if it may be one."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_SNIFFED_BYTES)
     if not head:
         return "is empty"
@@ -34,15 +35,15 @@ def what_else(path: Path) -> str | None:
     if text is not None:
         return _what_text(text)
     if is_safetensors(path):
-        return _what_safetensors(path)
+        return what_safetensors(path)
     if head.startswith(b"PK\x03\x04"):
-        return _what_archive(path)
-    return None
+        return what_archive(path)
+    return None if head.startswith(b"\x80") else "is damaged or no checkpoint"  # a pickle, the form before torch 1.6
 
 
 def what_network(state: Mapping[str, Any]) -> str:
     """Say of which network the tensors seem to be, from their names and shapes, as in "a DINOv2 ViT-S/14"."""
-    shapes = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in state.items()}
+    shapes = {name.removeprefix("module."): tuple(tensor.shape) or (1,) for name, tensor in state.items()}
     for describe in (_what_sam, _what_clip, _what_hugging_face, _what_vit):
         found = describe(shapes)
         if found:
@@ -72,35 +73,6 @@ def _what_text(text: str) -> str:
     if text.startswith(("{", "[")):
         return f"is a JSON text, perhaps an error message saved under the file's name ('{quoted}')"
     return f"is a text ('{quoted}')"
-
-
-def _what_safetensors(path: Path) -> str | None:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(length)
-    if len(header) == length:
-        try:
-            tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
-            whole = 8 + length + max((int(value["data_offsets"][1]) for value in tensors), default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            return "is a damaged safetensors file"
-        if path.stat().st_size >= whole:
-            return None
-    return "is cut off, its end is missing"
-
-
-def _what_archive(path: Path) -> str | None:
-    """A torch checkpoint is a zip archive with a `data.pkl` in its only folder."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "is cut off or damaged, the end of the archive is missing"
-    if any(name.endswith("/constants.pkl") for name in names):
-        return "is a TorchScript program, which holds code"
-    if not any(name.endswith("/data.pkl") for name in names):
-        return "is a zip archive with other content (unpack it if the file is inside)"
-    return None
 
 
 def _what_sam(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

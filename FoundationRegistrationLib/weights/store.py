@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..bounded import plain_json, read_bounded
 from ..errors import WeightsError
 from ..user_folders import user_cache
 from .catalogue import WeightsEntry, weights_entry
@@ -16,6 +16,7 @@ WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 _LISTED = 8
 _LOCK_SECONDS = 0.2
+_MOST_CONSENT_BYTES = 100_000
 
 
 def download_folder() -> Path:
@@ -219,7 +220,7 @@ def _consent_file() -> Path:
 
 def _accepted() -> list[str]:
     try:
-        content = json.loads(_consent_file().read_text(encoding="utf-8"))
+        content = plain_json(read_bounded(_consent_file(), _MOST_CONSENT_BYTES))
     except (OSError, ValueError, WeightsError):
         return []
     accepted = content.get("accepted", []) if isinstance(content, dict) else []
