@@ -78,9 +78,9 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     if arguments.command == "encoders":
         commands.encoders_command(arguments)
         return
-    from .io.quiet import itk_heard
+    from .io.quiet import itk_silent
 
-    with itk_heard():
+    with itk_silent():
         _run_on_volumes(arguments, interruption)
 
 

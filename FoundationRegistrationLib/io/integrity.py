@@ -93,13 +93,15 @@ def nrrd_voxels(path: Path, name: str) -> StoredVoxels:
                 fields[key] = match[2].strip()
                 listed = [] if key == "datafile" and fields[key].split()[:1] == ["LIST"] else None
         begin = stream.tell()
+    if not {"type", "dimension", "sizes", "encoding"} <= fields.keys():
+        raise damaged(name)
     try:
         sizes = [int(size) for size in fields["sizes"].split()]
         is_complete = len(sizes) == int(fields["dimension"])
         each, encoding = _NRRD_BYTES[fields["type"].lower()], fields["encoding"].lower()
         lines_skipped, bytes_skipped = int(fields.get("lineskip", 0)), int(fields.get("byteskip", 0))
     except (KeyError, ValueError) as error:
-        msg = f"{name} has a NRRD header that is cut short or cannot be understood ({error}); copy or save it again."
+        msg = f"{name} has a NRRD header that cannot be understood ({error}); copy or save it again."
         raise InputError(msg) from error
     if not is_complete or min(sizes) < 1 or ("datafile" not in fields and not is_ended):
         raise damaged(name)
@@ -128,6 +130,8 @@ def meta_voxels(path: Path, name: str) -> StoredVoxels:
                 break
         begin = stream.tell()
         listed = [line.strip() for line in lines] if fields.get("ElementDataFile", "").startswith("LIST") else None
+    if not {"NDims", "DimSize", "ElementType", "ElementDataFile"} <= fields.keys():
+        raise damaged(name)
     try:
         sizes = [int(size) for size in fields["DimSize"].split()]
         is_complete = len(sizes) == int(fields["NDims"])
@@ -136,7 +140,7 @@ def meta_voxels(path: Path, name: str) -> StoredVoxels:
         data_file = fields["ElementDataFile"]
         compressed = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
     except (KeyError, ValueError) as error:
-        msg = f"{name} has a MetaImage header that is cut short or cannot be understood ({error}); copy it again."
+        msg = f"{name} has a MetaImage header that cannot be understood ({error}); copy or save it again."
         raise InputError(msg) from error
     if not is_complete or min(sizes) < 1 or not data_file:
         raise damaged(name)

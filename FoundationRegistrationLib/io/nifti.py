@@ -178,6 +178,7 @@ def _scaled(array: np.ndarray, scaling: tuple[float, float] | None) -> np.ndarra
     slope, intercept = scaling
     dtype = array.dtype if array.dtype.kind in "fc" else np.dtype(np.float32)
     result = np.empty(array.shape, dtype)
-    for target, values in zip(result, array, strict=True):  # a slice at a time: float64 takes much room
-        target[...] = values * np.float64(slope) + intercept
+    with np.errstate(all="ignore"):  # stored NaN and infinities stay what they are
+        for target, values in zip(result, array, strict=True):  # a slice at a time: float64 takes much room
+            target[...] = values * np.float64(slope) + intercept
     return result

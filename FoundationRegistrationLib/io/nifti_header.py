@@ -7,16 +7,19 @@ taken is ITK's choice, so that a file lies where Slicer and SimpleITK have it. E
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
-from nibabel.quaternions import fillpositive, quat2mat
+from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
+from .placement import UNKNOWN_ORIENTATION
+from .streams import damaged
 
 HEADER_BYTES = 540  # of NIfTI-2, the longest
 _KINDS = {348: Nifti1Header, 540: Nifti2Header}
@@ -25,13 +28,14 @@ _END_OF_SIGNATURE = b"\r\n\x1a\n"  # of NIfTI-2: shows whether it was copied as 
 _NOT_IN_ANALYZE = (slice(56, 70), slice(112, 124), slice(252, 348))
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
+_HIGHEST_CODE = 5  # of a qform or sform
 _LENGTH_UNIT = 7  # mask of the bits of `xyzt_units` that are about space
 _SPACING_RANGE_MM = (1e-5, 1e3)
 _FARTHEST_MM = 1e6
+_STRONGEST_SCALING = 1e30  # beyond it single precision ends
 _MOST_DIMENSIONS = 5
 _QUATERNION_SLACK = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-4
-_SCALE_TOLERANCE = 1e-3
 _TURNED_DEGREES = 5.0
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TENSOR_INTENT, _DISPLACEMENT_INTENT, _VECTOR_INTENT = 1005, 1006, 1007
@@ -87,10 +91,14 @@ def read_header(block: bytes, name: str) -> NiftiHeader:
         name: how the volume is called in errors.
 
     Raises:
-        InputError: it cannot be right.
+        InputError: it is cut short or cannot be right.
     """
+    order = _byte_order(block)
+    if order is None or len(block) < struct.unpack(f"{order}i", block[:4])[0]:
+        raise damaged(name)
     try:
-        return _read(block)
+        with np.errstate(all="ignore"):  # what is no number is found by the checks
+            return _read(block, order)
     except HeaderDataError as error:
         msg = f"{name} cannot be read: {error}; convert it from DICOM again or correct its header."
         raise InputError(msg) from error
@@ -102,13 +110,9 @@ def _byte_order(block: bytes) -> str | None:
     return next((order for order in "<>" if struct.unpack(f"{order}i", block[:4])[0] in _KINDS), None)
 
 
-def _raw(block: bytes) -> tuple[Nifti1Header, bool, bool]:
+def _raw(block: bytes, order: str) -> tuple[Nifti1Header, bool, bool]:
     """Return the unchecked header, whether the voxels follow in the same file, and whether it is Analyze's."""
-    order = _byte_order(block)
-    length = struct.unpack(f"{order}i", block[:4])[0] if order else 0
-    if len(block) < length or not length:
-        msg = "its header is cut short"
-        raise HeaderDataError(msg)
+    length = struct.unpack(f"{order}i", block[:4])[0]
     kind, raw = _KINDS[length], bytearray(block[:length])
     signature = raw[344:348] if kind is Nifti1Header else raw[4:8]
     is_nifti = signature in (b"n+1\0", b"ni1\0") if kind is Nifti1Header else signature in (b"n+2\0", b"ni2\0")
@@ -120,8 +124,8 @@ def _raw(block: bytes) -> tuple[Nifti1Header, bool, bool]:
     return kind(bytes(raw), endianness=order, check=False), signature[1:2] == b"+", not is_nifti
 
 
-def _read(block: bytes) -> NiftiHeader:
-    header, is_single_file, is_analyze = _raw(block)
+def _read(block: bytes, order: str) -> NiftiHeader:
+    header, is_single_file, is_analyze = _raw(block, order)
     size, components = _sizes(header)
     dtype = _dtype(header)
     scaling, notes_of_scaling = _scaling(header) if dtype.names is None else (None, [])
@@ -193,7 +197,8 @@ def _scaling(header: Nifti1Header) -> tuple[tuple[float, float] | None, list[str
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isnan(slope):
         return None, []
-    if not (np.isfinite(slope) and np.isfinite(intercept)):
+    is_possible = slope == 0.0 or 1.0 / _STRONGEST_SCALING <= abs(slope) <= _STRONGEST_SCALING
+    if not (is_possible and abs(intercept) <= _STRONGEST_SCALING):
         msg = f"its intensities are to be scaled by {slope:g} and shifted by {intercept:g}"
         raise HeaderDataError(msg)
     if slope == 0.0:
@@ -211,24 +216,26 @@ class _Place:
         self.spacing = _spacing(header, min(len(size), 3), _MILLIMETRES.get(self.unit, 1.0))
         self.corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in (*size, 1)[:3]))])
         unit = np.diag([_MILLIMETRES.get(self.unit, 1.0)] * 3 + [1.0])
-        self.qform = unit @ _qform(header) if int(header["qform_code"]) > 0 else None
-        self.sform = unit @ _sform(header) if int(header["sform_code"]) > 0 else None
+        codes = [int(header[f"{form}_code"]) for form in ("qform", "sform")]
+        if not all(0 <= code <= _HIGHEST_CODE for code in codes):
+            msg = f"its orientation codes are {codes[0]} and {codes[1]}"
+            raise HeaderDataError(msg)
+        self.qform = unit @ _qform(header) if codes[0] else None
+        self.sform = unit @ _sform(header) if codes[1] else None
         for form in (self.qform, self.sform):
             if form is not None:
                 _check_form(form)
-        self.takes_sform = self._takes_sform(int(header["sform_code"]))
+        self.takes_sform = self._takes_sform(codes[1])
         self.taken = self._taken()
 
     def _takes_sform(self, code: int) -> bool:
-        """ITK takes the sform if it is the only one, or the scanner's own and a turn of the voxels' edges."""
+        """ITK takes the sform if it is the only one, or the scanner's own with perpendicular axes."""
         if self.sform is None:
             return False
-        edges = np.linalg.norm(self.sform[:3, :3], axis=0)
-        axes = self.sform[:3, :3] / edges
+        axes = self.sform[:3, :3] / np.linalg.norm(self.sform[:3, :3], axis=0)
         is_rigid = np.abs(axes.T @ axes - np.eye(3)).max() <= _ORTHONORMAL_TOLERANCE
         if self.qform is not None:
-            fits = np.allclose(edges, self.spacing, rtol=_SCALE_TOLERANCE, atol=0.0)
-            return bool(code == 1 and is_rigid and fits)
+            return bool(code == 1 and is_rigid)
         if not is_rigid:
             msg = "its axes are not perpendicular to each other"
             raise HeaderDataError(msg)
@@ -272,12 +279,6 @@ class _Place:
         return found
 
 
-UNKNOWN_ORIENTATION = (
-    "does not say how the patient lies in it ({}): left and right or head and feet may be swapped and its place is "
-    "not known; convert it from DICOM again."
-)
-
-
 def _spacing(header: Nifti1Header, dimensions: int, scale: float) -> np.ndarray:
     """Return the voxel edges in mm, three of them."""
     edges = np.array(header["pixdim"][1 : dimensions + 1], dtype=np.float64)
@@ -295,11 +296,13 @@ def _qform(header: Nifti1Header) -> np.ndarray:
     edges = np.array(header["pixdim"][1:4], dtype=np.float64)
     edges[int(header["dim"][0]) :] = 1.0
     hand = float(header["pixdim"][0])
-    if not np.isfinite([*quaternion, hand]).all() or quaternion @ quaternion > 1.0 + _QUATERNION_SLACK:
-        msg = "its rotation (quaternion) is none"
+    is_rotation = np.isfinite(quaternion).all() and quaternion @ quaternion <= 1.0 + _QUATERNION_SLACK
+    if not is_rotation or not (hand >= 0.0 or hand == -1.0):
+        msg = f"its rotation (quaternion {', '.join(f'{value:.4g}' for value in quaternion)}; {hand:.4g}) is none"
         raise HeaderDataError(msg)
+    real = math.sqrt(max(0.0, 1.0 - float(quaternion @ quaternion)))  # the header has the other three parts of it
     matrix = np.eye(4)
-    matrix[:3, :3] = quat2mat(fillpositive(quaternion, -_QUATERNION_SLACK)) * edges
+    matrix[:3, :3] = quat2mat([real, *quaternion]) * edges
     matrix[:3, 2] *= -1.0 if hand < 0.0 else 1.0
     matrix[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]
     return matrix

@@ -15,55 +15,45 @@ import SimpleITK as sitk
 _LOGGER = logging.getLogger(__name__)
 
 _STANDARD_ERROR = 2
-_PLACE = re.compile(r"^WARNING: In .*, line \d+\s*|\w+ \((0x)?[0-9a-f]+\): ", re.MULTILINE)
-
-
-class _Listener(sitk.LoggerBase):
-    """Hears what ITK says; SimpleITK calls these methods by name."""
-
-    def __init__(self, heard: list[str]) -> None:
-        super().__init__()
-        self._heard = heard
-
-    def _hear(self, text: str) -> None:
-        line = " ".join(_PLACE.sub("", text).split())
-        if line and line not in self._heard:
-            self._heard.append(line)
-
-    DisplayText = DisplayErrorText = DisplayWarningText = DisplayGenericOutputText = DisplayDebugText = _hear
+_PLACE = re.compile(r"^WARNING: In .*, line \d+\s*|^\w+ \((0x)?[0-9a-fA-F]+\): ", re.MULTILINE)
 
 
 @contextlib.contextmanager
-def itk_heard() -> Iterator[list[str]]:
-    """Collect ITK's own messages, a line each and without their place in its source, while the block runs.
-
-    They go to the program's log as well, at its finest level, and never to the terminal.
-    """
-    heard: list[str] = []
-    listener = _Listener(heard)
-    previous = listener.SetAsGlobalITKLogger()
+def itk_silent(is_silent: bool = True) -> Iterator[None]:
+    """Keep ITK's own warnings from the terminal while the block runs, or let them be written again."""
+    was_shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(not is_silent)
     try:
-        yield heard
+        yield
     finally:
-        previous.SetAsGlobalITKLogger()
-        for line in heard:
-            _LOGGER.debug("ITK: %s", line)
+        sitk.ProcessObject.SetGlobalWarningDisplay(was_shown)
 
 
 @contextlib.contextmanager
 def reader_heard() -> Iterator[list[str]]:
-    """Collect ITK's messages, and at the end what the C libraries below it wrote to standard error.
+    """Collect what ITK and the C libraries below it write to standard error in the block, complete after its end.
 
-    These write to the file descriptor itself, past Python. What another thread writes there meanwhile goes to the
-    log too: keep the block to one reading.
+    They write to the file descriptor itself, past Python. What another thread writes there meanwhile is collected
+    too, and all of it goes to the program's log at its finest level: keep the block to one reading.
+
+    Yields:
+        The lines, without the place in ITK's source, once the block has ended.
     """
-    with itk_heard() as heard, tempfile.TemporaryFile() as written:
-        with _standard_error_to(written.fileno()):
+    heard: list[str] = []
+    with contextlib.ExitStack() as stack:
+        try:
+            written = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # no room for it anywhere: read all the same, and let nothing be said
+            with itk_silent():
+                yield heard
+            return
+        with itk_silent(False), _standard_error_to(written.fileno()):
             yield heard
         written.seek(0)
-        for line in written.read().decode("utf-8", errors="replace").splitlines():
-            _LOGGER.debug("reader: %s", line)
-            heard.append(line.strip())
+        text = _PLACE.sub("", written.read().decode("utf-8", errors="replace"))
+    heard += dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
+    for line in heard:
+        _LOGGER.debug("reader: %s", line)
 
 
 @contextlib.contextmanager

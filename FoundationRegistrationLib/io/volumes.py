@@ -13,8 +13,8 @@ from ..errors import InputError, OutputError
 from .dicom import is_dicom, read_dicom
 from .integrity import check_whole, meta_voxels, nrrd_voxels
 from .nifti import first_bytes, has_niftis_name, is_nifti, read_nifti
-from .nifti_header import UNKNOWN_ORIENTATION
 from .paths import called, check_input, reason
+from .placement import UNKNOWN_ORIENTATION, meta_doubts, nrrd_doubts
 from .quiet import reader_heard
 from .streams import GZIP_MAGIC, check_length, counted, damaged, pieces
 from .written import check_room, check_volume, incomplete
@@ -25,19 +25,9 @@ _READER_COMPLAINTS = {
     "orthonormal": "has axes that are not perpendicular unit vectors; resample it to a proper grid",
     "direction": "has axes that are not perpendicular unit vectors; resample it to a proper grid",
     "unable to determine imageio": "is not an image; give NIfTI, NRRD, MetaImage or a DICOM slice series as such",
-    "truncated": "is damaged or incomplete; copy it again",
 }
 _NOT_READABLE = "cannot be read as an image; open it in 3D Slicer and save it as .nrrd or .nii.gz"
 _DAMAGE = re.compile(r"truncated|not read completely|uncompress failed|(can ?not|failed to) read|read error", re.I)
-_SPACES_OF_PATIENTS = {
-    "ras",
-    "las",
-    "lps",
-    "right-anterior-superior",
-    "left-anterior-superior",
-    "left-posterior-superior",
-}
-_META_ORIENTATION = {"TransformMatrix", "Orientation", "Rotation"}
 # How files of these kinds begin, however short they were cut.
 _BEGINNINGS = (b"NRRD", GZIP_MAGIC, *(struct.pack(f"{order}i", size) for order in "<>" for size in (348, 540)))
 # Formats that know nothing of a patient, with the header before their voxels where these are not compressed.
@@ -127,9 +117,7 @@ def _read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
 def _read_nrrd(path: Path, name: str, messages: list[str]) -> sitk.Image:
     voxels = nrrd_voxels(path, name)
     check_whole(path, voxels, name, messages)
-    space = voxels.fields.get("space", "").lower().removesuffix("-time")
-    if space not in _SPACES_OF_PATIENTS or "spacedirections" not in voxels.fields:
-        messages.insert(0, f"{name} {UNKNOWN_ORIENTATION.format('NRRD without a space of the patient')}")
+    messages[:0] = [f"{name} {doubt}" for doubt in nrrd_doubts(voxels.fields)]
     with reader_heard():
         return sitk.ReadImage(str(path), imageIO="NrrdImageIO")
 
@@ -137,19 +125,24 @@ def _read_nrrd(path: Path, name: str, messages: list[str]) -> sitk.Image:
 def _read_meta(path: Path, name: str, messages: list[str]) -> sitk.Image:
     voxels = meta_voxels(path, name)
     check_whole(path, voxels, name, messages)
-    if not _META_ORIENTATION & voxels.fields.keys():
-        messages.insert(0, f"{name} {UNKNOWN_ORIENTATION.format('MetaImage without TransformMatrix')}")
+    messages[:0] = [f"{name} {doubt}" for doubt in meta_doubts(voxels.fields, name)]
     with reader_heard():
         return sitk.ReadImage(str(path), imageIO="MetaImageIO")
 
 
 def _read_other(path: Path, name: str, messages: list[str]) -> sitk.Image:
     """Read a format that only ITK knows; what its reader complains of is refused or said."""
+    failure: RuntimeError | None = None
     with reader_heard() as heard:
-        reader = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-        image = sitk.ReadImage(str(path))
+        try:
+            reader = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
+            image = sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            failure = error
     if any(_DAMAGE.search(line) for line in heard):
-        raise damaged(name)
+        raise damaged(name) from failure
+    if failure is not None:
+        raise failure
     if reader in _PLAIN_FORMATS:
         _check_plain_length(path, image, _PLAIN_FORMATS[reader], name)
         why = f"{reader.removesuffix('ImageIO')} files cannot"
