@@ -82,6 +82,8 @@ def write_slice(
         dataset.compress(RLELossless)
     with disable_value_validation():  # some tests write what is not allowed
         for keyword, value in tags.items():
+            if keyword in dataset:
+                delattr(dataset, keyword)
             setattr(dataset, keyword, value)
         for keyword in lacks:
             delattr(dataset, keyword)

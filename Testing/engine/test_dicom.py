@@ -292,6 +292,16 @@ def test_one_slice_shifted_sideways_is_named(tmp_path):
     assert "shifted sideways: 's003.dcm' is 0.5 mm" in refused(tmp_path)
 
 
+@pytest.mark.parametrize("direction", [0, 1, 2])
+def test_a_slice_may_be_off_by_two_hundredths_of_a_voxel(tmp_path, direction):
+    for share in (0.015, 0.03):
+        places = positions()
+        places[3, direction] += share * (3.0, 4.0, 5.0)[direction]
+        write_series(tmp_path / str(share), places)
+    assert read(tmp_path / "0.015")[0].GetSize() == (9, 7, 6)
+    assert "'s003.dcm'" in refused(tmp_path / "0.03")
+
+
 def test_mosaic_is_named(tmp_path):
     write_series(tmp_path, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
     assert "mosaic" in refused(tmp_path)
