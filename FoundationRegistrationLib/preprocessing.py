@@ -182,7 +182,7 @@ def guess_modality(image: sitk.Image) -> str:
     positive = values[values > 0]
     if values.min() >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
         body = positive[positive > _minimum_cross_entropy(positive)]
-        if np.percentile(body, 99.9) > 8.0 * np.median(body):
+        if body.size and np.percentile(body, 99.9) > 8.0 * np.median(body):
             return "pet"
     return "mr"
 
