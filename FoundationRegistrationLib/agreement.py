@@ -43,6 +43,8 @@ _CLEARLY_WORSE = 0.7
 # A placement is named if it agrees so many times better than turned ones do at the median, and more than noise does.
 _STANDS_OUT = 2.3
 _LEAST_TO_TRUST = 0.05
+# Of the smaller patient so much has to lie within the other.
+_LEAST_IN_COMMON = 0.1
 _AXES = ("left-right", "front-back", "feet-head")  # x, y, z in LPS
 
 _FAILED = "This registration has most likely failed: "
@@ -98,6 +100,7 @@ def measure_agreement(
     grid = _grid(fixed, moving, initial)
     if grid is None:
         return None
+    fixed, moving = (_shrunk(volume, grid.spacing) for volume in (fixed, moving))
     here = _Carried.of(fixed, grid, sitk.TranslationTransform(3))
     given, start, after = (
         _Carried.of(moving, grid, each) for each in (sitk.TranslationTransform(3), initial, transform)
@@ -145,7 +148,10 @@ def what_to_say(agreement: Agreement, *, found_automatically: bool) -> list[str]
     if best < _CLEARLY_WORSE * agreement.as_given:
         return [f"{_FAILED}the volumes agreed better where they lay before it; start with --initialization none."]
     if after < _CLEARLY_WORSE * agreement.start:
-        return [f"{_FAILED}the volumes agree less than after the initial alignment alone; {_ADVICE}"]
+        return [
+            "The deformable part has most likely made this registration worse: the volumes agree less after it than "
+            "after the initial alignment alone; use that one, or another encoder or preset."
+        ]
     return []
 
 
@@ -157,6 +163,36 @@ def _how_it_lies(agreement: Agreement, best: float) -> str:
     if agreement.mirrored > least and agreement.mirroring in _SINGLE_MIRRORS:
         return f"the moving volume seems to be {agreement.mirroring}, or turned; {_TURN_BACK}"
     return ""
+
+
+def _shrunk(volume: PreparedVolume, spacing_mm: float) -> PreparedVolume:
+    """Return the volume with no more voxels than a grid of that spacing needs: it is sampled several times."""
+    steps = np.maximum(1, np.floor(0.7 * spacing_mm / np.asarray(volume.image.GetSpacing()))).astype(int)
+    steps = np.minimum(steps, volume.image.GetSize())
+    return dataclasses.replace(volume, image=sitk.BinShrink(volume.image, steps.tolist()))
+
+
+def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: sitk.Transform) -> list[str]:
+    """Return a warning in words if the smaller patient, or mask, hardly lies within the other; else nothing.
+
+    Args:
+        fixed: fixed volume.
+        moving: moving volume.
+        transform: maps fixed to moving points, LPS mm.
+    """
+    _, shared = _common(fixed.foreground, moving.foreground, transform)
+    ours, theirs = (_volume_mm3(volume.foreground) for volume in (fixed, moving))
+    share = float(shared.mean()) * ours / min(ours, theirs)
+    if share >= _LEAST_IN_COMMON:
+        return []
+    return [
+        f"Only {100 * share:.0f} % of what the smaller volume shows of the patient lies within the other after this "
+        f"registration; {_ADVICE}"
+    ]
+
+
+def _volume_mm3(mask: sitk.Image) -> float:
+    return float(np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * np.prod(mask.GetSpacing()))
 
 
 @dataclass(frozen=True)
@@ -277,8 +313,7 @@ def _grid(fixed: PreparedVolume, moving: PreparedVolume, initial: sitk.Transform
     points, shared = _common(fixed.foreground, moving.foreground, initial)
     if shared.sum() < 8:
         return None
-    inside = sitk.GetArrayViewFromImage(fixed.foreground)
-    volume = np.count_nonzero(inside) * np.prod(fixed.foreground.GetSpacing()) * shared.mean()
+    volume = _volume_mm3(fixed.foreground) * shared.mean()
     low, high = points[shared].min(0), points[shared].max(0)
     spacing = float(min(np.cbrt(volume / _CELLS), (high - low).min() / _LEAST_THICKNESS))
     reach = 0.5 * float((high - low).max())
