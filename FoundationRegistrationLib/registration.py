@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .agreement import measure_agreement, what_to_say
+from .agreement import little_in_common, measure_agreement, what_to_say
 from .alignment import check_initial_transform, initial_alignment
 from .convex_adam import ConvexAdamResult, search_factors
 from .convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
@@ -211,6 +211,7 @@ def register(
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
     steps.advance(0.8)
+    messages = little_in_common(prepared_fixed, prepared_moving, transform) + messages
     agreement = measure_agreement(prepared_fixed, prepared_moving, initial, transform)
     if agreement is not None:
         found_automatically = initial_transform is None and settings.initialization in ("rigid", "affine")

@@ -17,8 +17,8 @@ from .preprocessing import PreparedVolume
 from .settings import Settings
 
 _BASE_BYTES = 2.0e9
-# Each cell of the last refinement: two volumes, their features, and nine displacement fields.
-_FINE_BYTES = 128.0
+# Each cell of the last refinement: two volumes, their features, and ten displacement fields.
+_FINE_BYTES = 140.0
 # Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
 _VOXEL_BYTES = 84.0
 # At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.

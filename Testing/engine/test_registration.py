@@ -26,7 +26,7 @@ from volumes import (
 import FoundationRegistrationLib
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError, SettingsError
-from FoundationRegistrationLib.transforms import round_trip_errors, write_transform
+from FoundationRegistrationLib.transforms import displacement_on_grid_of, round_trip_errors, write_transform
 
 SPACING_MM = 2.0
 HALF_VOXEL_MM = SPACING_MM / 2
@@ -169,6 +169,39 @@ def test_the_deformation_is_in_lps_mm_and_ends_in_zeros(integer_run):
     assert result.jacobian.GetSize() == field.GetSize()
 
 
+def swollen(points):
+    """Turned, 10 % larger along each axis, and far away."""
+    return 1.1 * rigid_motion(points) + np.array([60.0, -20.0, 35.0])
+
+
+@pytest.mark.parametrize("start", ["given", "found", "a field"])
+def test_the_figures_are_of_the_whole_transform(start):
+    """A body that is 10 % longer along each axis has 1.331 times the volume, whoever found it out."""
+    fixed = volume(empty_grid("oblique"), lambda points: swollen(points) - np.array([60.0, -20.0, 35.0]))
+    offset = np.array([60.0, -20.0, 35.0])
+    moving = volume(empty_grid("LPS", offset, (84.0, 76.0, 90.0)), offset=offset)
+    grow = sitk.AffineTransform(3)
+    grow.Scale(1.1)
+    grow.SetTranslation(offset.tolist())
+    initial = sitk.CompositeTransform([grow, rigid_transform()])
+    if start == "a field":
+        coarse = sitk.Shrink(empty_grid("LPS", extent_mm=(300.0, 300.0, 300.0)), [4, 4, 4])
+        initial = sitk.DisplacementFieldTransform(displacement_on_grid_of(coarse, initial))
+    given = {} if start == "found" else {"initial_transform": initial}
+    result = register(fixed, moving, quick(initialization="affine"), **given)
+    points = body_points(rigid_motion)
+    assert mean_error(result.transform, swollen, points) < 2.0
+    assert result.metrics["jacobian"]["mean"] == pytest.approx(1.331, rel=0.03)
+    assert result.metrics["jacobian"]["folded_percent"] == 0.0
+    # The displacement is that of the transform at each voxel, and the map its derivative.
+    field, here = result.displacement, [result.displacement.GetSize()[axis] // 2 for axis in range(3)]
+    place = np.array(field.TransformIndexToPhysicalPoint(here))
+    np.testing.assert_allclose(field[here], np.array(result.transform.TransformPoint(place.tolist())) - place)
+    step = result.jacobian.GetSpacing()[0]
+    ends = [through(result.transform, place + sign * step * np.eye(3)) for sign in (1.0, -1.0)]
+    assert result.jacobian[here] == pytest.approx(np.linalg.det((ends[0] - ends[1]) / (2.0 * step)), rel=1e-4)
+
+
 def test_the_record_repeats_the_run(integer_run):
     fixed, moving, result = integer_run
     record = json.loads(json.dumps(dict(result.record)))
@@ -204,6 +237,39 @@ def test_the_inputs_are_left_as_they_were():
     np.testing.assert_array_equal(array_of(fixed), before[0])
     np.testing.assert_array_equal(array_of(moving), before[1])
     assert initial.GetParameters() == rigid_transform().GetParameters()
+
+
+# ---- sizes that no patient has ----
+
+
+def resized(image, factor):
+    """The same voxels as if they were so many times larger."""
+    result = sitk.Image(image)
+    result.SetSpacing((factor * np.array(image.GetSpacing())).tolist())
+    result.SetOrigin((factor * np.array(image.GetOrigin())).tolist())
+    return result
+
+
+def test_micrometres_and_a_thin_slice_are_refused_in_words_that_fit():
+    tiny = [resized(image, 0.001) for image in small_pair()]
+    with pytest.raises(InputError, match=r"fixed volume is 0\.\d+ x 0\.\d+ x 0\.\d+ mm large") as error:
+        register(*tiny, quick())
+    assert "mask" not in str(error.value)
+    assert "unit" in str(error.value)
+    thin = volume(empty_grid("RAS"))[:, :, 18:19]
+    thin.SetSpacing((2.0, 2.0, 0.1))
+    with pytest.raises(InputError, match="too thin") as error:
+        register(thin, thin, quick())
+    assert "mask" not in str(error.value)
+    assert "--working-spacing-mm" in str(error.value)
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.5, "few voxels"), (1000.0, "more than any patient")])
+def test_odd_sizes_are_said(factor, word):
+    pair = [resized(image, factor) for image in small_pair()]
+    messages = register(*pair, quick(iterations=2, voxel_iterations=0, memory_budget_gb=3.0)).messages
+    assert sum(word in message for message in messages) == 2
+    assert any("mm large" in message and "unit" in message for message in messages)
 
 
 # ---- pixel types and odd volumes ----

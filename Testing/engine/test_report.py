@@ -1,5 +1,6 @@
 """The overview picture: what it shows, and that nothing half-written stays."""
 
+import re
 import subprocess
 import sys
 
@@ -121,6 +122,26 @@ def test_pictures_follow_the_radiological_convention():
 def test_arrows_and_components_follow_the_grid_not_the_patient_axes():
     scene, straight = scene_of(images(direction=OBLIQUE)), scene_of(images())
     assert scene.displacement == pytest.approx(straight.displacement, abs=1e-4)
+
+
+def test_a_long_common_shift_is_named_and_does_not_hide_the_rest():
+    """As after a start from afar: what is left of the displacement keeps its arrows and its scale."""
+    fixed, before, after, field, jacobian = images(direction=OBLIQUE)
+    near = scene_of((fixed, before, after, field, jacobian))
+    away = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) + np.float32([-60.0, 25.0, 110.0]), isVector=True)
+    away.CopyInformation(field)
+    scene = scene_of((fixed, before, after, away, jacobian))
+    assert not near.shift.any()
+    mean = sitk.GetArrayFromImage(field)[sitk.GetArrayFromImage(fixed) > 0].mean(0)
+    assert scene.shift == pytest.approx(np.array([-60.0, 25.0, 110.0]) + mean, abs=3.0)
+    assert scene.largest_displacement == pytest.approx(near.largest_displacement, abs=5.0)
+    assert arrow_factor(scene) > 0
+    said, not_said = (
+        " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", []).axes)
+        for each in (scene, near)
+    )
+    assert re.search(r"shift of all by R (5|6)\d, P 2\d, S 1[01]\d mm", said)
+    assert "shift" not in not_said
 
 
 def test_arrows_point_from_the_fixed_to_the_moving_point():
