@@ -259,7 +259,7 @@ def _read_evaluation_inputs(
         volumes: by side, the volumes on whose grids the label maps must lie; any grids if not given.
     """
     from .evaluation import check_label_maps
-    from .io.segmentations import paired_labels, read_segmentation
+    from .io.segmentations import check_marked, paired_labels, read_segmentation
     from .landmarks import paired, read_points
 
     values: dict[str, Any] = {}
@@ -272,6 +272,8 @@ def _read_evaluation_inputs(
             continue
         if kind == "labels":
             maps = {side: read_segmentation(path, f"{side} label map", messages) for side, path in paths.items()}
+            for side, labels in maps.items():
+                check_marked(labels, f"{side} label map")
             if volumes is not None:
                 maps = {
                     side: labels.on_grid_of(volumes[side], f"{side} label map", messages)

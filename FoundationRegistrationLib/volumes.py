@@ -60,7 +60,7 @@ def read_labels(path: Path, role: str) -> sitk.Image:
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         whole = sitk.Cast(sitk.Round(image), sitk.sitkInt32)
         difference = sitk.Abs(sitk.Cast(whole, image.GetPixelID()) - image)
-        if not sitk.GetArrayViewFromImage(difference).max() == 0:  # NaN is no label either
+        if sitk.GetArrayViewFromImage(difference).max() != 0:  # NaN is no label either
             msg = f"The {role} '{path}' holds fractions or NaN; give whole numbers, one for each structure."
             raise InputError(msg)
         return whole
