@@ -132,7 +132,7 @@ def test_names_on_one_side_only_are_said(tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(moving), plain)
     assert "label values" in messages[0]
     overlapping = read_segmentation(layered(tmp_path / "c.seg.nrrd", list(BALLS)), "fixed", [])
-    with pytest.raises(InputError, match="give a .seg.nrrd for both"):
+    with pytest.raises(InputError, match=r"give a \.seg\.nrrd for both"):
         paired_labels(overlapping, read_segmentation(tmp_path / "b.nii.gz", "moving", []), [])
 
 
