@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from .errors import InputError
 from .geometry import check_grid, physical_points, transform_points
-from .io.segmentations import Segmentation
+from .io.segmentations import Segmentation, check_marked
 from .transforms import warp_image, warp_labels
 
 _LITTLE_COVERED = 0.5
@@ -79,15 +79,13 @@ def carry_segmentation(
         InputError: the reference is no 3D volume, or the label map is empty or shares no space with it.
     """
     check_grid(reference, "reference", any_voxels=True)
+    check_marked(segmentation, "given label map")
     layers = [warp_labels(layer, reference, transform) for layer in segmentation.layers]
     found = [
         (segmentation.name_of(number, label), fate)
         for number, (layer, carried) in enumerate(zip(segmentation.layers, layers, strict=True))
         for label, fate in _fates(layer, carried, inverse)
     ]
-    if not found:
-        msg = "The given label map is empty; give one that marks a structure."
-        raise InputError(msg)
     if all(fate.outside == fate.points for _, fate in found):
         _refuse_apart("label map")
     messages += _losses(found)

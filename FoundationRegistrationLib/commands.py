@@ -178,10 +178,12 @@ def _apply_to_labels(
 
 def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Measure a finished registration with labels or landmarks."""
+    from .record import recorded_grids
     from .transforms import read_transform
 
     messages: list[str] = []
-    inputs = _read_evaluation_inputs(arguments, messages)
+    grids = recorded_grids(arguments.registration / "report.json")
+    inputs = _read_evaluation_inputs(arguments, messages, grids)
     transform = read_transform(arguments.registration / "transform.h5", messages)
     evaluation = _evaluation(transform, inputs)
     if not evaluation:
@@ -259,17 +261,18 @@ class _Inputs:
 
 
 def _read_evaluation_inputs(
-    arguments: argparse.Namespace, messages: list[str], volumes: Mapping[str, Any] | None = None
+    arguments: argparse.Namespace, messages: list[str], grids: Mapping[str, Any], *, must_match: bool = False
 ) -> _Inputs:
     """Read labels and landmarks; either both sides are given or none.
 
     Args:
         arguments: names the files.
         messages: take what the user must know of them.
-        volumes: by side, the volumes on whose grids the label maps must lie; any grids if not given.
+        grids: by side, an image on the grid of the volume, where it is known.
+        must_match: whether a label map on another grid than its volume is an error.
     """
     from .evaluation import check_label_maps
-    from .io.segmentations import paired_labels, read_segmentation
+    from .io.segmentations import check_marked, paired_labels, read_segmentation
     from .landmarks import paired, read_points
 
     values: dict[str, Any] = {}
@@ -282,14 +285,21 @@ def _read_evaluation_inputs(
             continue
         if kind == "labels":
             maps = {side: read_segmentation(path, f"{side} label map", messages) for side, path in paths.items()}
-            if volumes is not None:
-                maps = {
-                    side: labels.on_grid_of(volumes[side], f"{side} label map", messages)
-                    for side, labels in maps.items()
-                }
-                flat = {side: labels.label_map() for side, labels in maps.items()}
-                check_label_maps(flat["fixed"], flat["moving"], volumes["fixed"], volumes["moving"])
-            values["labels"] = paired_labels(maps["fixed"], maps["moving"], messages)
+            for side, labels in maps.items():
+                check_marked(labels, f"{side} label map")
+            whole = {
+                side: labels.on_grid_of(grids[side], f"{side} label map", messages) if side in grids else labels
+                for side, labels in maps.items()
+            }
+            if must_match:
+                flat = {side: labels.label_map() for side, labels in whole.items()}
+                check_label_maps(flat["fixed"], flat["moving"], grids["fixed"], grids["moving"])
+            elif maps["fixed"].segments and whole["fixed"] is maps["fixed"]:
+                messages.append(
+                    "Structures are compared within the voxels that the fixed label map's file holds; what reaches "
+                    "beyond them does not count."
+                )
+            values["labels"] = paired_labels(whole["fixed"], whole["moving"], messages)
         else:
             pair = paired(*(read_points(path) for path in paths.values()))
             values["fixed_landmarks"], values["moving_landmarks"] = pair
@@ -313,7 +323,9 @@ def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, me
             if path is not None:
                 labels = read_segmentation(path, role, messages).on_grid_of(volume, role, messages)
                 masks[f"{side}_{kind}"] = labels.label_map()
-    inputs = dataclasses.replace(_read_evaluation_inputs(arguments, messages, volumes), **volumes, **masks)
+    inputs = dataclasses.replace(
+        _read_evaluation_inputs(arguments, messages, volumes, must_match=True), **volumes, **masks
+    )
     start_kind, start = _start(arguments, inputs, recorded, messages)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError
 from .geometry import check_same_grid
 from .io.segmentations import PairedLabels
 from .metrics import Evaluation, LabelAgreement, evaluate_labels, target_registration_error, volume_error
@@ -88,13 +87,10 @@ def evaluate_landmarks(
 def check_label_maps(
     fixed_labels: sitk.Image, moving_labels: sitk.Image, fixed: sitk.Image, moving: sitk.Image
 ) -> None:
-    """Check that each label map lies on the grid of its volume and has labels.
+    """Check that each label map lies on the grid of its volume.
 
     Raises:
         InputError: it does not.
     """
     for labels, image, role in ((fixed_labels, fixed, "fixed"), (moving_labels, moving, "moving")):
         check_same_grid(labels, image, f"{role} label map", role)
-        if not sitk.GetArrayViewFromImage(labels).any():
-            msg = f"The {role} label map is empty; give one that marks a structure."
-            raise InputError(msg)

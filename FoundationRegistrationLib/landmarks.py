@@ -311,7 +311,7 @@ def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
         points = [point for markup in lists for point in markup.get("controlPoints", [])]
         named = [(str(point.get("label", "")), _position(point)) for point in points]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = f"{path} is not a Slicer markups file ({error!r}); save the point list from Slicer again."
+        msg = f"{path} is not a Slicer markups file; save the point list from Slicer again."
         raise InputError(msg) from error
     if others and not lists:
         msg = f"{path} holds {' and '.join(dict.fromkeys(others))}, not points; save a point list from Slicer."

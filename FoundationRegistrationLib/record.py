@@ -154,6 +154,22 @@ def read_recorded_run(path: Path) -> RecordedRun | None:
     )
 
 
+def recorded_grids(path: Path) -> dict[str, sitk.Image]:
+    """Return empty images on the grids of a recorded run's volumes, by side; none where a report does not say."""
+    grids = {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for side in ("fixed", "moving"):
+            grid = sitk.Image(record[side]["size"], sitk.sitkUInt8)
+            grid.SetSpacing(record[side]["spacing"])
+            grid.SetOrigin(record[side]["origin"])
+            grid.SetDirection(record[side]["direction"])
+            grids[side] = grid
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, NotImplementedError, RuntimeError):
+        return {}
+    return grids
+
+
 def _recorded_inputs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     inputs = record.get("inputs", {})
     if not isinstance(inputs, dict):

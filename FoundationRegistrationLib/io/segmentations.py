@@ -293,6 +293,17 @@ class PairedLabels:
         return _valued(self.fixed, values), _valued(self.moving, values)
 
 
+def check_marked(segmentation: Segmentation, role: str) -> None:
+    """Check that a label map marks something.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not any(_voxels(layer) for layer in segmentation.layers):
+        msg = f"The {role} is empty; give one that marks a structure."
+        raise InputError(msg)
+
+
 def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]) -> PairedLabels:
     """Find the structures that belong together: by name if both files give names, else by label value.
 

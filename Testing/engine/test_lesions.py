@@ -193,7 +193,15 @@ def test_unsuitable_masks_are_refused_in_words():
     fixed = volume(empty_grid("oblique"))
     nothing = on_grid(np.zeros(fixed.GetNumberOfPixels(), np.uint8), fixed)
     fractions = sitk.Cast(ball(fixed), sitk.sitkFloat32) * 0.5
+    values = np.arange(fixed.GetNumberOfPixels())
+    columns, slices = fixed.GetSize()[0], fixed.GetSize()[0] * fixed.GetSize()[1]
+    specks = (values % columns % 3 == 0) & (values // columns % 3 == 0) & (values // slices % 3 == 0)
+    alone = on_grid(specks.astype(np.uint8), fixed)
+    wrong_way_round = 1 - ball(fixed)
     for masks, words in (
+        ({"fixed_lesion": sitk.Cast(fixed, sitk.sitkInt16)}, "an image of intensities"),
+        ({"moving_lesion": alone}, "more than 500 separate regions"),
+        ({"moving_lesion": wrong_way_round}, "the wrong way round"),
         ({"moving_lesion": nothing}, "moving lesion mask is empty"),
         ({"fixed_lesion": fractions}, "fractions"),
         ({"fixed_lesion": ball(empty_grid("LPS"))}, "fixed lesion mask does not lie on the grid of the fixed volume"),

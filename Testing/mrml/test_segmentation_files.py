@@ -115,6 +115,34 @@ def test_overlapping_segments_are_measured_by_name(scene, registration, capsys):
         assert row["dice_before"] < row["dice_after"] - 0.05
 
 
+def test_what_moves_out_of_the_voxels_that_slicer_saved_counts(scene, registration, capsys):
+    """Slicer crops the fixed ball closely; the moving one lies half beside it, which must not look better."""
+    fixed, moving = empty_grid("LAS"), empty_grid("sagittal")
+    write_transform(sitk.TranslationTransform(3, (0.0, 8.0, 0.0)), registration / "transform.h5")
+    node = segmentation(scene, ("node",), grid_name="LAS")
+    command = ["evaluate", str(registration), "--fixed-labels", str(saved(scene, node, registration / "f.seg.nrrd"))]
+    moving_file = saved(scene, segmentation(scene, ("node",)), registration / "m.seg.nrrd")
+    command += ["--moving-labels", str(moving_file)]
+    assert main(command) == 0
+    assert "does not count" in capsys.readouterr().err
+    keys = {"size": "GetSize", "spacing": "GetSpacing", "origin": "GetOrigin", "direction": "GetDirection"}
+    record = {
+        side: {key: list(getattr(image, get)()) for key, get in keys.items()}
+        for side, image in (("fixed", fixed), ("moving", moving))
+    }
+    (registration / "report.json").write_text(json.dumps(record))
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    center, radius = BALLS["node"]
+    there = np.linalg.norm(points_of(fixed) - np.subtract(center, (0.0, 8.0, 0.0)), axis=1) < radius
+    here = np.linalg.norm(points_of(fixed) - center, axis=1) < radius
+    truth = 2.0 * (here & there).sum() / (here.sum() + there.sum())
+    [row] = json.loads(said.out)["labels"]["labels"]
+    assert row["dice_after"] == pytest.approx(truth, abs=0.03)
+    assert row["dice_before"] > 0.9
+
+
 def test_a_segmentation_as_slicer_saves_it_is_a_mask(scene, registration, tmp_path):
     """Slicer writes the voxels around the segments only; the mask has those of its volume again."""
     from FoundationRegistrationLib.io.segmentations import read_segmentation
