@@ -173,8 +173,8 @@ class PetOverlay(_Overlay):
         self._shown.GetDisplayNode().SetAndObserveColorNodeID(colours.GetID())
         self._put_in_place()
         self._shown.SetAndObserveTransformNodeID(self._place.GetID())
-        for event in (slicer.vtkMRMLTransformableNode.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
-            views.observe(pet, event, self._on_moved)
+        views.observe(pet, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_moved)
+        views.observe(pet, vtk.vtkCommand.ModifiedEvent, self._copy_voxels)
         if self._transform is not None:
             views.require(*chain(self._transform))
             views.observe(self._transform, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_moved)
@@ -189,7 +189,7 @@ class PetOverlay(_Overlay):
         else:
             self._copy_voxels()
 
-    def _copy_voxels(self) -> None:
+    def _copy_voxels(self, *_event: Any) -> None:
         """Show what the PET shows now, which hardening a transform or scrolling a sequence replaces."""
         self._shown.CopyOrientation(self._volume)
         if self._shown.GetImageData() is not self._volume.GetImageData():

@@ -293,14 +293,14 @@ def test_inverse_carries_what_belongs_to_the_fixed_volume(scene, run):
 
 def test_scrolling_a_sequence_during_a_run_changes_nothing(scene, run):
     frames = [smooth(run.rng, (9, 10, 11)) + 5000.0 * number for number in range(3)]
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(scene)
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "DCE")
     for number, frame in enumerate(frames):
         node = slicer.vtkMRMLScalarVolumeNode()
         node.SetAndObserveImageData(image_from_array(frame))
         sequence.SetDataNodeAtValue(node, str(number))
     browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    logic = slicer.vtkSlicerSequencesLogic()
-    logic.SetMRMLScene(scene)
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     browser.SetSelectedItemNumber(0)
     logic.UpdateProxyNodesFromSequences(browser)

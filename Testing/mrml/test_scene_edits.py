@@ -60,7 +60,7 @@ class Case:
         yield from ((f"rename {node.GetName()}", lambda each: each.SetName("renamed"), node) for _, node in sides)
         yield from ((f"move {node.GetName()}", self.move, node) for node in parents)
         yield from ((f"raise {node.GetName()}", self.put_elsewhere, node) for node in parents)
-        yield from ((f"remove {node.GetName()}", self.remove, node) for node in parents[-1:])
+        yield from ((f"remove {node.GetName()}", self.remove, node) for node in (self.table, self.patient) if node)
         if self.output is not None:
             yield "output edited", self.move, self.output
             yield "output used", self.use, self.output
