@@ -36,18 +36,22 @@ def header_messages(path: Path, role: str) -> list[str]:
     """Return what the user must know of the header of a file, without reading its voxels.
 
     Args:
-        path: any file; one that is not NIfTI or Analyze has no messages.
+        path: any file; one that is not there, or not NIfTI or Analyze, has no messages.
         role: its name in messages, such as "fixed".
 
-    Raises:
-        InputError: the header cannot be right.
+    Returns:
+        The messages, the most alarming first; of a header that cannot be right, why it would be refused.
     """
     name = called(f"{role} volume", path)
-    check_input_file(path, f"{role} volume")
-    if not is_nifti(path, first_bytes(path, name)):
+    try:
+        check_input_file(path, f"{role} volume")
+        is_ours = is_nifti(path, first_bytes(path, name))
+    except (InputError, OSError):
         return []
-    _, header = _header(path, name)
-    return [f"{name} {note}" for note in header.notes]
+    try:
+        return [f"{name} {note}" for note in _header(path, name)[1].notes] if is_ours else []
+    except InputError as error:
+        return [str(error)]
 
 
 def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
