@@ -21,6 +21,7 @@ from dicom_series import (
     write_series,
     write_slice,
 )
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -114,6 +115,17 @@ def test_lossless_compression_of_images(tmp_path, compressor):
         dataset.save_as(path)
         pixels.unlink()
     assert largest_error(read(tmp_path)[0]) < ROUNDING * 1.5 + 1e-3
+
+
+def test_damage_in_run_lengths_is_noticed(tmp_path):
+    for path in write_series(tmp_path, syntax=RLELossless)[:1]:
+        dataset = pydicom.dcmread(path)
+        frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+        assert frame[64] > 2, "the first run is of more values than it will be"
+        frame[64] = 2
+        dataset.PixelData = encapsulate([bytes(frame)])
+        dataset.save_as(path)
+    assert "'s000.dcm', which is damaged or not to be decompressed here (RLE Lossless)" in refused(tmp_path)
 
 
 def test_rescaling_of_each_slice_counts(tmp_path):

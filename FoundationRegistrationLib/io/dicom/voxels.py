@@ -138,8 +138,8 @@ def _decoded(dataset: FileDataset, path: Path) -> np.ndarray:
     """Decompress the values; run lengths by pydicom, since ITK refuses some of them that are sound."""
     syntax = as_uid(dataset.file_meta.TransferSyntaxUID)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # pydicom warns of what is left over
+        with warnings.catch_warnings(record=True):
+            warnings.filterwarnings("error", "The decoded RLE segment")  # more values than the slice has
             return dataset.pixel_array if syntax == pydicom.uid.RLELossless else _decoded_by_itk(dataset)
     except (RuntimeError, Warning, *UNREADABLE) as error:
         msg = f"holds '{path.name}', which is damaged or not to be decompressed here ({syntax.name}); {ORIGINALS}."
