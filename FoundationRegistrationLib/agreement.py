@@ -328,8 +328,10 @@ def _common(
     fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return points spread over the fixed patient, (N, 3) in LPS mm, and which are carried into the moving one."""
-    indices = np.argwhere(sitk.GetArrayViewFromImage(fixed) != 0)[:, ::-1]
-    points = physical_points(fixed, indices[:: max(1, len(indices) // _POINTS)])
+    inside = sitk.GetArrayViewFromImage(fixed)
+    chosen = np.flatnonzero(inside)
+    indices = np.stack(np.unravel_index(chosen[:: max(1, len(chosen) // _POINTS)], inside.shape)[::-1], axis=1)
+    points = physical_points(fixed, indices)
     direction = np.array(moving.GetDirection()).reshape(3, 3)
     offsets = transform_points(transform, points) - np.asarray(moving.GetOrigin())
     there = np.rint(offsets @ direction / np.asarray(moving.GetSpacing())).astype(int)

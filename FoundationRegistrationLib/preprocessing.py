@@ -63,17 +63,17 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     messages = []
     if modality == "auto":
         modality = guess_modality(image)
-        if modality == "mr" and _may_be_ct(known_values(image, "mr")):
+        if modality == "mr" and _may_be_ct(_sampled_values(image)):
             messages.append(
                 f"The {role} volume may be a CT without air around the patient; it is taken as MR. If it is CT, say "
                 f"so: --{role}-modality ct."
             )
     known = _known(image, modality)
-    values = known_values(image, modality)
-    if not values.size:
+    measured = sitk.GetArrayViewFromImage(known) != 0
+    if not measured.any():
         msg = f"The {role} volume holds no value that could be one of {modality.upper()}; choose another modality."
         raise InputError(msg)
-    background = float(values.min())
+    background = float(sitk.GetArrayViewFromImage(image)[measured].min())
     finite = _with_values(image, known, background)
     given = None if mask is None else checked_mask(mask, image, role)
     foreground = _without_unknown(find_foreground(finite, modality) if given is None else given, known, role)
@@ -87,20 +87,21 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     )
 
 
-def known_values(image: sitk.Image, modality: str) -> np.ndarray:
-    """Return the values of all voxels that were measured, float32: finite, and in CT no padding."""
-    values = sitk.GetArrayViewFromImage(image).astype(np.float32)
-    return values[_is_known(values, modality)]
-
-
-def _is_known(values: np.ndarray, modality: str) -> np.ndarray:
-    finite = np.isfinite(values)
-    return finite & (values > CT_PADDING_BELOW) if modality == "ct" else finite
+def _sampled_values(image: sitk.Image) -> np.ndarray:
+    """Return about a million of the finite values of a volume, float32, fewer if it has fewer."""
+    values = sitk.GetArrayViewFromImage(image).ravel()
+    some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
+    finite = some[np.isfinite(some)]
+    return finite if finite.size else values[np.isfinite(values)].astype(np.float32)
 
 
 def _known(image: sitk.Image, modality: str) -> sitk.Image:
-    """Return the mask of the voxels that were measured."""
-    known = sitk.GetImageFromArray(_is_known(sitk.GetArrayViewFromImage(image), modality).astype(np.uint8))
+    """Return the mask of the voxels that were measured: they are finite, and in CT no padding."""
+    values = sitk.GetArrayViewFromImage(image)
+    measured = np.isfinite(values)
+    if modality == "ct":
+        measured &= values > CT_PADDING_BELOW
+    known = sitk.GetImageFromArray(measured.astype(np.uint8))
     known.CopyInformation(image)
     return known
 
@@ -175,8 +176,7 @@ def guess_modality(image: sitk.Image) -> str:
     between air and soft tissue, where signed MR (inversion recovery, phase, differences) has values throughout. PET
     is non-negative on coarse voxels, with a few of them far above the bulk of the body; anything else is taken as MR.
     """
-    values = known_values(image, "mr")
-    values = values[:: max(1, values.size // 1_000_000)]
+    values = _sampled_values(image)
     if _is_ct(values):
         return "ct"
     positive = values[values > 0]
@@ -205,7 +205,6 @@ def _is_ct(values: np.ndarray) -> bool:
 
 def _may_be_ct(values: np.ndarray) -> bool:
     """Tell whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
-    values = values[:: max(1, values.size // 1_000_000)]
     low, middle, high = np.percentile(values, (2, 50, 95))
     whole = np.array_equal(values, np.rint(values))
     return bool(whole and -1100.0 < low < -50.0 and -150.0 < middle < 150.0 and 50.0 < high < 1000.0)

@@ -57,7 +57,7 @@ def state():
     return (
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
-        torch.is_autocast_cpu_enabled(),
+        (torch.ones(2, 2, device="cpu") @ torch.ones(2, 2, device="cpu")).dtype,  # tells of autocast
         torch.get_default_dtype(),
         torch.empty(0).device,
     )

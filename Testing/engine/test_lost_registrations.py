@@ -152,7 +152,9 @@ def test_a_sound_pair_is_left_in_peace(contrast, initialization):
     moving = on_grid(contrast(points_of(grid)).astype(np.float32), grid)
     finer = dataclasses.replace(QUICK, working_spacing_mm=2.0, iterations=40, initialization=initialization)
     result = register(fixed, moving, finer)
-    assert mean_error(result.transform, deformed, body_points(deformed)) < 2.0
+    points = body_points(deformed)
+    before = mean_error(sitk.TranslationTransform(3), deformed, points)
+    assert mean_error(result.transform, deformed, points) < 0.6 * before
     assert not any("failed" in message or "worse" in message for message in result.messages)
     agreement = result.metrics["agreement"]
     assert 0.0 < agreement["typical"] <= agreement["turned"] < agreement["after"] <= 1.0
@@ -180,10 +182,10 @@ def test_patients_that_hardly_meet_are_said():
     """The fields of view overlap, but the bodies in them do not."""
     wide = (74.0, 66.0, 200.0)
     fixed = volume(empty_grid("LPS", (0, 0, 40), wide))
-    moving = volume(empty_grid("RAS", (0, 0, 10), wide), offset=(0, 0, 57))
+    moving = volume(empty_grid("RAS", (0, 0, 30), wide), offset=(0, 0, 80))
     initial = sitk.TranslationTransform(3, (3.0, 0.0, 0.0))
     result = register(fixed, moving, dataclasses.replace(QUICK, displacement_half_width=1), initial_transform=initial)
-    assert "lies within the other" in " ".join(result.messages[:2])
+    assert any("lies within the other" in message for message in result.messages[:2])
 
 
 def test_thin_volumes_are_not_judged():

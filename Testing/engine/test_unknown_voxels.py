@@ -94,7 +94,7 @@ def test_signed_mr_is_mr(seed):
 
 def test_a_ct_without_air_is_asked_about():
     grid = empty_grid("LPS", extent_mm=(24.0, 24.0, 24.0))
-    image = on_grid(np.rint(20.0 + 0.3 * (anatomy(points_of(grid)) - 400.0)).astype(np.int16), grid)
+    image = on_grid(np.rint(20.0 + 0.7 * (anatomy(points_of(grid)) - 400.0)).astype(np.int16), grid)
     prepared = prepare(image, "auto", "moving")
     assert prepared.modality == "mr"
     assert "--moving-modality ct" in prepared.messages[0]
