@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except FoundationRegistrationError as error:
             _say_error(arguments, error)
             return _BAD_INPUT
-        except (MemoryError, RuntimeError) as error:
-            from .device import is_out_of_memory
+        except (ImportError, MemoryError, OSError, RuntimeError) as error:  # libraries may not even load
+            from .memory import speaks_of_memory
 
-            if not is_out_of_memory(error):
+            if not speaks_of_memory(error):
                 raise
             _say_error(arguments, FoundationRegistrationError(_MEMORY_HINT))
             return _BAD_INPUT

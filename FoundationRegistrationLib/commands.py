@@ -12,6 +12,7 @@ from typing import Any
 from .encoders import encoder_info, encoders
 from .errors import InputError
 from .interruption import Interruption
+from .memory import check_limits
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
@@ -37,6 +38,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
     """Register two files and write everything about it into a folder."""
     settings = settings_from(arguments)
+    check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
     inputs = _read_inputs(arguments)
     from .registration import register
     from .transforms import write_transform
