@@ -54,10 +54,10 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
     except FoundationRegistrationError as error:
         _say_error(arguments, error)
         return _BAD_INPUT
-    except (MemoryError, RuntimeError) as error:
-        from .device import is_out_of_memory
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:  # libraries may not even load
+        from .memory import speaks_of_memory
 
-        if not is_out_of_memory(error):
+        if not speaks_of_memory(error):
             raise
         _say_error(arguments, FoundationRegistrationError(_memory_hint(arguments)))
         return _BAD_INPUT

@@ -14,6 +14,7 @@ from .encoders import encoder_info, encoders
 from .errors import InputError, OutputError, SettingsError
 from .files_of_a_command import RESULTS
 from .interruption import Interruption
+from .memory import check_limits
 from .outputs import staged_folder, write_json
 from .progress import ProgressCallback
 from .settings import Settings, read_settings_file
@@ -45,10 +46,11 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
     """Register two files and write everything about it into a folder."""
+    settings = settings_from(arguments)
+    check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
     from .record import read_recorded_run
     from .registration import register
 
-    settings = settings_from(arguments)
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
     messages: list[str] = []
     inputs = _read_inputs(arguments, recorded, messages)

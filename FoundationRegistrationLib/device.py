@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from .errors import SettingsError
+from .memory import available_memory_bytes, speaks_of_memory
 
 # Major compute capability of the first CUDA devices that have units for bfloat16 (Ampere).
 _FIRST_WITH_BFLOAT16 = 8
@@ -62,11 +63,11 @@ def describe_device(device: torch.device) -> str:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Return the memory that is free on the device now, in bytes."""
+    """Return the memory that is free on the device now and that this process may take, in bytes."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
-    return int(psutil.virtual_memory().available)
+    return available_memory_bytes()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -74,11 +75,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     CUDA has a class of its own for it; MPS and the CPU allocators of Linux and Windows raise a plain RuntimeError.
     """
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("allocate memory", "not enough memory", "out of memory")
-    )
+    return isinstance(error, torch.cuda.OutOfMemoryError) or speaks_of_memory(error)
 
 
 def release_memory(device: torch.device) -> None:

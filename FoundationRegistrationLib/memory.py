@@ -15,8 +15,23 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
+from .errors import InputError
+
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+# The least that a registration takes beyond what is loaded: measured with volumes of a few megabytes.
+_LEAST_BYTES = 0.5e9
+# What libraries say, in errors of many kinds, where the system gives no more memory; oneDNN speaks of primitives.
+_SAYINGS = (
+    "allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",
+    "failed to map segment",
+    "not enough memory",
+    "out of memory",
+    "thread creation failed",
+)
 # Version 1 writes "no limit" as the largest number of pages; no machine has as much as this.
 _NO_LIMIT = 2**60
 
@@ -49,6 +64,40 @@ def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = 
 def total_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
     """Return the memory this process could ever have, used or not; arguments as of `memory_limits`."""
     return min([psutil.virtual_memory().total, *(limit.allowed for limit in memory_limits(cgroup_root, own_cgroups))])
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process takes now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def speaks_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of any library, says that the host or a device ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError, ImportError)) and any(words in said for words in _SAYINGS)
+
+
+def check_limits(beyond_least_bytes: float = 0.0) -> None:
+    """Refuse a registration that a container or a shell would end without a word.
+
+    Args:
+        beyond_least_bytes: memory it takes beyond what the smallest one takes.
+
+    Raises:
+        InputError: a limit leaves less than is needed.
+    """
+    needed = _LEAST_BYTES + beyond_least_bytes
+    for limit in memory_limits():
+        left = max(0, limit.allowed - limit.taken)
+        if needed > left:
+            msg = (
+                f"Not enough memory: about {needed / 1e9:.1f} GB more are needed, and {limit.what} of "
+                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, or use a larger "
+                "--working-spacing-mm or a smaller --memory-budget-gb."
+            )
+            raise InputError(msg)
 
 
 def _process_limits() -> Iterator[MemoryLimit]:

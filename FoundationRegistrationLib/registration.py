@@ -35,6 +35,7 @@ from .geometry import (
     matrix_of,
 )
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
+from .memory import check_limits
 from .metrics import jacobian_determinant, jacobian_summary
 from .preprocessing import PreparedVolume, prepare
 from .progress import CancelledCallback, Progress, ProgressCallback
@@ -157,6 +158,7 @@ def register(
     parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
     infos = [encoder_info(part.encoder) for part in parts]
     device = resolve_device(settings.device)
+    check_limits()
     steps = Progress(_shares(settings), progress, cancelled)
 
     steps.start("preparation")

@@ -13,6 +13,7 @@ from .device import free_memory_bytes
 from .encoders import EncoderInfo
 from .features import TOKEN_BUDGET_BYTES
 from .geometry import WorkingGrid, foreground_points, linear_parts, size_mm, size_words, working_grid
+from .memory import check_limits, resident_bytes
 from .preprocessing import PreparedVolume
 from .settings import Settings
 
@@ -45,7 +46,7 @@ def choose_grid(
     linear = np.linalg.pinv(linear_parts(initial, center[None])[0])
     moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
 
-    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device)
+    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + _loaded_bytes(device)
 
     def grid_at(spacing: float) -> WorkingGrid:
         return working_grid(
@@ -78,6 +79,8 @@ def choose_grid(
         messages.append(
             f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
         )
+    if device.type == "cpu":
+        check_limits(needed - _BASE_BYTES)
     voxels = int(np.prod(grid.shape))
     if settings.voxel_iterations > 0 and not refines_voxels(voxels, settings):
         messages.append(
@@ -102,6 +105,11 @@ def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
             "another unit, such as micrometres; correct it."
         )
     return ""
+
+
+def _loaded_bytes(device: torch.device) -> float:
+    """Return what this process has taken already of the memory that each estimate begins with."""
+    return min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
 
 
 def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:

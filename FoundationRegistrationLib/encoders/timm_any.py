@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, WeightsError
+from ..memory import speaks_of_memory
 from .base import EncoderFamily, EncoderInfo, Statistics, input_pixels, network_input, standardised
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ def _network(backbone: _Backbone, size: int, state: Mapping[str, torch.Tensor] |
     try:
         timm.create_model(backbone.name, **given)  # strict, unlike the next, which would leave what is missing random
         return timm.create_model(backbone.name, **given, **choice)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if speaks_of_memory(error):
+            raise
         msg = (
             f"The weights given are not those of timm's '{backbone.name}'; give the file that timm publishes for it."
         )

@@ -1,9 +1,10 @@
 """Features kept on disk, so that registering a pair again with other optimisation settings encodes nothing.
 
-A file for each pair of volumes, in the user's cache folder or where the environment variable
-FOUNDATION_REGISTRATION_CACHE says. Features show the patient's anatomy: the folder is private to the user, and
-`--feature-cache-gb 0` keeps nothing. Files appear whole (written under another name, then moved), so that any
-number of processes may share the folder; those used longest ago are removed first.
+A file for each pair of volumes, in a folder of its own within the user's cache folder or where the environment
+variable FOUNDATION_REGISTRATION_CACHE says. Features show the patient's anatomy: the folder is private to the user,
+and `--feature-cache-gb 0` keeps nothing. Files appear whole (written under another name, then moved), so that any
+number of processes may share the folder; those used longest ago are removed first. Files of other names are not
+counted and never removed, whoever put them there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import stat
 import time
 import uuid
 from collections.abc import Sequence
@@ -23,16 +26,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..bounded import plain_json
 from ..encoders import EncoderInfo
 from ..settings import Settings
 from ..user_folders import user_cache
+from ..weights.inspection import what_safetensors
 
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 # To be raised whenever the same input gives other features, so that older files are not taken.
 FEATURE_VERSION = 1
 
-_SUFFIX = ".safetensors"
-_UNFINISHED_SUFFIX = ".part"
+_FOLDER = "registration-features"
+_PREFIX = "registration-features-"
+_FINISHED = re.compile(_PREFIX + r"\w+\.safetensors")
+_UNFINISHED = re.compile(_PREFIX + r"\w+\.[0-9a-f]{32}\.part")
 # A file that another process began to write this long ago will not be finished.
 _ABANDONED_SECONDS = 24 * 3600.0
 
@@ -61,10 +68,8 @@ class KeptFeatures:
 def cache_folder() -> Path | None:
     """Return the folder of kept features, which may not exist yet; None for a user without a home folder."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    cache = user_cache()
-    return cache / "features" if cache else None
+    root = Path(given).expanduser() if given else user_cache()
+    return root / _FOLDER if root else None
 
 
 def cache_key(
@@ -105,7 +110,7 @@ class FeatureCache:
     `messages` says so.
 
     Args:
-        folder: of the files; made when the first is written.
+        folder: of the files, which may hold others; made when the first is written.
         limit_bytes: most the files may take together.
     """
 
@@ -124,12 +129,14 @@ class FeatureCache:
         """Return what is kept under a key and mark it as used; None if there is nothing, or it is damaged."""
         path = self._path(key)
         try:
+            if what_safetensors(path) is not None:
+                return None
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
                 fixed, moving = file.get_tensor("fixed"), file.get_tensor("moving")
             if facts["checksum"] != _checksum(fixed, moving):
                 return None
-            details = json.loads(facts["details"])
+            details = plain_json(facts["details"].encode())
             kept = KeptFeatures(fixed, moving, tuple(details.pop("explained_variance")), **details)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
@@ -150,7 +157,7 @@ class FeatureCache:
             "weights_sha256": features.weights_sha256,
         }
         facts = {"details": json.dumps(details), "checksum": _checksum(**tensors)}
-        unfinished = self._folder / f"{key}.{uuid.uuid4().hex}{_UNFINISHED_SUFFIX}"
+        unfinished = self._folder / f"{_PREFIX}{key}.{uuid.uuid4().hex}.part"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             save_file(tensors, unfinished, metadata=facts)
@@ -166,17 +173,22 @@ class FeatureCache:
                 unfinished.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}{_SUFFIX}"
+        return self._folder / f"{_PREFIX}{key}.safetensors"
 
     def _make_room(self) -> None:
-        """Remove abandoned unfinished files, and finished ones, the longest unused first, down to the limit."""
+        """Remove abandoned unfinished files, and finished ones, the longest unused first, down to the limit.
+
+        Only what was written here, by its name and kind.
+        """
         finished: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process may have removed it
-                status = path.stat()
-                if path.suffix == _SUFFIX:
+                status = path.lstat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if _FINISHED.fullmatch(path.name):
                     finished.append((status.st_mtime, status.st_size, path))
-                elif path.suffix == _UNFINISHED_SUFFIX and time.time() - status.st_mtime > _ABANDONED_SECONDS:
+                elif _UNFINISHED.fullmatch(path.name) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
         taken = sum(size for _, size, _ in finished)
         for _, size, path in sorted(finished)[:-1]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bounded import open_regular
 from ..errors import WeightsError
-from ..memory import available_memory_bytes
+from ..memory import available_memory_bytes, speaks_of_memory
 from .catalogue import WeightsEntry, weights_entry
 from .inspection import what_unsafe
 from .recognition import is_safetensors, what_else, what_network
@@ -172,12 +172,10 @@ def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
     Raises:
         WeightsError: the block failed on the tensors.
     """
-    from ..device import is_out_of_memory
-
     try:
         yield
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        if is_out_of_memory(error):
+        if speaks_of_memory(error):
             raise
         raise WeightsError(_another_network_message(state, name, str(error).splitlines()[0])) from error
 
@@ -298,7 +296,7 @@ def _read_torch(path: Path) -> Any:
 
 def _refusal(path: Path, error: Exception) -> str:
     """Why torch or safetensors did not read a file, in a line a user can act on."""
-    if "memory" in str(error).lower():
+    if speaks_of_memory(error):
         return f"There is not enough memory to read the weight file '{path}' (or it is damaged); free some memory."
     return f"The weight file '{path}' is damaged, cut off or no checkpoint of plain tensors; get the official file."
 

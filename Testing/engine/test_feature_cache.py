@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import random
+import re
 import stat
+import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -217,15 +220,21 @@ def kept(seed):
     return KeptFeatures(noise(seed, 1000), noise(seed + 100, 1000), (0.5,), 3, "float32", None)
 
 
+def keys(folder):
+    """The keys under which features are kept."""
+    return {path.stem.removeprefix("registration-features-") for path in folder.iterdir()}
+
+
 def test_what_was_used_longest_ago_goes_first(tmp_path):
     cache = FeatureCache(tmp_path, 30_000)
     for age, key in ((50, "a"), (40, "b"), (30, "c")):
         cache.store(key, kept(ord(key)))
-        stamp = (tmp_path / f"{key}.safetensors").stat().st_mtime - age
-        os.utime(tmp_path / f"{key}.safetensors", (stamp, stamp))
+        path = next(tmp_path.glob(f"*-{key}.safetensors"))
+        stamp = path.stat().st_mtime - age
+        os.utime(path, (stamp, stamp))
     assert cache.load("a") is not None
     cache.store("d", kept(0))
-    assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}
+    assert keys(tmp_path) == {"a", "c", "d"}
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 30_000
 
 
@@ -236,21 +245,89 @@ def test_what_is_larger_than_the_limit_is_not_kept(tmp_path):
     assert "feature-cache-gb" in cache.messages[0]
 
 
+def age(path, seconds):
+    stamp = path.stat().st_mtime - seconds
+    os.utime(path, (stamp, stamp))
+
+
 def test_a_file_that_a_killed_process_left_unfinished_is_removed_after_a_day(tmp_path):
     cache = FeatureCache(tmp_path, GB)
-    for name, age in (("old", 2 * 86400), ("new", 60)):
-        path = tmp_path / f"{name}.part"
+    for name, seconds in (("0" * 32, 2 * 86400), ("1" * 32, 60)):
+        path = tmp_path / f"registration-features-a.{name}.part"
         path.write_bytes(b"half")
-        stamp = path.stat().st_mtime - age
-        os.utime(path, (stamp, stamp))
+        age(path, seconds)
     cache.store("a", kept(0))
-    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "new.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "registration-features-a.safetensors",
+        f"registration-features-a.{'1' * 32}.part",
+    }
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_others_put_into_the_folder_is_never_touched(tmp_path, monkeypatch, seed):
+    """Files of any name and age, in the folder given and in the one within it, with hardly any room for ours."""
+    chance = random.Random(seed)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    ours = cache_folder()
+    ours.mkdir(parents=True)
+    stems = [
+        "model",
+        "0" * 64,
+        "features",
+        "registration-features",
+        "registration-features-",
+        "Registration-features-a",
+    ]
+    ends = [".safetensors", ".part", ".SAFETENSORS", ".safetensors.part", "", ".pth.part", ".safetensors.bak"]
+    others = {}
+    for folder in (tmp_path, ours):
+        for number in range(8):
+            path = folder / f"{chance.choice(stems)}{chance.choice(['', number])}{chance.choice(ends)}"
+            if path.name != "registration-features" and not re.fullmatch(
+                r"registration-features-\d\.safetensors", path.name
+            ):
+                path.write_bytes(chance.randbytes(chance.randrange(20_000)))
+                age(path, chance.randrange(10 * 86400))
+                others[path] = path.read_bytes()
+    (ours / "registration-features-folder.safetensors").mkdir()
+    outside = tmp_path / "elsewhere"
+    outside.write_bytes(bytes(50_000))
+    if os.name == "posix":
+        (ours / "registration-features-link.safetensors").symlink_to(outside)
+    cache = FeatureCache.from_settings(Settings(feature_cache_gb=20_000 / GB))
+    for key in "bcdef":
+        cache.store(key, kept(ord(key)))
+        assert cache.load(key) is not None
+    assert cache.messages == []
+    assert all(path.read_bytes() == content for path, content in others.items())
+    assert outside.stat().st_size == 50_000
+    assert (ours / "registration-features-folder.safetensors").is_dir()
+    written = [path for path in ours.glob("registration-features-?.safetensors") if path not in others]
+    assert sum(path.stat().st_size for path in written) <= 20_000
+
+
+def test_the_home_folder_may_be_abbreviated(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, os.path.join("~", "kept"))  # noqa: PTH118 - as a shell does not expand it
+    FeatureCache.from_settings(Settings()).store("a", kept(0))
+    assert (tmp_path / "kept" / "registration-features" / "registration-features-a.safetensors").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are other things there")
+def test_what_waits_or_lies_in_place_of_features_is_not_read(tmp_path):
+    cache = FeatureCache(tmp_path, GB)
+    os.mkfifo(tmp_path / "registration-features-a.safetensors")
+    header = b'{"__metadata__":' + b"[" * 10**6
+    (tmp_path / "registration-features-b.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert cache.load("a") is None
+    assert cache.load("b") is None
 
 
 def test_no_room_means_no_cache(monkeypatch, tmp_path):
     assert FeatureCache.from_settings(Settings(feature_cache_gb=0.0)) is None
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert cache_folder() == tmp_path / "registration-features"
     monkeypatch.delenv(CACHE_VARIABLE)
     assert cache_folder().is_absolute()
 
@@ -295,7 +372,7 @@ def test_two_processes_may_write_the_same_and_remove_each_others(tmp_path):
     assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3_000_000
     cache = FeatureCache(tmp_path, GB)
-    assert all(cache.load(path.stem) is not None for path in tmp_path.iterdir())
+    assert all(cache.load(key) is not None for key in keys(tmp_path))
 
 
 # ---- the whole registration ----
