@@ -239,6 +239,7 @@ def _summary(result: BatchResult) -> Iterator[tuple[str, Any]]:
     labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
     yield "name", result.name
     yield "error", result.error
+    yield "messages", " ".join(result.record.get("messages", ()))
     yield "folded_percent", metrics.get("jacobian", {}).get("folded_percent", "")
     yield "inverse_error_mm", metrics.get("inverse_error_mm", {}).get("mean", "")
     for stage in ("before", "after"):

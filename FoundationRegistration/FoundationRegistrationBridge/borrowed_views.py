@@ -91,6 +91,7 @@ class BorrowedViews:
         self._composites = {name: _view_node(self._scene, "vtkMRMLSliceCompositeNode", name) for name in names}
         self._slice_nodes = {name: _view_node(self._scene, "vtkMRMLSliceNode", name) for name in names}
         self._scene.InvokeEvent(_TAKE_OVER_EVENT)
+        _common_scene(needed)  # what the former picture was made of is gone with it
         self._layers = {name: _Layers.of(composite) for name, composite in self._composites.items()}
         self._places: dict[str, _Place] = {}
         self._temporary: list[Any] = []

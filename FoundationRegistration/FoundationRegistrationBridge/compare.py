@@ -108,9 +108,15 @@ class Comparison:
         self._views.give_back()
 
     def _on_moved(self, *_event: Any) -> None:
-        """Make the checkerboard anew when a transform has moved a volume; the other modes follow by themselves."""
+        """Make the checkerboard anew when a transform has moved a volume; the other modes follow by themselves.
+
+        Where that cannot be done any more, as a volume has lost its voxels, the comparison closes.
+        """
         if self._checkerboard is not None:
-            self.checkerboard(self._cells)
+            try:
+                self.checkerboard(self._cells)
+            except BridgeError:
+                self.close()
 
     def _show_both(self, opacity: float) -> None:
         self._check_open()

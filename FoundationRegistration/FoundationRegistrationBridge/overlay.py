@@ -146,12 +146,14 @@ class PetOverlay(_Overlay):
         self.caution = " ".join(filter(None, (self._absence(), caution)))
 
     def set_window(self, lower_suv: float, upper_suv: float) -> None:
-        """Spread the colours over another range of SUV; nothing while hidden.
+        """Spread the colours over another range of SUV; nothing while hidden. Hides a PET that has lost its voxels.
 
         Raises:
             BridgeError: the lower value is not below the upper one.
         """
         _check_window(lower_suv, upper_suv)
+        if self.is_shown and self._volume.GetImageData() is None:
+            self.hide()
         if not self.is_shown:
             return
         display = self._shown.GetDisplayNode()

@@ -15,7 +15,7 @@ def file_messages(node: Any, role: str) -> list[str]:
     the packages that read headers are installed; a registration installs them, and then says it.
 
     Args:
-        node: a volume node, or None.
+        node: any node, or None.
         role: "fixed" or "moving".
     """
     path = _stored_file(node)
@@ -36,6 +36,7 @@ def file_messages(node: Any, role: str) -> list[str]:
 
 def _stored_file(node: Any) -> Path | None:
     """Return the file that a node was loaded from or saved to last, if it is there."""
-    storage = node.GetStorageNode() if node is not None else None
+    is_storable = node is not None and node.IsA("vtkMRMLStorableNode")
+    storage = node.GetStorageNode() if is_storable else None
     name = storage.GetFullNameFromFileName() if storage is not None and storage.GetFileName() else ""
     return Path(name) if name and Path(name).is_file() else None

@@ -54,6 +54,7 @@ def test_files_of_a_table_one_of_them_damaged(folder):
     with (output / "results.csv").open(newline="") as file:
         lost, found = csv.DictReader(file)
     assert lost["error"] == results[0].error
+    assert found["messages"] == " ".join(results[1].record["messages"])
     assert float(found["mean_dice_before"]) < float(found["mean_dice_after"])
     assert float(found["inverse_error_mm"]) < 0.5
     assert sorted(path.name for path in output.iterdir()) == ["Ada_1", "results.csv"]

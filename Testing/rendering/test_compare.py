@@ -300,6 +300,20 @@ def test_a_second_comparison_takes_over_from_the_first(bright: Any, dark: Any, s
     assert display_state(scene) == before
 
 
+def test_a_checkerboard_of_a_volume_without_voxels_closes_instead_of_raising(
+    bright: Any, dark: Any, scene: Any
+) -> None:
+    parent = scene.AddNewNodeByClass("vtkMRMLTransformNode", "result")
+    dark.SetAndObserveTransformNodeID(parent.GetID())
+    comparison = Comparison(bright, dark)
+    comparison.checkerboard(5)
+    dark.SetAndObserveImageData(None)
+    away = vtk.vtkTransform()
+    away.Translate(7.0, 0.0, 0.0)
+    parent.SetAndObserveTransformToParent(away)
+    assert not comparison.is_open
+
+
 def test_feature_colours_are_shown_as_they_are(scene: Any, view: Any) -> None:
     def colours(red: int, green: int, blue: int) -> Callable[[np.ndarray], np.ndarray]:
         return lambda points: np.tile(np.array([red, green, blue], np.uint8), (len(points), 1))

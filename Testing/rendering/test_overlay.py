@@ -326,6 +326,23 @@ def test_pet_that_does_not_reach_the_anatomy_is_said_first(nodes: PhantomNodes) 
     overlay.hide()
 
 
+def test_pet_that_loses_its_voxels_is_hidden(nodes: PhantomNodes, transform_node: Any) -> None:
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    nodes.pet.SetAndObserveImageData(None)
+    overlay.set_window(LOWER, UPPER + 1.0)
+    assert not overlay.is_shown
+
+
+def test_what_an_overlay_shows_cannot_be_overlaid_itself(scene: Any, nodes: PhantomNodes) -> None:
+    overlay = PetOverlay(nodes.pet, nodes.fixed)
+    overlay.show(LOWER, UPPER)
+    of_the_overlay = overlay.volume_node
+    with pytest.raises(BridgeError, match="not in the scene"):
+        PetOverlay(of_the_overlay, nodes.fixed).show(LOWER, UPPER)
+    assert not overlay.is_shown and not scene.IsNodePresent(of_the_overlay)
+
+
 def test_bad_choices_end_in_words(scene: Any, nodes: PhantomNodes) -> None:
     before = display_state(scene)
     with pytest.raises(BridgeError, match="SUV window is empty"):
