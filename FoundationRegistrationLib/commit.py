@@ -56,6 +56,19 @@ class Unguarded:
         return contextlib.nullcontext()
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that ITK cannot be given, since the process would crash.
+
+    Raises:
+        OutputError: it is not text in UTF-8.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        msg = f"The name {os.fspath(path)!a} is not text in UTF-8; rename it, or set the system to UTF-8."
+        raise OutputError(msg) from error
+
+
 @contextlib.contextmanager
 def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
     """Make a hidden folder that is removed at the end; if the process is killed, by the next use of its parent.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .commit import settle
+from .commit import check_name, settle
 from .errors import InputError
 
 # What `register` writes into its folder, some of it only if asked to: together the record of one run.
@@ -35,7 +35,7 @@ def prepare_files(arguments: argparse.Namespace) -> None:
 
     Raises:
         InputError: an output has the place of an input.
-        OutputError: a folder of results cannot be made whole.
+        OutputError: a folder of results cannot be made whole, or a name cannot be written.
     """
     inputs = {
         name: value
@@ -43,6 +43,7 @@ def prepare_files(arguments: argparse.Namespace) -> None:
         if isinstance(value, Path) and name not in ("output", "folder")
     }
     if getattr(arguments, "output", None) is not None:
+        check_name(arguments.output)
         for name, path in inputs.items():
             _check_kept(arguments, name, path)
     for name, path in inputs.items():

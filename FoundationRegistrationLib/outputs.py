@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .commit import CommitGuard, Unguarded, commit, private_folder, remove_abandoned
+from .commit import CommitGuard, Unguarded, check_name, commit, private_folder, remove_abandoned
 from .errors import InputError, OutputError, RegistrationCancelledError
 
 
@@ -70,6 +70,7 @@ def staged_folder(
     """
     guard = guard or Unguarded()
     target = Path(target).absolute()
+    check_name(target)
     nearest = _nearest_folder(target)
     for folder in {target, target.parent} - {nearest}:
         remove_abandoned(folder)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -210,6 +211,18 @@ def test_a_format_that_loses_the_orientation_is_refused(tmp_path, ending):
     with pytest.raises(OutputError, match=r"choose \.nii\.gz or \.nrrd"):
         write_volume(volume(kind=np.uint8), tmp_path / f"volume{ending}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+@pytest.mark.parametrize("name", [b"\xff.nii.gz", b"\xffolder/carried.nii.gz"])
+def test_an_output_whose_name_is_no_text_is_refused(files, name, capsys):
+    """ITK ends the process when it is given such a name."""
+    before = contents(files)
+    assert apply(files, "--image", files / os.fsdecode(name)) == 2
+    assert "UTF-8; rename it" in capsys.readouterr().err
+    with pytest.raises(OutputError, match="UTF-8; rename it"), staged_folder(files / os.fsdecode(b"\xff")):
+        pytest.fail("the block must not run")
+    assert contents(files) == before
 
 
 # ---- results of a killed run ----
