@@ -52,8 +52,9 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     from .registration import register
 
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
-    messages: list[str] = []
-    inputs = _read_inputs(arguments, recorded, messages)
+    of_volumes: list[str] = []
+    notes: list[str] = []
+    inputs = _read_inputs(arguments, recorded, of_volumes, notes)
     from .io.volumes import write_volume_directly
     from .transforms import write_transform
 
@@ -82,7 +83,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
                 write_volume_directly(preview, staging / f"features_{role}.nii.gz")
         evaluation = _evaluation(result.transform, inputs)
         record = {**result.record, "inputs": inputs.described, "start": _kept_start(result, inputs, staging)}
-        messages += [*result.messages, *(recorded.differences(record) if recorded else ())]
+        notes += recorded.differences(record) if recorded else []
+        messages = [*of_volumes, *result.messages, *notes]  # the most alarming first
         content = {
             "metrics": result.metrics,
             "evaluation": evaluation,
@@ -308,14 +310,23 @@ def _read_evaluation_inputs(
     return _Inputs(**values)
 
 
-def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, messages: list[str]) -> _Inputs:
-    """Read all files of a registration and check that they belong together."""
+def _read_inputs(
+    arguments: argparse.Namespace, recorded: RecordedRun | None, of_volumes: list[str], notes: list[str]
+) -> _Inputs:
+    """Read all files of a registration and check that they belong together.
+
+    Args:
+        arguments: names the files.
+        recorded: the run that this one repeats, if it does.
+        of_volumes: take what the user must know of the two volumes.
+        notes: take what the user must know of the other files.
+    """
     from .geometry import check_volume
     from .io.segmentations import read_segmentation
     from .io.volumes import read_volume
     from .record import INPUT_ROLES, described_file
 
-    volumes = {side: read_volume(getattr(arguments, side), side, messages) for side in ("fixed", "moving")}
+    volumes = {side: read_volume(getattr(arguments, side), side, of_volumes) for side in ("fixed", "moving")}
     for side, volume in volumes.items():
         check_volume(volume, side)
     masks = {}
@@ -323,12 +334,12 @@ def _read_inputs(arguments: argparse.Namespace, recorded: RecordedRun | None, me
         for kind in ("mask", "lesion"):
             path, role = getattr(arguments, f"{side}_{kind}"), f"{side} {kind}"
             if path is not None:
-                labels = read_segmentation(path, role, messages).on_grid_of(volume, role, messages)
+                labels = read_segmentation(path, role, notes).on_grid_of(volume, role, notes)
                 masks[f"{side}_{kind}"] = labels.label_map()
     inputs = dataclasses.replace(
-        _read_evaluation_inputs(arguments, messages, volumes, must_match=True), **volumes, **masks
+        _read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks
     )
-    start_kind, start = _start(arguments, inputs, recorded, messages)
+    start_kind, start = _start(arguments, inputs, recorded, notes)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {
         role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None

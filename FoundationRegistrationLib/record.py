@@ -8,7 +8,6 @@ what else differs.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from .bounded import plain_json, read_bounded
 from .errors import InputError
 from .geometry import content_sha256
+from .settings import MOST_SETTINGS_BYTES
 
 START_FILE = "initial_transform.h5"
 INPUT_ROLES = (
@@ -136,8 +137,8 @@ def read_recorded_run(path: Path) -> RecordedRun | None:
         InputError: the report is damaged.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
+    except (OSError, ValueError):
         return None  # reading the settings of the same file says what is wrong with it
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict) or "initialization" not in record:
         return None
@@ -158,14 +159,14 @@ def recorded_grids(path: Path) -> dict[str, sitk.Image]:
     """Return empty images on the grids of a recorded run's volumes, by side; none where a report does not say."""
     grids = {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
         for side in ("fixed", "moving"):
             grid = sitk.Image(record[side]["size"], sitk.sitkUInt8)
             grid.SetSpacing(record[side]["spacing"])
             grid.SetOrigin(record[side]["origin"])
             grid.SetDirection(record[side]["direction"])
             grids[side] = grid
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, NotImplementedError, RuntimeError):
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError):
         return {}
     return grids
 

@@ -21,7 +21,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
 
 # A report of thousands of lesions is smaller than this.
-_MOST_FILE_BYTES = 4_000_000
+MOST_SETTINGS_BYTES = 4_000_000
 # Longer than any path that a system takes.
 _LONGEST_TEXT = 4096
 _LONGEST_NAME = 200
@@ -277,7 +277,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         SettingsError: the file cannot be read or holds no JSON object.
     """
     try:
-        values = plain_json(read_bounded(path, _MOST_FILE_BYTES))
+        values = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         msg = f"Cannot read settings from '{path}': {reason or error}. Give a JSON file of names and values."
