@@ -107,15 +107,15 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
     resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
     messages: list[str] = []
     if arguments.points:
-        transform = read_transform(arguments.registration / of_points, messages)
+        transform = read_transform(arguments.registration / of_points)
         _apply_to_points(arguments, transform, messages, interruption)
     else:
         _check_apply_to_volume(arguments)
-        transform = read_transform(arguments.registration / resampling, messages)
+        transform = read_transform(arguments.registration / resampling)
         if arguments.image:
             _apply_to_image(arguments, transform, messages, interruption)
         else:
-            inverse = read_transform(arguments.registration / of_points, messages)
+            inverse = read_transform(arguments.registration / of_points)
             _apply_to_labels(arguments, transform, inverse, messages, interruption)
     _say(messages)
 
@@ -188,7 +188,7 @@ def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) 
     messages: list[str] = []
     grids = recorded_grids(arguments.registration / "report.json")
     inputs = _read_evaluation_inputs(arguments, messages, grids)
-    transform = read_transform(arguments.registration / "transform.h5", messages)
+    transform = read_transform(arguments.registration / "transform.h5")
     evaluation = _evaluation(transform, inputs)
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
@@ -339,7 +339,7 @@ def _read_inputs(
     inputs = dataclasses.replace(
         _read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks
     )
-    start_kind, start = _start(arguments, inputs, recorded, notes)
+    start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {
         role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None
@@ -347,22 +347,20 @@ def _read_inputs(
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
-def _start(
-    arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None, messages: list[str]
-) -> tuple[str, Any]:
+def _start(arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
     """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
     from .alignment import landmark_alignment
     from .transforms import read_transform
 
     if arguments.initial_transform is not None:
-        return "given transform", read_transform(arguments.initial_transform, messages)
+        return "given transform", read_transform(arguments.initial_transform)
     if arguments.initialization == "landmarks":
         if inputs.fixed_landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
             raise InputError(msg)
         return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
     if recorded is not None and recorded.has_given_start and arguments.initialization is None:
-        return recorded.start_kind, read_transform(recorded.start_file(), messages)
+        return recorded.start_kind, read_transform(recorded.start_file())
     return "", None
 
 

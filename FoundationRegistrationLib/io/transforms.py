@@ -45,12 +45,11 @@ _POSITIONS_TOLERANCE = 0.3
 _LEAST_SAMPLES = 64
 
 
-def read_transform(path: Path, messages: list[str]) -> sitk.Transform:
+def read_transform(path: Path) -> sitk.Transform:
     """Read a transform file of SimpleITK, ITK, ANTs or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
 
     Args:
         path: the file; an image holds displacements in mm, LPS, one vector a voxel.
-        messages: take what the user must know of the file.
 
     Raises:
         InputError: it is missing, holds no 3D transform, or one of another program, with another meaning.
@@ -58,7 +57,7 @@ def read_transform(path: Path, messages: list[str]) -> sitk.Transform:
     check_input_file(path, "transform file")
     _check_origin(path)
     if path.name.lower().endswith(_FIELD_ENDINGS):
-        return sitk.DisplacementFieldTransform(_read_field(path, messages))
+        return sitk.DisplacementFieldTransform(_read_field(path))
     try:
         with reader_heard():
             transform = sitk.ReadTransform(str(path))
@@ -85,9 +84,12 @@ def _check_origin(path: Path) -> None:
         raise InputError(msg)
 
 
-def _read_field(path: Path, messages: list[str]) -> sitk.Image:
+def _read_field(path: Path) -> sitk.Image:
     _check_intent(path)
-    field = read_image(path, "displacement field", messages)
+    doubts: list[str] = []
+    field = read_image(path, "displacement field", doubts)
+    if doubts:  # it says where things are: its own place must be beyond doubt
+        raise InputError(doubts[0])
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
         msg = (
             f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values a voxel "

@@ -34,7 +34,7 @@ def test_a_transform_of_another_program_is_named(tmp_path, name):
     text, words = FOREIGN[name]
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words) as error:
-        read_transform(tmp_path / name, [])
+        read_transform(tmp_path / name)
     assert str(error.value).endswith(".")
 
 
@@ -47,7 +47,7 @@ def test_fields_in_lps_are_read_exactly(tmp_path):
     expected = through(sitk.DisplacementFieldTransform(sitk.Cast(field(), sitk.sitkVectorFloat64)), points)
     for name in ("field.nrrd", "field.nhdr", "field.mha", "field.nii.gz"):
         sitk.WriteImage(field(), str(tmp_path / name))
-        np.testing.assert_allclose(through(read_transform(tmp_path / name, []), points), expected, atol=1e-4)
+        np.testing.assert_allclose(through(read_transform(tmp_path / name), points), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_nifti_field_of_another_program_is_named(tmp_path, code, name, words):
     content[328:344] = name.ljust(16, b"\0")
     path.write_bytes(content)
     with pytest.raises(InputError, match=words) as error:
-        read_transform(path, [])
+        read_transform(path)
     assert_readable_name(error)
 
 
@@ -80,7 +80,7 @@ def test_positions_are_not_taken_for_displacements(tmp_path, grid, signs):
     positions.CopyInformation(image)
     sitk.WriteImage(positions, str(tmp_path / "positions.nii.gz"))
     with pytest.raises(InputError, match="positions, not displacements"):
-        read_transform(tmp_path / "positions.nii.gz", [])
+        read_transform(tmp_path / "positions.nii.gz")
 
 
 def test_what_is_no_field_is_told_apart(tmp_path):
@@ -97,8 +97,8 @@ def test_what_is_no_field_is_told_apart(tmp_path):
     for name, (image, words) in cases.items():
         sitk.WriteImage(image, str(tmp_path / name))
         with pytest.raises(InputError, match=words):
-            read_transform(tmp_path / name, [])
+            read_transform(tmp_path / name)
     sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
     with pytest.raises(InputError, match="2D") as error:
-        read_transform(tmp_path / "flat.tfm", [])
+        read_transform(tmp_path / "flat.tfm")
     assert_readable(error)

@@ -155,7 +155,7 @@ def test_a_written_transform_means_the_same_to_simpleitk(kind, tmp_path):
     transform = compose(initial_transforms()[kind], field_of())
     write_transform(transform, tmp_path / "transform.h5")
     points = body_points(step_mm=9.0)
-    for read in (sitk.ReadTransform(str(tmp_path / "transform.h5")), read_transform(tmp_path / "transform.h5", [])):
+    for read in (sitk.ReadTransform(str(tmp_path / "transform.h5")), read_transform(tmp_path / "transform.h5")):
         np.testing.assert_allclose(through(read, points), through(transform, points), atol=1e-6)
 
 
@@ -163,7 +163,7 @@ def test_a_written_transform_means_the_same_to_simpleitk(kind, tmp_path):
 def test_linear_transform_files_are_read(name, tmp_path):
     sitk.WriteTransform(rigid_transform(), str(tmp_path / name))
     np.testing.assert_allclose(
-        read_transform(tmp_path / name, []).TransformPoint((9, 8, 7)), rigid_transform().TransformPoint((9, 8, 7))
+        read_transform(tmp_path / name).TransformPoint((9, 8, 7)), rigid_transform().TransformPoint((9, 8, 7))
     )
 
 
@@ -174,7 +174,7 @@ def test_a_displacement_field_image_is_a_transform(name, tmp_path):
     sitk.WriteImage(field, str(path))
     points = body_points(step_mm=9.0)
     expected = through(field_transform(), points)
-    np.testing.assert_allclose(through(read_transform(path.rename(tmp_path / name), []), points), expected, atol=1e-3)
+    np.testing.assert_allclose(through(read_transform(path.rename(tmp_path / name)), points), expected, atol=1e-3)
 
 
 def test_files_that_hold_no_3d_transform_are_refused(tmp_path):
@@ -185,7 +185,7 @@ def test_files_that_hold_no_3d_transform_are_refused(tmp_path):
     sitk.WriteImage(sitk.Image([5, 5], sitk.sitkVectorFloat64, 2), str(tmp_path / "flat.mha"))
     for name in ("absent.h5", "words.tfm", "words.h5", "flat.tfm", "scalar.nrrd", "flat.mha"):
         with pytest.raises(InputError, match=name) as error:
-            read_transform(tmp_path / name, [])
+            read_transform(tmp_path / name)
         assert "\n" not in str(error.value)
 
 
