@@ -11,12 +11,20 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ...errors import InputError
-from .headers import is_dicom
+from . import headers
 from .series import series_below, series_of
 from .stack import Stack, doubts, stacked
 from .voxels import read_voxels
 
 __all__ = ["is_dicom", "read_dicom"]
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content, whatever its name; not where it cannot be opened."""
+    try:
+        return headers.is_dicom(path)
+    except InputError:
+        return False
 
 
 def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:

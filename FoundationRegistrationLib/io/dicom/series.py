@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from ...errors import InputError
 from .headers import Slice, damaged, is_dicom, read_slices, storage_class
@@ -48,7 +49,11 @@ def series_of(path: Path) -> list[Slice]:
         raise InputError(msg)
     if own[0].frames > 1:
         return own
-    paths = sorted({path, *(item for item in path.parent.iterdir() if _counts(item))})
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError as error:
+        _refuse(error)
+    paths = sorted({path, *filter(_counts, beside)})
     slices = _series(paths)[_key(own[0])]
     _check_strays(paths, slices)
     return slices
@@ -60,7 +65,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (path for path in (Path(parent, name) for name in sorted(names)) if _counts(path))
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     msg = f"has a folder '{error.filename}' that cannot be opened; check its permissions."
     raise InputError(msg) from error
 

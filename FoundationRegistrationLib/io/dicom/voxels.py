@@ -62,7 +62,7 @@ def _kind(scales: list[tuple[float, float]], stored: list[np.ndarray]) -> type[n
         for kind in (np.int16, np.int32):
             if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
                 return kind
-    return np.float32 if stored[0].dtype.itemsize <= 2 else np.float64
+    return np.float32 if max(plane.dtype.itemsize for plane in stored) <= 2 else np.float64
 
 
 def _rescaling(item: Slice) -> tuple[float, float]:
@@ -106,7 +106,10 @@ def _frames(path: Path, size: tuple[int, int]) -> np.ndarray:
         values = _decoded(dataset, path)
     else:
         values = _uncompressed(dataset, order, path)
-    return values.reshape(-1, *size[::-1])
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if values.size != frames * size[0] * size[1]:
+        raise damaged(path)
+    return values.reshape(frames, *size[::-1])
 
 
 def _is_sound(dataset: Dataset) -> bool:
