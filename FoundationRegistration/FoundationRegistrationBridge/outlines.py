@@ -13,6 +13,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from .lattices import Lattice, lattice_of, lattice_of_oriented_image, map_points
 from .spaces import linear_matrix
+from .stamps import labels_stamp
 
 _EXACT_MM = 1e-2
 _SAME_AXES_MM = 1e-4
@@ -38,10 +39,12 @@ class Outline:
     Attributes:
         lattice: of an image; None for data that are moved point by point.
         points: (N, 3); of an image, out to the faces of its outer voxels.
+        labels: of label maps, which may be hardened onto the same lattice; differs once they were edited or hardened.
     """
 
     lattice: Lattice | None
     points: np.ndarray
+    labels: int | None = None
 
     @classmethod
     def of(cls, node: Any) -> Outline | None:
@@ -67,15 +70,15 @@ class Outline:
         """Return the outline that `as_text` wrote."""
         kept = json.loads(text)
         if "matrix" in kept:
-            return cls.of_image(Lattice(tuple(kept["dimensions"]), np.array(kept["matrix"])))
+            lattice = Lattice(tuple(kept["dimensions"]), np.array(kept["matrix"]))
+            return cls(lattice, lattice.sample_points(_STEPS), kept["labels"])
         return cls(None, np.array(kept["points"]))
 
     def as_text(self) -> str:
         """Return it as JSON."""
         if self.lattice is not None:
-            return json.dumps(
-                {"dimensions": list(self.lattice.dimensions), "matrix": self.lattice.ijk_to_ras.tolist()}
-            )
+            kept = {"dimensions": list(self.lattice.dimensions), "matrix": self.lattice.ijk_to_ras.tolist()}
+            return json.dumps({**kept, "labels": self.labels})
         return json.dumps({"points": self.points.tolist()})
 
     def mapped(self, transform: vtk.vtkAbstractTransform) -> Outline:
@@ -92,12 +95,16 @@ class Outline:
         """
         if now is None or (self.lattice is None) != (now.lattice is None):
             return Fit.OTHER
-        if _mostly_equal(self.points, now.points, whole=self.lattice is not None) or self._is_cropped_to(now):
+        image = self.lattice is not None
+        if self.labels == now.labels and (
+            _mostly_equal(self.points, now.points, whole=image) or self._is_cropped_to(now)
+        ):
             return Fit.SAME
         moved = map_points(transform, self.points)
-        if _mostly_equal(moved, now.points, whole=self.lattice is not None) or self._is_box_around(moved, now):
+        if self.labels == now.labels and _mostly_equal(moved, now.points, whole=image):
             return Fit.MOVED
-        return Fit.OTHER
+        edited_at_most = self.labels is not None and self._is_box_around(self.points, now)
+        return Fit.MOVED if self._is_box_around(moved, now) and not edited_at_most else Fit.OTHER
 
     def _is_box_around(self, moved: np.ndarray, now: Outline) -> bool:
         """Whether an image now fills the box, along the old axes, around where a transform brings the old one."""
@@ -131,7 +138,8 @@ class Outline:
         for segment_id in segmentation.GetSegmentIDs():
             data = segmentation.GetSegment(segment_id).GetRepresentation(source)
             if data is not None and data.IsA("vtkOrientedImageData") and not data.IsEmpty():
-                return cls.of_image(lattice_of_oriented_image(data))
+                lattice = lattice_of_oriented_image(data)
+                return cls(lattice, lattice.sample_points(_STEPS), labels_stamp(segmentation))
             if data is not None and data.IsA("vtkPolyData") and data.GetNumberOfPoints():
                 return cls._of_points(vtk_to_numpy(data.GetPoints().GetData()))
         return None

@@ -29,6 +29,17 @@ def voxels_stamp(image: vtk.vtkImageData | None) -> tuple[Any, ...]:
     return (image.GetDimensions(), _sum(image.GetPointData().GetScalars()))
 
 
+def labels_stamp(segmentation: Any) -> int:
+    """Return a number that differs once the label maps of a segmentation have other voxels, wherever these lie."""
+    source, seen, total = segmentation.GetSourceRepresentationName(), [], 0
+    for segment_id in segmentation.GetSegmentIDs():
+        image = segmentation.GetSegment(segment_id).GetRepresentation(source)
+        if image is not None and image not in seen and image.GetPointData().GetScalars() is not None:
+            seen.append(image)
+            total = zlib.crc32(vtk_to_numpy(image.GetPointData().GetScalars()).tobytes(), total)
+    return total
+
+
 def _content(node: Any) -> tuple[Any, ...]:
     if node.IsA("vtkMRMLVolumeNode"):
         matrix = vtk.vtkMatrix4x4()

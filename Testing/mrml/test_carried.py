@@ -133,6 +133,19 @@ def test_quality_of_labels_that_were_carried(scene, registered, way):
     assert (expected[:, 1] - expected[:, 0]).min() > 0.1
 
 
+def test_segmentation_edited_and_taken_out_is_not_taken_for_hardened_nor_for_never_carried(scene, registered):
+    grid = empty_grid("LAS")
+    node = segmentation_node(scene, on_grid(halves(points_of(grid)), grid), {1: "right", 2: "left"}, "contours")
+    registered.beside_moving(node)
+    apply_transform([node], registered.node, registered.fixed, mode="attach")
+    image = node.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
+    array_from_image(image)[8:11] = 0
+    apply_transform([node], registered.node, registered.fixed, mode="resample")  # it hangs there: no question
+    registered.beside_moving(node)
+    with pytest.raises(BridgeError, match="not known whether it has been carried"):
+        apply_transform([node], registered.node, registered.fixed, mode="resample")
+
+
 @pytest.mark.parametrize("kind", ["markups", "model", "surface"])
 def test_what_moves_point_by_point_is_known_when_hardened(scene, registered, kind):
     source = vtk.vtkSphereSource()
