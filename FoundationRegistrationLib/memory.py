@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import psutil
-
 from .errors import InputError
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -57,17 +55,23 @@ def memory_limits(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROU
 
 def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
     """Return the memory of the host that this process may still take now; arguments as of `memory_limits`."""
+    import psutil
+
     left = [limit.allowed - limit.taken for limit in memory_limits(cgroup_root, own_cgroups)]
     return max(0, min([psutil.virtual_memory().available, *left]))
 
 
 def total_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
     """Return the memory this process could ever have, used or not; arguments as of `memory_limits`."""
+    import psutil
+
     return min([psutil.virtual_memory().total, *(limit.allowed for limit in memory_limits(cgroup_root, own_cgroups))])
 
 
 def resident_bytes() -> int:
     """Return the memory that this process takes now."""
+    import psutil
+
     return int(psutil.Process().memory_info().rss)
 
 
@@ -105,6 +109,8 @@ def _process_limits() -> Iterator[MemoryLimit]:
     if sys.platform != "linux":
         return
     import resource
+
+    import psutil
 
     taken = psutil.Process().memory_info()
     for kind, used, what in (

@@ -88,14 +88,14 @@ def _read_field(path: Path) -> sitk.Image:
     _check_intent(path)
     doubts: list[str] = []
     field = read_image(path, "displacement field", doubts)
-    if doubts:  # it says where things are: its own place must be beyond doubt
-        raise InputError(doubts[0])
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
         msg = (
             f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values a voxel "
             "and no 3D displacement field; give a transform, or an image of displacement vectors in mm, LPS."
         )
         raise InputError(msg)
+    if doubts:  # it says where things are: its own place must be beyond doubt
+        raise InputError(doubts[0])
     check_grid(field, "displacement field", any_voxels=True)
     if "integer" in field.GetPixelIDTypeAsString():
         msg = f"'{path}' holds whole numbers, as a colour image does, not displacements in mm; give another file."

@@ -277,6 +277,7 @@ def test_results_of_an_earlier_run_do_not_stay_beside_new_ones(files):
     assert main([*command, *FAST]) == 0
     assert {path.name for path in result.iterdir()} == {
         "transform.h5",
+        "initial_transform.h5",
         "inverse.h5",
         "warped.nii.gz",
         "report.json",

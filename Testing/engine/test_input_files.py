@@ -362,6 +362,7 @@ def test_itks_own_words_never_reach_the_terminal(tmp_path, capfd):
     write(little(), tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:1000])
     write(little(), tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:3000])
     (tmp_path / "a.hdf5").write_text("no such thing")
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)  # other packages may have turned it off
     sitk.ReadImage(str(tmp_path / "a.nii"))
     assert "WARNING" in capfd.readouterr().err
     for name in ("a.nii", "a.tif", "a.h5", "a.hdf5"):

@@ -33,7 +33,7 @@ def shell(line, tmp_path, **variables):
     """Run a line of the shell in which `fr` is the command."""
     environment = {**os.environ, "FR": f"{sys.executable} -m FoundationRegistrationLib", **variables}
     script = f"fr() {{ $FR \"$@\"; echo $? > '{tmp_path}/code'; }}\n{line}"
-    run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False)
     assert "Traceback" not in run.stderr
     assert "Exception" not in run.stderr
     return int((tmp_path / "code").read_text()), run.stdout, run.stderr
@@ -110,7 +110,7 @@ def test_user_without_a_home(tmp_path, command, code, words, capfd, monkeypatch)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     out.chmod(0o777)
-    for folder in (*tmp_path.parents[:2], tmp_path):
+    for folder in (tmp_path, *(parent for parent in tmp_path.parents if parent.stat().st_mode & 0o077 == 0)):
         folder.chmod(0o755)
     capfd.readouterr()
 
