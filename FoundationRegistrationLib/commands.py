@@ -412,7 +412,8 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str]
         displacement_on_grid_of(inputs.fixed, result.transform),
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
         title=f"Registration with {result.record['settings']['encoder']}",
-        lines=[*messages, *_summary(result, evaluation)],
+        warnings=messages,
+        lines=_summary(result, evaluation),
         expected_error=sitk.Resample(
             result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
         ),

@@ -15,6 +15,9 @@ import SimpleITK as sitk
 from .errors import InputError
 
 _ORTHONORMAL_TOLERANCE = 1e-3
+# No scanner goes beyond these: voxel edges, and where the first voxel lies.
+SPACING_RANGE_MM = (1e-5, 1e3)
+FARTHEST_MM = 1e6
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,19 @@ def _check_dimensions(image: sitk.Image, role: str, *, any_voxels: bool = False)
 
 def _check_space(image: sitk.Image, role: str) -> None:
     spacing = np.array(image.GetSpacing())
-    if not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
-        msg = f"The {role} volume has the voxel spacing {tuple(spacing)} mm; correct its header."
+    low, high = SPACING_RANGE_MM
+    if not np.all((spacing >= low) & (spacing <= high)):
+        sizes = " x ".join(f"{value:g}" for value in spacing)
+        msg = f"The {role} volume has voxels of {sizes} mm; correct its header."
         raise InputError(msg)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     error = np.abs(direction.T @ direction - np.eye(3)).max()
     if not error < _ORTHONORMAL_TOLERANCE:
         msg = f"The {role} volume has axes that are not perpendicular unit vectors; resample it to a proper grid."
         raise InputError(msg)
-    if not np.all(np.isfinite(image.GetOrigin())):
-        msg = f"The {role} volume has an origin that is not finite; correct its header."
+    if not np.all(np.abs(image.GetOrigin()) <= FARTHEST_MM):
+        place = ", ".join(f"{value:g}" for value in image.GetOrigin())
+        msg = f"The {role} volume places its first voxel at ({place}) mm, where no patient is; correct its header."
         raise InputError(msg)
 
 

@@ -18,6 +18,7 @@ from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
+from ..geometry import FARTHEST_MM, SPACING_RANGE_MM
 from .placement import UNKNOWN_ORIENTATION
 from .streams import damaged
 
@@ -30,8 +31,6 @@ _MILLIMETRES = {1: 1000.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
 _HIGHEST_CODE = 5  # of a qform or sform
 _LENGTH_UNIT = 7  # mask of the bits of `xyzt_units` that are about space
-_SPACING_RANGE_MM = (1e-5, 1e3)
-_FARTHEST_MM = 1e6
 _STRONGEST_SCALING = 1e30  # beyond it single precision ends
 _MOST_DIMENSIONS = 5
 _QUATERNION_SLACK = 1e-5
@@ -282,7 +281,7 @@ class _Place:
 def _spacing(header: Nifti1Header, dimensions: int, scale: float) -> np.ndarray:
     """Return the voxel edges in mm, three of them."""
     edges = np.array(header["pixdim"][1 : dimensions + 1], dtype=np.float64)
-    low, high = _SPACING_RANGE_MM
+    low, high = SPACING_RANGE_MM
     if not np.all((edges * scale >= low) & (edges * scale <= high)):
         unit = {1: "m", 3: "µm"}[int(header["xyzt_units"]) & _LENGTH_UNIT] if scale != 1.0 else "mm"
         msg = f"its voxels are {_lengths(edges)} {unit} large"
@@ -314,8 +313,8 @@ def _sform(header: Nifti1Header) -> np.ndarray:
 
 
 def _check_form(form: np.ndarray) -> None:
-    low, high = _SPACING_RANGE_MM
-    if not (np.isfinite(form).all() and np.abs(form[:3, 3]).max() <= _FARTHEST_MM):
+    low, high = SPACING_RANGE_MM
+    if not (np.isfinite(form).all() and np.abs(form[:3, 3]).max() <= FARTHEST_MM):
         msg = f"it places the first voxel at {_lengths(form[:3, 3])} mm"
         raise HeaderDataError(msg)
     edges = np.linalg.norm(form[:3, :3], axis=0)

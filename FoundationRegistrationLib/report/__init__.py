@@ -27,6 +27,7 @@ def save_overview(
     jacobian: sitk.Image,
     *,
     title: str,
+    warnings: Sequence[str] = (),
     lines: Sequence[str] = (),
     fixed_labels: sitk.Image | None = None,
     labels_before: sitk.Image | None = None,
@@ -51,6 +52,7 @@ def save_overview(
         displacement: u(x) in mm, LPS, fixed point x -> moving point x + u(x), on that grid.
         jacobian: determinant of x -> x + u(x) on that grid.
         title: first line of the page.
+        warnings: what must be read before anything else, in a colour of its own.
         lines: key figures, one line of text each.
         fixed_labels: labels of the fixed image on that grid.
         labels_before: labels of the moving image before, on that grid.
@@ -70,6 +72,6 @@ def save_overview(
 
     from .page import draw_page  # matplotlib, which takes a second to load
 
-    figure = draw_page(scene, title, lines)
+    figure = draw_page(scene, title, warnings, lines)
     with complete_or_absent(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi="figure", facecolor="auto")

@@ -35,6 +35,7 @@ _EXPECTED_ERROR_HEAD = "Expected\nerror"
 _BACKGROUND = "#0b0b0c"
 _TEXT = "#f2f2f2"
 _QUIET = "#a8a8ad"
+_WARNING = "#ffb000"
 _DPI = 140
 _PAGES = ((18.5, 12.5), (12.5, 18.5))  # room for the pictures: a wide and a tall page
 _TALL_IF = 1.3  # screens are wide: the tall page must show this much more
@@ -95,24 +96,26 @@ class Layout:
         return left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height
 
 
-def draw_page(scene: Scene, title: str, lines: Sequence[str]) -> Figure:
+def draw_page(scene: Scene, title: str, warnings: Sequence[str], lines: Sequence[str]) -> Figure:
     """The figure with all pictures and texts.
 
     Args:
         scene: what is shown.
         title: first line of the page.
+        warnings: what must be read before anything else, below the title in a colour of its own.
         lines: key figures, one line of text each.
     """
     layout, heads = page_layout(scene), _heads(scene)
     room = layout.page[0] - 2 * _MARGIN
     title_lines = textwrap.wrap(title, int(room / _TITLE_LETTER)) or [""]
+    said = [part for warning in warnings for part in textwrap.wrap(warning, int(room / _LETTER))]
     columns = _in_columns(lines, int(room / _LETTER))
-    longest = max((len(column) for column in columns), default=0)
+    longest = len(said) + max((len(column) for column in columns), default=0)
     layout = replace(layout, header=0.2 + _TITLE_LINE * len(title_lines) + _LINE * longest)
 
     figure = Figure(figsize=layout.page, dpi=_DPI, facecolor=_BACKGROUND)
     FigureCanvasAgg(figure)
-    _write_header(figure, layout, title_lines, columns)
+    _write_header(figure, layout, title_lines, said, columns)
     _write_heads(figure, layout, scene)
     for number, plane in enumerate(PLANES):
         every = [add_axes(figure, layout, scene, picture, number) for picture in range(len(heads))]
@@ -190,11 +193,14 @@ def _write(figure: Figure, layout: Layout, left: float, top: float, text: str, *
 
 
 def _write_header(
-    figure: Figure, layout: Layout, title_lines: Sequence[str], columns: Sequence[Sequence[str]]
+    figure: Figure, layout: Layout, title_lines: Sequence[str], said: Sequence[str], columns: Sequence[Sequence[str]]
 ) -> None:
     for number, line in enumerate(title_lines):
         _write(figure, layout, _MARGIN, 0.15 + _TITLE_LINE * number, line, size=15, weight="bold")
     left, top = _MARGIN, 0.2 + _TITLE_LINE * len(title_lines)
+    for number, line in enumerate(said):
+        _write(figure, layout, left, top + _LINE * number, line, size=10, color=_WARNING)
+    top += _LINE * len(said)
     for column in columns:
         for number, line in enumerate(column):
             _write(figure, layout, left, top + _LINE * number, line, size=10)

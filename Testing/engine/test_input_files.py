@@ -396,7 +396,7 @@ def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(
     monkeypatch.setattr(
         report,
         "save_overview",
-        lambda *given, lines, **named: (pages.append(lines), save(*given, lines=lines, **named)),
+        lambda *given, warnings, **named: (pages.append(warnings), save(*given, warnings=warnings, **named)),
     )
     command = ["register", str(path), str(pair / "moving.nrrd"), "--output", str(tmp_path / "out"), *FAST]
     assert main([*command, "--initialization", "center"]) == 0

@@ -137,7 +137,7 @@ def test_a_long_common_shift_is_named_and_does_not_hide_the_rest():
     assert scene.largest_displacement == pytest.approx(near.largest_displacement, abs=5.0)
     assert arrow_factor(scene) > 0
     said, not_said = (
-        " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", []).axes)
+        " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", [], []).axes)
         for each in (scene, near)
     )
     assert re.search(r"shift of all by R (5|6)\d, P 2\d, S 1[01]\d mm", said)
@@ -236,7 +236,7 @@ def test_thin_flat_and_even_volumes_are_drawn_too(tmp_path, shape):
 def test_long_texts_are_wrapped_inside_the_page(tmp_path):
     lines = [f"Line {number}: " + "long words " * 40 for number in range(5)]
     arguments = images()
-    figure = draw_page(scene_of(arguments), "A title " * 60, [*lines, r"costs $\nonsense$"])
+    figure = draw_page(scene_of(arguments), "A title " * 60, ["A warning " * 60], [*lines, r"costs $\nonsense$"])
     figure.draw_without_rendering()
     page = figure.bbox
     for text in figure.texts:
@@ -250,7 +250,7 @@ def test_long_texts_are_wrapped_inside_the_page(tmp_path):
 
 
 def test_the_page_says_that_it_is_for_research():
-    figure = draw_page(scene_of(images()), "Title", [])
+    figure = draw_page(scene_of(images()), "Title", [], [])
     texts = [text.get_text() for text in figure.texts]
     assert "For research use only. Not a medical device." in texts
 
