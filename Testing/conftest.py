@@ -1,5 +1,6 @@
 """What every test needs."""
 
+import locale
 import sys
 from pathlib import Path
 
@@ -13,6 +14,14 @@ def pytest_addoption(parser, pluginmanager):
     """Without Qt's libraries pytest-qt would end every test run; the tests that need it are then skipped."""
     if why_no_qt():
         pluginmanager.set_blocked("pytest-qt")
+
+
+@pytest.fixture(autouse=True)
+def same_locale():
+    """ITK's reader of VTK files, called by itself, leaves the locale "C" behind."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

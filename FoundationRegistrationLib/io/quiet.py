@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import locale
 import logging
 import os
 import re
@@ -30,6 +31,16 @@ def itk_silent(is_silent: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def same_locale() -> Iterator[None]:
+    """Put the locale of the process back after the block: ITK's reader of VTK files leaves another one behind."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+@contextlib.contextmanager
 def reader_heard() -> Iterator[list[str]]:
     """Collect what ITK and the C libraries below it write to standard error in the block, complete after its end.
 
@@ -44,10 +55,10 @@ def reader_heard() -> Iterator[list[str]]:
         try:
             written = stack.enter_context(tempfile.TemporaryFile())
         except OSError:  # no room for it anywhere: read all the same, and let nothing be said
-            with itk_silent():
+            with itk_silent(), same_locale():
                 yield heard
             return
-        with itk_silent(False), _standard_error_to(written.fileno()):
+        with itk_silent(False), same_locale(), _standard_error_to(written.fileno()):
             yield heard
         written.seek(0)
         text = _PLACE.sub("", written.read().decode("utf-8", errors="replace"))

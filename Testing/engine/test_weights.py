@@ -230,7 +230,7 @@ def saved_safely(path):
         (lambda path: path.write_text("<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"), "web page"),
         (lambda path: path.write_text('{"error": "Repository not found"}'), "JSON.*Repository not found"),
         (lambda path: path.write_text("Access to this site is blocked by the hospital"), "text.*blocked"),
-        (lambda path: path.write_text("Zugriff gesperrt für Gäste"), "text.*gesperrt"),
+        (lambda path: path.write_text("Zugriff gesperrt für Gäste", encoding="utf-8"), "text.*gesperrt"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS"),
         (lambda path: path.write_bytes(saved(path)[:-100]), "cut off"),
         (lambda path: path.write_bytes(saved_safely(path)[:-10]), "cut off"),

@@ -57,6 +57,7 @@ def test_progress_in_words_with_remaining_time():
     worker = RegistrationWorker(
         program("""
         import json, time
+        time.sleep(0.5)
         for step, fraction in (("encoding", 0.2), ("encoding", 0.22), ("instance optimisation", 0.6)):
             print(json.dumps({"event": "progress", "step": step, "fraction": fraction}), flush=True)
             time.sleep(0.2)
