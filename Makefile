@@ -32,9 +32,12 @@ demo: $(VENV)/installed
 		--moving-landmarks $(OUT)/demo/phantom/moving_landmarks.mrk.json
 	@echo "Look at $(OUT)/demo/result/overview.png"
 
+# What draws has a process of its own, in which nothing else has loaded libraries before.
 test: $(VENV)/installed-test
 	$(BIN)/python Testing/stand_in/system_packages.py
-	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest Testing/rendering
+	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest \
+		--numprocesses $(JOBS) --dist loadfile --ignore=Testing/rendering
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
