@@ -12,7 +12,7 @@ from .errors import FoundationRegistrationError
 from .settings import PRESETS, Settings
 
 if TYPE_CHECKING:
-    from .registration import RegistrationResult, register
+    from .pipeline.registration import RegistrationResult, register
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ __all__ = ["PRESETS", "FoundationRegistrationError", "RegistrationResult", "Sett
 def __getattr__(name: str) -> Any:
     """Load what needs torch and SimpleITK only when it is asked for, so that a panel opens without them."""
     if name in ("RegistrationResult", "register"):
-        from . import registration
+        from .pipeline import registration
 
         return getattr(registration, name)
     msg = f"module {__name__!r} has no attribute {name!r}"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .bounded import plain_json, read_bounded, shortened
 from .errors import SettingsError
+from .files.bounded import plain_json, read_bounded, shortened
 
 Initialization = Literal["none", "center", "moments", "rigid", "affine"]
 Modality = Literal["auto", "mr", "ct", "pet"]

@@ -52,7 +52,7 @@ class PrivateFolder:
 def _hold(path: Path) -> IO[bytes] | None:
     """Make and hold a lock file; None if it was removed or taken before it was held."""
     add_library_to_path()
-    from FoundationRegistrationLib.locks import try_to_hold
+    from FoundationRegistrationLib.files.locks import try_to_hold
 
     try:
         return try_to_hold(path)
@@ -67,7 +67,7 @@ def _remove(folder: Path, lock: IO[bytes]) -> None:
 
 def _remove_abandoned(parent: Path) -> None:
     add_library_to_path()
-    from FoundationRegistrationLib.locks import try_to_hold
+    from FoundationRegistrationLib.files.locks import try_to_hold
 
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or being made or removed at this moment

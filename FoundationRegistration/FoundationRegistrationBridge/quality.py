@@ -156,7 +156,7 @@ def _placed_pairs(fixed: Any, moving: Any) -> tuple[list[tuple[int, int]], list[
         BridgeError: the lists cannot be paired, or no pair is placed on both sides.
     """
     from FoundationRegistrationLib.errors import FoundationRegistrationError
-    from FoundationRegistrationLib.landmarks import paired
+    from FoundationRegistrationLib.io.landmarks import paired
 
     try:
         found = paired(*_numbered(fixed, moving))
@@ -185,7 +185,7 @@ def _numbered(*sides: Any) -> list[Any]:
 
     Case and blanks do not count, unless names of one side differ in nothing else.
     """
-    from FoundationRegistrationLib.landmarks import Landmarks
+    from FoundationRegistrationLib.io.landmarks import Landmarks
 
     names = [[side.GetNthControlPointLabel(n) for n in range(side.GetNumberOfControlPoints())] for side in sides]
     loosely = [[loose(name) for name in side] for side in names]
@@ -266,8 +266,7 @@ def _agreement(
     The parts of each side count as one. Dice and HD95 are those of what lies inside `seen`.
     """
     import SimpleITK as sitk
-
-    from FoundationRegistrationLib.metrics import dice, hausdorff95
+    from FoundationRegistrationLib.evaluation.metrics import dice, hausdorff95
 
     sides = [
         ([part() for part in parts], transform)

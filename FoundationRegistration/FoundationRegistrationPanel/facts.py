@@ -11,7 +11,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from FoundationRegistrationLib import encoder_list
+from FoundationRegistrationLib.cli import encoder_list
 from FoundationRegistrationLib.encoders import encoder_info, encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings
 

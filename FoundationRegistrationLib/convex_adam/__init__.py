@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 
 from ..features import pool
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
+from ..spatial.sampling import Weights, upsample, weight_on_both_sides
 from .confidence import local_measures
 from .discrete_search import discrete_search, search_factors, search_reach_mm
 from .instance_optimisation import Optimised, Term, energy_of, optimise_instance
 from .local_correlation import refine_on_intensities
-from .sampling import Weights, upsample, weight_on_both_sides
 from .self_similarity import refine_on_voxels, refines_voxels
 from .two_encoders import Pair, details_lead, gain_of_details, shared_by_reliability
 from .unfolding import unfold

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..progress import Progress
-from .windows import sum_around
+from ..runtime.progress import Progress
+from ..spatial.windows import sum_around
 
 _CELLS_IN_BOX = 27
 _VALUES_AT_ONCE = 4_000_000

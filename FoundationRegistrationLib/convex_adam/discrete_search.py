@@ -10,12 +10,12 @@ import math
 import torch
 
 from ..features import pool
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
+from ..spatial.sampling import Weights, compose, upsample, warp, weight_on_both_sides
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
 from .inverse_consistency import make_inverse_consistent
-from .sampling import Weights, compose, upsample, warp, weight_on_both_sides
 
 
 def search_factors(settings: Settings, voxel_mm: float) -> list[int]:

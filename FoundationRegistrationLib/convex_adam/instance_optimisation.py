@@ -21,9 +21,9 @@ from typing import Protocol
 import torch
 
 from ..features import pool
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
-from .sampling import sample, upsample
+from ..spatial.sampling import sample, upsample
 
 # ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
 # channels is the same for MIND and, with features of unit total variance, right for any number of channels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .sampling import warp
+from ..spatial.sampling import warp
 
 
 def make_inverse_consistent(

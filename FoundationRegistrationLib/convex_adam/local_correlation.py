@@ -11,12 +11,12 @@ import dataclasses
 
 import torch
 
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
+from ..spatial.sampling import compose, warp
+from ..spatial.windows import mean_around
 from .instance_optimisation import Term, optimise_instance
 from .reliability import reliability
-from .sampling import compose, warp
-from .windows import mean_around
 
 # Least mean of the local correlation with which intensities say where tissue belongs. T1 against fat-suppressed T2
 # has 0.1 to 0.2 and gets worse; windowed CT against T1 has 0.3 to 0.4, one sequence more, and they get better.

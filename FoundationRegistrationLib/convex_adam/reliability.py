@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .sampling import warp
-from .windows import mean_around
+from ..spatial.sampling import warp
+from ..spatial.windows import mean_around
 
 # Agreement is judged over a cube of this many cells to either side, unless asked otherwise.
 _REACH = 2

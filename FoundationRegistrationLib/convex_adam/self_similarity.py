@@ -15,7 +15,7 @@ import torch
 
 from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
 from .instance_optimisation import (
     CELLS_PER_SLAB,

@@ -10,9 +10,9 @@ import math
 
 import torch
 
+from ..spatial.sampling import Weights, weight_on_both_sides
 from .instance_optimisation import Term
 from .reliability import mean_reliability, reliability
-from .sampling import Weights, weight_on_both_sides
 
 # What the details found alone leads only if it explains so much more, of 2 for both features: fine features
 # explain themselves well wherever they are registered alone. On PET-CT phantoms 10 and 11, where the lead is right,

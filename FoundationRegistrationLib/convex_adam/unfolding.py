@@ -10,7 +10,7 @@ import itertools
 
 import torch
 
-from .windows import max_around, mean_around
+from ..spatial.windows import max_around, mean_around
 
 # A volume may shrink to this share of itself at a corner of a cell, not further.
 LEAST_DETERMINANT = 0.05

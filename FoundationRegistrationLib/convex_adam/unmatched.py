@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from ..spatial.windows import max_around, mean_around
 from .instance_optimisation import Term
 from .reliability import reliability
-from .windows import max_around, mean_around
 
 # So far to either side the explanation is judged: less than a lesion is wide, more than noise is.
 _REACH_MM = 4.0

@@ -91,7 +91,7 @@ def _memory_bytes(device: torch.device) -> int:
     """Return the memory of a device, used or not."""
     import torch
 
-    from ..memory import total_memory_bytes
+    from ..runtime.memory import total_memory_bytes
 
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, WeightsError
-from ..memory import speaks_of_memory
+from ..runtime.memory import speaks_of_memory
 from .base import EncoderFamily, EncoderInfo, Statistics, input_pixels, network_input, standardised
 
 if TYPE_CHECKING:

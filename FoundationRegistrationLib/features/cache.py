@@ -26,10 +26,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..bounded import plain_json
 from ..encoders import EncoderInfo
+from ..files.bounded import plain_json
+from ..files.user_folders import user_cache
 from ..settings import Settings
-from ..user_folders import user_cache
 from ..weights.inspection import what_safetensors
 
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ..device import fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
 from ..errors import InputError, WeightsError
+from ..runtime.device import fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
 from ..settings import Precision
 from .reduction import reduce_jointly
 from .slices import Square

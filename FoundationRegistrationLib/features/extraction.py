@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..progress import Progress
+from ..runtime.progress import Progress
 from ..settings import Settings
 from .cache import FeatureCache, KeptFeatures, cache_key
 from .encoding import SliceRunner

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ..encoders import Encoder
-from ..progress import Progress
+from ..runtime.progress import Progress
 from .slices import Square
 
 _SLAB_VOXELS = 2_000_000

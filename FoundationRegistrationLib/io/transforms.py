@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..geometry import check_grid, physical_points
+from ..spatial.geometry import check_grid, physical_points
 from .paths import check_input_file
 from .quiet import reader_heard
 from .volumes import read_image

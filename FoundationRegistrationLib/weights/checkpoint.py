@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bounded import open_regular
 from ..errors import WeightsError
-from ..memory import available_memory_bytes, speaks_of_memory
+from ..files.bounded import open_regular
+from ..runtime.memory import available_memory_bytes, speaks_of_memory
 from .catalogue import WeightsEntry, weights_entry
 from .inspection import what_unsafe
 from .recognition import is_safetensors, what_else, what_network

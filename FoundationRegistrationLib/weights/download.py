@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..bounded import plain_json, read_bounded
 from ..errors import RegistrationCancelledError, WeightsError
-from ..progress import CancelledCallback, ProgressCallback, ProgressEvent
+from ..files.bounded import plain_json, read_bounded
+from ..runtime.progress import CancelledCallback, ProgressCallback, ProgressEvent
 from .catalogue import WeightsEntry, weights_entry
 from .checkpoint import difference_from_published
 from .recognition import what_else

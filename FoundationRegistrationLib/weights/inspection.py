@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..bounded import open_regular, plain_json
+from ..files.bounded import open_regular, plain_json
 
 # A hundred times what the largest networks need.
 _MOST_HEADER_BYTES = 4 * 2**20

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..bounded import open_regular
+from ..files.bounded import open_regular
 from .inspection import what_archive, what_safetensors
 
 _SNIFFED_BYTES = 1024

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..bounded import plain_json, read_bounded
 from ..errors import WeightsError
-from ..user_folders import user_cache
+from ..files.bounded import plain_json, read_bounded
+from ..files.user_folders import user_cache
 from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -119,7 +119,7 @@ def accept_license(name: str | WeightsEntry) -> None:
         WeightsError: unknown name.
         OutputError: the note cannot be written.
     """
-    from ..outputs import write_json
+    from ..files.outputs import write_json
 
     entry = weights_entry(name)
     if license_accepted(entry):

@@ -36,7 +36,7 @@ import numpy as np
 import SimpleITK as sitk
 
 if TYPE_CHECKING:
-    from FoundationRegistrationLib.progress import ProgressEvent
+    from FoundationRegistrationLib.runtime.progress import ProgressEvent
 
 NAMES = ("Subj8_T1", "Subj5_T1", "Subj8_T1_DLMUSE", "Subj5_T1_DLMUSE")
 SPACING_MM = 1.0
@@ -70,9 +70,9 @@ def main() -> None:
 
 def prepare_pair(pair: Path, folder: Path, spacing_mm: float) -> None:
     """Write what both sides get: the two volumes in a grid of the given spacing, intensities in 0..1."""
-    from FoundationRegistrationLib.alignment import initial_alignment
-    from FoundationRegistrationLib.preprocessing import prepare
-    from FoundationRegistrationLib.progress import Progress
+    from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
+    from FoundationRegistrationLib.pipeline.preprocessing import prepare
+    from FoundationRegistrationLib.runtime.progress import Progress
 
     fixed, moving = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in NAMES[:2])
     sides = (prepare(fixed, "mr", "fixed"), prepare(moving, "mr", "moving"))
@@ -142,7 +142,7 @@ class Watch:
         """Return seconds by the clock and of the processor, and the peak memory of the process in GB."""
         import torch
 
-        from FoundationRegistrationLib.device import peak_memory_bytes
+        from FoundationRegistrationLib.runtime.device import peak_memory_bytes
 
         peak = peak_memory_bytes(torch.device("cpu"))["host"] / 1e9
         return time.perf_counter() - self._began[0], time.process_time() - self._began[1], peak
@@ -184,10 +184,10 @@ def faithful(fixed: sitk.Image, moving: sitk.Image) -> Found:
 
     from FoundationRegistrationLib import Settings
     from FoundationRegistrationLib.convex_adam import convex_adam
-    from FoundationRegistrationLib.convex_adam.sampling import upsample
     from FoundationRegistrationLib.encoders import build_encoder
     from FoundationRegistrationLib.features.grid import pooled_descriptor
-    from FoundationRegistrationLib.progress import Progress
+    from FoundationRegistrationLib.runtime.progress import Progress
+    from FoundationRegistrationLib.spatial.sampling import upsample
 
     settings = Settings.from_preset("convexadam")
     watch = Watch()
@@ -221,8 +221,9 @@ def in_millimetres(field: np.ndarray, grid: sitk.Image) -> sitk.Image:
 
 def accuracy(pair: Path, folder: Path) -> dict[str, float]:
     """Return the mean Dice over the labels, on their own grid, and the share of folded voxels in percent."""
-    from FoundationRegistrationLib.metrics import dice, jacobian_determinant, mean_over_labels
-    from FoundationRegistrationLib.transforms import warp_labels
+    from FoundationRegistrationLib.evaluation.metrics import dice, jacobian_determinant, mean_over_labels
+
+    from FoundationRegistrationLib.spatial.transforms import warp_labels
 
     fixed_labels, moving_labels = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in NAMES[2:])
     field = sitk.ReadImage(str(folder / "field.nrrd"), sitk.sitkVectorFloat64)

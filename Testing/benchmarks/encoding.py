@@ -24,13 +24,13 @@ import torch
 import torch.nn.functional as F
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.device import peak_memory_bytes
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.encoders.base import network_input
 from FoundationRegistrationLib.features import TOKEN_BUDGET_BYTES, EncoderSource, extract_features
 from FoundationRegistrationLib.features.cache import CACHE_VARIABLE
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.device import peak_memory_bytes
+from FoundationRegistrationLib.runtime.progress import Progress
 
 _CPU = torch.device("cpu")
 _STAGES = ("volumes", "one batch", "all slices")

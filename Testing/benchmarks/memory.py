@@ -15,7 +15,7 @@ import torch
 
 from FoundationRegistrationLib import Settings
 from FoundationRegistrationLib.convex_adam import convex_adam
-from FoundationRegistrationLib.device import peak_memory_bytes
+from FoundationRegistrationLib.runtime.device import peak_memory_bytes
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from comparison.start import starting_affine
 
 from FoundationRegistrationLib import PRESETS, Settings, convex_adam, register
 from FoundationRegistrationLib.errors import SettingsError
-from FoundationRegistrationLib.outputs import complete_or_absent, write_json
+from FoundationRegistrationLib.files.outputs import complete_or_absent, write_json
 from FoundationRegistrationLib.phantom import TASKS
 
 Values = dict[str, Any]

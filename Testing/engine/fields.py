@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from FoundationRegistrationLib.convex_adam.sampling import identity_positions
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
+from FoundationRegistrationLib.spatial.sampling import identity_positions
 
 CPU = torch.device("cpu")
 QUIET = Progress({"test": 1.0})

@@ -19,11 +19,11 @@ from FoundationRegistrationLib.convex_adam import convex_adam
 from FoundationRegistrationLib.convex_adam.cost_volume import candidate_displacements, cost_volume
 from FoundationRegistrationLib.convex_adam.coupled_convex import coupled_convex
 from FoundationRegistrationLib.convex_adam.inverse_consistency import make_inverse_consistent
-from FoundationRegistrationLib.convex_adam.sampling import upsample
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.features import pool
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import upsample
 
 CPU = torch.device("cpu")
 SHAPE = (90, 108, 96)  # multiples of 6, all different: the official code cuts anything else off

@@ -15,10 +15,10 @@ from volumes import (
     volume,
 )
 
-from FoundationRegistrationLib.alignment import initial_alignment, landmark_alignment
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError
-from FoundationRegistrationLib.preprocessing import prepare
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment, landmark_alignment
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.runtime.progress import Progress
 
 AFFINE = sitk.AffineTransform(3)
 AFFINE.Rotate(0, 2, 0.1)

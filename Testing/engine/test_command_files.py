@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 from faults import ended, fork, kill_at, largest_file
 
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.files import RESULTS
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import OutputError
-from FoundationRegistrationLib.files_of_a_command import RESULTS
+from FoundationRegistrationLib.files.outputs import staged_folder
 from FoundationRegistrationLib.io.volumes import write_volume_directly
-from FoundationRegistrationLib.outputs import staged_folder
-from FoundationRegistrationLib.transforms import write_transform
+from FoundationRegistrationLib.spatial.transforms import write_transform
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="limits and processes of POSIX")
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "0", "--progress", "none")

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from FoundationRegistrationLib.evaluation.metrics import dice
 
-from FoundationRegistrationLib.__main__ import main
-from FoundationRegistrationLib.landmarks import read_points
-from FoundationRegistrationLib.metrics import dice
+from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.io.landmarks import read_points
 
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "30", "--progress", "none")
 RESULTS = {"transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png"}

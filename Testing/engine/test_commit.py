@@ -15,11 +15,11 @@ import time
 import pytest
 from faults import before_operation, ended, fork, kill_at
 
-from FoundationRegistrationLib import interruption
-from FoundationRegistrationLib.commit import UNFINISHED, settle
 from FoundationRegistrationLib.errors import OutputError, RegistrationCancelledError
-from FoundationRegistrationLib.interruption import Interruption
-from FoundationRegistrationLib.outputs import staged_folder
+from FoundationRegistrationLib.files.commit import UNFINISHED, settle
+from FoundationRegistrationLib.files.outputs import staged_folder
+from FoundationRegistrationLib.runtime import interruption
+from FoundationRegistrationLib.runtime.interruption import Interruption
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are copied by fork")
 
@@ -247,7 +247,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     write(target, NEW)
     assert on_disk(tmp_path) == {f"0/results/{name}": text for name, text in NEW.items()}
-    monkeypatch.setattr("FoundationRegistrationLib.commit._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("FoundationRegistrationLib.files.commit._PATIENCE_SECONDS", 0.1)
     unfinished = target / UNFINISHED
     for part in ("new", "old", "absent", "gone", "made"):
         (unfinished / part).mkdir(parents=True)

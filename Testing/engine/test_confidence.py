@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from volumes import body_points, empty_grid, noise, on_grid, points_of, smooth_warp, through, volume
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.convex_adam import fitted_error
 from FoundationRegistrationLib.convex_adam.confidence import (
     LARGEST_KNOWN_MM,
@@ -20,9 +20,9 @@ from FoundationRegistrationLib.convex_adam.confidence import (
     local_measures,
 )
 from FoundationRegistrationLib.convex_adam.instance_optimisation import Term
-from FoundationRegistrationLib.convex_adam.sampling import identity_positions
-from FoundationRegistrationLib.convex_adam.windows import mean_around
-from FoundationRegistrationLib.geometry import transform_points
+from FoundationRegistrationLib.spatial.geometry import transform_points
+from FoundationRegistrationLib.spatial.sampling import identity_positions
+from FoundationRegistrationLib.spatial.windows import mean_around
 
 SHAPE = (14, 16, 20)
 NOWHERE = torch.zeros(3, *SHAPE)

@@ -16,18 +16,18 @@ from FoundationRegistrationLib.convex_adam.cost_volume import candidate_displace
 from FoundationRegistrationLib.convex_adam.coupled_convex import coupled_convex
 from FoundationRegistrationLib.convex_adam.inverse_consistency import make_inverse_consistent
 from FoundationRegistrationLib.convex_adam.reliability import reliability
-from FoundationRegistrationLib.convex_adam.sampling import (
+from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
+from FoundationRegistrationLib.errors import RegistrationCancelledError
+from FoundationRegistrationLib.features import pool
+from FoundationRegistrationLib.runtime.progress import Progress
+from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import (
     compose,
     identity_positions,
     sample,
     upsample,
     warp,
 )
-from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
-from FoundationRegistrationLib.errors import RegistrationCancelledError
-from FoundationRegistrationLib.features import pool
-from FoundationRegistrationLib.progress import Progress
-from FoundationRegistrationLib.settings import Settings
 
 SHAPE = (11, 14, 9)
 

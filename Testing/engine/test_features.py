@@ -21,7 +21,7 @@ from FoundationRegistrationLib.features import (
     tokens_to_grid,
 )
 from FoundationRegistrationLib.features.slices import foreground_square, slices_with_foreground
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
 
 QUIET = Progress({"test": 1.0})

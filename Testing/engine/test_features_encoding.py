@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from FoundationRegistrationLib.device import is_out_of_memory
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.features import EncoderSource, encoding, extract_features
 from FoundationRegistrationLib.features.encoding import SliceRunner, component_error
 from FoundationRegistrationLib.features.slices import Square
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.device import is_out_of_memory
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from volumes import GRIDS, assert_readable, empty_grid, on_grid, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.geometry import (
+from FoundationRegistrationLib.spatial.geometry import (
     WorkingGrid,
     check_overlap,
     check_same_grid,

@@ -15,11 +15,11 @@ import pytest
 import SimpleITK as sitk
 from volumes import GRIDS, anatomy, empty_grid, on_grid, points_of, smooth_warp, volume
 
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import InputError
+from FoundationRegistrationLib.io.landmarks import read_points
 from FoundationRegistrationLib.io.volumes import read_labels, read_volume
-from FoundationRegistrationLib.landmarks import read_points
-from FoundationRegistrationLib.transforms import read_transform
+from FoundationRegistrationLib.spatial.transforms import read_transform
 
 DAMAGED = "damaged or incomplete; copy it again"
 UNKNOWN = "does not say how the patient lies"
@@ -397,7 +397,7 @@ FAST = ("--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "5", "
 def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(pair, tmp_path, capsys, monkeypatch):
     path = without_orientation(tmp_path / "fixed.nii.gz", "LPS", smooth_warp)
     pages = []
-    from FoundationRegistrationLib import report
+    from FoundationRegistrationLib.evaluation.accuracy import report
 
     save = report.save_overview
     monkeypatch.setattr(

@@ -11,12 +11,12 @@ from FoundationRegistrationLib.convex_adam import (
     instance_optimisation,
 )
 from FoundationRegistrationLib.convex_adam.instance_optimisation import Term, optimise_instance
-from FoundationRegistrationLib.convex_adam.sampling import (
+from FoundationRegistrationLib.errors import RegistrationCancelledError
+from FoundationRegistrationLib.runtime.progress import Progress
+from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import (
     warp,
 )
-from FoundationRegistrationLib.errors import RegistrationCancelledError
-from FoundationRegistrationLib.progress import Progress
-from FoundationRegistrationLib.settings import Settings
 
 SHAPE = (11, 14, 9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from FoundationRegistrationLib.errors import InputError, OutputError
-from FoundationRegistrationLib.landmarks import (
+from FoundationRegistrationLib.io.landmarks import (
     Landmarks,
     paired,
     read_points,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from FoundationRegistrationLib.evaluation.metrics import dice, jacobian_determinant
 from volumes import (
     assert_readable,
     empty_grid,
@@ -20,17 +21,16 @@ from volumes import (
 )
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.convex_adam.prescribed import prescribe
 from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.geometry import WorkingGrid
-from FoundationRegistrationLib.lesions import find_lesions, keep_lesions, lesion_volumes
-from FoundationRegistrationLib.lesions.mapping import Mapping
-from FoundationRegistrationLib.lesions.regions import carried_corners
-from FoundationRegistrationLib.metrics import dice, jacobian_determinant
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.transforms import compose, displacement_image, warp_labels
+from FoundationRegistrationLib.pipeline.lesions import find_lesions, keep_lesions, lesion_volumes
+from FoundationRegistrationLib.pipeline.lesions.mapping import Mapping
+from FoundationRegistrationLib.pipeline.lesions.regions import carried_corners
+from FoundationRegistrationLib.spatial.geometry import WorkingGrid
+from FoundationRegistrationLib.spatial.transforms import compose, displacement_image, warp_labels
 
 CELL_MM = 4.0
 CENTER = (9.0, -6.0, 4.0)

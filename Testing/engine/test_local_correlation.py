@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from FoundationRegistrationLib.convex_adam import convex_adam, correlation_spacing, local_correlation
 from FoundationRegistrationLib.convex_adam.local_correlation import locally_normalised, refine_on_intensities
-from FoundationRegistrationLib.convex_adam.sampling import warp
 from FoundationRegistrationLib.errors import RegistrationCancelledError
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import warp
 
 SHAPE = (36, 40, 32)
 INNER = (slice(None), *(slice(5, -5),) * 3)

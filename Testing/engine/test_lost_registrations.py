@@ -23,12 +23,12 @@ from volumes import (
 )
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.agreement import measure_agreement, what_to_say
-from FoundationRegistrationLib.alignment import check_initial_transform, initial_alignment
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.preprocessing import prepare
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.pipeline.agreement import measure_agreement, what_to_say
+from FoundationRegistrationLib.pipeline.initial_alignment import check_initial_transform, initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.runtime.progress import Progress
 
 QUICK = Settings(
     encoder="mind",

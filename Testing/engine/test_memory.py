@@ -10,8 +10,8 @@ import SimpleITK as sitk
 import torch
 import volumes
 
-from FoundationRegistrationLib.device import is_out_of_memory
-from FoundationRegistrationLib.memory import (
+from FoundationRegistrationLib.runtime.device import is_out_of_memory
+from FoundationRegistrationLib.runtime.memory import (
     available_memory_bytes,
     memory_limits,
     speaks_of_memory,
@@ -126,10 +126,11 @@ def test_what_libraries_say_about_memory_is_understood(error, of_memory):
 LIMITED = """
 import resource, sys
 import psutil
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 kind, megabytes = sys.argv[1], int(sys.argv[2])
 if kind != "early":  # with the libraries loaded, so that what is left is the same on every machine
-    from FoundationRegistrationLib import registration, report
+    from FoundationRegistrationLib.pipeline import registration
+    from FoundationRegistrationLib.evaluation.accuracy import report
     used = psutil.Process().memory_info()
     limit, taken = (resource.RLIMIT_AS, used.vms) if kind == "as" else (resource.RLIMIT_DATA, used.data)
 else:

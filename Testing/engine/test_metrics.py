@@ -6,9 +6,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
-from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.metrics import (
+from FoundationRegistrationLib.evaluation.metrics import (
     Evaluation,
     LabelAgreement,
     dice,
@@ -20,6 +18,8 @@ from FoundationRegistrationLib.metrics import (
     target_registration_error,
     volume_error,
 )
+
+from FoundationRegistrationLib.errors import InputError
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.3, -0.4, 0.7).GetMatrix()
 DIRECTIONS = {

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from faults import largest_file
 
-from FoundationRegistrationLib.commit import settle
 from FoundationRegistrationLib.errors import InputError, OutputError, RegistrationCancelledError
-from FoundationRegistrationLib.outputs import complete_or_absent, staged_folder, write_json
+from FoundationRegistrationLib.files.commit import settle
+from FoundationRegistrationLib.files.outputs import complete_or_absent, staged_folder, write_json
 
 ENDS = pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, InputError, ValueError])
 

@@ -20,8 +20,8 @@ from volumes import (
 )
 
 import FoundationRegistrationLib
-from FoundationRegistrationLib.__main__ import main
-from FoundationRegistrationLib.landmarks import Landmarks, write_points
+from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.io.landmarks import Landmarks, write_points
 
 FAST = ("--progress", "none", "--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "5")
 COARSE = (*FAST, "--voxel-iterations", "0", "--correlation-rounds", "0")

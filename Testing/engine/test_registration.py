@@ -26,7 +26,7 @@ from volumes import (
 import FoundationRegistrationLib
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError, SettingsError
-from FoundationRegistrationLib.transforms import displacement_on_grid_of, round_trip_errors, write_transform
+from FoundationRegistrationLib.spatial.transforms import displacement_on_grid_of, round_trip_errors, write_transform
 
 SPACING_MM = 2.0
 HALF_VOXEL_MM = SPACING_MM / 2

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from FoundationRegistrationLib.evaluation.metrics import jacobian_determinant
+from FoundationRegistrationLib.evaluation.report import save_overview
+from FoundationRegistrationLib.evaluation.report.page import add_axes, draw_page, page_layout
+from FoundationRegistrationLib.evaluation.report.panels import arrow_factor, draw_displacement
+from FoundationRegistrationLib.evaluation.report.scene import PLANES, build_scene
 
 from FoundationRegistrationLib.errors import InputError, OutputError
-from FoundationRegistrationLib.metrics import jacobian_determinant
-from FoundationRegistrationLib.report import save_overview
-from FoundationRegistrationLib.report.page import add_axes, draw_page, page_layout
-from FoundationRegistrationLib.report.panels import arrow_factor, draw_displacement
-from FoundationRegistrationLib.report.scene import PLANES, build_scene
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.15, -0.1, 0.2).GetMatrix()
 
@@ -280,5 +280,5 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_the_drawing_library_is_loaded_only_to_draw():
-    code = "import sys, FoundationRegistrationLib.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, FoundationRegistrationLib.evaluation.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,13 +6,13 @@ from fields import CPU, QUIET, random_smooth
 
 from FoundationRegistrationLib.convex_adam import convex_adam, self_similarity
 from FoundationRegistrationLib.convex_adam.instance_optimisation import Term, optimise_instance
-from FoundationRegistrationLib.convex_adam.sampling import identity_positions, upsample, warp
 from FoundationRegistrationLib.convex_adam.self_similarity import refine_on_voxels, refines_voxels
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.features import pool, voxel_descriptor
-from FoundationRegistrationLib.progress import Progress
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import identity_positions, upsample, warp
 
 SHAPE = (36, 48, 40)
 SETTINGS = Settings(adam_grid_spacing=2, regularization=1.0)

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import pytest
 
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.settings import PRESETS, Settings, read_settings_file, setting_choices
 

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from faults import ended, fork
 
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="streams as POSIX shells give them")
 TINY = "--encoder mind --working-spacing-mm 8 --iterations 0 --progress none"
@@ -130,7 +130,7 @@ def test_a_signal_while_the_process_closes_down_changes_nothing(tmp_path, number
     """When all is done, the process is as good as gone; its results stand, and so does its exit code."""
     program = f"""
 import atexit, os, sys
-from FoundationRegistrationLib.__main__ import main
+from FoundationRegistrationLib.cli.main import main
 atexit.register(os.kill, os.getpid(), {int(number)})
 sys.argv = ["foundation-registration", "weights", "path"]
 sys.exit(main())

@@ -18,10 +18,10 @@ from volumes import (
     volume,
 )
 
-from FoundationRegistrationLib import transforms
 from FoundationRegistrationLib.errors import InputError, OutputError
-from FoundationRegistrationLib.geometry import WorkingGrid
-from FoundationRegistrationLib.transforms import (
+from FoundationRegistrationLib.spatial import transforms
+from FoundationRegistrationLib.spatial.geometry import WorkingGrid
+from FoundationRegistrationLib.spatial.transforms import (
     compose,
     displacement_image,
     inverse_displacement,

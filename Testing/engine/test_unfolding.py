@@ -4,11 +4,11 @@ import pytest
 import torch
 from fields import CPU, random_smooth
 
-from FoundationRegistrationLib.convex_adam.sampling import (
+from FoundationRegistrationLib.convex_adam.unfolding import LEAST_DETERMINANT, folded_nodes, unfold
+from FoundationRegistrationLib.spatial.sampling import (
     identity_positions,
     sample,
 )
-from FoundationRegistrationLib.convex_adam.unfolding import LEAST_DETERMINANT, folded_nodes, unfold
 
 
 def determinants(displacement):

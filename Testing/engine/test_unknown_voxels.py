@@ -18,7 +18,7 @@ from volumes import (
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.preprocessing import guess_modality, prepare
+from FoundationRegistrationLib.pipeline.preprocessing import guess_modality, prepare
 
 SETTINGS = Settings(
     encoder="mind",

@@ -5,9 +5,9 @@ import torch
 from fields import CPU, random_smooth
 
 from FoundationRegistrationLib.convex_adam import convex_adam, instance_optimisation
-from FoundationRegistrationLib.convex_adam.sampling import identity_positions, warp
 from FoundationRegistrationLib.convex_adam.unmatched import unmatched
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.sampling import identity_positions, warp
 
 SHAPE = (36, 44, 32)
 CENTER, RADIUS = (17.0, 23.0, 15.0), 5.0

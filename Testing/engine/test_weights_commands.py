@@ -9,10 +9,10 @@ import pytest
 import torch
 from weight_server import serving
 
-from FoundationRegistrationLib.__main__ import main
-from FoundationRegistrationLib.interruption import Interruption
+from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.cli.weights import add_weights_arguments, weights_command
+from FoundationRegistrationLib.runtime.interruption import Interruption
 from FoundationRegistrationLib.weights import WeightsEntry, catalogue
-from FoundationRegistrationLib.weights_commands import add_weights_arguments, weights_command
 
 NAME = "dinov2-vits14"
 
@@ -58,7 +58,7 @@ def test_the_list_for_programs(present, capsys):
 
 
 def test_the_list_needs_no_torch():
-    program = "import sys; from FoundationRegistrationLib.__main__ import main; main(['weights', 'list'])"
+    program = "import sys; from FoundationRegistrationLib.cli.main import main; main(['weights', 'list'])"
     program += "; assert not {'torch', 'timm', 'SimpleITK', 'requests'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 

@@ -267,9 +267,9 @@ def test_a_signal_ends_a_download_even_if_the_server_is_silent(server, downloads
     program = """
 import argparse, json, sys
 from FoundationRegistrationLib.errors import RegistrationCancelledError
-from FoundationRegistrationLib.interruption import Interruption
+from FoundationRegistrationLib.runtime.interruption import Interruption
 from FoundationRegistrationLib.weights import WeightsEntry
-from FoundationRegistrationLib.weights_commands import add_weights_arguments, weights_command
+from FoundationRegistrationLib.cli.weights import add_weights_arguments, weights_command
 parser = argparse.ArgumentParser()
 add_weights_arguments(parser)
 entry = WeightsEntry(**json.loads(sys.argv[1]))

@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from sklearn.mixture import GaussianMixture
 
-from FoundationRegistrationLib.geometry import physical_points, smoothed_for_spacing, transform_points
-from FoundationRegistrationLib.transforms import warp_labels
+from FoundationRegistrationLib.spatial.geometry import physical_points, smoothed_for_spacing, transform_points
+from FoundationRegistrationLib.spatial.transforms import warp_labels
 
 from .case import Case
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.geometry import physical_points, transform_points
-from FoundationRegistrationLib.preprocessing import find_foreground
-from FoundationRegistrationLib.transforms import warp_labels
+from FoundationRegistrationLib.pipeline.preprocessing import find_foreground
+from FoundationRegistrationLib.spatial.geometry import physical_points, transform_points
+from FoundationRegistrationLib.spatial.transforms import warp_labels
 
 from .case import Case
 from .warps import drawn_warp

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-
-from FoundationRegistrationLib.metrics import (
+from FoundationRegistrationLib.evaluation.metrics import (
     dice,
     hausdorff95,
     jacobian_determinant,
@@ -15,7 +14,8 @@ from FoundationRegistrationLib.metrics import (
     mean_over_labels,
     target_registration_error,
 )
-from FoundationRegistrationLib.transforms import warp_labels
+
+from FoundationRegistrationLib.spatial.transforms import warp_labels
 
 from .case import Case
 

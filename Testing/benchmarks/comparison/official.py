@@ -7,8 +7,13 @@ import SimpleITK as sitk
 import torch
 from convexAdam.convex_adam_MIND import convex_adam_pt
 
-from FoundationRegistrationLib.geometry import foreground_points, resample_to_grid, transform_points, working_grid
-from FoundationRegistrationLib.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.spatial.geometry import (
+    foreground_points,
+    resample_to_grid,
+    transform_points,
+    working_grid,
+)
 
 from .methods import Found, Task
 

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.geometry import physical_points
 from FoundationRegistrationLib.phantom import TASKS, make_phantom
+from FoundationRegistrationLib.spatial.geometry import physical_points
 
 from .case import Case, CaseSource
 

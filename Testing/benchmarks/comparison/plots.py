@@ -9,7 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from FoundationRegistrationLib.outputs import complete_or_absent
+from FoundationRegistrationLib.files.outputs import complete_or_absent
 
 from .methods import METHODS
 from .records import DONE, Record

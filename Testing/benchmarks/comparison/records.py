@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from FoundationRegistrationLib.outputs import write_json
+from FoundationRegistrationLib.files.outputs import write_json
 
 from .case import CaseSource
 from .methods import PRESET, Method

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.alignment import initial_alignment
-from FoundationRegistrationLib.geometry import linear_parts, transform_points
-from FoundationRegistrationLib.outputs import complete_or_absent
-from FoundationRegistrationLib.preprocessing import prepare
-from FoundationRegistrationLib.progress import Progress
-from FoundationRegistrationLib.transforms import write_transform
+from FoundationRegistrationLib.files.outputs import complete_or_absent
+from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.runtime.progress import Progress
+from FoundationRegistrationLib.spatial.geometry import linear_parts, transform_points
+from FoundationRegistrationLib.spatial.transforms import write_transform
 
 from .case import Case
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean, stdev
 
-from FoundationRegistrationLib.outputs import complete_or_absent, write_json
+from FoundationRegistrationLib.files.outputs import complete_or_absent, write_json
 
 from .goals import Goal, judged_goals
 from .methods import AFFINE, METHODS

@@ -1,0 +1,111 @@
+"""The list of encoders for people: what each was trained on and how, its weights, and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..encoders import EncoderInfo, encoder_families, encoders
+from ..errors import WeightsError
+
+if TYPE_CHECKING:
+    from .encoder_measuring import Measurement
+
+_FINDING = "what the paper found (Dice: longitudinal, cross-sequence, lesion)"
+
+
+def encoder_facts(info: EncoderInfo) -> dict[str, Any]:
+    """Return the facts about an encoder, fit for JSON, and whether its weights are on this machine."""
+    facts = ("name", "title", "kind", "channels", "components", "tokens")
+    more = ("domain", "strategy", "finding", "license", "citation")
+    missing = missing_weights(info)
+    return {
+        **{field: getattr(info, field) for field in (*facts, *more)},
+        "weights": list(info.weights),
+        "weights_present": not missing,
+        "weights_missing": missing,
+    }
+
+
+def missing_weights(info: EncoderInfo, given: str = "") -> list[str]:
+    """Return the catalogue entries of an encoder that are not on this machine.
+
+    Args:
+        info: facts of the encoder.
+        given: the setting `weights`: a file, a folder, or nothing.
+    """
+    if not info.weights:
+        return []
+    from ..weights import locate
+
+    def absent(name: str) -> bool:
+        try:
+            return locate(name, given, beside=name != info.weights[-1]) is None
+        except WeightsError:
+            return True
+
+    return [name for name in info.weights if absent(name)]
+
+
+def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) -> str:
+    """Return the lines about one encoder that the command line shows."""
+    tokens = f"{info.tokens} x {info.tokens} tokens a slice" if info.tokens else "one descriptor a voxel"
+    lines = [
+        f"{info.title}: D = {info.channels}, d = {info.components}, {tokens}",
+        f"trained on: {info.domain}; {info.strategy}",
+        f"paper: {info.finding}",
+        f"license: {info.license}; {info.citation}",
+        f"weights: {_weights_text(info)}",
+    ]
+    if info.name in measured:
+        lines.append(f"here: {_measured_text(measured[info.name])}")
+    return "\n".join(f"{info.name if index == 0 else '':20s} {line}" for index, line in enumerate(lines))
+
+
+def families_text() -> str:
+    """Return the lines about the encoders that are not listed one by one."""
+    return "\n".join(f"{prefix + 'NAME':20s} {family.title}" for prefix, family in encoder_families().items())
+
+
+def encoder_table(measured: Mapping[str, Measurement | None] | None = None) -> str:
+    """Return all encoders as a Markdown table; with measurements, two more columns."""
+    header = ["name", "network", "trained on", "how", "D", "d", "tokens", "license", _FINDING]
+    rows = [_table_row(info) for info in encoders().values()]
+    if measured is not None:
+        header += ["s a slice", "memory"]
+        rows = [[*row, *_table_figures(measured.get(row[0].strip("`")))] for row in rows]
+    rows += [[f"`{prefix}NAME`", family.title] for prefix, family in encoder_families().items()]
+    return "\n".join(_table_lines(header, rows))
+
+
+def _table_row(info: EncoderInfo) -> list[str]:
+    tokens = f"{info.tokens}²" if info.tokens else "a voxel"
+    facts = [f"`{info.name}`", info.title, info.domain, info.strategy, str(info.channels), str(info.components)]
+    return [*facts, tokens, info.license, info.finding]
+
+
+def _table_figures(figures: Measurement | None) -> list[str]:
+    return [f"{figures.seconds:.2f}", f"{figures.memory_bytes / 1e9:.1f} GB"] if figures else ["", ""]
+
+
+def _table_lines(header: list[str], rows: Iterable[list[str]]) -> Iterable[str]:
+    yield f"| {' | '.join(header)} |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield f"| {' | '.join([*row, *[''] * (len(header) - len(row))])} |"
+
+
+def _weights_text(info: EncoderInfo) -> str:
+    missing = missing_weights(info)
+    if missing:
+        commands = " and ".join(f"foundation-registration weights download {name}" for name in missing)
+        return f"missing; get them with: {commands}"
+    return "on this machine" if info.weights else "nothing to download"
+
+
+def _measured_text(figures: Measurement | None) -> str:
+    if figures is None:
+        return "not enough memory for one slice"
+    random = "" if figures.trained else " (random weights, which take as long)"
+    memory = f"{figures.memory_bytes / 1e9:.1f} GB at most"
+    return f"{figures.seconds:.2f} s a slice, {memory}, on {figures.device}{random}"

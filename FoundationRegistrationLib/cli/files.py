@@ -1,0 +1,81 @@
+"""Before a command runs: what it would overwrite, and whether the folders it reads from are whole."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.commit import check_name, settle
+
+# What `register` writes into its folder, some of it only if asked to: together the record of one run.
+RESULTS = (
+    "transform.h5",
+    "inverse.h5",
+    "initial_transform.h5",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "confidence.nii.gz",
+    "features_fixed.nii.gz",
+    "features_moving.nii.gz",
+    "report.json",
+    "overview.png",
+)
+# Formats in two files, of which only one is named.
+_HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
+
+
+def prepare_files(arguments: argparse.Namespace) -> None:
+    """Refuse a command that would overwrite what it reads, and finish commits that were cut off where it reads.
+
+    Args:
+        arguments: of the command line; their paths other than ``output`` are read.
+
+    Raises:
+        InputError: an output has the place of an input.
+        OutputError: a folder of results cannot be made whole, or a name cannot be written.
+    """
+    inputs = {
+        name: value
+        for name, value in vars(arguments).items()
+        if isinstance(value, Path) and name not in ("output", "folder")
+    }
+    if getattr(arguments, "output", None) is not None:
+        check_name(arguments.output)
+        for name, path in inputs.items():
+            _check_kept(arguments, name, path)
+    for name, path in inputs.items():
+        settle(path if name == "registration" else path.parent)
+
+
+def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
+    output = arguments.output
+    what = f"the {name}" if name in ("fixed", "moving", "registration") else f"the --{name.replace('_', '-')}"
+    folder = output if arguments.command == "register" else output.parent
+    if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
+        msg = f"'{folder}' holds {what}, which is read; choose another folder for the --output."
+        raise InputError(msg)
+    read = [path / result for result in RESULTS] if name == "registration" else [*_with_data(path)]
+    written = [output / result for result in RESULTS] if arguments.command == "register" else [*_with_data(output)]
+    for file in written:
+        if any(_same(file, other) for other in read):
+            msg = f"'{file}' belongs to {what}, which is read, and would be overwritten; choose another --output."
+            raise InputError(msg)
+
+
+def _with_data(path: Path) -> Iterator[Path]:
+    yield path
+    for endings in _HEADERS_AND_DATA:
+        for ending in endings:
+            if path.name.lower().endswith(ending):
+                yield from (path.with_name(path.name[: -len(ending)] + other) for other in endings)
+
+
+def _same(first: Path, second: Path) -> bool:
+    """Whether two names lead to one file: also through links, and where the file system ignores case."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False

@@ -1,0 +1,253 @@
+"""The command line: `foundation-registration COMMAND`. For research, not a medical device."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from .. import __version__
+from ..errors import FoundationRegistrationError, OutputError, RegistrationCancelledError
+from ..runtime.interruption import Interruption
+from ..runtime.progress import ProgressCallback, ProgressEvent
+from ..settings import PRESETS, Settings, setting_choices
+from .files import prepare_files
+from .terminal import lenient_streams
+from .weights import add_weights_arguments, weights_command
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+_SPACING = "working_spacing_mm"
+_MEMORY_HINT = (
+    "Not enough memory; close other programs, crop the volumes to what matters, or use a larger --working-spacing-mm."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted.
+
+    Args:
+        argv: its arguments; those of the process if None, which then does nothing else afterwards.
+    """
+    with lenient_streams() as lost, Interruption(to_the_end=argv is None) as interruption:
+        arguments = _parser().parse_args(argv)
+        code = _exit_code(arguments, interruption)
+        problem = lost()
+        if code == 0 and problem is not None and arguments.command != "register":
+            msg = f"Standard output cannot be written ({problem.strerror}); free some space, or write elsewhere."
+            _say_error(arguments, OutputError(msg))
+            return _BAD_INPUT
+        return code
+
+
+def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    try:
+        _run(arguments, interruption)
+    except RegistrationCancelledError as error:
+        _say_error(arguments, error)
+        return 128 + interruption.signal_number if interruption.signal_number else _INTERRUPTED
+    except FoundationRegistrationError as error:
+        _say_error(arguments, error)
+        return _BAD_INPUT
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:  # libraries may not even load
+        from ..runtime.memory import speaks_of_memory
+
+        if not speaks_of_memory(error):
+            raise
+        _say_error(arguments, FoundationRegistrationError(_memory_hint(arguments)))
+        return _BAD_INPUT
+    return 0
+
+
+def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    if arguments.command == "weights":
+        progress = getattr(arguments, "progress", "none")
+        with _progress(progress) as report:
+            done = weights_command(arguments, report, interruption)
+        if progress == "json" and done is not None:
+            _json_line(done)
+        return
+    prepare_files(arguments)
+    from . import commands  # loads the libraries, which takes a while, with signals already listened to
+
+    if arguments.command == "encoders":
+        commands.encoders_command(arguments)
+        return
+    from ..io.quiet import itk_silent
+
+    with itk_silent():
+        _run_on_volumes(arguments, interruption)
+
+
+def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    from . import commands
+
+    if arguments.command == "register":
+        with _progress(arguments.progress) as report:
+            commands.register_command(arguments, report, interruption)
+        if arguments.progress == "json":
+            _json_line({"event": "done", "output": str(arguments.output)})
+        return
+    handlers: dict[str, Callable[[argparse.Namespace, Interruption], None]] = {
+        "apply": commands.apply_command,
+        "evaluate": commands.evaluate_command,
+        "phantom": commands.phantom_command,
+    }
+    handlers[arguments.command](arguments, interruption)
+
+
+def _memory_hint(arguments: argparse.Namespace) -> str:
+    """Say what to do about too little memory, and nothing that was done already."""
+    largest = next(field.metadata["maximum"] for field in dataclasses.fields(Settings) if field.name == _SPACING)
+    if (getattr(arguments, _SPACING, None) or 0.0) < largest:
+        return _MEMORY_HINT
+    return (
+        "Not enough memory, even for the coarsest working grid; crop the volumes to what matters or resample them to "
+        "larger voxels first, and check that their voxel sizes are in millimetres."
+    )
+
+
+def _say_error(arguments: argparse.Namespace, error: Exception) -> None:
+    message = " ".join(str(error).split())
+    if getattr(arguments, "progress", "") == "json":
+        _json_line({"event": "error", "kind": type(error).__name__, "message": message})
+    sys.stderr.write(f"foundation-registration: {message}\n")
+
+
+def _json_line(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _progress(kind: str) -> Iterator[ProgressCallback]:
+    """Give a function that shows progress as a bar for people, lines for programs, or not at all."""
+    if kind == "json":
+        yield lambda event: _json_line({"event": "progress", **dataclasses.asdict(event)})
+    elif kind == "bar":
+        from tqdm import tqdm
+
+        with tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}<{remaining}", leave=False) as bar:
+
+            def show(event: ProgressEvent) -> None:
+                bar.set_description_str(event.step, refresh=False)
+                bar.update(round(100 * event.fraction) - bar.n)
+
+            yield show
+    else:
+        yield lambda event: None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="foundation-registration",
+        description="Register medical volumes with vision foundation encoders. For research, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
+    _add_apply(subparsers.add_parser("apply", help="carry an image, labels or points with a registration"))
+    _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
+    listing = subparsers.add_parser("encoders", help="list the encoders")
+    form = listing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="as a table for a document")
+    listing.add_argument(
+        "--measure", nargs="*", metavar="NAME", help="measure these encoders on this machine, or all of them"
+    )
+    listing.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="where to measure")
+    add_weights_arguments(
+        subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
+    )
+    _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
+    return parser
+
+
+def _add_register(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fixed", type=Path, help="volume whose space the result is in")
+    parser.add_argument("moving", type=Path, help="volume that is carried onto it")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--initial-transform", type=Path, help="file that maps fixed to moving points")
+    parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume that counts")
+    parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
+    parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume that keep their volume")
+    parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume that keep their volume")
+    _add_evaluation_files(parser)
+    parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="also write the Jacobian determinant and the expected error (mm, 100 where not known) as volumes",
+    )
+    parser.add_argument(
+        "--feature-preview", action="store_true", help="also write the first three feature components as colours"
+    )
+    parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
+    group = parser.add_argument_group("settings")
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items()),
+    )
+    hints = get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        if field.name == "preset":
+            continue
+        choices = setting_choices(hints[field.name])
+        if field.name == "initialization" and choices is not None:
+            choices = (*choices, "landmarks")
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=str if choices else hints[field.name],
+            choices=choices,
+            help=f"{field.metadata['help']} (default {field.default})",
+        )
+
+
+def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
+    for side in ("fixed", "moving"):
+        parser.add_argument(f"--{side}-labels", type=Path, help=f"label map of the {side} volume, to measure Dice")
+        parser.add_argument(
+            f"--{side}-landmarks",
+            type=Path,
+            help=f"points of the {side} volume (.mrk.json, .fcsv, .csv in LPS)",
+        )
+
+
+def _add_apply(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--image", type=Path, help="volume to resample")
+    kind.add_argument("--labels", type=Path, help="label map to resample")
+    kind.add_argument("--points", type=Path, help="landmarks to map")
+    parser.add_argument("--reference", type=Path, help="volume whose grid the result gets")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument(
+        "--direction",
+        choices=("forward", "inverse"),
+        default="forward",
+        help="forward: from moving space to fixed space",
+    )
+    parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
+    _add_evaluation_files(parser)
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+
+
+def _add_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help="longitudinal, cross-sequence, lesion or pet-ct-to-mri")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the volumes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size, about (default 1.5)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

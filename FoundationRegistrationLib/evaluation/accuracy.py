@@ -1,0 +1,96 @@
+"""How well labels and landmarks agree before and after a registration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..io.segmentations import PairedLabels
+from ..spatial.geometry import check_same_grid
+from ..spatial.transforms import warp_labels
+from .metrics import Evaluation, LabelAgreement, evaluate_labels, target_registration_error, volume_error
+
+
+def evaluate_label_maps(
+    transform: sitk.Transform, fixed_labels: sitk.Image, moving_labels: sitk.Image
+) -> dict[str, Any]:
+    """Compare label maps as they were given and as the transform brings them together.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        fixed_labels: label map in fixed space, background 0.
+        moving_labels: label map in moving space, on any grid.
+
+    Returns:
+        Dice, HD95 (mm) and volume change (fraction, paper's V_epsilon) for each label, before and after.
+
+    Raises:
+        InputError: a label map does not hold whole numbers.
+    """
+    return _evaluated(transform, [(fixed_labels, moving_labels)])
+
+
+def evaluate_paired_labels(transform: sitk.Transform, paired: PairedLabels) -> dict[str, Any]:
+    """Compare segmentations as `evaluate_label_maps` compares label maps, overlapping segments each for itself.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        paired: the structures of both sides.
+
+    Returns:
+        The same figures; where structures were paired by name, each with its name.
+
+    Raises:
+        InputError: a label map does not hold whole numbers.
+    """
+    result = _evaluated(transform, paired.pairs)
+    names = {value: name for name, value in paired.values.items()}
+    if names:
+        for row in result["labels"]:
+            row["name"] = names[row["label"]]
+    return result
+
+
+def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk.Image]]) -> dict[str, Any]:
+    rows: list[LabelAgreement] = []
+    changes: dict[int, float] = {}
+    for fixed, moving in pairs:
+        before = warp_labels(moving, fixed, sitk.TranslationTransform(3))
+        after = warp_labels(moving, fixed, transform)
+        rows += evaluate_labels(fixed, before, after).labels
+        changes |= {
+            int(label): volume_error(moving, after, int(label))
+            for label in np.unique(sitk.GetArrayViewFromImage(moving))
+            if label != 0
+        }
+    return {**Evaluation(tuple(rows)).to_dict(), "volume_error": changes}
+
+
+def evaluate_landmarks(
+    transform: sitk.Transform, fixed_points: np.ndarray, moving_points: np.ndarray
+) -> dict[str, Any]:
+    """Return the target registration error (mm) of paired landmarks (N, 3) in LPS mm, before and after."""
+    result: dict[str, Any] = {"count": len(fixed_points)}
+    for stage, stage_transform in (("before", sitk.TranslationTransform(3)), ("after", transform)):
+        errors = target_registration_error(stage_transform, fixed_points, moving_points)
+        result[f"tre_mm_{stage}"] = {
+            "mean": float(errors.mean()),
+            "max": float(errors.max()),
+            "each": errors.tolist(),
+        }
+    return result
+
+
+def check_label_maps(
+    fixed_labels: sitk.Image, moving_labels: sitk.Image, fixed: sitk.Image, moving: sitk.Image
+) -> None:
+    """Check that each label map lies on the grid of its volume.
+
+    Raises:
+        InputError: it does not.
+    """
+    for labels, image, role in ((fixed_labels, fixed, "fixed"), (moving_labels, moving, "moving")):
+        check_same_grid(labels, image, f"{role} label map", role)

@@ -1,0 +1,77 @@
+"""The quality page of one registration, as a picture.
+
+The picture follows the radiological convention: the patient's right on the left of the picture, anterior
+and superior up. Everything on it lies on one grid; lengths are mm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import SimpleITK as sitk
+
+from ...errors import InputError
+from ...files.outputs import complete_or_absent
+from .scene import build_scene
+
+__all__ = ["save_overview"]
+
+
+def save_overview(
+    path: str | os.PathLike[str],
+    fixed: sitk.Image,
+    moving_before: sitk.Image,
+    moving_after: sitk.Image,
+    displacement: sitk.Image,
+    jacobian: sitk.Image,
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+    lines: Sequence[str] = (),
+    fixed_labels: sitk.Image | None = None,
+    labels_before: sitk.Image | None = None,
+    labels_after: sitk.Image | None = None,
+    expected_error: sitk.Image | None = None,
+) -> None:
+    """Draw the quality page of one registration as a PNG.
+
+    Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice with
+    something to see): fixed image, moving image before and after, checkerboards before and after, displacement
+    (mm, arrows from a fixed point to its moving point, in the plane; less its mean, which is named, where that is
+    longer than what is left), Jacobian determinant (folded voxels marked), and the expected error if there is one.
+    Grey windows are robust percentiles of the foreground, the same before and after. With labels, outlines of the
+    fixed (blue) and of the moving labels (orange). The file appears under its name only when it is complete.
+
+    Args:
+        path: the PNG; an existing file is replaced.
+        fixed: fixed image. Its grid may be oblique or flipped (it is turned to the nearest LPS order) and
+            anisotropic (pictures are drawn in mm).
+        moving_before: moving image resampled onto that grid without the deformation.
+        moving_after: moving image carried onto that grid by the registration.
+        displacement: u(x) in mm, LPS, fixed point x -> moving point x + u(x), on that grid.
+        jacobian: determinant of x -> x + u(x) on that grid.
+        title: first line of the page.
+        warnings: what must be read before anything else, in a colour of its own.
+        lines: key figures, one line of text each.
+        fixed_labels: labels of the fixed image on that grid.
+        labels_before: labels of the moving image before, on that grid.
+        labels_after: labels of the moving image after, on that grid.
+        expected_error: mm, on that grid; `NOT_KNOWN_MM` where nothing is known.
+
+    Raises:
+        InputError: an image is not on the grid of the fixed image, ``displacement`` is not a field, or the
+            path does not end in .png.
+        OutputError: the file cannot be written.
+    """
+    if not os.fspath(path).lower().endswith(".png"):
+        msg = f"{os.fspath(path)} does not end in .png; the overview is a PNG picture."
+        raise InputError(msg)
+    labels = (fixed_labels, labels_before, labels_after)
+    scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error)
+
+    from .page import draw_page  # matplotlib, which takes a second to load
+
+    figure = draw_page(scene, title, warnings, lines)
+    with complete_or_absent(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi="figure", facecolor="auto")

@@ -1,0 +1,234 @@
+"""From the images of a registration to the arrays that the quality page shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...spatial.geometry import check_same_grid
+
+_MARGIN_MM = 8.0  # shown around the foreground
+_LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One of the three cuts. Pictures are (rows, columns), the first row on top.
+
+    Attributes:
+        name: Axial, Coronal or Sagittal.
+        axis: array axis (Z, Y, X) that is cut.
+        letters: patient directions at the left, right, top and bottom of the picture.
+    """
+
+    name: str
+    axis: int
+    letters: tuple[str, str, str, str]
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Array axes (Z, Y, X) that run down and across the picture."""
+        rows, columns = (axis for axis in range(3) if axis != self.axis)
+        return rows, columns
+
+
+PLANES = (
+    Plane("Axial", 0, ("R", "L", "A", "P")),
+    Plane("Coronal", 1, ("R", "L", "S", "I")),
+    Plane("Sagittal", 2, ("A", "P", "S", "I")),
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the pictures show: arrays (Z, Y, X) in LPS order, cropped to the foreground.
+
+    Attributes:
+        fixed: fixed image, 0 to 1.
+        before: moving image before, 0 to 1.
+        after: moving image after, 0 to 1, in the window of ``before``.
+        foreground: fixed foreground.
+        displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes, less `shift`.
+        shift: the mean of the displacement in the foreground, LPS mm, where it is longer than what is left without
+            it, as after a start from afar; else zero.
+        jacobian: determinant.
+        expected_error: mm; None where not given.
+        labels: fixed, before and after, None where not given.
+        centre: index (Z, Y, X) of the three cuts.
+        position: LPS mm of that voxel.
+        spacing: mm (Z, Y, X).
+    """
+
+    fixed: NDArray[np.float32]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    foreground: NDArray[np.bool_]
+    displacement: NDArray[np.floating[Any]]
+    shift: NDArray[np.floating[Any]]
+    jacobian: NDArray[np.floating[Any]]
+    expected_error: NDArray[np.floating[Any]] | None
+    labels: Sequence[NDArray[Any] | None]
+    centre: Sequence[int]
+    position: Sequence[float]
+    spacing: Sequence[float]
+
+    def cut(self, array: NDArray[Any], plane: Plane) -> NDArray[Any]:
+        """Picture of a (Z, Y, X, ...) array through the centre: S is turned up, A is up already."""
+        picture = np.take(array, self.centre[plane.axis], axis=plane.axis)
+        return picture if plane.axis == 0 else picture[::-1]
+
+    def pixel_mm(self, plane: Plane) -> NDArray[np.float64]:
+        """Height and width of a pixel of a plane's picture."""
+        return np.array([self.spacing[axis] for axis in plane.shown])
+
+    def size_mm(self, plane: Plane) -> tuple[float, float]:
+        """Height and width of a plane's picture."""
+        height, width = (self.fixed.shape[axis] * self.spacing[axis] for axis in plane.shown)
+        return height, width
+
+    @cached_property
+    def longest_mm(self) -> float:
+        """Longest side of all pictures."""
+        return max(max(self.size_mm(plane)) for plane in PLANES)
+
+    @cached_property
+    def largest_displacement(self) -> float:
+        """Robust maximum of the displacement's length in the foreground, in mm."""
+        length = np.linalg.norm(self.displacement[self.foreground], axis=-1)
+        return float(np.percentile(length, 99.5))
+
+    @cached_property
+    def largest_ratio(self) -> float:
+        """End of the determinant's scale: the foreground's values lie between this and its inverse."""
+        determinant = self.jacobian[self.foreground & (self.jacobian > 0)]
+        if determinant.size == 0:
+            return 4.0
+        extreme = math.exp(float(np.percentile(np.abs(np.log(determinant)), 99.5)))
+        return next((ratio for ratio in (1.1, 1.2, 1.5, 2.0, 3.0) if ratio >= extreme), 4.0)
+
+
+def build_scene(
+    fixed: sitk.Image,
+    before: sitk.Image,
+    after: sitk.Image,
+    displacement: sitk.Image,
+    jacobian: sitk.Image,
+    labels: Sequence[sitk.Image | None],
+    expected_error: sitk.Image | None = None,
+) -> Scene:
+    """Check the images of ``save_overview``, turn them to LPS order and crop them to what there is to see.
+
+    Raises:
+        InputError: an image is not on the grid of the fixed image, or ``displacement`` is not a field.
+    """
+    fixed_array = _array(fixed, fixed, "fixed image").astype(np.float32)
+    before_array = _array(before, fixed, "moving image before registration").astype(np.float32)
+    after_array = _array(after, fixed, "moving image after registration").astype(np.float32)
+    vectors = _array(displacement, fixed, "displacement field", components=3).astype(np.float32)
+    determinant = _array(jacobian, fixed, "Jacobian determinant").astype(np.float32)
+    error_array = None if expected_error is None else _array(expected_error, fixed, "map of the expected error")
+    names = ("fixed labels", "moving labels before registration", "moving labels after registration")
+    maps = [None if x is None else _array(x, fixed, name) for x, name in zip(labels, names, strict=True)]
+
+    for array in (fixed_array, before_array, after_array, vectors, determinant):
+        np.nan_to_num(array, copy=False)
+    oriented = sitk.DICOMOrient(fixed, "LPS")
+    spacing = oriented.GetSpacing()[::-1]
+    foreground = _foreground(fixed_array)
+    box = _box(foreground | _foreground(before_array), spacing)
+    shift = _leading_shift(vectors[foreground])
+    centre = [_index_to_cut(foreground, axis) for axis in range(3)]
+    moving_window = _window(before_array)
+    return Scene(
+        fixed=_windowed(fixed_array[box], _window(fixed_array)),
+        before=_windowed(before_array[box], moving_window),
+        after=_windowed(after_array[box], moving_window),
+        foreground=foreground[box],
+        # components along the grid's own axes: D is orthonormal, so D^T u = u D for rows
+        displacement=(vectors[box] - shift) @ np.reshape(oriented.GetDirection(), (3, 3)),
+        shift=shift,
+        jacobian=determinant[box],
+        expected_error=None if error_array is None else error_array[box],
+        labels=[None if array is None else array[box] for array in maps],
+        centre=[index - side.start for index, side in zip(centre, box, strict=True)],
+        position=oriented.TransformIndexToPhysicalPoint(centre[::-1]),
+        spacing=spacing,
+    )
+
+
+def _leading_shift(vectors: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    """Return the mean of vectors (N, 3) if it is long, and longer than nearly all that is left; else zero."""
+    mean = vectors.mean(0)
+    left = np.percentile(np.linalg.norm(vectors - mean, axis=1), 99.5)
+    return mean if np.linalg.norm(mean) > max(left, _LEAST_SHIFT_MM) else np.zeros_like(mean)
+
+
+def _array(image: sitk.Image, fixed: sitk.Image, name: str, components: int = 1) -> NDArray[Any]:
+    """(Z, Y, X[, components]) array in LPS order."""
+    if image.GetNumberOfComponentsPerPixel() != components:
+        msg = (
+            f"The {name} has {image.GetNumberOfComponentsPerPixel()} values a voxel instead of {components}; "
+            "give the image that belongs in this place."
+        )
+        raise InputError(msg)
+    scalar = image if components == 1 else sitk.VectorIndexSelectionCast(image, 0)
+    check_same_grid(scalar, fixed, name, "fixed")
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+
+
+def _foreground(array: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Voxels brighter than a tenth of the robust range; everything in an even image."""
+    low, high = np.percentile(array, (0.5, 99.5))
+    bright = array > low + 0.1 * (high - low)
+    return bright if bright.any() else np.ones_like(bright)
+
+
+def _area(foreground: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
+    """Number of foreground voxels in each slice across an axis."""
+    return foreground.sum(axis=tuple(other for other in range(3) if other != axis))
+
+
+def _index_to_cut(foreground: NDArray[np.bool_], axis: int) -> int:
+    """Slice nearest to the centre of mass that cuts at least half as much foreground as the fullest.
+
+    The centre itself in nearly all volumes; not the empty slice between two breasts.
+    """
+    area = _area(foreground, axis)
+    index = np.arange(area.size)
+    full = index[area >= 0.5 * area.max()]
+    return int(full[np.abs(full - np.average(index, weights=area)).argmin()])
+
+
+def _box(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice, ...]:
+    """Range (Z, Y, X) that holds the foreground, stray voxels aside, and a margin."""
+    sides = []
+    for axis, size in enumerate(foreground.shape):
+        share = np.cumsum(_area(foreground, axis)) / foreground.sum()
+        first, last = (int(index) for index in np.searchsorted(share, (0.002, 0.998)))
+        margin = max(1, round(_MARGIN_MM / spacing[axis]))
+        sides.append(slice(max(0, first - margin), min(size, last + margin + 1)))
+    return tuple(sides)
+
+
+def _window(array: NDArray[np.float32]) -> tuple[float, float]:
+    """Grey window from robust percentiles of the image's own foreground.
+
+    Black lies half the foreground's range below it, so that its darkest tissue differs from air, and not
+    below the image's own dark end.
+    """
+    low, high = np.percentile(array[_foreground(array)], (1.0, 99.0))
+    low = max(np.percentile(array, 0.5), low - 0.5 * (high - low))
+    return float(low), float(max(high, low + 1e-6 * max(1.0, abs(low))))
+
+
+def _windowed(array: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.float32]:
+    low, high = window
+    return np.clip((array - low) / (high - low), 0.0, 1.0).astype(np.float32)

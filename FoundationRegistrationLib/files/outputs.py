@@ -1,0 +1,168 @@
+"""Results appear on the disk whole or not at all, in forms that any program can read."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, OutputError, RegistrationCancelledError
+from .commit import CommitGuard, Unguarded, check_name, commit, private_folder, remove_abandoned
+
+
+@contextlib.contextmanager
+def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, else remove it.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+
+    Yields:
+        The name to write to: hidden, in the same folder, so that the move cannot be half done.
+
+    Raises:
+        OutputError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written ({_reason(error)}); choose a folder that exists and that you may write to."
+        raise OutputError(msg) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_folder(
+    target: str | os.PathLike[str], guard: CommitGuard | None = None, replaced: Collection[str] = ()
+) -> Iterator[Path]:
+    """Give a private folder; move its files into ``target`` if the block ends well, else leave no trace.
+
+    Whether ``target`` can be written is checked before the block runs. Files of the same name in it are
+    replaced, all others are kept. All files take their places or none does, also if the process is killed: the next
+    use of ``target`` then finishes (`commit.settle`), and removes what was left behind.
+
+    Args:
+        target: folder of the results; it and its parents are made on success only.
+        guard: whoever may end the process from another thread; it is asked before the files take their places, and
+            until then may remove the private folder: leaving the block then raises ``RegistrationCancelledError``,
+            unless it ends with an error of its own.
+        replaced: names that are removed if they are not written anew, since they belong to the files replaced.
+
+    Yields:
+        A new folder on the file system of ``target``, in a folder whose name starts with ``STAGING_PREFIX``.
+
+    Raises:
+        OutputError: ``target`` cannot be made or written, or an ``OSError`` about the private folder, or
+            about no named file, left the block (a full disk, for instance).
+        RegistrationCancelledError: the guard ends the process, or the private folder was removed meanwhile.
+    """
+    guard = guard or Unguarded()
+    target = Path(target).absolute()
+    check_name(target)
+    nearest = _nearest_folder(target)
+    for folder in {target, target.parent} - {nearest}:
+        remove_abandoned(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            staging = stack.enter_context(private_folder(nearest, guard))
+            _try_names(staging, target.relative_to(nearest))
+            new = staging / "new"
+            new.mkdir()
+        except OSError as error:
+            msg = f"The folder {target} cannot be written ({_reason(error)}); choose another folder."
+            raise OutputError(msg) from error
+        try:
+            yield new
+            commit(staging, target, guard, replaced)
+        except OSError as error:
+            if not new.exists():
+                msg = "The run was stopped and its unfinished results were removed; nothing was written."
+                raise RegistrationCancelledError(msg) from error
+            if not _concerns(error, staging, target):
+                raise
+            msg = (
+                f"{target} is full or cannot be written ({_reason(error)}); free some space or choose another folder."
+            )
+            raise OutputError(msg) from error
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None:
+    """Write a dictionary as JSON, readable by people and strict for programs.
+
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: the file; an existing one is replaced.
+        content: numbers, text, lists, dictionaries; also numpy scalars and arrays, paths and dataclasses.
+            NaN and infinity become null.
+
+    Raises:
+        InputError: a value has no form in JSON.
+        OutputError: the file cannot be written.
+    """
+    text = json.dumps(_plain(content, "content"), indent=2, ensure_ascii=False, allow_nan=False)
+    with complete_or_absent(path) as unfinished:
+        # Names of files may hold what is no character; JSON writes it as Python does.
+        unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _nearest_folder(target: Path) -> Path:
+    """Return the target or its nearest ancestor that exists."""
+    nearest = next((folder for folder in (target, *target.parents) if os.path.lexists(folder)), target)
+    if not nearest.is_dir():
+        msg = f"The folder {target} cannot be made, because {nearest} is not a folder; choose another folder."
+        raise OutputError(msg)
+    return nearest
+
+
+def _try_names(staging: Path, names: Path) -> None:
+    """Raise an OSError if folders of these names cannot be made; they may be too long, or not allowed here."""
+    for name in names.parts:
+        (staging / name).mkdir()
+        (staging / name).rmdir()
+
+
+def _concerns(error: OSError, *folders: Path) -> bool:
+    """Whether an error may come from making or writing one of the folders; not from a file elsewhere."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return True
+    path = Path(error.filename).absolute()
+    return any(folder in (path, *path.parents) or path in folder.parents for folder in folders)
+
+
+def _reason(error: OSError) -> str:
+    return str(error.strerror or error)
+
+
+def _plain(value: Any, place: str) -> Any:
+    """The same value in the types of JSON."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=str)
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    msg = f"{place} is a {type(value).__name__}, which JSON cannot hold; give numbers, text, lists or dicts."
+    raise InputError(msg)

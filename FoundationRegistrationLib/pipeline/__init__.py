@@ -1,0 +1,1 @@
+"""One registration, step by step; `registration` alone knows the order of the steps."""

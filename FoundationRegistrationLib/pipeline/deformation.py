@@ -1,0 +1,173 @@
+"""The deformable stages of one pair: features of both volumes on the working grid, what counts there, ConvexAdam."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import SimpleITK as sitk
+import torch
+
+from ..convex_adam import ConvexAdamResult, convex_adam, correlation_spacing, refines_voxels
+from ..errors import InputError
+from ..features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
+from ..runtime.progress import Progress
+from ..settings import Settings
+from ..spatial.geometry import WorkingGrid, resample_to_grid, size_mm, size_words
+from ..spatial.windows import max_around
+from .preprocessing import PreparedVolume
+
+
+@dataclass(frozen=True)
+class Side:
+    """The fixed or the moving volume, as the deformable stages take it.
+
+    Attributes:
+        role: "fixed" or "moving".
+        volume: prepared intensities and foreground.
+        transform: fixed points to points of this volume, LPS mm; the deformable part comes before it.
+        masked: whether the foreground is a mask that the user gave.
+        lesion: not zero in lesions, on the grid of the volume as it was given; None without.
+    """
+
+    role: str
+    volume: PreparedVolume
+    transform: sitk.Transform
+    masked: bool
+    lesion: sitk.Image | None
+
+    def on(self, grid: WorkingGrid, image: sitk.Image, device: torch.device, *, label: bool = False) -> torch.Tensor:
+        """Return an image of this side on the working grid, (z, y, x)."""
+        return torch.from_numpy(resample_to_grid(image, grid, self.transform, label=label)).to(device)
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """What the deformable stages found.
+
+    Attributes:
+        found: displacement and measures of ConvexAdam.
+        features: of each encoder, by its name.
+        preview: features of the first encoder as colours, None if not asked for.
+    """
+
+    found: ConvexAdamResult
+    features: dict[str, FeaturePair]
+    preview: tuple[sitk.Image, sitk.Image] | None
+
+
+def deform(
+    fixed: Side,
+    moving: Side,
+    grid: WorkingGrid,
+    sources: Sequence[EncoderSource],
+    parts: Sequence[Settings],
+    device: torch.device,
+    steps: Progress,
+    *,
+    preview_features: bool,
+) -> Deformation:
+    """Encode both volumes on the working grid with each encoder and run ConvexAdam.
+
+    Args:
+        fixed: the fixed volume.
+        moving: the moving volume.
+        grid: working grid in fixed space.
+        sources: the encoders, the leading one first.
+        parts: for each encoder the settings with it alone.
+        device: where tensors live.
+        steps: told of each step.
+        preview_features: whether to make `Deformation.preview`.
+
+    Raises:
+        InputError: nothing is left on the working grid, or memory does not do.
+        WeightsError: weights are missing or damaged.
+        RegistrationCancelledError: the caller asked to stop.
+    """
+    settings, sides = parts[0], (fixed, moving)
+    fixed_image, moving_image = (side.on(grid, side.volume.image, device) for side in sides)
+    fixed_mask, moving_mask = (side.on(grid, side.volume.foreground, device, label=True) for side in sides)
+    for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True):
+        if not mask.any():
+            raise InputError(_why_nothing_is_left(side, grid))
+    cache = FeatureCache.from_settings(settings)
+    features = {}
+    for step, source, part in zip(("encoding", "encoding details"), sources, parts, strict=False):
+        steps.start(step)
+        features[part.encoder] = extract_features(
+            source, fixed_image, moving_image, fixed_mask, moving_mask, part, steps, cache
+        )
+    lead, *details = ((pair.fixed, pair.moving) for pair in features.values())
+    preview = None
+    if preview_features:
+        inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in (fixed_mask, moving_mask)]
+        preview = feature_preview(lead, inside, grid.pooled(settings.adam_grid_spacing))
+    weights = [
+        _weight(side, mask, grid, settings, device)
+        for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
+    ]
+    count = fixed_image.numel()
+    voxels = (fixed_image, moving_image) if refines_voxels(count, settings) else None
+    intensities = None
+    if settings.correlation_rounds > 0:
+        spacing = correlation_spacing(count, grid.spacing, settings)
+        intensities = (pool(fixed_image[None], spacing)[0], pool(moving_image[None], spacing)[0])
+    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
+    found = convex_adam(
+        *lead,
+        settings,
+        voxel_mm=grid.spacing,
+        weight=weights[0],
+        moving_weight=weights[1],
+        details=details[0] if details else None,
+        voxels=voxels,
+        intensities=intensities,
+        progress=steps,
+    )
+    return Deformation(found, features, preview)
+
+
+def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:
+    """Say why the working grid holds nothing of a volume, and what to do."""
+    if side.masked:
+        return f"The {side.role} mask leaves nothing to register where the volumes meet; choose a larger mask."
+    if min(size_mm(side.volume.image)) < 2.0 * grid.spacing:
+        return (
+            f"The {side.role} volume is {size_words(side.volume.image)} large, too small or too thin for a working "
+            f"grid of {grid.spacing:g} mm; use a smaller --working-spacing-mm, or correct its voxel size if that is "
+            "in another unit."
+        )
+    return (
+        f"What the {side.role} volume shows lies outside what both volumes share, as they were aligned; check that "
+        "both show the same part of the body, or align them by landmarks first."
+    )
+
+
+def _weight(
+    side: Side, foreground: torch.Tensor, grid: WorkingGrid, settings: Settings, device: torch.device
+) -> torch.Tensor:
+    """Return how much each cell of the instance optimisation grid counts, 0 to 1, for what one side shows there.
+
+    A mask that the user gave counts as it is. Else the air around the fixed patient, whose noise would be matched as
+    if it were anatomy, does not count; the patient is widened by one cell of the search grid, so that the skin counts
+    from both sides. Nothing counts beyond the field of view, where a value is not known, nor where a cell or a
+    neighbour holds a lesion, which features reach into.
+
+    Args:
+        side: whose weight it is.
+        foreground: its patient or mask on the working grid, (z, y, x).
+        grid: the working grid.
+        settings: grid spacings.
+        device: where tensors live.
+    """
+    seen = side.on(grid, side.volume.known, device, label=True)
+    weight = pool(seen[None], settings.adam_grid_spacing)
+    if side.masked:
+        weight = weight * pool(foreground[None], settings.adam_grid_spacing)
+    elif side.role == "fixed":
+        reach = settings.grid_spacing // settings.adam_grid_spacing
+        weight = weight * max_around(pool(foreground[None], settings.adam_grid_spacing), reach)
+    if side.lesion is not None:
+        held = pool((side.on(grid, side.lesion, device, label=True) != 0).float()[None], settings.adam_grid_spacing)
+        weight = weight * (max_around(held, 1) == 0)
+    return weight[0]

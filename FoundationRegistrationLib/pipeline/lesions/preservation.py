@@ -1,0 +1,126 @@
+"""The displacement field that moves lesions rigidly, and changes nothing far from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+
+from ...convex_adam.prescribed import prescribe
+from .mapping import Mapping
+from .regions import CORNERS, Lesion, carried_corners
+
+
+@dataclass(frozen=True)
+class RigidMotion:
+    """y = rotation (x - center) + target, from fixed to moving points, LPS mm."""
+
+    rotation: np.ndarray
+    center: np.ndarray
+    target: np.ndarray
+
+    @classmethod
+    def between(cls, fixed_points: np.ndarray, moving_points: np.ndarray) -> RigidMotion:
+        """Return the motion with the least sum of squared distances between paired points (N, 3) (Kabsch 1976)."""
+        center, target = fixed_points.mean(0), moving_points.mean(0)
+        left, _, right = np.linalg.svd((moving_points - target).T @ (fixed_points - center))
+        turn = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+        return cls(left @ turn @ right, center, target)
+
+    def forward(self, fixed_points: np.ndarray) -> np.ndarray:
+        """Carry fixed points (N, 3)."""
+        return (fixed_points - self.center) @ self.rotation.T + self.target
+
+    def backward(self, moving_points: np.ndarray) -> np.ndarray:
+        """Carry moving points (N, 3)."""
+        return (moving_points - self.target) @ self.rotation + self.center
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Lesions that move as one.
+
+    Attributes:
+        lesions: of both sides, each with its corners as the transform given carries them.
+        motion: the rigid motion nearest to that transform on all of them.
+        nodes: (z, y, x) bool, the nodes of the cells that hold a part of them once they move so.
+    """
+
+    lesions: tuple[tuple[Lesion, np.ndarray], ...]
+    motion: RigidMotion
+    nodes: np.ndarray
+
+    @classmethod
+    def of(cls, lesions: Sequence[tuple[Lesion, np.ndarray]], mapping: Mapping) -> _Group:
+        """Move lesions as one."""
+        fixed_to_moving = [
+            (lesion.corners, carried) if lesion.side == "fixed" else (carried, lesion.corners)
+            for lesion, carried in lesions
+        ]
+        motion = RigidMotion.between(*(np.concatenate(points) for points in zip(*fixed_to_moving, strict=True)))
+        occupied = [
+            lesion.corners if lesion.side == "fixed" else motion.backward(lesion.corners) for lesion, _ in lesions
+        ]
+        return cls(tuple(lesions), motion, _nodes_around(np.concatenate(occupied), mapping))
+
+
+def keep_lesions(field: sitk.Image, initial: sitk.Transform, lesions: Sequence[Lesion]) -> sitk.Image:
+    """Return the displacement field with which the transform moves each lesion rigidly, in millimetres.
+
+    The whole transform is rigid there, the initial one included. In all cells that hold a part of a lesion the
+    field is that of the rigid motion nearest to the transform given; around them it follows (`prescribe`). Lesions
+    that come to lie within about two cells of each other, as one that is marked on both sides, move as one.
+
+    Args:
+        field: u, a vector image in LPS mm on an axis-aligned isotropic grid, free of folds and zero at its border.
+        initial: with u, the transform x -> initial(x + u(x)) from fixed to moving points.
+        lesions: of both sides; at least one.
+    """
+    mapping = Mapping(field, initial)
+    carried = zip(lesions, carried_corners(mapping, lesions), strict=True)
+    groups = [_Group.of([lesion], mapping) for lesion in carried]
+    while len(together := _close_together(groups)) < len(groups):
+        groups = [_joined(close, mapping) for close in together]
+    given = torch.zeros(mapping.displacement.shape[1:], dtype=torch.bool)
+    wanted = torch.zeros_like(mapping.displacement)
+    for group in groups:
+        nodes = torch.from_numpy(group.nodes)
+        cells = nodes.nonzero().T.double()
+        if cells.numel():
+            moved = mapping.before_initial(group.motion.forward(mapping.from_cells(cells)))
+            wanted[:, nodes] = mapping.to_cells(moved) - cells
+            given |= nodes
+    return mapping.image(prescribe(mapping.displacement, given, wanted)) if given.any() else field
+
+
+def _joined(groups: Sequence[_Group], mapping: Mapping) -> _Group:
+    if len(groups) == 1:
+        return groups[0]
+    return _Group.of([lesion for group in groups for lesion in group.lesions], mapping)
+
+
+def _nodes_around(points: np.ndarray, mapping: Mapping) -> np.ndarray:
+    """Return (z, y, x) bool: the nodes of the cells that hold a point; none at the border, where the field ends."""
+    shape = np.array(mapping.displacement.shape[1:])
+    first = np.floor(mapping.to_cells(points).T.numpy()).astype(int)
+    nodes = np.zeros(shape, dtype=bool)
+    for step in CORNERS:
+        index = first + step
+        index = index[((index > 0) & (index < shape - 1)).all(axis=1)]
+        nodes[tuple(index.T)] = True
+    return nodes
+
+
+def _close_together(groups: Sequence[_Group]) -> list[list[_Group]]:
+    """Return the groups in sets of those whose nodes have fewer than two others between them."""
+    widened = ndimage.binary_dilation(np.any([group.nodes for group in groups], axis=0), np.ones((2, 2, 2)))
+    regions, _ = ndimage.label(widened, np.ones((3, 3, 3)))
+    together: dict[int, list[_Group]] = {}
+    for number, group in enumerate(groups, start=1):
+        found = regions[group.nodes]
+        together.setdefault(int(found[0]) if found.size else -number, []).append(group)
+    return list(together.values())

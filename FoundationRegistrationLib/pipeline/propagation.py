@@ -1,0 +1,205 @@
+"""What a finished registration carries from one space to the other, and what is lost on the way, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..errors import InputError
+from ..io.segmentations import Segmentation, check_marked
+from ..spatial.geometry import check_grid, physical_points, transform_points
+from ..spatial.transforms import warp_image, warp_labels
+
+_LITTLE_COVERED = 0.5
+_CUT_OFF_PERCENT = 1.0
+_MOST_PARTS = 200
+_POINTS_A_PART = 400
+_MOST_NAMED = 8
+_ANY_CONTACT = np.ones((3, 3, 3))
+
+
+def carry_image(
+    image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str, messages: list[str]
+) -> sitk.Image:
+    """Resample a volume onto the grid of a reference.
+
+    Args:
+        image: 3D volume of numbers, colours, vectors or complex numbers.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the image, LPS mm.
+        interpolation: see `warp_image`.
+        messages: take what the user must know.
+
+    Raises:
+        InputError: one of the two is no 3D volume, or they share no space.
+    """
+    check_grid(reference, "reference", any_voxels=True)
+    check_grid(image, "given", any_voxels=True)
+    _check_finite(image)
+    covered = _covered_share(image, reference, transform)
+    if covered == 0.0:
+        _refuse_apart("volume")
+    if covered < _LITTLE_COVERED:
+        messages.append(
+            f"The given volume covers {100.0 * covered:.1f} % of the reference only; the rest holds its least value."
+        )
+    components = image.GetNumberOfComponentsPerPixel()
+    if components > 1:
+        messages.append(
+            f"The {components} components of each voxel were resampled one by one; if they are directions, such as "
+            "displacements or gradients, they were not turned with the anatomy."
+        )
+    result = warp_image(image, reference, transform, interpolation)
+    if _is_uniform(result) and not _is_uniform(image):
+        messages.insert(0, "The result is empty: only the background of the given volume lies within the reference.")
+    return result
+
+
+def carry_segmentation(
+    segmentation: Segmentation,
+    reference: sitk.Image,
+    transform: sitk.Transform,
+    inverse: sitk.Transform,
+    messages: list[str],
+) -> Segmentation:
+    """Resample label maps onto the grid of a reference, and say which structures are lost or cut off.
+
+    Args:
+        segmentation: what to carry.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the label map, LPS mm.
+        inverse: maps a point of the label map to a point of the reference.
+        messages: take what the user must know.
+
+    Raises:
+        InputError: the reference is no 3D volume, or the label map is empty or shares no space with it.
+    """
+    check_grid(reference, "reference", any_voxels=True)
+    check_marked(segmentation, "given label map")
+    layers = [warp_labels(layer, reference, transform) for layer in segmentation.layers]
+    found = [
+        (segmentation.name_of(number, label), fate)
+        for number, (layer, carried) in enumerate(zip(segmentation.layers, layers, strict=True))
+        for label, fate in _fates(layer, carried, inverse)
+    ]
+    if all(fate.outside == fate.points for _, fate in found):
+        _refuse_apart("label map")
+    messages += _losses(found)
+    return replace(segmentation, layers=tuple(layers))
+
+
+def _refuse_apart(what: str) -> None:
+    msg = (
+        f"The given {what} does not meet the reference once it is carried: nothing of it would be in the result; "
+        "check --direction, --reference and the files."
+    )
+    raise InputError(msg)
+
+
+def _check_finite(image: sitk.Image) -> None:
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind in "fc" and not np.isfinite(values).any():
+        msg = "The given volume has no finite value (all NaN or infinite); export it again."
+        raise InputError(msg)
+
+
+def _is_uniform(image: sitk.Image) -> bool:
+    values = sitk.GetArrayViewFromImage(image)
+    first = values[(0, 0, 0)]
+    return bool((values == first).all())
+
+
+def _covered_share(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> float:
+    """Return the share of the reference's voxels that lie in the field of view of an image."""
+    ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
+    ones.CopyInformation(image)
+    inside = sitk.Resample(ones, reference, transform, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    return float(np.mean(sitk.GetArrayViewFromImage(inside)))
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """What became of one label: its connected parts, and points of them that were followed.
+
+    Attributes:
+        parts: how many there are.
+        lost: how many of them lie in the reference but have no voxel in the result.
+        points: how many were followed.
+        outside: how many of these lie outside of the reference.
+    """
+
+    parts: int
+    lost: int
+    points: int
+    outside: int
+
+
+def _fates(labels: sitk.Image, carried: sitk.Image, inverse: sitk.Transform) -> Iterator[tuple[int, _Fate]]:
+    """Follow each label of a label map into its carried one; labels in rising order."""
+    array, result = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(carried)
+    size = np.array(carried.GetSize())
+    for label, window in _windows(labels):
+        lost = points = outside = 0
+        parts = _parts(array[window] == label)
+        for part in parts:
+            part = part[:: -(-len(part) // _POINTS_A_PART)] + [side.start for side in window]
+            there = transform_points(inverse, physical_points(labels, part[:, ::-1].astype(float)))
+            index = np.rint([carried.TransformPhysicalPointToContinuousIndex(point) for point in there.tolist()])
+            inside = ((index >= 0) & (index < size)).all(axis=1)
+            x, y, z = index[inside].astype(int).T
+            lost += bool(inside.any()) and not (result[z, y, x] == label).any()
+            points += len(part)
+            outside += int(np.count_nonzero(~inside))
+        yield label, _Fate(len(parts), lost, points, outside)
+
+
+def _windows(labels: sitk.Image) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Return each label with the part of the array, indexed (z, y, x), that holds it."""
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.Execute(labels)
+    for label in statistics.GetLabels():
+        box = np.array(statistics.GetBoundingBox(label)).reshape(2, 3)[:, ::-1]
+        yield label, tuple(slice(int(start), int(start + size)) for start, size in box.T)
+
+
+def _parts(inside: np.ndarray) -> list[np.ndarray]:
+    """Return the voxels (N, 3) of each connected part of a mask; of a mask of many specks, all as one."""
+    numbers, count = ndimage.label(inside, _ANY_CONTACT)
+    if count > _MOST_PARTS:
+        return [np.argwhere(inside)]
+    windows = ndimage.find_objects(numbers)
+    return [
+        np.argwhere(numbers[window] == number) + [side.start for side in window]
+        for number, window in enumerate(windows, start=1)
+    ]
+
+
+def _losses(found: Sequence[tuple[str, _Fate]]) -> list[str]:
+    """Return what is lost and what is cut off, in words, at most a line each."""
+    lost = [
+        name if fate.lost == fate.parts else f"{fate.lost} of the {fate.parts} parts of {name}"
+        for name, fate in found
+        if fate.lost
+    ]
+    cut = [
+        f"{name} ({percent:.0f} % of it)"
+        for name, fate in found
+        if (percent := 100.0 * fate.outside / fate.points) > _CUT_OFF_PERCENT
+    ]
+    messages = []
+    if lost:
+        messages.append(
+            f"Lost, being smaller than the voxels of the reference: {_listed(lost)}; give a finer --reference."
+        )
+    if cut:
+        messages.append(f"Cut off, lying outside of the reference: {_listed(cut)}; give a larger --reference.")
+    return messages
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

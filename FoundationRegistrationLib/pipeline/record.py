@@ -1,0 +1,193 @@
+"""What a run was made of, written so that it can be repeated, and read again to repeat it.
+
+The record, `report.json`, names every file that was given with its SHA-256, and keeps the transform that the run
+started from beside itself. A run that is repeated (`--settings report.json`) starts from that transform, and says
+what else differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..files.bounded import plain_json, read_bounded
+from ..settings import MOST_SETTINGS_BYTES
+from ..spatial.geometry import content_sha256
+
+START_FILE = "initial_transform.h5"
+INPUT_ROLES = (
+    *(f"{side}{kind}" for kind in ("", "_mask", "_lesion", "_labels", "_landmarks") for side in ("fixed", "moving")),
+    "initial_transform",
+)
+# Files that decide the result; the others only measure it.
+_DECISIVE = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion")
+_GIVEN_STARTS = ("given transform", "landmarks")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run that was recorded.
+
+    Attributes:
+        path: its report.
+        inputs: by role, such as "fixed_mask", what `described_file` says of its file.
+        start_kind: "given transform", "landmarks" or the `initialization` it was found by.
+        start_sha256: of the file that keeps the transform it started from; empty if it kept none.
+        software: what else the result depends on, by its name in words.
+    """
+
+    path: Path
+    inputs: Mapping[str, Mapping[str, Any]]
+    start_kind: str
+    start_sha256: str
+    software: Mapping[str, str]
+
+    @property
+    def has_given_start(self) -> bool:
+        """Whether the start was given, so that it cannot be found again from the volumes."""
+        return self.start_kind in _GIVEN_STARTS
+
+    def start_file(self) -> Path:
+        """Return the file with the transform that the run started from.
+
+        Raises:
+            InputError: it is not there, or not what it was.
+        """
+        path = self.path.with_name(START_FILE)
+        remedy = "give the start with --initial-transform, or choose an --initialization"
+        if not self.start_sha256:
+            msg = f"'{self.path}' does not keep the transform its run started from; {remedy}."
+            raise InputError(msg)
+        if not path.is_file():
+            msg = (
+                f"'{path}', which the recorded run started from, is gone; put it back beside the report, or {remedy}."
+            )
+            raise InputError(msg)
+        if file_sha256(path) != self.start_sha256:
+            msg = f"'{path}' is not the transform that the recorded run started from any more; {remedy}."
+            raise InputError(msg)
+        return path
+
+    def differences(self, record: Mapping[str, Any]) -> list[str]:
+        """Return in words why another run is not this one again, at most one message.
+
+        Args:
+            record: of the other run, as it is written to its report.
+        """
+        now = _recorded_inputs(record)
+        parts = []
+        for role in {**now, **self.inputs}:
+            name = role.replace("_", " ")
+            if role in now and role in self.inputs:
+                if not _same_content(now[role], self.inputs[role]):
+                    parts.append(f"the {name} is another one than '{self.inputs[role].get('path')}' was")
+            elif role in _DECISIVE:
+                parts.append(
+                    f"a {name} is given now" if role in now else f"there was a {name}, which is not given now"
+                )
+        software = _software(record)
+        parts += [
+            f"the {name} differs (then {then}, now {software[name]})"
+            for name, then in self.software.items()
+            if name in software and software[name] != then
+        ]
+        return [f"This run does not repeat '{self.path}': {'; '.join(parts)}."] if parts else []
+
+
+def described_file(path: Path, content: Any = None) -> dict[str, str]:
+    """Return the path and the SHA-256 of an input, and the hash of the image that was read from it, if it is one."""
+    described = {"path": str(path.absolute()), "sha256": file_sha256(path)}
+    if isinstance(content, sitk.Image):
+        described["content_sha256"] = content_sha256(content)
+    return described
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, that of the hashes of all files below it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for file in sorted(item for item in path.rglob("*") if item.is_file()):
+                digest.update(bytes.fromhex(file_sha256(file)))
+            return digest.hexdigest()
+        with path.open("rb") as opened:
+            while chunk := opened.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        msg = f"'{path}' cannot be read ({error.strerror}); check that it may be read."
+        raise InputError(msg) from error
+    return digest.hexdigest()
+
+
+def read_recorded_run(path: Path) -> RecordedRun | None:
+    """Return the run that a report describes, None if the file holds settings only.
+
+    Raises:
+        InputError: the report is damaged.
+    """
+    try:
+        record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
+    except (OSError, ValueError):
+        return None  # reading the settings of the same file says what is wrong with it
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict) or "initialization" not in record:
+        return None
+    start = record.get("start", {})
+    if not isinstance(start, dict):
+        msg = f"'{path}' is damaged: it does not say how its run started; give a report as it was written."
+        raise InputError(msg)
+    return RecordedRun(
+        path,
+        _recorded_inputs(record),
+        str(start.get("kind", record["initialization"])),
+        str(start.get("sha256", "")),
+        _software(record),
+    )
+
+
+def recorded_grids(path: Path) -> dict[str, sitk.Image]:
+    """Return empty images on the grids of a recorded run's volumes, by side; none where a report does not say."""
+    grids = {}
+    try:
+        record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
+        for side in ("fixed", "moving"):
+            grid = sitk.Image(record[side]["size"], sitk.sitkUInt8)
+            grid.SetSpacing(record[side]["spacing"])
+            grid.SetOrigin(record[side]["origin"])
+            grid.SetDirection(record[side]["direction"])
+            grids[side] = grid
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError):
+        return {}
+    return grids
+
+
+def _recorded_inputs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    inputs = record.get("inputs", {})
+    if not isinstance(inputs, dict):
+        return {}
+    return {role: described for role, described in inputs.items() if isinstance(described, dict)}
+
+
+def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    key = "content_sha256" if "content_sha256" in one and "content_sha256" in other else "sha256"
+    return bool(one.get(key) == other.get(key))
+
+
+def _software(record: Mapping[str, Any]) -> dict[str, str]:
+    versions, weights = record.get("versions"), record.get("weights_sha256")
+    found = {"device": str(record.get("device", "")).partition(" ")[0]}
+    if isinstance(versions, dict) and "FoundationRegistration" in versions:
+        found["version of FoundationRegistration"] = str(versions["FoundationRegistration"])
+    if isinstance(weights, dict):
+        found |= {f"weights file of {name}": str(value) for name, value in weights.items()}
+    return found

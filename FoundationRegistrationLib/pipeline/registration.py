@@ -1,0 +1,359 @@
+"""One registration from two volumes to a trusted transform: the only place that knows the order of the steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .. import __version__
+from ..convex_adam import ConvexAdamResult, search_factors
+from ..convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
+from ..encoders import encoder_info
+from ..evaluation.metrics import jacobian_determinant, jacobian_summary
+from ..features import (
+    EncoderSource,
+    FeaturePair,
+)
+from ..runtime.device import describe_device, peak_memory_bytes, plain_torch, resolve_device
+from ..runtime.memory import check_limits
+from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
+from ..settings import Settings
+from ..spatial.geometry import (
+    WorkingGrid,
+    check_overlap,
+    check_volume,
+    content_sha256,
+    matrix_of,
+)
+from ..spatial.transforms import (
+    compose,
+    displacement_image,
+    displacement_on_grid_of,
+    invert,
+    round_trip_errors,
+    warp_image,
+)
+from .agreement import little_in_common, measure_agreement, what_to_say
+from .deformation import Side, deform
+from .initial_alignment import check_initial_transform, initial_alignment
+from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
+from .preprocessing import PreparedVolume, prepare
+from .working_region import choose_grid
+
+_LOGGER = logging.getLogger(__name__)
+
+# Shares of the run, for the percent bar only.
+_STEPS = {
+    "preparation": 3.0,
+    "initial alignment": 12.0,
+    "encoding": 45.0,
+    "encoding details": 10.0,
+    "discrete search": 10.0,
+    "instance optimisation": 22.0,
+    "refinement": 22.0,
+    "unmatched structures": 22.0,
+    "self-similarity": 15.0,
+    "local correlation": 15.0,
+    "inverse and warp": 8.0,
+}
+# Steps that only a combination of two encoders has.
+_STEPS_OF_DETAILS = ("encoding details", "refinement")
+_ROUND_TRIP_POINTS = 4000
+_LESION_TOLERANCE_PERCENT = 5.0
+_LARGE_ERROR_MM = 5.0
+
+
+@dataclass(frozen=True)
+class RegistrationResult:
+    """What a registration returns.
+
+    Attributes:
+        transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
+        inverse: maps moving points to fixed points, LPS mm.
+        initial_transform: the part of `transform` found or given before the deformable stages.
+        warped: the moving volume on the grid of the fixed one, resampled once, in its own pixel type.
+        displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
+            around it the transform is `initial_transform` alone.
+        jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
+        deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
+        confidence: the mean error to expect of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
+            where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
+        confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
+            NaN where nothing was compared.
+        metrics: agreement, folding, inverse error, explained variance and energies, as plain numbers.
+        timings: seconds of each step.
+        peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
+        feature_preview: where it was asked for, the first three components of the features of the fixed and of the
+            moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
+        messages: what the user should know about this run, the most alarming first.
+        record: settings, versions, device, weights and inputs: all it takes to repeat the run.
+    """
+
+    transform: sitk.CompositeTransform
+    inverse: sitk.CompositeTransform
+    initial_transform: sitk.Transform
+    warped: sitk.Image
+    displacement: sitk.Image
+    jacobian: sitk.Image
+    deformation: sitk.Image
+    confidence: sitk.Image
+    confidence_measures: sitk.Image
+    metrics: Mapping[str, Any]
+    timings: Mapping[str, float]
+    peak_memory: Mapping[str, int]
+    feature_preview: tuple[sitk.Image, sitk.Image] | None
+    messages: tuple[str, ...]
+    record: Mapping[str, Any]
+
+
+@plain_torch()
+def register(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    settings: Settings | None = None,
+    *,
+    fixed_mask: sitk.Image | None = None,
+    moving_mask: sitk.Image | None = None,
+    fixed_lesion: sitk.Image | None = None,
+    moving_lesion: sitk.Image | None = None,
+    initial_transform: sitk.Transform | None = None,
+    preview_features: bool = False,
+    progress: ProgressCallback | None = None,
+    cancelled: CancelledCallback | None = None,
+) -> RegistrationResult:
+    """Register a moving volume to a fixed one (paper section 2.1).
+
+    Args:
+        fixed: 3D scalar volume of any size, spacing, orientation and pixel type.
+        moving: the same; it need not share anything with the fixed volume's grid.
+        settings: all parameters; the defaults if None.
+        fixed_mask: region that counts, on the grid of the fixed volume; the patient is found if None.
+        moving_mask: the same on the grid of the moving volume.
+        fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They do not count in the
+            comparison, and each connected region is moved rigidly, in millimetres: its volume is kept.
+        moving_lesion: the same on the grid of the moving volume.
+        initial_transform: maps fixed points to moving points, LPS mm; takes the place of
+            `settings.initialization`.
+        preview_features: also return the features as colours, which takes memory and time of its own.
+        progress: called with a `ProgressEvent` as the run goes on.
+        cancelled: asked often; once it returns True the run ends.
+
+    Raises:
+        InputError: a volume, mask or transform cannot be used; the message says what to do.
+        SettingsError: an unknown encoder or a device that is not there.
+        WeightsError: the encoder's weights are missing or damaged.
+        RegistrationCancelledError: `cancelled` returned True.
+    """
+    settings = settings or Settings()
+    parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
+    infos = [encoder_info(part.encoder) for part in parts]
+    device = resolve_device(settings.device)
+    check_limits()
+    steps = Progress(_shares(settings), progress, cancelled)
+
+    steps.start("preparation")
+    check_volume(fixed, "fixed")
+    check_volume(moving, "moving")
+    sources = [EncoderSource.from_settings(part, device) for part in parts]
+    lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
+    prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
+    prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
+
+    steps.start("initial alignment")
+    messages = [*prepared_fixed.messages, *prepared_moving.messages]
+    if initial_transform is not None:
+        initial = initial_transform
+        messages += check_initial_transform(initial, fixed)
+    else:
+        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
+        messages += more
+    check_overlap(fixed, moving, initial)
+
+    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
+    messages += more
+    identity = sitk.TranslationTransform(3)
+    deformation = deform(
+        Side("fixed", prepared_fixed, identity, fixed_mask is not None, fixed_lesion),
+        Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
+        grid,
+        sources,
+        parts,
+        device,
+        steps,
+        preview_features=preview_features,
+    )
+    found, features = deformation.found, deformation.features
+    messages += [message for pair in features.values() for message in pair.messages]
+    if found.led_by_details:
+        messages.append(
+            f"{settings.encoder} went astray on this pair: what {settings.detail_encoder} found alone explains it "
+            "far better and was followed. Look at the result with care, or try another encoder."
+        )
+
+    steps.start("inverse and warp")
+    field = displacement_image(found.displacement, grid.pooled(found.spacing))
+    if lesions:
+        field = keep_lesions(field, initial, lesions)
+    transform = compose(initial, field)
+    lesion_changes = lesion_volumes(field, initial, lesions)
+    messages += [
+        _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT
+    ]
+    inverse = invert(initial, field, grid)
+    steps.advance(0.5)
+    warped = warp_image(moving, fixed, transform, settings.interpolation)
+    steps.advance(0.8)
+    messages = little_in_common(prepared_fixed, prepared_moving, transform) + messages
+    agreement = measure_agreement(prepared_fixed, prepared_moving, initial, transform)
+    if agreement is not None:
+        found_automatically = initial_transform is None and settings.initialization in ("rigid", "affine")
+        messages = what_to_say(agreement, found_automatically=found_automatically) + messages
+    displacement = displacement_on_grid_of(field, transform)
+    jacobian = jacobian_determinant(displacement)
+    cells = grid.pooled(settings.adam_grid_spacing)
+    confidence = _confidence(found, cells, field)
+    anatomy = _mask_on_grid_of(prepared_fixed.foreground, field)
+    metrics = {
+        "agreement": None if agreement is None else agreement.to_dict(),
+        "jacobian": jacobian_summary(jacobian, anatomy),
+        "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
+        "expected_error": _confidence_summary(confidence, anatomy),
+        "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
+        "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
+        "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
+        "features_from_cache": all(pair.from_cache for pair in features.values()),
+        "gain_of_details": found.gain_of_details,
+        "unfolded_percent": 100.0 * found.unfolded,
+        "adam_iterations": len(found.energies),
+        "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],
+    }
+    steps.finish()
+    record = {
+        **_environment(settings, device, features),
+        "fixed": _described(fixed, prepared_fixed),
+        "moving": _described(moving, prepared_moving),
+        "initialization": "given transform" if initial_transform is not None else settings.initialization,
+        "start": {"matrix": matrix_of(initial)},
+        "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
+        "search_cells_mm": [factor * grid.spacing for factor in search_factors(settings, grid.spacing)],
+    }
+    for message in messages:
+        _LOGGER.info(message)
+    return RegistrationResult(
+        transform=transform,
+        inverse=inverse,
+        initial_transform=initial,
+        warped=warped,
+        displacement=displacement,
+        jacobian=jacobian,
+        deformation=field,
+        confidence=confidence,
+        confidence_measures=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
+        metrics=metrics,
+        timings=dict(steps.timings),
+        peak_memory=peak_memory_bytes(device),
+        feature_preview=deformation.preview,
+        messages=tuple(messages),
+        record=record,
+    )
+
+
+def _shares(settings: Settings) -> dict[str, float]:
+    """Return the steps that a run with these settings has, with their shares of it."""
+    left_out = set() if settings.detail_encoder else {*_STEPS_OF_DETAILS}
+    if settings.unmatched_stiffness == 0.0:
+        left_out.add("unmatched structures")
+    if settings.voxel_iterations == 0:
+        left_out.add("self-similarity")
+    if settings.correlation_rounds == 0:
+        left_out.add("local correlation")
+    return {step: share for step, share in _STEPS.items() if step not in left_out}
+
+
+def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:
+    """Return the lesions of a mask, in boxes no longer than the cells of the finest displacement field."""
+    return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
+
+
+def _lesion_message(change: LesionVolume) -> str:
+    return (
+        f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
+        "lies at the edge of the region that is registered, or too near another lesion."
+    )
+
+
+def _mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
+    """Return a mask on another grid, None where it slips between its voxels, as a single slice may."""
+    found = sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
+    return found if sitk.GetArrayViewFromImage(found).any() else None
+
+
+def _confidence(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
+    """Return the expected error in mm on the grid of the field, whose border beyond the cells is not known."""
+    error = cells.image(expected_error(found.measures, cells.spacing).cpu().numpy())
+    return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, NOT_KNOWN_MM)
+
+
+def _confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
+    """Return figures of the expected error over the anatomy where it is known, and the share where it is not."""
+    values = sitk.GetArrayViewFromImage(confidence)
+    if mask is not None:
+        values = values[sitk.GetArrayViewFromImage(mask) != 0]
+    is_known = values <= LARGEST_KNOWN_MM
+    known = values[is_known] if is_known.any() else np.array([NOT_KNOWN_MM])
+    return {
+        "median_mm": float(np.median(known)),
+        "percentile_95_mm": float(np.percentile(known, 95)),
+        "above_5_mm_percent": 100.0 * float(np.mean(is_known & (values > _LARGE_ERROR_MM))),
+        "not_known_percent": 100.0 * float(np.mean(~is_known)),
+    }
+
+
+def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foreground: sitk.Image) -> dict[str, float]:
+    """Return the forward-then-inverse error over points of the fixed foreground, mm."""
+    indices = np.argwhere(sitk.GetArrayViewFromImage(foreground) != 0)[:, ::-1]
+    indices = indices[:: max(1, len(indices) // _ROUND_TRIP_POINTS)]
+    points = [foreground.TransformIndexToPhysicalPoint(index) for index in indices.tolist()]
+    errors = round_trip_errors(transform, inverse, np.array(points))
+    return {"mean": float(errors.mean()), "max": float(errors.max())}
+
+
+def _environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
+    packages = ("torch", "numpy", "SimpleITK", "scikit-learn", "timm")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "settings": settings.to_dict(),
+        "versions": {"FoundationRegistration": __version__, "python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+        "device": describe_device(device),
+        "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},
+        "precision": {name: pair.precision for name, pair in features.items()},
+    }
+
+
+def _described(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
+    return {
+        "size": list(image.GetSize()),
+        "spacing": list(image.GetSpacing()),
+        "origin": list(image.GetOrigin()),
+        "direction": list(image.GetDirection()),
+        "pixel_type": image.GetPixelIDTypeAsString(),
+        "content_sha256": content_sha256(image),
+        "modality": prepared.modality,
+    }

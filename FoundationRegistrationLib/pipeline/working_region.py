@@ -1,0 +1,133 @@
+"""The working grid of a pair: as fine as wished where memory allows, around what can be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..convex_adam import correlation_spacing, refines_voxels, search_reach_mm
+from ..encoders import EncoderInfo
+from ..features import TOKEN_BUDGET_BYTES
+from ..runtime.device import free_memory_bytes
+from ..runtime.memory import check_limits, resident_bytes
+from ..settings import Settings
+from ..spatial.geometry import WorkingGrid, foreground_points, linear_parts, size_mm, size_words, working_grid
+from .preprocessing import PreparedVolume
+
+_BASE_BYTES = 2.0e9
+# Each cell of the last refinement: two volumes, their features, and ten displacement fields.
+_FINE_BYTES = 140.0
+# Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
+_VOXEL_BYTES = 84.0
+# At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
+_MARGIN_CELLS = 2
+# Along its longest side a volume has so many working voxels, or is said to be small; and so many are enough.
+_FEWEST_VOXELS = 16
+_ENOUGH_VOXELS = 100
+_LARGEST_MM = 3000.0
+
+
+def choose_grid(
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
+    initial: sitk.Transform,
+    settings: Settings,
+    infos: Sequence[EncoderInfo],
+    device: torch.device,
+) -> tuple[WorkingGrid, list[str]]:
+    """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
+    fixed_points = foreground_points(fixed.foreground)
+    center = fixed_points.mean(0)
+    # The moving foreground in fixed space, through the local linear part of the initial transform.
+    offset = np.asarray(initial.TransformPoint(center.tolist()))
+    linear = np.linalg.pinv(linear_parts(initial, center[None])[0])
+    moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
+
+    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + _loaded_bytes(device)
+
+    def grid_at(spacing: float) -> WorkingGrid:
+        return working_grid(
+            fixed_points,
+            moving_points,
+            spacing_mm=spacing,
+            reach_mm=search_reach_mm(settings, spacing),
+            margin_voxels=_MARGIN_CELLS * settings.grid_spacing,
+            multiple=settings.grid_spacing,
+        )
+
+    spacing = settings.working_spacing_mm
+    grid = grid_at(spacing)
+    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
+    while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
+        spacing *= 1.1
+        grid = grid_at(spacing)
+    messages = [
+        message
+        for role, volume in (("fixed", fixed), ("moving", moving))
+        if (message := _odd_size(role, volume.image, settings.working_spacing_mm))
+    ]
+    if spacing != settings.working_spacing_mm:
+        messages.append(
+            f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
+            f"to stay within {budget / 1e9:.1f} GB of memory."
+        )
+    needed = estimated_bytes(grid, settings, infos)
+    if needed > budget:
+        messages.append(
+            f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
+        )
+    if device.type == "cpu":
+        check_limits(needed - _BASE_BYTES)
+    voxels = int(np.prod(grid.shape))
+    if settings.voxel_iterations > 0 and not refines_voxels(voxels, settings):
+        messages.append(
+            f"The working grid has {voxels / 1e6:.0f} million voxels, too many for the refinement on single voxels; "
+            "crop the volumes or choose a larger working spacing if fine structures matter."
+        )
+    return grid, messages
+
+
+def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
+    """Return a message if a volume is too small for the working grid, or larger than any patient; else nothing."""
+    longest = max(size_mm(image))
+    if longest < _FEWEST_VOXELS * working_spacing_mm:
+        return (
+            f"The {role} volume is {size_words(image)} large, few voxels of a working grid of "
+            f"{working_spacing_mm:g} mm: use a smaller --working-spacing-mm, about {longest / _ENOUGH_VOXELS:.2g}, "
+            "or correct its voxel size if that is in another unit."
+        )
+    if longest > _LARGEST_MM:
+        return (
+            f"The {role} volume is {size_words(image)} large, more than any patient: its voxel size may be in "
+            "another unit, such as micrometres; correct it."
+        )
+    return ""
+
+
+def _loaded_bytes(device: torch.device) -> float:
+    """Return what this process has taken already of the memory that each estimate begins with."""
+    return min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
+
+
+def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:
+    """Estimate the peak memory of a registration on a working grid, in bytes."""
+    voxels = float(np.prod(grid.shape))
+    kept = [min(settings.components or info.components, info.channels) for info in infos]
+    channels = sum(kept)
+    per_cell = 4.0 * (2 * channels + 3 * 9)
+    candidates = 4.0 * (2 * settings.displacement_half_width + 1) ** 3
+    slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
+    tokens = 0.0
+    for info, components in zip(infos, kept, strict=True):
+        of_one = slices * 4.0 * info.tokens**2
+        tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
+    fine = 0.0
+    if settings.correlation_rounds > 0:
+        fine = voxels * _FINE_BYTES / correlation_spacing(int(voxels), grid.spacing, settings) ** 3
+    if refines_voxels(int(voxels), settings):
+        fine = max(fine, voxels * _VOXEL_BYTES)
+    dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
+    return _BASE_BYTES + tokens + dense + fine

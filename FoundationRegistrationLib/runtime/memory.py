@@ -1,0 +1,177 @@
+"""Memory of the host that this process may take: the machine's, within what its container and its shell allow.
+
+A container (a control group of Linux) and a limit of the address space end a process that takes more without a
+word, and neither shows in what the machine has free. Sources: the manual page proc(5) for /proc/self/cgroup, the
+kernel's documents "Control Group v2" and "Memory Resource Controller" (version 1), getrlimit(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+# The least that a registration takes beyond what is loaded: measured with volumes of a few megabytes.
+_LEAST_BYTES = 0.5e9
+# What libraries say, in errors of many kinds, where the system gives no more memory; oneDNN speaks of primitives.
+_SAYINGS = (
+    "allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",
+    "failed to map segment",
+    "not enough memory",
+    "out of memory",
+    "thread creation failed",
+)
+# Version 1 writes "no limit" as the largest number of pages; no machine has as much as this.
+_NO_LIMIT = 2**60
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """What a container or a shell allows this process, in bytes, how much of it is taken, and what sets it."""
+
+    allowed: int
+    taken: int
+    what: str
+
+
+def memory_limits(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> list[MemoryLimit]:
+    """Return the limits that hold for this process, none where there are none.
+
+    Args:
+        cgroup_root: folder where the control groups are mounted.
+        own_cgroups: file that names the groups of this process.
+    """
+    return [*_cgroup_limits(cgroup_root, own_cgroups), *_process_limits()]
+
+
+def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
+    """Return the memory of the host that this process may still take now; arguments as of `memory_limits`."""
+    import psutil
+
+    left = [limit.allowed - limit.taken for limit in memory_limits(cgroup_root, own_cgroups)]
+    return max(0, min([psutil.virtual_memory().available, *left]))
+
+
+def total_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
+    """Return the memory this process could ever have, used or not; arguments as of `memory_limits`."""
+    import psutil
+
+    return min([psutil.virtual_memory().total, *(limit.allowed for limit in memory_limits(cgroup_root, own_cgroups))])
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process takes now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def speaks_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of any library, says that the host or a device ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError, ImportError)) and any(words in said for words in _SAYINGS)
+
+
+def check_limits(beyond_least_bytes: float = 0.0) -> None:
+    """Refuse a registration that a container or a shell would end without a word.
+
+    Args:
+        beyond_least_bytes: memory it takes beyond what the smallest one takes.
+
+    Raises:
+        InputError: a limit leaves less than is needed.
+    """
+    needed = _LEAST_BYTES + beyond_least_bytes
+    for limit in memory_limits():
+        left = max(0, limit.allowed - limit.taken)
+        if needed > left:
+            msg = (
+                f"Not enough memory: about {needed / 1e9:.1f} GB more are needed, and {limit.what} of "
+                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, or use a larger "
+                "--working-spacing-mm or a smaller --memory-budget-gb."
+            )
+            raise InputError(msg)
+
+
+def _process_limits() -> Iterator[MemoryLimit]:
+    """Give the limits of the process itself (`ulimit -v`, `ulimit -d`), which only Linux enforces."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    import psutil
+
+    taken = psutil.Process().memory_info()
+    for kind, used, what in (
+        (resource.RLIMIT_AS, taken.vms, "the limit of the address space (ulimit -v)"),
+        (resource.RLIMIT_DATA, taken.data, "the limit of the data segment (ulimit -d)"),
+    ):
+        allowed = resource.getrlimit(kind)[0]
+        if allowed != resource.RLIM_INFINITY:
+            yield MemoryLimit(allowed, used, what)
+
+
+def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
+    """Give the limits of the control groups this process is in and of those around them."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError, ValueError):
+        lines = own_cgroups.read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            for folder in (root, root / "unified"):  # alone, or beside version 1
+                yield from _limits_along(
+                    folder, path, ("memory.max", "memory.high"), "memory.current", "inactive_file"
+                )
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes",)
+            yield from _limits_along(root / "memory", path, names, "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _limits_along(
+    root: Path, path: str, limits: tuple[str, ...], usage: str, reclaimable: str
+) -> Iterator[MemoryLimit]:
+    """Give the limits of a group and of all above it, as far as they are mounted in this container."""
+    parts = PurePosixPath(path).parts[1:]
+    inner = PurePosixPath(*(() if ".." in parts else parts))
+    for group in (inner, *inner.parents):
+        folder = root / group
+        taken = _number(folder / usage)
+        if taken is None:
+            continue
+        for name in limits:
+            allowed = _number(folder / name)
+            if allowed is not None:
+                cached = _entry(folder / "memory.stat", reclaimable)
+                yield MemoryLimit(allowed, max(0, taken - cached), "the limit of the container (control group)")
+
+
+def _number(file: Path) -> int | None:
+    """Return the number in a file, None where there is no such file or it says that there is no limit."""
+    try:
+        number = int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return number if number < _NO_LIMIT else None
+
+
+def _entry(file: Path, name: str) -> int:
+    """Return the number behind a name in a file of such lines, 0 where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0

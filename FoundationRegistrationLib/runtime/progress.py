@@ -1,0 +1,88 @@
+"""How the engine tells what it does, and how it is told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import RegistrationCancelledError
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """One report: the step in words and the share of the whole run that is done (0 to 1)."""
+
+    step: str
+    fraction: float
+
+
+_LEAST_CHANGE = 0.002
+
+ProgressCallback = Callable[[ProgressEvent], None]
+CancelledCallback = Callable[[], bool]
+
+
+class Progress:
+    """Counts and times the work of a run; each report is also a chance to cancel.
+
+    The run is a sequence of named steps with estimated shares. `start` opens the next step, `advance` reports
+    the fraction of the open step that is done. `timings` holds the seconds each finished step took.
+    """
+
+    def __init__(
+        self,
+        shares: dict[str, float],
+        callback: ProgressCallback | None = None,
+        cancelled: CancelledCallback | None = None,
+    ) -> None:
+        total = sum(shares.values())
+        self._shares = {step: share / total for step, share in shares.items()}
+        self._callback = callback
+        self._cancelled = cancelled
+        self._step = ""
+        self._before = 0.0
+        self._reported: tuple[str, float] = ("", -1.0)
+        self._began = time.perf_counter()
+        self.timings: dict[str, float] = {}
+
+    def start(self, step: str) -> None:
+        """Open a step; the one before it counts as done."""
+        self._close_step()
+        steps = list(self._shares)
+        self._before = sum(self._shares[name] for name in steps[: steps.index(step)])
+        self._step = step
+        self.advance(0.0)
+
+    def advance(self, fraction: float) -> None:
+        """Report the fraction of the open step that is done.
+
+        Raises:
+            RegistrationCancelledError: the caller asked to stop.
+        """
+        self.check_cancelled()
+        if self._callback is not None:
+            done = self._before + self._shares.get(self._step, 0.0) * min(max(fraction, 0.0), 1.0)
+            step, reported = self._reported
+            if step != self._step or done >= reported + _LEAST_CHANGE:
+                self._reported = (self._step, done)
+                self._callback(ProgressEvent(self._step, min(done, 1.0)))
+
+    def check_cancelled(self) -> None:
+        """Raise RegistrationCancelledError if the caller asked to stop."""
+        if self._cancelled is not None and self._cancelled():
+            msg = "The registration was cancelled; nothing was written."
+            raise RegistrationCancelledError(msg)
+
+    def finish(self) -> None:
+        """Report that the whole run is done."""
+        self._close_step()
+        if self._callback is not None:
+            self._callback(ProgressEvent("done", 1.0))
+
+    def _close_step(self) -> None:
+        now = time.perf_counter()
+        if self._step:
+            self.timings[self._step] = self.timings.get(self._step, 0.0) + now - self._began
+        self._began = now
+        self._step = ""

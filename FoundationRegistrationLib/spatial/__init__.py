@@ -1,0 +1,1 @@
+"""Physical space: grids, points, transforms, resampling."""
