@@ -266,7 +266,8 @@ def _agreement(
     The parts of each side count as one. Dice and HD95 are those of what lies inside `seen`.
     """
     import SimpleITK as sitk
-    from FoundationRegistrationLib.evaluation.metrics import dice, hausdorff95
+
+    from FoundationRegistrationLib.evaluation.overlap import dice, hausdorff95
 
     sides = [
         ([part() for part in parts], transform)

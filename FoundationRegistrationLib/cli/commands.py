@@ -55,8 +55,8 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     of_volumes: list[str] = []
     notes: list[str] = []
     inputs = _read_inputs(arguments, recorded, of_volumes, notes)
+    from ..io.transforms import write_transform
     from ..io.volumes import write_volume_directly
-    from ..spatial.transforms import write_transform
 
     with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
@@ -100,7 +100,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
 
 def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Carry an image, a label map or points from one space to the other with a finished registration."""
-    from ..spatial.transforms import read_transform
+    from ..io.transforms import read_transform
 
     forward = arguments.direction == "forward"
     # Resampling looks up each target voxel in the source; points go from the source to the target.
@@ -138,7 +138,7 @@ def _apply_to_points(
     arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
 ) -> None:
     from ..io.landmarks import Landmarks, read_points, write_points
-    from ..spatial.geometry import transform_points
+    from ..spatial.points import transform_points
 
     landmarks = read_points(arguments.points)
     left_out = landmarks.placed.count(False)
@@ -182,8 +182,8 @@ def _apply_to_labels(
 
 def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Measure a finished registration with labels or landmarks."""
+    from ..io.transforms import read_transform
     from ..pipeline.record import recorded_grids
-    from ..spatial.transforms import read_transform
 
     messages: list[str] = []
     grids = recorded_grids(arguments.registration / "report.json")
@@ -324,7 +324,7 @@ def _read_inputs(
     from ..io.segmentations import read_segmentation
     from ..io.volumes import read_volume
     from ..pipeline.record import INPUT_ROLES, described_file
-    from ..spatial.geometry import check_volume
+    from ..spatial.checks import check_volume
 
     volumes = {side: read_volume(getattr(arguments, side), side, of_volumes) for side in ("fixed", "moving")}
     for side, volume in volumes.items():
@@ -349,8 +349,8 @@ def _read_inputs(
 
 def _start(arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
     """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
+    from ..io.transforms import read_transform
     from ..pipeline.initial_alignment import landmark_alignment
-    from ..spatial.transforms import read_transform
 
     if arguments.initial_transform is not None:
         return "given transform", read_transform(arguments.initial_transform)
@@ -366,8 +366,8 @@ def _start(arguments: argparse.Namespace, inputs: _Inputs, recorded: RecordedRun
 
 def _kept_start(result: Any, inputs: _Inputs, staging: Path) -> dict[str, Any]:
     """Keep the transform that the run started from beside its results; return what the record says of it."""
+    from ..io.transforms import write_transform
     from ..pipeline.record import START_FILE, file_sha256
-    from ..spatial.transforms import write_transform
 
     file = staging / START_FILE
     write_transform(result.initial_transform, file)
@@ -393,7 +393,7 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str]
 
     from ..convex_adam.confidence import NOT_KNOWN_MM
     from ..evaluation.report import save_overview
-    from ..spatial.transforms import displacement_on_grid_of, warp_image, warp_labels
+    from ..spatial.warping import displacement_on_grid_of, warp_image, warp_labels
 
     identity = sitk.TranslationTransform(3)
     labels: dict[str, Any] = {}

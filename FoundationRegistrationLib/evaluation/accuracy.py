@@ -9,9 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.segmentations import PairedLabels
-from ..spatial.geometry import check_same_grid
-from ..spatial.transforms import warp_labels
-from .metrics import Evaluation, LabelAgreement, evaluate_labels, target_registration_error, volume_error
+from ..spatial.checks import check_same_grid
+from ..spatial.warping import warp_labels
+from .labels import Evaluation, LabelAgreement, evaluate_labels
+from .landmarks import target_registration_error
+from .overlap import volume_error
 
 
 def evaluate_label_maps(

@@ -13,7 +13,7 @@ from .reduction import reduce_jointly
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ..spatial.geometry import WorkingGrid
+    from ..spatial.grids import WorkingGrid
 
 _COLOURS = 3
 # Values beyond these percentiles of both volumes are shown as black or full colour.

@@ -18,7 +18,7 @@ from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
-from ..spatial.geometry import FARTHEST_MM, SPACING_RANGE_MM
+from ..spatial.checks import FARTHEST_MM, SPACING_RANGE_MM
 from .placement import UNKNOWN_ORIENTATION
 from .streams import damaged
 

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..spatial.geometry import check_grid
+from ..spatial.checks import check_grid
 from .quiet import reader_heard
 from .volumes import read_labels, read_volume, write_volume_directly
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
-from ..spatial.geometry import check_grid, physical_points
+from ..errors import InputError, OutputError
+from ..spatial.checks import check_grid
+from ..spatial.points import physical_points
 from .paths import check_input_file
 from .quiet import reader_heard
 from .volumes import read_image
+from .written import check_room, check_transform
 
 _FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".img.gz")
 _HEAD_BYTES = 512
@@ -68,6 +70,21 @@ def read_transform(path: Path) -> sitk.Transform:
         msg = f"The transform '{path}' is {transform.GetDimension()}D; give a 3D transform."
         raise InputError(msg)
     return transform
+
+
+def write_transform(transform: sitk.Transform, path: Path) -> None:
+    """Write a transform file (.h5 for composites), and read it back.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    check_room(path, transform)
+    try:
+        sitk.WriteTransform(transform, str(path))
+    except RuntimeError as error:
+        msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
+        raise OutputError(msg) from error
+    check_transform(path, transform)
 
 
 def _check_origin(path: Path) -> None:

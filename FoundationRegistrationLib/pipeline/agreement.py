@@ -18,7 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..spatial.geometry import WorkingGrid, physical_points, resample_to_grid, transform_points
+from ..spatial.grids import WorkingGrid, resample_to_grid
+from ..spatial.points import physical_points, transform_points
 from .preprocessing import PreparedVolume
 
 _CELLS = 8000  # of the grid, inside both patients

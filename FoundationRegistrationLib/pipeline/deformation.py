@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
 from ..runtime.progress import Progress
 from ..settings import Settings
-from ..spatial.geometry import WorkingGrid, resample_to_grid, size_mm, size_words
+from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
 from ..spatial.windows import max_around
 from .preprocessing import PreparedVolume
 

@@ -9,14 +9,8 @@ import SimpleITK as sitk
 
 from ..errors import InputError, RegistrationCancelledError
 from ..runtime.progress import Progress
-from ..spatial.geometry import (
-    field_of_view,
-    foreground_points,
-    linear_parts,
-    physical_points,
-    size_mm,
-    smoothed_for_spacing,
-)
+from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
+from ..spatial.points import foreground_points, linear_parts, physical_points
 from .preprocessing import PreparedVolume
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..spatial.geometry import check_same_grid, smoothed_for_spacing
+from ..spatial.checks import check_same_grid
+from ..spatial.grids import smoothed_for_spacing
 
 # Soft tissue window for the breast and trunk, Hounsfield units.
 CT_WINDOW = (-200.0, 250.0)
@@ -156,17 +157,6 @@ def _without_unknown(foreground: sitk.Image, known: sitk.Image, role: str) -> si
         )
         raise InputError(msg)
     return inside
-
-
-def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
-    """Return the volume as float32 (or float64), its NaN and infinite voxels set to the least finite value."""
-    values = sitk.GetArrayFromImage(image).astype(precision)
-    finite = np.isfinite(values)
-    if not finite.all():
-        values[~finite] = values[finite].min()
-    result = sitk.GetImageFromArray(values)
-    result.CopyInformation(image)
-    return result
 
 
 def guess_modality(image: sitk.Image) -> str:

@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..io.segmentations import Segmentation, check_marked
-from ..spatial.geometry import check_grid, physical_points, transform_points
-from ..spatial.transforms import warp_image, warp_labels
+from ..spatial.checks import check_grid
+from ..spatial.points import physical_points, transform_points
+from ..spatial.warping import warp_image, warp_labels
 
 _LITTLE_COVERED = 0.5
 _CUT_OFF_PERCENT = 1.0

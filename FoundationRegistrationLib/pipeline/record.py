@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..files.bounded import plain_json, read_bounded
 from ..settings import MOST_SETTINGS_BYTES
-from ..spatial.geometry import content_sha256
+from ..spatial.grids import content_sha256
 
 START_FILE = "initial_transform.h5"
 INPUT_ROLES = (

@@ -19,7 +19,7 @@ from .. import __version__
 from ..convex_adam import ConvexAdamResult, search_factors
 from ..convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
 from ..encoders import encoder_info
-from ..evaluation.metrics import jacobian_determinant, jacobian_summary
+from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import (
     EncoderSource,
     FeaturePair,
@@ -28,21 +28,12 @@ from ..runtime.device import describe_device, peak_memory_bytes, plain_torch, re
 from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
-from ..spatial.geometry import (
-    WorkingGrid,
-    check_overlap,
-    check_volume,
-    content_sha256,
-    matrix_of,
-)
-from ..spatial.transforms import (
-    compose,
-    displacement_image,
-    displacement_on_grid_of,
-    invert,
-    round_trip_errors,
-    warp_image,
-)
+from ..spatial.checks import check_overlap, check_volume
+from ..spatial.displacement import displacement_image
+from ..spatial.grids import WorkingGrid, content_sha256
+from ..spatial.inversion import invert
+from ..spatial.points import matrix_of
+from ..spatial.warping import compose, displacement_on_grid_of, round_trip_errors, warp_image
 from .agreement import little_in_common, measure_agreement, what_to_say
 from .deformation import Side, deform
 from .initial_alignment import check_initial_transform, initial_alignment

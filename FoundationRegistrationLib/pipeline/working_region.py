@@ -14,7 +14,8 @@ from ..features import TOKEN_BUDGET_BYTES
 from ..runtime.device import free_memory_bytes
 from ..runtime.memory import check_limits, resident_bytes
 from ..settings import Settings
-from ..spatial.geometry import WorkingGrid, foreground_points, linear_parts, size_mm, size_words, working_grid
+from ..spatial.grids import WorkingGrid, size_mm, size_words, working_grid
+from ..spatial.points import foreground_points, linear_parts
 from .preprocessing import PreparedVolume
 
 _BASE_BYTES = 2.0e9

@@ -27,7 +27,7 @@ from FoundationRegistrationLib.convex_adam import fitted_error
 from FoundationRegistrationLib.convex_adam.confidence import MEASURES, expected_error
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 from FoundationRegistrationLib.phantom import TASKS, make_phantom
-from FoundationRegistrationLib.spatial.geometry import transform_points
+from FoundationRegistrationLib.spatial.points import transform_points
 
 SEEDS = {"fit": (10, 11), "report": (1, 2, 3, 4, 5)}
 SPACINGS_MM = {"fit": (2.5, 4.0), "report": (2.5,)}  # two, as the model says that errors grow with the cells

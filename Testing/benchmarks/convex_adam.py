@@ -221,9 +221,9 @@ def in_millimetres(field: np.ndarray, grid: sitk.Image) -> sitk.Image:
 
 def accuracy(pair: Path, folder: Path) -> dict[str, float]:
     """Return the mean Dice over the labels, on their own grid, and the share of folded voxels in percent."""
-    from FoundationRegistrationLib.evaluation.metrics import dice, jacobian_determinant, mean_over_labels
-
-    from FoundationRegistrationLib.spatial.transforms import warp_labels
+    from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
+    from FoundationRegistrationLib.evaluation.overlap import dice, mean_over_labels
+    from FoundationRegistrationLib.spatial.warping import warp_labels
 
     fixed_labels, moving_labels = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in NAMES[2:])
     field = sitk.ReadImage(str(folder / "field.nrrd"), sitk.sitkVectorFloat64)

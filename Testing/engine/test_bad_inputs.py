@@ -9,7 +9,7 @@ from volumes import empty_grid, rigid_transform, volume
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.io.landmarks import Landmarks, write_points
-from FoundationRegistrationLib.spatial.transforms import write_transform
+from FoundationRegistrationLib.io.transforms import write_transform
 
 FASTEST = ("--encoder", "mind", "--working-spacing-mm", "12", "--iterations", "0", "--initialization", "none")
 FASTEST += ("--voxel-iterations", "0", "--correlation-rounds", "0", "--progress", "none")

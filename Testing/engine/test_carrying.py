@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from volumes import GRIDS, empty_grid, on_grid, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.spatial.transforms import write_transform
+from FoundationRegistrationLib.io.transforms import write_transform
 
 SLOPES = np.array([[0.7, -0.3, 0.2], [-0.1, 0.5, 0.9], [0.4, 0.6, -0.8]])
 

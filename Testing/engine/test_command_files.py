@@ -14,8 +14,8 @@ from FoundationRegistrationLib.cli.files import RESULTS
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import OutputError
 from FoundationRegistrationLib.files.outputs import staged_folder
+from FoundationRegistrationLib.io.transforms import write_transform
 from FoundationRegistrationLib.io.volumes import write_volume_directly
-from FoundationRegistrationLib.spatial.transforms import write_transform
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="limits and processes of POSIX")
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "0", "--progress", "none")

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import dice
 
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.io.landmarks import read_points
 
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "30", "--progress", "none")

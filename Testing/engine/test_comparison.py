@@ -18,8 +18,9 @@ from benchmarks.comparison.runner import Limits, run_method
 from benchmarks.comparison.start import as_affine, starting_affine
 from benchmarks.comparison.summary import write_summary
 from benchmarks.comparison.warps import drawn_warp
-from FoundationRegistrationLib.evaluation.metrics import jacobian_determinant
 from volumes import body_points, empty_grid, mean_error, on_grid, points_of, smooth_warp, through, volume
+
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 
 PEERS = Path(sys.prefix) / "peers"
 SHIFT = np.array([3.0, -4.0, 12.0])

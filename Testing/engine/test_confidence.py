@@ -20,7 +20,7 @@ from FoundationRegistrationLib.convex_adam.confidence import (
     local_measures,
 )
 from FoundationRegistrationLib.convex_adam.instance_optimisation import Term
-from FoundationRegistrationLib.spatial.geometry import transform_points
+from FoundationRegistrationLib.spatial.points import transform_points
 from FoundationRegistrationLib.spatial.sampling import identity_positions
 from FoundationRegistrationLib.spatial.windows import mean_around
 

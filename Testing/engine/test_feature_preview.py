@@ -7,7 +7,7 @@ import volumes
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.features import feature_preview
-from FoundationRegistrationLib.spatial.geometry import WorkingGrid
+from FoundationRegistrationLib.spatial.grids import WorkingGrid
 
 
 def test_the_command_line_writes_the_preview_on_request(tmp_path):

@@ -6,19 +6,15 @@ import SimpleITK as sitk
 from volumes import GRIDS, assert_readable, empty_grid, on_grid, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.spatial.geometry import (
+from FoundationRegistrationLib.spatial.checks import check_overlap, check_same_grid, check_volume
+from FoundationRegistrationLib.spatial.grids import (
     WorkingGrid,
-    check_overlap,
-    check_same_grid,
-    check_volume,
     field_of_view,
-    foreground_points,
-    physical_points,
     resample_to_grid,
     smoothed_for_spacing,
-    transform_points,
     working_grid,
 )
+from FoundationRegistrationLib.spatial.points import foreground_points, physical_points, transform_points
 
 GRADIENT = np.array([1.0, -2.0, 0.5])
 every_grid = pytest.mark.parametrize("name", GRIDS)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from FoundationRegistrationLib.evaluation.metrics import dice, jacobian_determinant
 from volumes import (
     assert_readable,
     empty_grid,
@@ -25,12 +24,15 @@ from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.convex_adam.prescribed import prescribe
 from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
 from FoundationRegistrationLib.errors import InputError
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
+from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.phantom import make_phantom
 from FoundationRegistrationLib.pipeline.lesions import find_lesions, keep_lesions, lesion_volumes
 from FoundationRegistrationLib.pipeline.lesions.mapping import Mapping
 from FoundationRegistrationLib.pipeline.lesions.regions import carried_corners
-from FoundationRegistrationLib.spatial.geometry import WorkingGrid
-from FoundationRegistrationLib.spatial.transforms import compose, displacement_image, warp_labels
+from FoundationRegistrationLib.spatial.displacement import displacement_image
+from FoundationRegistrationLib.spatial.grids import WorkingGrid
+from FoundationRegistrationLib.spatial.warping import compose, warp_labels
 
 CELL_MM = 4.0
 CENTER = (9.0, -6.0, 4.0)

@@ -6,20 +6,12 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import (
-    Evaluation,
-    LabelAgreement,
-    dice,
-    evaluate_labels,
-    hausdorff95,
-    jacobian_determinant,
-    jacobian_summary,
-    mean_over_labels,
-    target_registration_error,
-    volume_error,
-)
 
 from FoundationRegistrationLib.errors import InputError
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant, jacobian_summary
+from FoundationRegistrationLib.evaluation.labels import Evaluation, LabelAgreement, evaluate_labels
+from FoundationRegistrationLib.evaluation.landmarks import target_registration_error
+from FoundationRegistrationLib.evaluation.overlap import dice, hausdorff95, mean_over_labels, volume_error
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.3, -0.4, 0.7).GetMatrix()
 DIRECTIONS = {

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import dice, mean_over_labels, volume_error
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.spatial.geometry import transform_points
-from FoundationRegistrationLib.spatial.transforms import warp_labels
+from FoundationRegistrationLib.evaluation.overlap import dice, mean_over_labels, volume_error
+from FoundationRegistrationLib.spatial.points import transform_points
+from FoundationRegistrationLib.spatial.warping import warp_labels
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("FOUNDATION_REGISTRATION_DATA", "../shared/data"))

@@ -26,7 +26,8 @@ from volumes import (
 import FoundationRegistrationLib
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError, SettingsError
-from FoundationRegistrationLib.spatial.transforms import displacement_on_grid_of, round_trip_errors, write_transform
+from FoundationRegistrationLib.io.transforms import write_transform
+from FoundationRegistrationLib.spatial.warping import displacement_on_grid_of, round_trip_errors
 
 SPACING_MM = 2.0
 HALF_VOXEL_MM = SPACING_MM / 2

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import jacobian_determinant
+
+from FoundationRegistrationLib.errors import InputError, OutputError
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 from FoundationRegistrationLib.evaluation.report import save_overview
 from FoundationRegistrationLib.evaluation.report.page import add_axes, draw_page, page_layout
 from FoundationRegistrationLib.evaluation.report.panels import arrow_factor, draw_displacement
 from FoundationRegistrationLib.evaluation.report.scene import PLANES, build_scene
-
-from FoundationRegistrationLib.errors import InputError, OutputError
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.15, -0.1, 0.2).GetMatrix()
 

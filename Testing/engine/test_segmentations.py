@@ -10,7 +10,7 @@ from volumes import assert_readable, empty_grid, points_of, rigid_transform
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.segmentations import paired_labels, read_segmentation
-from FoundationRegistrationLib.spatial.transforms import write_transform
+from FoundationRegistrationLib.io.transforms import write_transform
 
 GRID = sitk.Shrink(empty_grid("oblique"), [2, 2, 2])
 BALLS = {"tumour": ((6.0, -4.0, 8.0), 12.0), "node": ((-14.0, 8.0, -6.0), 9.0), "margin": ((6.0, -4.0, 8.0), 18.0)}

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from volumes import assert_readable, empty_grid, field_transform, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.spatial.transforms import read_transform
+from FoundationRegistrationLib.io.transforms import read_transform
 
 ROWS = ["1 0 0 10", "0 1 0 -5", "0 0 1 2.5e0", "0 0 0 1"]
 FOREIGN = {

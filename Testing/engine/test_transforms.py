@@ -19,19 +19,12 @@ from volumes import (
 )
 
 from FoundationRegistrationLib.errors import InputError, OutputError
-from FoundationRegistrationLib.spatial import transforms
-from FoundationRegistrationLib.spatial.geometry import WorkingGrid
-from FoundationRegistrationLib.spatial.transforms import (
-    compose,
-    displacement_image,
-    inverse_displacement,
-    invert,
-    read_transform,
-    round_trip_errors,
-    warp_image,
-    warp_labels,
-    write_transform,
-)
+from FoundationRegistrationLib.io.transforms import read_transform, write_transform
+from FoundationRegistrationLib.spatial import inversion
+from FoundationRegistrationLib.spatial.displacement import displacement_image
+from FoundationRegistrationLib.spatial.grids import WorkingGrid
+from FoundationRegistrationLib.spatial.inversion import inverse_displacement, invert
+from FoundationRegistrationLib.spatial.warping import compose, round_trip_errors, warp_image, warp_labels
 
 CELLS = WorkingGrid((-47.0, -45.0, -49.0), 4.0, (25, 24, 26))
 DOMAIN = WorkingGrid((-48.0, -46.0, -50.0), 2.0, (50, 48, 52))
@@ -126,7 +119,7 @@ def test_the_inverse_of_a_large_smooth_field():
 
 
 def test_the_inverse_is_more_right_than_one_that_is_exact_at_its_nodes_alone(monkeypatch):
-    monkeypatch.setattr(transforms, "_LARGEST_FINE_INVERSE", 0)  # as for a large volume: no finer than the field
+    monkeypatch.setattr(inversion, "_LARGEST_FINE_INVERSE", 0)  # as for a large volume: no finer than the field
     field = field_of(lambda points: points + 4.0 * np.sin(points[:, [1, 2, 0]] / 8.0) - 0.3 * points)
     forward = sitk.DisplacementFieldTransform(sitk.Image(field))
 
@@ -135,7 +128,7 @@ def test_the_inverse_is_more_right_than_one_that_is_exact_at_its_nodes_alone(mon
         return round_trip_errors(forward, backward, body_points()).mean()
 
     found = mean_error()
-    monkeypatch.setattr(transforms, "_right_between_nodes", lambda exact_at_nodes: exact_at_nodes)
+    monkeypatch.setattr(inversion, "_right_between_nodes", lambda exact_at_nodes: exact_at_nodes)
     assert found < 0.7 * mean_error()
 
 

@@ -11,7 +11,7 @@ from nodes import FLIP, segmentation_node
 from volumes import empty_grid, on_grid, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.spatial.transforms import write_transform
+from FoundationRegistrationLib.io.transforms import write_transform
 
 TERMINOLOGY = "Segmentation category and type~SCT^85756007^Tissue~SCT^49755003^Lesion~^^~Anatomic codes~^^~^^"
 # Name: centre (LPS mm in moving space) and radius; the last overlaps the first.

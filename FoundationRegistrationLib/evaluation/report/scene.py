@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...spatial.geometry import check_same_grid
+from ...spatial.checks import check_same_grid
 
 _MARGIN_MM = 8.0  # shown around the foreground
 _LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest

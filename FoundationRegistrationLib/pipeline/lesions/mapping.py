@@ -6,9 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ...spatial.geometry import linear_parts, transform_points
+from ...spatial.inversion import inverse_at
+from ...spatial.points import linear_parts, transform_points
 from ...spatial.sampling import sample
-from ...spatial.transforms import inverse_at
 
 _MOST_STEPS = 30
 _TOLERANCE_MM = 1e-5

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ...errors import InputError
-from ...spatial.geometry import check_same_grid
+from ...spatial.checks import check_same_grid
 from .mapping import Mapping
 
 # More than these are no lesions a person marked.

@@ -8,8 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from sklearn.mixture import GaussianMixture
 
-from FoundationRegistrationLib.spatial.geometry import physical_points, smoothed_for_spacing, transform_points
-from FoundationRegistrationLib.spatial.transforms import warp_labels
+from FoundationRegistrationLib.spatial.grids import smoothed_for_spacing
+from FoundationRegistrationLib.spatial.points import physical_points, transform_points
+from FoundationRegistrationLib.spatial.warping import warp_labels
 
 from .case import Case
 

@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.pipeline.preprocessing import find_foreground
-from FoundationRegistrationLib.spatial.geometry import physical_points, transform_points
-from FoundationRegistrationLib.spatial.transforms import warp_labels
+from FoundationRegistrationLib.spatial.points import physical_points, transform_points
+from FoundationRegistrationLib.spatial.warping import warp_labels
 
 from .case import Case
 from .warps import drawn_warp

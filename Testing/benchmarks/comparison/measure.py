@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import (
-    dice,
-    hausdorff95,
-    jacobian_determinant,
-    jacobian_summary,
-    mean_over_labels,
-    target_registration_error,
-)
 
-from FoundationRegistrationLib.spatial.transforms import warp_labels
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant, jacobian_summary
+from FoundationRegistrationLib.evaluation.landmarks import target_registration_error
+from FoundationRegistrationLib.evaluation.overlap import dice, hausdorff95, mean_over_labels
+from FoundationRegistrationLib.spatial.warping import warp_labels
 
 from .case import Case
 

@@ -8,12 +8,8 @@ import torch
 from convexAdam.convex_adam_MIND import convex_adam_pt
 
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
-from FoundationRegistrationLib.spatial.geometry import (
-    foreground_points,
-    resample_to_grid,
-    transform_points,
-    working_grid,
-)
+from FoundationRegistrationLib.spatial.grids import resample_to_grid, working_grid
+from FoundationRegistrationLib.spatial.points import foreground_points, transform_points
 
 from .methods import Found, Task
 

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.phantom import TASKS, make_phantom
-from FoundationRegistrationLib.spatial.geometry import physical_points
+from FoundationRegistrationLib.spatial.points import physical_points
 
 from .case import Case, CaseSource
 

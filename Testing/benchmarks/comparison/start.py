@@ -8,11 +8,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.files.outputs import complete_or_absent
+from FoundationRegistrationLib.io.transforms import write_transform
 from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
-from FoundationRegistrationLib.spatial.geometry import linear_parts, transform_points
-from FoundationRegistrationLib.spatial.transforms import write_transform
+from FoundationRegistrationLib.spatial.points import linear_parts, transform_points
 
 from .case import Case
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from FoundationRegistrationLib.evaluation.metrics import jacobian_determinant
 from scipy.ndimage import zoom
+
+from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 
 _CONTROL_POINTS = 4
 _LEAST_DETERMINANT = 0.4

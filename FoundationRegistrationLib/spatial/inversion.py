@@ -1,81 +1,20 @@
-"""Displacement fields as SimpleITK transforms: padding, inversion, files, and what is done with them.
-
-Every transform maps a point of the space resampled onto to a point of the space resampled from, in LPS mm:
-`transform` maps fixed points to moving points, `inverse` moving points to fixed points.
-"""
+"""The inverse of a transform that holds a displacement field, found by Newton's method."""
 
 from __future__ import annotations
-
-import logging
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..errors import OutputError
-from ..io.transforms import read_transform as read_transform
-from ..io.written import check_room, check_transform
-from ..pipeline.preprocessing import finite_float
-from .geometry import WorkingGrid, transform_points
+from .displacement import lengths
+from .grids import WorkingGrid
+from .points import transform_points
 from .sampling import identity_positions, sample
 
-_LOGGER = logging.getLogger(__name__)
-
-_TAPER_STEEPNESS = 3.0
-_TAPER_RANGE_MM = (10.0, 60.0)
 _INVERSION_STEPS = 30
 _INVERSION_TOLERANCE_MM = 1e-3
 _LARGEST_FINE_INVERSE = 2_000_000
 _POINTS_AT_ONCE = 262_144  # more take memory and are no faster
-_NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
-
-
-def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
-    """Return a displacement as a vector image in LPS mm, padded and tapered to zero.
-
-    A SimpleITK displacement field is zero outside its grid and one in Slicer repeats its edge; with a border
-    of zeros both mean the same. The taper is long enough not to fold space by itself.
-
-    Args:
-        displacement: (3, z, y, x) in cells, components (z, y, x).
-        cells: the grid of the displacement.
-    """
-    millimetres = displacement.detach().float().cpu() * cells.spacing
-    edge = max(
-        float(_lengths(face).max())
-        for axis in (1, 2, 3)
-        for face in (millimetres.select(axis, 0), millimetres.select(axis, -1))
-    )
-    taper_mm = float(np.clip(_TAPER_STEEPNESS * edge, *_TAPER_RANGE_MM))
-    border = int(np.ceil(taper_mm / cells.spacing)) + 1
-    padded = torch.nn.functional.pad(millimetres[None], (border,) * 6, mode="replicate")[0]
-    outside = [_cells_outside(size, border) for size in millimetres.shape[1:]]
-    distance = torch.sqrt(outside[0][:, None, None] ** 2 + outside[1][:, None] ** 2 + outside[2] ** 2)
-    weight = 0.5 * (1.0 + torch.cos(torch.pi * (distance / border).clamp(max=1.0)))
-    array = (padded * weight).flip(0).permute(1, 2, 3, 0).double().numpy()
-    return cells.padded(border).image(np.ascontiguousarray(array), is_vector=True)
-
-
-def _cells_outside(size: int, border: int) -> torch.Tensor:
-    """Return how many cells each cell of a padded axis lies outside the axis."""
-    index = torch.arange(-border, size + border, dtype=torch.float32)
-    return torch.clamp(torch.maximum(-index, index - (size - 1)), min=0.0)
-
-
-def compose(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
-    """Return x -> initial(x + u(x)), flat, so that every program can read it from a file."""
-    composite = sitk.CompositeTransform([initial, sitk.DisplacementFieldTransform(sitk.Image(field))])
-    composite.FlattenTransform()
-    return composite
-
-
-def displacement_on_grid_of(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """Return transform(x) - x at the voxels x of an image, a vector image in LPS mm."""
-    to_field = sitk.TransformToDisplacementFieldFilter()
-    to_field.SetReferenceImage(image)
-    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
-    return to_field.Execute(transform)
 
 
 def invert(initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid) -> sitk.CompositeTransform:
@@ -211,7 +150,7 @@ def _solved(forward: torch.Tensor, derivatives: torch.Tensor, target: torch.Tens
     for _ in range(_INVERSION_STEPS):
         position = target[:, active] + inverse[:, active]
         residual = inverse[:, active] + sample(forward, position)
-        error = _lengths(residual)
+        error = lengths(residual)
         better = error < best_error[active]
         best[:, active[better]] = inverse[:, active[better]]
         best_error[active] = torch.minimum(error, best_error[active])
@@ -239,80 +178,4 @@ def _newton_step(derivatives: torch.Tensor, residual: torch.Tensor) -> torch.Ten
     determinant = (a * bc).sum(0)
     solved = torch.stack([(normal * residual).sum(0) for normal in (bc, ca, ab)]) / determinant
     step = torch.where(determinant > 0.1, solved, 0.5 * residual)
-    return step * (2.0 / _lengths(step).clamp_min(1e-12)).clamp(max=1.0)
-
-
-def _lengths(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the lengths of vectors (3, ...); torch's own norm is a hundred times slower along the first axis."""
-    return vectors.square().sum(0).sqrt_()
-
-
-def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Return how far each fixed point (N, 3) lies from where forward then inverse bring it, in mm."""
-    back = transform_points(inverse, transform_points(transform, points))
-    return np.linalg.norm(back - points, axis=1)
-
-
-def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Write a transform file (.h5 for composites), and read it back.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    check_room(path, transform)
-    try:
-        sitk.WriteTransform(transform, str(path))
-    except RuntimeError as error:
-        msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
-        raise OutputError(msg) from error
-    check_transform(path, transform)
-
-
-def warp_image(
-    image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str = "linear"
-) -> sitk.Image:
-    """Resample intensities once, from their own voxels, onto the grid of a reference.
-
-    Args:
-        image: 3D volume; NaN and infinities count as its least value, as does the outside. Colours and vectors are
-            resampled component by component, complex numbers part by part.
-        reference: gives the grid.
-        transform: maps a point of the reference to a point of the image, LPS mm.
-        interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
-
-    Returns:
-        A volume of the image's pixel type; integers are rounded.
-    """
-    if image.GetNumberOfComponentsPerPixel() > 1 or "vector" in image.GetPixelIDTypeAsString():
-        components = range(image.GetNumberOfComponentsPerPixel())
-        parts = [sitk.VectorIndexSelectionCast(image, index) for index in components]
-        return sitk.Compose([warp_image(part, reference, transform, interpolation) for part in parts])
-    if "complex" in image.GetPixelIDTypeAsString():
-        parts = [sitk.ComplexToReal(image), sitk.ComplexToImaginary(image)]
-        return sitk.RealAndImaginaryToComplex(*(warp_image(p, reference, transform, interpolation) for p in parts))
-    # Float32 holds every whole number of 16 bits, but not of 32.
-    wide = image.GetPixelID() not in _NARROW_PIXEL_TYPES
-    source = finite_float(image, np.float64 if wide else np.float32)
-    values = sitk.GetArrayViewFromImage(source)
-    low, high = float(values.min()), float(values.max())
-    interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
-    resampled = sitk.Resample(source, reference, transform, interpolator, low, source.GetPixelID())
-    warped = np.clip(sitk.GetArrayFromImage(resampled), low, high)
-    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
-        warped = np.rint(warped)
-    result = sitk.GetImageFromArray(warped.astype(sitk.GetArrayViewFromImage(image).dtype))
-    result.CopyInformation(resampled)
-    return result
-
-
-def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """Resample a label map once onto the grid of a reference, with smooth boundaries and no new labels.
-
-    Each voxel takes the label with the largest linearly interpolated share.
-
-    Args:
-        labels: label map of an integer pixel type; 0 is the outside.
-        reference: gives the grid.
-        transform: maps a point of the reference to a point of the label map, LPS mm.
-    """
-    return sitk.Resample(labels, reference, transform, sitk.sitkLabelLinear, 0, labels.GetPixelID())
+    return step * (2.0 / lengths(step).clamp_min(1e-12)).clamp(max=1.0)

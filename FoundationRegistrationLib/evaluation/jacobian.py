@@ -1,0 +1,114 @@
+"""How a displacement changes volumes: the Jacobian determinant and its summary."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..spatial.checks import check_same_grid
+
+SMALLEST_DETERMINANT = 1e-9  # the logarithm of a folded voxel is taken here
+_SLAB = 16  # slices whose Jacobian is computed at once: bounds the memory, not the result
+
+
+def jacobian_determinant(displacement_field: sitk.Image) -> sitk.Image:
+    """Determinant of the spatial Jacobian of x -> x + u(x): local volume change of the mapping.
+
+    1 keeps the volume, above 1 a piece of the fixed image is mapped to a larger piece of the moving image,
+    0 or less means the mapping folds. Derivatives are taken along the index axes (central differences
+    inside, one-sided at the border) and turned into mm with the spacing and the direction cosines, so the
+    grid may be oblique, flipped and anisotropic. Along an axis with a single voxel u is taken as constant.
+
+    Args:
+        displacement_field: 3D vector image, u(x) in mm, LPS components, at the voxel centres.
+
+    Returns:
+        Float32 image on the same grid, no unit.
+
+    Raises:
+        InputError: the image is not a 3D field of three components, or holds a value that is not finite.
+    """
+    if displacement_field.GetDimension() != 3 or displacement_field.GetNumberOfComponentsPerPixel() != 3:
+        msg = (
+            f"A displacement field is a 3D image of 3 components, this one has "
+            f"{displacement_field.GetDimension()} dimensions and "
+            f"{displacement_field.GetNumberOfComponentsPerPixel()} components; give a field in mm, LPS."
+        )
+        raise InputError(msg)
+    field = sitk.GetArrayViewFromImage(displacement_field)  # (Z, Y, X, 3)
+    index_to_mm = _index_to_mm(displacement_field)
+    determinant = np.empty(field.shape[:3], dtype=np.float32)
+    depth = field.shape[0]
+    for start in range(0, depth, _SLAB):
+        stop = min(start + _SLAB, depth)
+        first, last = max(start - 1, 0), min(stop + 1, depth)  # one slice of context on each side
+        slab = _determinant_of_slab(np.asarray(field[first:last], dtype=np.float64), index_to_mm)
+        determinant[start:stop] = slab[start - first : stop - first]
+    if not np.isfinite(determinant).all():
+        msg = "The displacement field holds values that are not finite; compute or export it again."
+        raise InputError(msg)
+    image = sitk.GetImageFromArray(determinant)
+    image.CopyInformation(displacement_field)
+    return image
+
+
+def jacobian_summary(det: sitk.Image, mask: sitk.Image | None = None) -> dict[str, float]:
+    """Figures that say whether a deformation is plausible.
+
+    Args:
+        det: Jacobian determinant, see ``jacobian_determinant``.
+        mask: 3D image on the same grid, non-zero where to look; the whole grid if not given.
+
+    Returns:
+        ``folded_percent`` (share of voxels with a determinant of 0 or less, in %), ``sd_log`` (standard
+        deviation of the natural logarithm, determinants clipped from below at 1e-9 so that a folded voxel
+        counts as extreme and not as undefined), ``min``, ``max``, ``mean`` and ``voxels`` (how many).
+
+    Raises:
+        InputError: the grids differ, the mask is empty, or a determinant is not finite.
+    """
+    values = sitk.GetArrayViewFromImage(det)
+    if mask is not None:
+        check_same_grid(mask, det, "mask", "Jacobian determinant")
+        values = values[sitk.GetArrayViewFromImage(mask) != 0]
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if values.size == 0:
+        msg = "The mask is empty; give a mask with at least one voxel inside, or none."
+        raise InputError(msg)
+    if not np.isfinite(values).all():
+        msg = "The Jacobian determinant holds values that are not finite; compute it again from the field."
+        raise InputError(msg)
+    return {
+        "folded_percent": 100.0 * float(np.mean(values <= 0.0)),
+        "sd_log": float(np.std(np.log(np.maximum(values, SMALLEST_DETERMINANT)))),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": float(values.mean()),
+        "voxels": float(values.size),
+    }
+
+
+def _index_to_mm(image: sitk.Image) -> NDArray[np.float64]:
+    """(3, 3) matrix of the step in LPS mm of one index along x, y, z (its columns)."""
+    return np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+
+
+def _determinant_of_slab(field: NDArray[np.float64], index_to_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Jacobian determinant of x + u(x) on a slab.
+
+    Args:
+        field: (Z, Y, X, 3) displacement in mm, LPS.
+        index_to_mm: (3, 3) step in mm of one index along x, y, z, as columns.
+
+    Returns:
+        (Z, Y, X) determinants.
+    """
+    by_index = np.zeros((*field.shape, 3))  # [..., component, index axis x, y, z]
+    for axis_zyx in range(3):
+        if field.shape[axis_zyx] > 1:
+            by_index[..., 2 - axis_zyx] = np.gradient(field, axis=axis_zyx)
+    jacobian = by_index @ np.linalg.inv(index_to_mm) + np.eye(3)
+    (a, b, c), (d, e, f), (g, h, i) = np.moveaxis(jacobian, (-2, -1), (0, 1))
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)

@@ -1,0 +1,49 @@
+"""A displacement found on cells, as a field that SimpleITK and Slicer read alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .grids import WorkingGrid
+
+_TAPER_STEEPNESS = 3.0
+_TAPER_RANGE_MM = (10.0, 60.0)
+
+
+def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
+    """Return a displacement as a vector image in LPS mm, padded and tapered to zero.
+
+    A SimpleITK displacement field is zero outside its grid and one in Slicer repeats its edge; with a border
+    of zeros both mean the same. The taper is long enough not to fold space by itself.
+
+    Args:
+        displacement: (3, z, y, x) in cells, components (z, y, x).
+        cells: the grid of the displacement.
+    """
+    millimetres = displacement.detach().float().cpu() * cells.spacing
+    edge = max(
+        float(lengths(face).max())
+        for axis in (1, 2, 3)
+        for face in (millimetres.select(axis, 0), millimetres.select(axis, -1))
+    )
+    taper_mm = float(np.clip(_TAPER_STEEPNESS * edge, *_TAPER_RANGE_MM))
+    border = int(np.ceil(taper_mm / cells.spacing)) + 1
+    padded = torch.nn.functional.pad(millimetres[None], (border,) * 6, mode="replicate")[0]
+    outside = [_cells_outside(size, border) for size in millimetres.shape[1:]]
+    distance = torch.sqrt(outside[0][:, None, None] ** 2 + outside[1][:, None] ** 2 + outside[2] ** 2)
+    weight = 0.5 * (1.0 + torch.cos(torch.pi * (distance / border).clamp(max=1.0)))
+    array = (padded * weight).flip(0).permute(1, 2, 3, 0).double().numpy()
+    return cells.padded(border).image(np.ascontiguousarray(array), is_vector=True)
+
+
+def _cells_outside(size: int, border: int) -> torch.Tensor:
+    """Return how many cells each cell of a padded axis lies outside the axis."""
+    index = torch.arange(-border, size + border, dtype=torch.float32)
+    return torch.clamp(torch.maximum(-index, index - (size - 1)), min=0.0)
+
+
+def lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the lengths of vectors (3, ...); torch's own norm is a hundred times slower along the first axis."""
+    return vectors.square().sum(0).sqrt_()

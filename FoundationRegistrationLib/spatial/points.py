@@ -1,0 +1,48 @@
+"""Points in LPS millimetres: of voxels, of a foreground, through a transform."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+
+def foreground_points(mask: sitk.Image) -> np.ndarray:
+    """Return the extent of a mask as points, (N, 3) in LPS mm: the centres of its extreme voxels.
+
+    For each of the mask's index lines along x only the first and the last voxel are returned, which have the
+    same bounding box as all of them in any rotated frame.
+    """
+    array = sitk.GetArrayViewFromImage(mask) != 0
+    lines = np.argwhere(array.any(axis=2))
+    first = array.argmax(axis=2)[lines[:, 0], lines[:, 1]]
+    last = array.shape[2] - 1 - array[:, :, ::-1].argmax(axis=2)[lines[:, 0], lines[:, 1]]
+    ends = [np.column_stack([x, lines[:, 1], lines[:, 0]]) for x in (first, last)]
+    return physical_points(mask, np.concatenate(ends))
+
+
+def physical_points(image: sitk.Image, indices: np.ndarray) -> np.ndarray:
+    """Map continuous indices (N, 3) in x, y, z order to LPS points (N, 3) in mm."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    return np.asarray(image.GetOrigin()) + (indices * np.asarray(image.GetSpacing())) @ direction.T
+
+
+def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Map points (N, 3) in LPS mm through a transform, exactly."""
+    mapped = [transform.TransformPoint(point) for point in np.asarray(points, dtype=float).tolist()]
+    return np.array(mapped).reshape(-1, 3)
+
+
+def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Return the matrices (N, 3, 3) that a transform is close to around points (N, 3), by steps of 1 mm."""
+    here = transform_points(transform, points)
+    columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
+    return np.stack(columns, axis=-1)
+
+
+def matrix_of(transform: sitk.Transform) -> list[list[float]] | None:
+    """Return a linear transform as the rows of a 4 x 4 matrix, LPS mm; None if it is not linear."""
+    if not transform.IsLinear():
+        return None
+    origin = np.zeros((1, 3))
+    rows = np.hstack([linear_parts(transform, origin)[0], transform_points(transform, origin).T])
+    return [*rows.tolist(), [0.0, 0.0, 0.0, 1.0]]

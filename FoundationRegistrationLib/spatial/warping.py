@@ -1,0 +1,95 @@
+"""Images and labels resampled through a transform; needs no torch.
+
+Every transform maps a point of the space resampled onto to a point of the space resampled from, in LPS mm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from .points import transform_points
+
+_NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
+
+
+def compose(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
+    """Return x -> initial(x + u(x)), flat, so that every program can read it from a file."""
+    composite = sitk.CompositeTransform([initial, sitk.DisplacementFieldTransform(sitk.Image(field))])
+    composite.FlattenTransform()
+    return composite
+
+
+def displacement_on_grid_of(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """Return transform(x) - x at the voxels x of an image, a vector image in LPS mm."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(image)
+    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
+    return to_field.Execute(transform)
+
+
+def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Return how far each fixed point (N, 3) lies from where forward then inverse bring it, in mm."""
+    back = transform_points(inverse, transform_points(transform, points))
+    return np.linalg.norm(back - points, axis=1)
+
+
+def warp_image(
+    image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str = "linear"
+) -> sitk.Image:
+    """Resample intensities once, from their own voxels, onto the grid of a reference.
+
+    Args:
+        image: 3D volume; NaN and infinities count as its least value, as does the outside. Colours and vectors are
+            resampled component by component, complex numbers part by part.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the image, LPS mm.
+        interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
+
+    Returns:
+        A volume of the image's pixel type; integers are rounded.
+    """
+    if image.GetNumberOfComponentsPerPixel() > 1 or "vector" in image.GetPixelIDTypeAsString():
+        components = range(image.GetNumberOfComponentsPerPixel())
+        parts = [sitk.VectorIndexSelectionCast(image, index) for index in components]
+        return sitk.Compose([warp_image(part, reference, transform, interpolation) for part in parts])
+    if "complex" in image.GetPixelIDTypeAsString():
+        parts = [sitk.ComplexToReal(image), sitk.ComplexToImaginary(image)]
+        return sitk.RealAndImaginaryToComplex(*(warp_image(p, reference, transform, interpolation) for p in parts))
+    # Float32 holds every whole number of 16 bits, but not of 32.
+    wide = image.GetPixelID() not in _NARROW_PIXEL_TYPES
+    source = finite_float(image, np.float64 if wide else np.float32)
+    values = sitk.GetArrayViewFromImage(source)
+    low, high = float(values.min()), float(values.max())
+    interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
+    resampled = sitk.Resample(source, reference, transform, interpolator, low, source.GetPixelID())
+    warped = np.clip(sitk.GetArrayFromImage(resampled), low, high)
+    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        warped = np.rint(warped)
+    result = sitk.GetImageFromArray(warped.astype(sitk.GetArrayViewFromImage(image).dtype))
+    result.CopyInformation(resampled)
+    return result
+
+
+def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """Resample a label map once onto the grid of a reference, with smooth boundaries and no new labels.
+
+    Each voxel takes the label with the largest linearly interpolated share.
+
+    Args:
+        labels: label map of an integer pixel type; 0 is the outside.
+        reference: gives the grid.
+        transform: maps a point of the reference to a point of the label map, LPS mm.
+    """
+    return sitk.Resample(labels, reference, transform, sitk.sitkLabelLinear, 0, labels.GetPixelID())
+
+
+def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
+    """Return the volume as float32 (or float64), its NaN and infinite voxels set to the least finite value."""
+    values = sitk.GetArrayFromImage(image).astype(precision)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values[~finite] = values[finite].min()
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
