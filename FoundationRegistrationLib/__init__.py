@@ -12,7 +12,8 @@ from .errors import FoundationRegistrationError
 from .settings import PRESETS, Settings
 
 if TYPE_CHECKING:
-    from .pipeline.registration import RegistrationResult, register
+    from .pipeline.registration import register
+    from .pipeline.result import RegistrationResult
 
 __version__ = "0.1.0"
 
@@ -24,9 +25,13 @@ __all__ = ["PRESETS", "FoundationRegistrationError", "RegistrationResult", "Sett
 
 def __getattr__(name: str) -> Any:
     """Load what needs torch and SimpleITK only when it is asked for, so that a panel opens without them."""
-    if name in ("RegistrationResult", "register"):
-        from .pipeline import registration
+    if name == "register":
+        from .pipeline.registration import register
 
-        return getattr(registration, name)
+        return register
+    if name == "RegistrationResult":
+        from .pipeline.result import RegistrationResult
+
+        return RegistrationResult
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

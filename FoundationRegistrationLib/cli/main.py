@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -65,18 +65,15 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    """Run the command; what it needs is loaded here, as that takes a while and signals are listened to already."""
     if arguments.command == "weights":
-        progress = getattr(arguments, "progress", "none")
-        with _progress(progress) as report:
-            done = weights_command(arguments, report, interruption)
-        if progress == "json" and done is not None:
-            _json_line(done)
+        _run_weights(arguments, interruption)
         return
     prepare_files(arguments)
-    from . import commands  # loads the libraries, which takes a while, with signals already listened to
-
     if arguments.command == "encoders":
-        commands.encoders_command(arguments)
+        from .encoders import encoders_command
+
+        encoders_command(arguments)
         return
     from ..io.quiet import itk_silent
 
@@ -84,21 +81,34 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         _run_on_volumes(arguments, interruption)
 
 
-def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    from . import commands
+def _run_weights(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    progress = getattr(arguments, "progress", "none")
+    with _progress(progress) as report:
+        done = weights_command(arguments, report, interruption)
+    if progress == "json" and done is not None:
+        _json_line(done)
 
+
+def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -> None:
     if arguments.command == "register":
+        from .register import register_command
+
         with _progress(arguments.progress) as report:
-            commands.register_command(arguments, report, interruption)
+            register_command(arguments, report, interruption)
         if arguments.progress == "json":
             _json_line({"event": "done", "output": str(arguments.output)})
-        return
-    handlers: dict[str, Callable[[argparse.Namespace, Interruption], None]] = {
-        "apply": commands.apply_command,
-        "evaluate": commands.evaluate_command,
-        "phantom": commands.phantom_command,
-    }
-    handlers[arguments.command](arguments, interruption)
+    elif arguments.command == "apply":
+        from .apply import apply_command
+
+        apply_command(arguments, interruption)
+    elif arguments.command == "evaluate":
+        from .evaluate import evaluate_command
+
+        evaluate_command(arguments, interruption)
+    else:
+        from .phantom import phantom_command
+
+        phantom_command(arguments, interruption)
 
 
 def _memory_hint(arguments: argparse.Namespace) -> str:

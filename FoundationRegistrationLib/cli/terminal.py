@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 # A reader that has had enough (EINVAL on Windows), and a terminal that was closed.
@@ -37,6 +37,12 @@ def lenient_streams() -> Iterator[Callable[[], OSError | None]]:
         finally:
             output.flush()
             error.flush()
+
+
+def say(lines: Iterable[str]) -> None:
+    """Write lines to standard error, where the answers of commands stand that are not for programs."""
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
 class _LenientFile(io.FileIO):

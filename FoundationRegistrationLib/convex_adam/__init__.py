@@ -17,8 +17,9 @@ from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.sampling import Weights, upsample, weight_on_both_sides
 from .confidence import local_measures
+from .data_term import Term
 from .discrete_search import discrete_search, search_factors, search_reach_mm
-from .instance_optimisation import Optimised, Term, energy_of, optimise_instance
+from .instance_optimisation import Optimised, energy_of, optimise_instance
 from .local_correlation import refine_on_intensities
 from .self_similarity import refine_on_voxels, refines_voxels
 from .two_encoders import Pair, details_lead, gain_of_details, shared_by_reliability

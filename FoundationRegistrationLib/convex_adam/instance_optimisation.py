@@ -14,20 +14,18 @@ first steps are as long whatever the gradient, and lead away from a start that i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from ..features import pool
 from ..runtime.progress import Progress
 from ..settings import Settings
-from ..spatial.sampling import sample, upsample
+from ..spatial.sampling import upsample
+from .data_term import Difference, SquaredDifference, Term
+from .diffusion import add_diffusion, filtered, smoothing_matrices
 
-# ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
-# channels is the same for MIND and, with features of unit total variance, right for any number of channels.
-CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
 _CONVERGENCE_WINDOW = 10
 # A level is worth its while with at least this many cells along each axis.
 _LEAST_CELLS = 8
@@ -35,26 +33,6 @@ _LEAST_CELLS = 8
 # and the coarser ones. The finest corrects little, so that long steps would only roughen the field.
 _FINEST = (1 / 4, 1 / 4)
 _COARSER = (1 / 2, 1)
-
-
-@dataclass(frozen=True)
-class Term:
-    """Features that a displacement shall bring to agree.
-
-    Attributes:
-        fixed: (C, z, y, x) features.
-        moving: (C, z, y, x) features.
-        weight: (z, y, x), how much the difference at each fixed cell counts; None counts all fully.
-    """
-
-    fixed: torch.Tensor
-    moving: torch.Tensor
-    weight: torch.Tensor | None
-
-    def pooled(self, factor: int) -> Term:
-        """Return the term on cells `factor` times larger."""
-        weight = None if self.weight is None else pool(self.weight[None], factor)[0]
-        return Term(pool(self.fixed, factor), pool(self.moving, factor), weight)
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ def optimise_instance(
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
         held = None if stiffness is None else pool(stiffness[None], level.factor)[0]
-        differences = [_Difference(term) for term in pooled]
+        differences = [SquaredDifference(term) for term in pooled]
         found = descend(differences, start, level.steps, settings, progress, (part[0] + before, share), held)
         if level.factor > 1:  # what the start has of finer detail is kept
             change = upsample(found.displacement - start, level.factor, shape)
@@ -131,13 +109,6 @@ def shortening_steps(first: float, count: int) -> tuple[float, ...]:
     return tuple(first * (1.0 - index / count) for index in range(count))
 
 
-class Difference(Protocol):
-    """What a displacement shall lessen."""
-
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
-
-
 def descend(
     differences: Sequence[Difference],
     displacement: torch.Tensor,
@@ -161,7 +132,7 @@ def descend(
         stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
         comparable: whether energies of two iterations tell which field is better; if not, the last field is returned.
     """
-    matrices = _smoothing_matrices(displacement, settings)
+    matrices = smoothing_matrices(displacement, settings)
     adjoint = [matrix.T for matrix in matrices]
     parameter = displacement.clone()
     adam = _Adam(parameter)
@@ -169,12 +140,12 @@ def descend(
     best = displacement
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
-        smooth = _filtered(parameter, matrices)
+        smooth = filtered(parameter, matrices)
         energy, gradient = energy_and_gradient(differences, smooth, settings, stiffness)
         if not comparable or energy < min(energies, default=math.inf):
             best = smooth
         energies.append(energy)
-        adam.step(_filtered(gradient, adjoint), step)
+        adam.step(filtered(gradient, adjoint), step)
         if _has_converged(energies, settings.convergence_tolerance):
             break
     return Optimised(best, tuple(energies))
@@ -182,7 +153,7 @@ def descend(
 
 def energy_of(term: Term, displacement: torch.Tensor, settings: Settings) -> float:
     """Return the energy of one displacement (3, z, y, x), in cells."""
-    return energy_and_gradient([_Difference(term)], displacement, settings, None)[0]
+    return energy_and_gradient([SquaredDifference(term)], displacement, settings, None)[0]
 
 
 def energy_and_gradient(
@@ -191,7 +162,7 @@ def energy_and_gradient(
     """Return the sum of differences and of the regulariser, and its gradient (3, z, y, x); see `descend`."""
     gradient = torch.zeros_like(displacement)
     energy = sum(difference.add_to(gradient, displacement) for difference in differences)
-    return energy + _add_diffusion(displacement, settings.regularization, gradient, stiffness), gradient
+    return energy + add_diffusion(displacement, settings.regularization, gradient, stiffness), gradient
 
 
 class _Adam:
@@ -214,127 +185,6 @@ class _Adam:
         torch.sqrt(self._square, out=gradient).div_(unbiased).add_(self._EPSILON)
         length = learning_rate / (1.0 - self._DECAY_MEAN**self._steps)
         self._parameter.addcdiv_(self._mean, gradient, value=-length)
-
-
-@dataclass(frozen=True)
-class _Slab:
-    """Some of the cells that count: their indices in the flat grid, features (C, n) and weights (n)."""
-
-    cells: slice | torch.Tensor
-    fixed: torch.Tensor
-    weight: torch.Tensor | None
-
-
-class _Difference:
-    """The difference of a term's features, made ready to be evaluated many times.
-
-    Cells without weight are left out. The channels of the moving features lie side by side in memory, so that a
-    look-up touches one place for each corner and not one for each channel.
-    """
-
-    def __init__(self, term: Term) -> None:
-        self._shape = term.fixed.shape[1:]
-        self._moving = term.moving[None].contiguous(memory_format=torch.channels_last_3d)[0]
-        self._slabs = list(_slabs(term))
-
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
-        count = self._shape.numel()
-        gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
-        total = gradient.new_zeros(())
-        for slab in self._slabs:
-            positions = displacement[:, slab.cells] + indices_of(slab.cells, self._shape, gradient.device)
-            energy, pull = squared_difference(self._moving, positions, slab.fixed, slab.weight)
-            total += energy
-            gradient[:, slab.cells] += pull.div_(count)
-        return float(total) / count
-
-
-def squared_difference(
-    moving: torch.Tensor, positions: torch.Tensor, fixed: torch.Tensor, weight: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of squared feature differences, and its gradient with respect to the positions.
-
-    Args:
-        moving: (C, z, y, x) features.
-        positions: (3, n) continuous indices where they are looked up.
-        fixed: (C, n) features that belong there.
-        weight: (n), None for all alike.
-    """
-    positions = positions.requires_grad_(True)
-    looked_up = sample(moving, positions)
-    with torch.no_grad():
-        pull = looked_up - fixed
-        weighted = pull if weight is None else pull * weight
-        energy = torch.dot(pull.flatten(), weighted.flatten())
-    return energy, torch.autograd.grad(looked_up, positions, weighted)[0].mul_(2.0)
-
-
-def indices_of(cells: slice | torch.Tensor, shape: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Return the index (3, n) along each axis of cells, which are given by their index in the flat grid."""
-    _, height, breadth = shape
-    flat = torch.arange(cells.start, cells.stop, device=device) if isinstance(cells, slice) else cells
-    rows = flat // breadth
-    return torch.stack([rows // height, rows % height, flat % breadth])
-
-
-def _slabs(term: Term) -> Iterator[_Slab]:
-    fixed = term.fixed.flatten(1)
-    if term.weight is None:
-        for start in range(0, fixed.shape[1], CELLS_PER_SLAB):
-            here = slice(start, min(start + CELLS_PER_SLAB, fixed.shape[1]))
-            yield _Slab(here, fixed[:, here], None)
-        return
-    weight = term.weight.flatten()
-    counted = weight.nonzero()[:, 0]
-    for start in range(0, len(counted), CELLS_PER_SLAB):
-        cells = counted[start : start + CELLS_PER_SLAB]
-        yield _Slab(cells, fixed[:, cells], weight[cells])
-
-
-def _add_diffusion(
-    displacement: torch.Tensor, strength: float, gradient: torch.Tensor, stiffness: torch.Tensor | None
-) -> float:
-    """Return lambda times the mean squared forward difference, summed over the axes; add its gradient in place.
-
-    With `stiffness` (z, y, x) each difference counts as many times as the mean of the two cells it joins says.
-    """
-    total = 0.0
-    for axis in (1, 2, 3):
-        size = displacement.shape[axis]
-        if size < 2:
-            continue
-        step = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
-        pull = step
-        if stiffness is not None:
-            ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
-            pull = step * ends.mul_(0.5)
-        total += strength * float((step * pull).mean())
-        pull *= 2.0 * strength / step.numel()
-        gradient.narrow(axis, 1, size - 1).add_(pull)
-        gradient.narrow(axis, 0, size - 1).sub_(pull)
-    return total
-
-
-def _smoothing_matrices(displacement: torch.Tensor, settings: Settings) -> list[torch.Tensor]:
-    """Return the repeated box filter as one matrix per axis.
-
-    The filter averages over the neighbours that exist, so that a constant field stays constant. It is separable;
-    applying the matrices transposed is its adjoint.
-    """
-    matrices = []
-    for size in displacement.shape[1:]:
-        index = torch.arange(size, device=displacement.device)
-        box = ((index[:, None] - index).abs() <= settings.smoothing_kernel // 2).float()
-        matrices.append(torch.linalg.matrix_power(box / box.sum(1, keepdim=True), settings.smoothing_repeats))
-    return matrices
-
-
-def _filtered(field: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
-    """Apply one matrix along each axis of (3, z, y, x)."""
-    along_z, along_y, along_x = matrices
-    field = torch.matmul(along_y, torch.matmul(field, along_x.T))
-    return torch.matmul(along_z, field.flatten(2)).reshape(field.shape)
 
 
 def _has_converged(energies: list[float], tolerance: float) -> bool:

@@ -15,7 +15,8 @@ from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.sampling import compose, warp
 from ..spatial.windows import mean_around
-from .instance_optimisation import Term, optimise_instance
+from .data_term import Term
+from .instance_optimisation import optimise_instance
 from .reliability import reliability
 
 # Least mean of the local correlation with which intensities say where tissue belongs. T1 against fat-suppressed T2

@@ -17,14 +17,8 @@ from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
 from ..runtime.progress import Progress
 from ..settings import Settings
-from .instance_optimisation import (
-    CELLS_PER_SLAB,
-    descend,
-    energy_and_gradient,
-    indices_of,
-    shortening_steps,
-    squared_difference,
-)
+from .data_term import CELLS_PER_SLAB, indices_of, squared_difference
+from .instance_optimisation import descend, energy_and_gradient, shortening_steps
 from .reliability import reliability
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.

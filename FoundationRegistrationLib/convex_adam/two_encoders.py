@@ -11,7 +11,7 @@ import math
 import torch
 
 from ..spatial.sampling import Weights, weight_on_both_sides
-from .instance_optimisation import Term
+from .data_term import Term
 from .reliability import mean_reliability, reliability
 
 # What the details found alone leads only if it explains so much more, of 2 for both features: fine features

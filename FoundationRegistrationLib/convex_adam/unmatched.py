@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..spatial.windows import max_around, mean_around
-from .instance_optimisation import Term
+from .data_term import Term
 from .reliability import reliability
 
 # So far to either side the explanation is judged: less than a lesion is wide, more than noise is.

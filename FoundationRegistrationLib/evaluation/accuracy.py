@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..io.segmentations import PairedLabels
+from ..io.paired_labels import PairedLabels
 from ..spatial.checks import check_same_grid
 from ..spatial.warping import warp_labels
 from .labels import Evaluation, LabelAgreement, evaluate_labels

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, OutputError, RegistrationCancelledError
-from .commit import CommitGuard, Unguarded, check_name, commit, private_folder, remove_abandoned
+from .commit import check_name, commit
+from .private_folders import CommitGuard, Unguarded, private_folder, remove_abandoned
 
 
 @contextlib.contextmanager

@@ -1,55 +1,17 @@
-"""Landmark lists as files: CSV, Slicer .fcsv and Slicer .mrk.json. In memory they are always LPS, in mm.
-
-Formats, as 3D Slicer reads and writes them:
-
-- ``.csv``: columns ``x, y, z`` (LPS mm), optionally ``name`` and ``space`` (``LPS`` or ``RAS``); Slicer's own
-  table export with ``l, p, s`` or ``r, a, s``; or three numeric columns without a header.
-- ``.fcsv``: Slicer 4.x and 5.x. RAS unless ``# CoordinateSystem`` says otherwise, as in Slicer.
-- ``.mrk.json``: markups schema 1.0.x, point lists. LPS unless ``coordinateSystem`` says otherwise.
-"""
+"""Landmarks: named points in LPS mm, and which of two lists belong together."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files.outputs import complete_or_absent
-from .paths import check_input_file
 
 logger = logging.getLogger(__name__)
-
-MARKUPS_SCHEMA = (
-    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-    "markups-schema-v1.0.3.json#"
-)
-_FCSV_HEADER = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
-_SPACES = {"LPS": "LPS", "1": "LPS", "RAS": "RAS", "0": "RAS"}
-_AXES_OF_TABLE = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
-_TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
-# Place in the file, name, coordinates as they stand there; None for a point that was never placed.
-_Points = list[tuple[str, str, "Sequence[Any] | None"]]
-# The markups of Slicer that are no point lists, in words.
-_OTHER_MARKUPS = {
-    "Line": "a line",
-    "Angle": "an angle",
-    "Curve": "a curve",
-    "ClosedCurve": "a closed curve",
-    "Plane": "a plane",
-    "ROI": "a region of interest (ROI)",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,63 +52,6 @@ class Landmarks:
     def __len__(self) -> int:
         """Number of points."""
         return len(self.names)
-
-
-def read_points(path: str | os.PathLike[str]) -> Landmarks:
-    """Read a landmark list.
-
-    Args:
-        path: ``.csv``, ``.fcsv`` or ``.mrk.json`` file, see the module's text for each.
-
-    Returns:
-        The points that have a position, in the file's order, LPS mm; a file in RAS is converted.
-
-    Raises:
-        InputError: the file is missing, of an unknown kind, holds no point, a coordinate that is not a
-            number, or an unknown or contradictory coordinate system.
-    """
-    path = Path(path)
-    extension = _extension(path)
-    check_input_file(path, "landmark file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"The landmark file {path} cannot be read as text ({error}); save it again as UTF-8."
-        raise InputError(msg) from error
-    parse, _ = _FORMATS[extension]
-    space, points = parse(text, path)
-    placed = [(f"{path} {place}", name, values) for place, name, values in points if values is not None]
-    if not placed:
-        msg = f"The landmark file {path} holds no point with a position; place the landmarks and save again."
-        raise InputError(msg)
-    coordinates = np.array([_coordinates(values, place) for place, _, values in placed])
-    names = tuple(name for _, name, _ in placed)
-    has_position = tuple(values is not None for _, _, values in points)
-    return Landmarks(names, coordinates * _TO_LPS[space] + 0.0, has_position)  # + 0.0: no negative zero
-
-
-def write_points(path: str | os.PathLike[str], landmarks: Landmarks) -> None:
-    """Write a landmark list in LPS mm, and say so in the file.
-
-    The file appears under its name only when it is complete.
-
-    Args:
-        path: ``.csv``, ``.fcsv`` or ``.mrk.json`` file; an existing file is replaced.
-        landmarks: points in LPS mm.
-
-    Raises:
-        InputError: the extension is unknown or there is no point.
-        OutputError: the file cannot be written.
-    """
-    path = Path(path)
-    extension = _extension(path)
-    if len(landmarks) == 0:
-        msg = f"There is no landmark to write to {path}; give at least one point."
-        raise InputError(msg)
-    _, render = _FORMATS[extension]
-    with complete_or_absent(path) as unfinished:
-        text = render(landmarks, path.name[: -len(extension)])
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
 def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
@@ -190,14 +95,6 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
     return _kept(fixed, both), _kept(moving, both)
 
 
-def _extension(path: Path) -> str:
-    for extension in _FORMATS:
-        if path.name.lower().endswith(extension):
-            return extension
-    msg = f"{path.name} is not a known kind of landmark file; use {', '.join(_FORMATS)}."
-    raise InputError(msg)
-
-
 def _named_apart(landmarks: Landmarks) -> bool:
     return all(landmarks.names) and len(set(landmarks.names)) == len(landmarks)
 
@@ -211,189 +108,3 @@ def _kept(landmarks: Landmarks, entries: NDArray[np.bool_]) -> Landmarks:
     """Return the points of some of the entries of their list."""
     rows = np.flatnonzero(entries[np.array(landmarks.placed)])
     return Landmarks(tuple(landmarks.names[row] for row in rows), landmarks.points[rows])
-
-
-def _space(value: object, path: Path) -> str:
-    """LPS or RAS, from the names and numbers that Slicer writes."""
-    text = str(value).strip().upper()
-    if text not in _SPACES:
-        msg = f"{path} is in the coordinate system {value!r}, which is not supported; save it in LPS or RAS."
-        raise InputError(msg)
-    return _SPACES[text]
-
-
-def _one_space(spaces: set[str], default: str, path: Path) -> str:
-    if len(spaces) > 1:
-        msg = f"{path} mixes points in LPS and in RAS; save it again in one coordinate system."
-        raise InputError(msg)
-    return spaces.pop() if spaces else default
-
-
-def _coordinates(values: Sequence[Any], place: str) -> list[float]:
-    """The three coordinates of a point, from numbers or text; ``place`` is named in the message."""
-    try:
-        coordinates = [float(value) for value in values]
-    except (TypeError, ValueError):
-        coordinates = []
-    if len(coordinates) != 3 or not np.isfinite(coordinates).all():
-        shown = ", ".join(str(value) for value in values)
-        msg = f"{place} has coordinates that are not three numbers ({shown}); correct them (decimal point, mm)."
-        raise InputError(msg)
-    return coordinates
-
-
-def _rows(text: str) -> list[tuple[str, list[str]]]:
-    """Place and stripped cells of each line that is neither blank nor a comment."""
-    lines = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), start=1)]
-    lines = [(place, line) for place, line in lines if line.strip() and not line.lstrip().startswith("#")]
-    separator = next((mark for mark in ";\t" if lines and mark in lines[0][1]), ",")
-    return [(place, _cells(line, separator)) for place, line in lines]
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    return [cell.strip() for cell in row]
-
-
-def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
-    """Cells by column, empty text for those that a short row lacks."""
-    return dict(zip_longest(columns, row[: len(columns)], fillvalue=""))
-
-
-def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
-    rows = _rows(text)
-    header = [cell.lower() for cell in rows[0][1]] if rows else []
-    axes = next((axes for axes in _AXES_OF_TABLE if set(axes) <= set(header)), None)
-    if axes is None:
-        if rows and not any(re.match(r"[-+]?\.?\d", cell) for cell in header[:3]):
-            msg = f"{path} has no columns x, y, z; name them in the first line or give three number columns."
-            raise InputError(msg)
-        return "LPS", [(place, "", row) for place, row in rows]
-    records = [(place, _record(header, row)) for place, row in rows[1:]]
-    spaces = {_space(record["space"], path) for _, record in records if "space" in record}
-    space = _one_space(spaces, "RAS" if axes[0] == "r" else "LPS", path)
-    return space, [
-        # Slicer's export keeps the points that were not placed yet
-        (
-            place,
-            record.get("name", record.get("label", "")),
-            None if record.get("defined", "").lower() in ("0", "false") else [record[axis] for axis in axes],
-        )
-        for place, record in records
-    ]
-
-
-def _parse_fcsv(text: str, path: Path) -> tuple[str, _Points]:
-    columns = _FCSV_HEADER.split(",")
-    spaces = set()
-    for key, value in re.findall(r"^#[# ]*(CoordinateSystem|columns) *=(.+)", text, re.MULTILINE):
-        named = [name.strip() for name in value.split(",")]
-        if key == "CoordinateSystem":
-            spaces.add(_space(value.strip(), path))
-        elif {"x", "y", "z"} <= set(named):
-            columns = named
-    points: _Points = []
-    for place, row in _rows(text):
-        # Slicer 5 writes a position status behind the named columns; 0 and 1 are points not placed yet
-        placed = row[len(columns) : len(columns) + 1] not in (["0"], ["1"])
-        record = _record(columns, row)
-        points.append((place, record.get("label", ""), [record[axis] for axis in "xyz"] if placed else None))
-    return _one_space(spaces, "RAS", path), points
-
-
-def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
-    try:
-        markups = json.loads(text)["markups"]
-        lists = [markup for markup in markups if markup["type"] == "Fiducial"]
-        others = [_OTHER_MARKUPS.get(str(markup["type"]), str(markup["type"])) for markup in markups]
-        spaces = {_space(markup.get("coordinateSystem", "LPS"), path) for markup in lists}
-        units = [markup.get("coordinateUnits", "mm") for markup in lists]
-        points = [point for markup in lists for point in markup.get("controlPoints", [])]
-        named = [(str(point.get("label", "")), _position(point)) for point in points]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = f"{path} is not a Slicer markups file; save the point list from Slicer again."
-        raise InputError(msg) from error
-    if others and not lists:
-        msg = f"{path} holds {' and '.join(dict.fromkeys(others))}, not points; save a point list from Slicer."
-        raise InputError(msg)
-    if any((unit[0] if isinstance(unit, list) and unit else unit) != "mm" for unit in units):
-        msg = f"{path} is not in mm; save the point list with the unit mm."
-        raise InputError(msg)
-    return _one_space(spaces, "LPS", path), [
-        (f"point {n}", name, position) for n, (name, position) in enumerate(named, start=1)
-    ]
-
-
-def _position(point: Mapping[str, Any]) -> list[Any] | None:
-    """Return what stands as the position of a control point, None if it was not placed."""
-    if point.get("positionStatus", "defined") != "defined":
-        return None
-    position = point["position"]
-    return position if isinstance(position, list) else [position]
-
-
-def _csv_text(landmarks: Landmarks, _title: str) -> str:
-    rows = [[*point, name, "LPS"] for point, name in _items(landmarks)]
-    return _lines([["x", "y", "z", "name", "space"], *rows])
-
-
-def _fcsv_text(landmarks: Landmarks, _title: str) -> str:
-    # orientation 0,0,0,1: no rotation; visible, selected, not locked
-    rows = [
-        [number, *point, 0, 0, 0, 1, 1, 1, 0, name, "", ""]
-        for number, (point, name) in enumerate(_items(landmarks), start=1)
-    ]
-    head = "# Markups fiducial file version = 5.6\n# CoordinateSystem = LPS\n"
-    return f"{head}# columns = {_FCSV_HEADER}\n{_lines(rows)}"
-
-
-def _markups_text(landmarks: Landmarks, title: str) -> str:
-    control_points = [
-        {
-            "id": str(number),
-            "label": name,
-            "description": "",
-            "associatedNodeID": "",
-            "position": point,
-            # the axes of a point that was never turned, as Slicer writes them in LPS
-            "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
-            "selected": True,
-            "locked": False,
-            "visibility": True,
-            "positionStatus": "defined",
-        }
-        for number, (point, name) in enumerate(_items(landmarks), start=1)
-    ]
-    markup = {
-        "type": "Fiducial",
-        "name": title,
-        "coordinateSystem": "LPS",
-        "coordinateUnits": "mm",
-        "locked": False,
-        "fixedNumberOfControlPoints": False,
-        "labelFormat": "%N-%d",
-        "lastUsedControlPointNumber": len(control_points),
-        "controlPoints": control_points,
-    }
-    content = {"@schema": MARKUPS_SCHEMA, "markups": [markup]}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _items(landmarks: Landmarks) -> Iterable[tuple[list[float], str]]:
-    """Coordinates and name of each point; as text a float is the shortest that reads back the same."""
-    return zip(landmarks.points.tolist(), landmarks.names, strict=True)
-
-
-def _lines(rows: Iterable[Sequence[Any]]) -> str:
-    """Comma-separated lines. They are read line by line: a name cannot hold a line break."""
-    file = io.StringIO()
-    clean = ([" ".join(str(cell).splitlines()) for cell in row] for row in rows)
-    csv.writer(file, lineterminator="\n").writerows(clean)
-    return file.getvalue()
-
-
-_FORMATS = {
-    ".csv": (_parse_csv, _csv_text),
-    ".fcsv": (_parse_fcsv, _fcsv_text),
-    ".mrk.json": (_parse_markups, _markups_text),
-}

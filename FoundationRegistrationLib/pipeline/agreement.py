@@ -10,7 +10,6 @@ than what was found, that is how the moving volume seems to be turned or mirrore
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +17,15 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..spatial.grids import WorkingGrid, resample_to_grid
+from ..spatial.grids import WorkingGrid
 from ..spatial.points import physical_points, transform_points
+from .orientations import AXES, ORIENTATIONS, Carried, best_nearby
 from .preprocessing import PreparedVolume
 
 _CELLS = 8000  # of the grid, inside both patients
 _LEAST_CELLS = 1000
 _LEAST_THICKNESS = 4  # cells along each axis; thinner volumes are not judged
 _POINTS = 20_000
-_BINS = 16
-_LARGEST_SHIFT = 6  # cells
 # A placement counts that leaves this share of what was compared.
 _LEAST_OVERLAP = 0.3
 # A turn with which the fixed volume agrees so well with itself tells nothing.
@@ -46,12 +44,11 @@ _STANDS_OUT = 2.3
 _LEAST_TO_TRUST = 0.05
 # Of the smaller patient so much has to lie within the other.
 _LEAST_IN_COMMON = 0.1
-_AXES = ("left-right", "front-back", "feet-head")  # x, y, z in LPS
 
 _FAILED = "This registration has most likely failed: "
 _ADVICE = "check that both show the same part of the same patient, align them roughly by landmarks, and run again."
 _BY_CHANCE = f"the volumes agree no better than by chance after it; {_ADVICE}"
-_SINGLE_MIRRORS = [f"mirrored {axis}" for axis in _AXES]
+_SINGLE_MIRRORS = [f"mirrored {axis}" for axis in AXES]
 _TURN_BACK = "correct its orientation or start from landmarks, and run again."
 
 
@@ -102,22 +99,22 @@ def measure_agreement(
     if grid is None:
         return None
     fixed, moving = (_shrunk(volume, grid.spacing) for volume in (fixed, moving))
-    here = _Carried.of(fixed, grid, sitk.TranslationTransform(3))
+    here = Carried.of(fixed, grid, sitk.TranslationTransform(3))
     given, start, after = (
-        _Carried.of(moving, grid, each) for each in (sitk.TranslationTransform(3), initial, transform)
+        Carried.of(moving, grid, each) for each in (sitk.TranslationTransform(3), initial, transform)
     )
     common = int((here.inside & start.inside).sum())
     if common < _LEAST_CELLS:
         return None
     centre = np.array(grid.origin) + (np.array(grid.shape[::-1]) - 1) / 2 * grid.spacing
     unchanged = sitk.TranslationTransform(3, (np.array(initial.TransformPoint(centre.tolist())) - centre).tolist())
-    placed = [start, _Carried.of(moving, grid, unchanged)]
+    placed = [start, Carried.of(moving, grid, unchanged)]
     least = int(_LEAST_OVERLAP * common)
     found: dict[bool, list[tuple[float, str]]] = {True: [(0.0, "")], False: [(0.0, "")]}
-    for orientation in _ORIENTATIONS[1:]:
-        if _best_nearby(here, orientation.of(here), least) > _SYMMETRIC:
+    for orientation in ORIENTATIONS[1:]:
+        if best_nearby(here, orientation.of(here), least) > _SYMMETRIC:
             continue
-        best = max(_best_nearby(here, orientation.of(volume), least) for volume in placed)
+        best = max(best_nearby(here, orientation.of(volume), least) for volume in placed)
         found[orientation.mirrors].append((best, orientation.words))
     (turned, turn), (mirrored, mirroring) = max(found[False]), max(found[True])
     return Agreement(
@@ -194,119 +191,6 @@ def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: s
 
 def _volume_mm3(mask: sitk.Image) -> float:
     return float(np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * np.prod(mask.GetSpacing()))
-
-
-@dataclass(frozen=True)
-class _Carried:
-    """A volume on the grid: brightness (z, y, x) in ranks of equal size, and where the patient is."""
-
-    ranks: NDArray[np.intp]
-    inside: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, volume: PreparedVolume, grid: WorkingGrid, transform: sitk.Transform) -> _Carried:
-        """Sample a volume; the transform maps points of the grid to points of the volume, LPS mm."""
-        values = resample_to_grid(volume.image, grid, transform)
-        inside = resample_to_grid(volume.foreground, grid, transform, label=True) > 0
-        inner = values[inside] if inside.any() else values.ravel()
-        edges = np.unique(np.quantile(inner, np.linspace(0.0, 1.0, _BINS + 1)[1:-1]))
-        return cls(np.searchsorted(edges, values, side="right"), inside)
-
-    def agreement(self, other: _Carried, least: int, shift: tuple[int, int, int] = (0, 0, 0)) -> float:
-        """Return the agreement with another volume moved by so many cells; 0 if fewer than `least` are common.
-
-        The mutual information of chance, which grows with the number of bins, is taken off (Miller 1955).
-        """
-        pairs = list(zip(shift, self.inside.shape, strict=True))
-        ours = tuple(slice(max(0, by), size + min(0, by)) for by, size in pairs)
-        theirs = tuple(slice(max(0, -by), size + min(0, -by)) for by, size in pairs)
-        common = self.inside[ours] & other.inside[theirs]
-        joint = np.bincount(
-            self.ranks[ours][common] * _BINS + other.ranks[theirs][common], minlength=_BINS**2
-        ).reshape(_BINS, _BINS)
-        count = int(joint.sum())
-        if count < max(least, 1):
-            return 0.0
-        one, two = joint.sum(1), joint.sum(0)
-        alone = _entropy(one), _entropy(two)
-        chance = (np.count_nonzero(one) - 1) * (np.count_nonzero(two) - 1) / (2 * count)
-        information = sum(alone) - _entropy(joint.ravel()) - chance
-        return float(information / min(alone)) if min(alone) > 0.0 else 0.0
-
-
-def _entropy(counts: NDArray[np.intp]) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
-
-
-def _best_nearby(fixed: _Carried, moving: _Carried, least: int) -> float:
-    """Return the agreement at the best shift of the moving volume that steps of two cells, then of one, lead to."""
-    here = (0, 0, 0)
-    seen = {here: fixed.agreement(moving, least)}
-    step = 2
-    while step:
-        around = [_moved(here, axis, by) for axis in range(3) for by in (-step, step)]
-        for shift in around:
-            if shift not in seen and max(map(abs, shift)) <= _LARGEST_SHIFT:
-                seen[shift] = fixed.agreement(moving, least, shift)
-        best = max(seen, key=lambda shift: seen[shift])
-        if best == here:
-            step //= 2
-        here = best
-    return seen[here]
-
-
-def _moved(shift: tuple[int, int, int], axis: int, by: int) -> tuple[int, int, int]:
-    z, y, x = (value + by * (index == axis) for index, value in enumerate(shift))
-    return z, y, x
-
-
-@dataclass(frozen=True)
-class _Orientation:
-    """One of the 48 ways to carry axes onto axes: which axis (z, y, x) comes first, second, third; and its sign."""
-
-    axes: tuple[int, ...]
-    signs: tuple[int, ...]
-
-    @property
-    def matrix(self) -> NDArray[np.float64]:
-        """What it does to a point (x, y, z) of the patient."""
-        matrix = np.zeros((3, 3))
-        for row, (axis, sign) in enumerate(zip(self.axes, self.signs, strict=True)):
-            matrix[2 - row, 2 - axis] = sign
-        return matrix
-
-    @property
-    def mirrors(self) -> bool:
-        """Whether it makes a left hand of a right hand."""
-        return bool(np.linalg.det(self.matrix) < 0)
-
-    @property
-    def words(self) -> str:
-        """Say what happened to a volume that this brings back."""
-        matrix = self.matrix
-        kept = np.flatnonzero(np.diag(matrix) == 1)
-        if self.mirrors:
-            flipped = np.flatnonzero(np.diag(matrix) == -1)
-            return f"mirrored {_AXES[flipped[0]]}" if len(kept) == 2 else "mirrored and turned"
-        if len(kept) == 0:
-            half_turn = np.trace(matrix) == -1
-            return "turned by 180 degrees, with two axes exchanged" if half_turn else "turned, all axes exchanged"
-        degrees = 180 if np.trace(matrix) == -1 else 90
-        return f"turned by {degrees} degrees about the {_AXES[kept[0]]} axis"
-
-    def of(self, volume: _Carried) -> _Carried:
-        """Return a volume on a cubic grid, turned about its centre."""
-        backward = tuple(axis for axis, sign in enumerate(self.signs) if sign < 0)
-        ranks, inside = (np.flip(array.transpose(self.axes), backward) for array in (volume.ranks, volume.inside))
-        return _Carried(np.ascontiguousarray(ranks), np.ascontiguousarray(inside))
-
-
-_ORIENTATIONS = [
-    _Orientation(axes, signs)
-    for axes in itertools.permutations(range(3))
-    for signs in itertools.product((1, -1), repeat=3)
-]  # the first one leaves all as it is
 
 
 def _grid(fixed: PreparedVolume, moving: PreparedVolume, initial: sitk.Transform) -> WorkingGrid | None:

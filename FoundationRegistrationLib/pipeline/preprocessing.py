@@ -1,4 +1,4 @@
-"""Intensities of MR, CT and PET brought to 0..1, and the foreground (the patient) found."""
+"""Intensities of MR, CT and PET brought to 0..1 inside the foreground."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..spatial.checks import check_same_grid
-from ..spatial.grids import smoothed_for_spacing
+from .foreground import FOREGROUND_SPACING_MM, find_foreground
+from .modality import CT_PADDING_BELOW, guess_modality, may_be_ct, sampled_values
 
 # Soft tissue window for the breast and trunk, Hounsfield units.
 CT_WINDOW = (-200.0, 250.0)
-CT_BODY_THRESHOLD = -400.0
-# No tissue is as dark: below are the values that scanners and programs put where nothing was measured.
-CT_PADDING_BELOW = -1500.0
-# Of what lies below, this share has one value; the rest comes from interpolation at its edge.
-_ONE_PADDING = 0.7
 # Uptake above this many SUV is equally "hot"; the square root keeps the mild uptake of organs visible.
 PET_CEILING = 10.0
 MR_PERCENTILES = (0.5, 99.5)
-
-_PET_LEAST_SPACING_MM = 1.9
-_FOREGROUND_SPACING_MM = 3.0
-_KEPT_COMPONENT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     messages = []
     if modality == "auto":
         modality = guess_modality(image)
-        if modality == "mr" and _may_be_ct(_sampled_values(image)):
+        if modality == "mr" and may_be_ct(sampled_values(image)):
             messages.append(
                 f"The {role} volume may be a CT without air around the patient; it is taken as MR. If it is CT, say "
                 f"so: --{role}-modality ct."
@@ -86,14 +78,6 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     return PreparedVolume(
         _filled_from_nearest(scaled, known), foreground, modality, background, known, tuple(messages)
     )
-
-
-def _sampled_values(image: sitk.Image) -> np.ndarray:
-    """Return about a million of the finite values of a volume, float32, fewer if it has fewer."""
-    values = sitk.GetArrayViewFromImage(image).ravel()
-    some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
-    finite = some[np.isfinite(some)]
-    return finite if finite.size else values[np.isfinite(values)].astype(np.float32)
 
 
 def _known(image: sitk.Image, modality: str) -> sitk.Image:
@@ -128,7 +112,7 @@ def _filled_from_nearest(image: sitk.Image, known: sitk.Image) -> sitk.Image:
         return image
     values = sitk.GetArrayFromImage(image)
     spacing = np.asarray(image.GetSpacing())[::-1]
-    step = np.maximum(1, np.floor(_FOREGROUND_SPACING_MM / spacing)).astype(int)
+    step = np.maximum(1, np.floor(FOREGROUND_SPACING_MM / spacing)).astype(int)
     some = tuple(slice(None, None, by) for by in step)
     if not mask[some].any():
         step, some = np.ones(3, int), (slice(None),) * 3
@@ -157,47 +141,6 @@ def _without_unknown(foreground: sitk.Image, known: sitk.Image, role: str) -> si
         )
         raise InputError(msg)
     return inside
-
-
-def guess_modality(image: sitk.Image) -> str:
-    """Guess "ct", "pet" or "mr" from the values of a volume; NaN and infinities say nothing.
-
-    CT has air near -1000 HU in a fair share of the voxels, below it nothing but one value of padding, and little
-    between air and soft tissue, where signed MR (inversion recovery, phase, differences) has values throughout. PET
-    is non-negative on coarse voxels, with a few of them far above the bulk of the body; anything else is taken as MR.
-    """
-    values = _sampled_values(image)
-    if _is_ct(values):
-        return "ct"
-    positive = values[values > 0]
-    if values.min() >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
-        body = positive[positive > _minimum_cross_entropy(positive)]
-        if body.size and np.percentile(body, 99.9) > 8.0 * np.median(body):
-            return "pet"
-    return "mr"
-
-
-def _is_ct(values: np.ndarray) -> bool:
-    below = values[values <= CT_PADDING_BELOW]
-    if below.size:
-        _, counts = np.unique(below, return_counts=True)
-        if counts.max() < _ONE_PADDING * below.size:
-            return False
-        values = values[values > CT_PADDING_BELOW]
-    if not values.size or np.mean(values < -300.0) <= 0.02:
-        return False
-    if values.min() > -1000.0 and np.mean(values == values.min()) > 0.02:  # cut off somewhere in the air
-        return bool(values.min() <= -500.0)
-    air, between, tissue = (np.mean((values >= low) & (values < low + 300.0)) for low in (-1100.0, -600.0, -200.0))
-    lung = np.mean((values >= -900.0) & (values < -600.0))
-    return bool(max(air, lung) > 2.0 * between and tissue > 2.0 * between)
-
-
-def _may_be_ct(values: np.ndarray) -> bool:
-    """Tell whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
-    low, middle, high = np.percentile(values, (2, 50, 95))
-    whole = np.array_equal(values, np.rint(values))
-    return bool(whole and -1100.0 < low < -50.0 and -150.0 < middle < 150.0 and 50.0 < high < 1000.0)
 
 
 def intensity_range(inside: np.ndarray, modality: str, role: str) -> tuple[float, float]:
@@ -229,78 +172,6 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, role: str) -> sitk.Image:
         msg = f"The {role} mask is empty; choose a mask that selects a part of the volume."
         raise InputError(msg)
     return binary
-
-
-def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
-    """Return a uint8 mask of the patient, on a grid of about 3 mm with the orientation of the input.
-
-    The threshold is the minimum cross-entropy one for MR and PET and a fixed one for CT; holes such as the
-    lungs are filled slice by slice, and specks are dropped.
-    """
-    coarse = _coarse(image)
-    values = sitk.GetArrayFromImage(coarse)
-    threshold = CT_BODY_THRESHOLD if modality == "ct" else _minimum_cross_entropy(values)
-    mask = values > threshold
-    if not mask.any():
-        mask = values > values.min()
-    binary = sitk.GetImageFromArray(mask.astype(np.uint8))
-    binary = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(binary, [3] * 3, [3] * 3), [2, 2, 2])
-    binary = sitk.Crop(_filled(binary), [3] * 3, [3] * 3)
-    binary.CopyInformation(coarse)
-    return _without_specks(binary)
-
-
-def _coarse(image: sitk.Image) -> sitk.Image:
-    spacing = np.asarray(image.GetSpacing())
-    size = np.asarray(image.GetSize())
-    step = np.maximum(1, np.round(_FOREGROUND_SPACING_MM / spacing)).astype(int)
-    step = np.minimum(step, np.maximum(1, size // 8))
-    return sitk.BinShrink(image, step.tolist()) if (step > 1).any() else smoothed_for_spacing(image, 0.0)
-
-
-def _minimum_cross_entropy(values: np.ndarray) -> float:
-    """Return half of Li's threshold (Li & Tam 1998) above the least value, the brightest 0.5 % clipped.
-
-    Half of it, because dark tissue (muscle, suppressed fat) must stay in the foreground.
-    """
-    clipped = np.minimum(values, np.percentile(values, 99.5))
-    if clipped.min() == clipped.max():
-        return float(clipped.min())
-    low = float(clipped.min())
-    # ITK's iteration stops at steps of half a unit, whatever the unit: bring the values to 0..1000 first.
-    unit = (float(clipped.max()) - low) / 1000.0
-    return low + 0.5 * unit * float(_li((clipped.ravel() - low) / unit))
-
-
-def _li(values: np.ndarray) -> float:
-    filter_ = sitk.LiThresholdImageFilter()
-    filter_.SetInsideValue(0)
-    filter_.SetOutsideValue(1)
-    filter_.SetNumberOfHistogramBins(256)
-    filter_.Execute(sitk.GetImageFromArray(values[None, :]))
-    return filter_.GetThreshold()
-
-
-def _filled(binary: sitk.Image) -> sitk.Image:
-    """Fill holes in three dimensions and, for lungs open to the edge of the volume, in each slice of each axis."""
-    from scipy.ndimage import binary_fill_holes
-
-    array = sitk.GetArrayFromImage(binary) != 0
-    for axis in range(3):
-        for index in range(array.shape[axis]):
-            selection = tuple(index if a == axis else slice(None) for a in range(3))
-            array[selection] = binary_fill_holes(array[selection])
-    return sitk.GetImageFromArray(array.astype(np.uint8))
-
-
-def _without_specks(binary: sitk.Image) -> sitk.Image:
-    components = sitk.ConnectedComponent(binary)
-    counts = np.bincount(sitk.GetArrayViewFromImage(components).ravel())
-    counts[0] = 0
-    kept = counts >= _KEPT_COMPONENT_SHARE * counts.max()
-    result = sitk.GetImageFromArray(kept[sitk.GetArrayViewFromImage(components)].astype(np.uint8))
-    result.CopyInformation(binary)
-    return result
 
 
 def _values_inside(image: sitk.Image, mask: sitk.Image, known: sitk.Image) -> np.ndarray:

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import logging
-import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import metadata
-from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
-import torch
 
-from .. import __version__
-from ..convex_adam import ConvexAdamResult, search_factors
-from ..convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
+from ..convex_adam import search_factors
 from ..encoders import encoder_info
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
-from ..features import (
-    EncoderSource,
-    FeaturePair,
-)
-from ..runtime.device import describe_device, peak_memory_bytes, plain_torch, resolve_device
+from ..features import EncoderSource
+from ..runtime.device import peak_memory_bytes, plain_torch, resolve_device
 from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
 from ..spatial.checks import check_overlap, check_volume
 from ..spatial.displacement import displacement_image
-from ..spatial.grids import WorkingGrid, content_sha256
 from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
-from ..spatial.warping import compose, displacement_on_grid_of, round_trip_errors, warp_image
+from ..spatial.warping import compose, displacement_on_grid_of, warp_image
 from .agreement import little_in_common, measure_agreement, what_to_say
 from .deformation import Side, deform
+from .figures import confidence_map, confidence_summary, inverse_error, mask_on_grid_of
 from .initial_alignment import check_initial_transform, initial_alignment
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
-from .preprocessing import PreparedVolume, prepare
+from .preprocessing import prepare
+from .provenance import described_volume, environment
+from .result import RegistrationResult
 from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
@@ -59,52 +48,7 @@ _STEPS = {
 }
 # Steps that only a combination of two encoders has.
 _STEPS_OF_DETAILS = ("encoding details", "refinement")
-_ROUND_TRIP_POINTS = 4000
 _LESION_TOLERANCE_PERCENT = 5.0
-_LARGE_ERROR_MM = 5.0
-
-
-@dataclass(frozen=True)
-class RegistrationResult:
-    """What a registration returns.
-
-    Attributes:
-        transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
-        inverse: maps moving points to fixed points, LPS mm.
-        initial_transform: the part of `transform` found or given before the deformable stages.
-        warped: the moving volume on the grid of the fixed one, resampled once, in its own pixel type.
-        displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
-            around it the transform is `initial_transform` alone.
-        jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
-        deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
-        confidence: the mean error to expect of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
-            where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
-        confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
-            NaN where nothing was compared.
-        metrics: agreement, folding, inverse error, explained variance and energies, as plain numbers.
-        timings: seconds of each step.
-        peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
-        feature_preview: where it was asked for, the first three components of the features of the fixed and of the
-            moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
-        messages: what the user should know about this run, the most alarming first.
-        record: settings, versions, device, weights and inputs: all it takes to repeat the run.
-    """
-
-    transform: sitk.CompositeTransform
-    inverse: sitk.CompositeTransform
-    initial_transform: sitk.Transform
-    warped: sitk.Image
-    displacement: sitk.Image
-    jacobian: sitk.Image
-    deformation: sitk.Image
-    confidence: sitk.Image
-    confidence_measures: sitk.Image
-    metrics: Mapping[str, Any]
-    timings: Mapping[str, float]
-    peak_memory: Mapping[str, int]
-    feature_preview: tuple[sitk.Image, sitk.Image] | None
-    messages: tuple[str, ...]
-    record: Mapping[str, Any]
 
 
 @plain_torch()
@@ -212,13 +156,13 @@ def register(
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)
     cells = grid.pooled(settings.adam_grid_spacing)
-    confidence = _confidence(found, cells, field)
-    anatomy = _mask_on_grid_of(prepared_fixed.foreground, field)
+    confidence = confidence_map(found, cells, field)
+    anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
     metrics = {
         "agreement": None if agreement is None else agreement.to_dict(),
         "jacobian": jacobian_summary(jacobian, anatomy),
-        "inverse_error_mm": _inverse_error(transform, inverse, prepared_fixed.foreground),
-        "expected_error": _confidence_summary(confidence, anatomy),
+        "inverse_error_mm": inverse_error(transform, inverse, prepared_fixed.foreground),
+        "expected_error": confidence_summary(confidence, anatomy),
         "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
         "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
         "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
@@ -230,9 +174,9 @@ def register(
     }
     steps.finish()
     record = {
-        **_environment(settings, device, features),
-        "fixed": _described(fixed, prepared_fixed),
-        "moving": _described(moving, prepared_moving),
+        **environment(settings, device, features),
+        "fixed": described_volume(fixed, prepared_fixed),
+        "moving": described_volume(moving, prepared_moving),
         "initialization": "given transform" if initial_transform is not None else settings.initialization,
         "start": {"matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
@@ -281,70 +225,3 @@ def _lesion_message(change: LesionVolume) -> str:
         f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
         "lies at the edge of the region that is registered, or too near another lesion."
     )
-
-
-def _mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
-    """Return a mask on another grid, None where it slips between its voxels, as a single slice may."""
-    found = sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
-    return found if sitk.GetArrayViewFromImage(found).any() else None
-
-
-def _confidence(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
-    """Return the expected error in mm on the grid of the field, whose border beyond the cells is not known."""
-    error = cells.image(expected_error(found.measures, cells.spacing).cpu().numpy())
-    return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, NOT_KNOWN_MM)
-
-
-def _confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
-    """Return figures of the expected error over the anatomy where it is known, and the share where it is not."""
-    values = sitk.GetArrayViewFromImage(confidence)
-    if mask is not None:
-        values = values[sitk.GetArrayViewFromImage(mask) != 0]
-    is_known = values <= LARGEST_KNOWN_MM
-    known = values[is_known] if is_known.any() else np.array([NOT_KNOWN_MM])
-    return {
-        "median_mm": float(np.median(known)),
-        "percentile_95_mm": float(np.percentile(known, 95)),
-        "above_5_mm_percent": 100.0 * float(np.mean(is_known & (values > _LARGE_ERROR_MM))),
-        "not_known_percent": 100.0 * float(np.mean(~is_known)),
-    }
-
-
-def _inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foreground: sitk.Image) -> dict[str, float]:
-    """Return the forward-then-inverse error over points of the fixed foreground, mm."""
-    indices = np.argwhere(sitk.GetArrayViewFromImage(foreground) != 0)[:, ::-1]
-    indices = indices[:: max(1, len(indices) // _ROUND_TRIP_POINTS)]
-    points = [foreground.TransformIndexToPhysicalPoint(index) for index in indices.tolist()]
-    errors = round_trip_errors(transform, inverse, np.array(points))
-    return {"mean": float(errors.mean()), "max": float(errors.max())}
-
-
-def _environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
-    packages = ("torch", "numpy", "SimpleITK", "scikit-learn", "timm")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "settings": settings.to_dict(),
-        "versions": {"FoundationRegistration": __version__, "python": platform.python_version(), **versions},
-        "platform": platform.platform(),
-        "device": describe_device(device),
-        "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},
-        "precision": {name: pair.precision for name, pair in features.items()},
-    }
-
-
-def _described(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
-    return {
-        "size": list(image.GetSize()),
-        "spacing": list(image.GetSpacing()),
-        "origin": list(image.GetOrigin()),
-        "direction": list(image.GetDirection()),
-        "pixel_type": image.GetPixelIDTypeAsString(),
-        "content_sha256": content_sha256(image),
-        "modality": prepared.modality,
-    }

@@ -8,17 +8,9 @@ does not import torch.
 from __future__ import annotations
 
 from .catalogue import WeightsEntry, catalogue, weights_entry
-from .checkpoint import (
-    Checkpoint,
-    file_digest,
-    load_exactly,
-    packaged_file,
-    read_checkpoint,
-    read_state_dict,
-    renaming,
-    verify,
-)
+from .checkpoint import Checkpoint, load_exactly, packaged_file, read_checkpoint, read_state_dict, renaming
 from .download import download
+from .published import file_digest, verify
 from .store import accept_license, download_folder, license_accepted, locate, remove
 
 __all__ = [

@@ -17,7 +17,7 @@ from ..errors import RegistrationCancelledError, WeightsError
 from ..files.bounded import plain_json, read_bounded
 from ..runtime.progress import CancelledCallback, ProgressCallback, ProgressEvent
 from .catalogue import WeightsEntry, weights_entry
-from .checkpoint import difference_from_published
+from .published import difference_from_published
 from .recognition import what_else
 from .store import (
     WEIGHTS_VARIABLE,

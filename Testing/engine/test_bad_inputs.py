@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from volumes import empty_grid, rigid_transform, volume
 
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.io.landmarks import Landmarks, write_points
+from FoundationRegistrationLib.io.landmark_files import write_points
+from FoundationRegistrationLib.io.landmarks import Landmarks
 from FoundationRegistrationLib.io.transforms import write_transform
 
 FASTEST = ("--encoder", "mind", "--working-spacing-mm", "12", "--iterations", "0", "--initialization", "none")

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.evaluation.overlap import dice
-from FoundationRegistrationLib.io.landmarks import read_points
+from FoundationRegistrationLib.io.landmark_files import read_points
 
 FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "30", "--progress", "none")
 RESULTS = {"transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png"}

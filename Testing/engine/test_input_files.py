@@ -17,7 +17,7 @@ from volumes import GRIDS, anatomy, empty_grid, on_grid, points_of, smooth_warp,
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.io.landmarks import read_points
+from FoundationRegistrationLib.io.landmark_files import read_points
 from FoundationRegistrationLib.io.transforms import read_transform
 from FoundationRegistrationLib.io.volumes import read_labels, read_volume
 

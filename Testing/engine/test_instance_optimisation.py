@@ -8,9 +8,11 @@ from fields import QUIET, constant, random_smooth
 
 from FoundationRegistrationLib.convex_adam import (
     convex_adam,
-    instance_optimisation,
+    data_term,
+    diffusion,
 )
-from FoundationRegistrationLib.convex_adam.instance_optimisation import Term, optimise_instance
+from FoundationRegistrationLib.convex_adam.data_term import Term
+from FoundationRegistrationLib.convex_adam.instance_optimisation import optimise_instance
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
@@ -53,7 +55,7 @@ def problem():
 @pytest.mark.parametrize(("kernel", "repeats"), [(3, 3), (7, 5), (3, 0)])
 @pytest.mark.parametrize("per_slab", [100, 10**9])
 def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, kernel, repeats, per_slab):
-    monkeypatch.setattr(instance_optimisation, "CELLS_PER_SLAB", per_slab)
+    monkeypatch.setattr(data_term, "CELLS_PER_SLAB", per_slab)
     fixed, moving, parameter, weight = problem
     weight[:, 3:6] = 0.0
     settings = Settings(smoothing_kernel=kernel, smoothing_repeats=repeats, regularization=1.7)
@@ -62,13 +64,13 @@ def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, k
     (expected_gradient,) = torch.autograd.grad(expected, parameter)
 
     with torch.no_grad():
-        matrices = [m.double() for m in instance_optimisation._smoothing_matrices(parameter, settings)]
-        smooth = instance_optimisation._filtered(parameter, matrices)
+        matrices = [m.double() for m in diffusion.smoothing_matrices(parameter, settings)]
+        smooth = diffusion.filtered(parameter, matrices)
     torch.testing.assert_close(smooth, field.detach(), rtol=1e-5, atol=1e-6)
     gradient = torch.zeros_like(smooth)
-    energy = instance_optimisation._Difference(Term(fixed, moving, weight)).add_to(gradient, smooth)
-    energy += instance_optimisation._add_diffusion(smooth, settings.regularization, gradient, None)
-    result = instance_optimisation._filtered(gradient, [m.T for m in matrices])
+    energy = data_term.SquaredDifference(Term(fixed, moving, weight)).add_to(gradient, smooth)
+    energy += diffusion.add_diffusion(smooth, settings.regularization, gradient, None)
+    result = diffusion.filtered(gradient, [m.T for m in matrices])
     assert energy == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-6 * float(expected_gradient.abs().max()))
 
@@ -96,7 +98,7 @@ def test_slabs_give_what_the_whole_gives(problem, monkeypatch, weighted):
     term = Term(fixed, moving, weight if weighted else None)
     settings = Settings(iterations=3, convergence_tolerance=0.0)
     whole = optimise_instance([term], start, settings, QUIET)
-    monkeypatch.setattr(instance_optimisation, "CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
+    monkeypatch.setattr(data_term, "CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
     slabs = optimise_instance([term], start, settings, QUIET)
     assert slabs.energies == pytest.approx(whole.energies, rel=1e-5)
     torch.testing.assert_close(slabs.displacement, whole.displacement, rtol=0, atol=1e-3)

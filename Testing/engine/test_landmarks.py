@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from FoundationRegistrationLib.errors import InputError, OutputError
-from FoundationRegistrationLib.io.landmarks import (
-    Landmarks,
-    paired,
-    read_points,
-    write_points,
-)
+from FoundationRegistrationLib.io.landmark_files import read_points, write_points
+from FoundationRegistrationLib.io.landmarks import Landmarks, paired
 
 POINTS = np.array([[1.5, -2.25, 3.0], [1 / 3, 1e-7, -400.0], [-7.0, 8.0, 9.5]])
 NAMES = ("nipple, left", 'the "dark" one', "")

@@ -21,7 +21,8 @@ from volumes import (
 
 import FoundationRegistrationLib
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.io.landmarks import Landmarks, write_points
+from FoundationRegistrationLib.io.landmark_files import write_points
+from FoundationRegistrationLib.io.landmarks import Landmarks
 
 FAST = ("--progress", "none", "--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "5")
 COARSE = (*FAST, "--voxel-iterations", "0", "--correlation-rounds", "0")

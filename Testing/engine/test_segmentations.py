@@ -9,7 +9,8 @@ from volumes import assert_readable, empty_grid, points_of, rigid_transform
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.io.segmentations import paired_labels, read_segmentation
+from FoundationRegistrationLib.io.paired_labels import paired_labels
+from FoundationRegistrationLib.io.segmentation_files import read_segmentation
 from FoundationRegistrationLib.io.transforms import write_transform
 
 GRID = sitk.Shrink(empty_grid("oblique"), [2, 2, 2])

@@ -5,7 +5,8 @@ import torch
 from fields import CPU, QUIET, random_smooth
 
 from FoundationRegistrationLib.convex_adam import convex_adam, self_similarity
-from FoundationRegistrationLib.convex_adam.instance_optimisation import Term, optimise_instance
+from FoundationRegistrationLib.convex_adam.data_term import Term
+from FoundationRegistrationLib.convex_adam.instance_optimisation import optimise_instance
 from FoundationRegistrationLib.convex_adam.self_similarity import refine_on_voxels, refines_voxels
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.errors import RegistrationCancelledError

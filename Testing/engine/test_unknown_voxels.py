@@ -18,7 +18,8 @@ from volumes import (
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.pipeline.preprocessing import guess_modality, prepare
+from FoundationRegistrationLib.pipeline.modality import guess_modality
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
 
 SETTINGS = Settings(
     encoder="mind",

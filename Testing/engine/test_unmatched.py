@@ -4,7 +4,7 @@ import pytest
 import torch
 from fields import CPU, random_smooth
 
-from FoundationRegistrationLib.convex_adam import convex_adam, instance_optimisation
+from FoundationRegistrationLib.convex_adam import convex_adam, diffusion
 from FoundationRegistrationLib.convex_adam.unmatched import unmatched
 from FoundationRegistrationLib.settings import Settings
 from FoundationRegistrationLib.spatial.sampling import identity_positions, warp
@@ -81,6 +81,6 @@ def test_the_gradient_of_a_regulariser_that_differs_from_place_to_place_is_the_o
     (expected,) = torch.autograd.grad(energy, field)
     gradient = torch.zeros_like(field)
     with torch.no_grad():
-        value = instance_optimisation._add_diffusion(field.detach(), 2.5, gradient, stiffness)
+        value = diffusion.add_diffusion(field.detach(), 2.5, gradient, stiffness)
     assert value == pytest.approx(energy.item())
     torch.testing.assert_close(gradient, expected)

@@ -145,7 +145,7 @@ def test_what_moves_out_of_the_voxels_that_slicer_saved_counts(scene, registrati
 
 def test_a_segmentation_as_slicer_saves_it_is_a_mask(scene, registration, tmp_path):
     """Slicer writes the voxels around the segments only; the mask has those of its volume again."""
-    from FoundationRegistrationLib.io.segmentations import read_segmentation
+    from FoundationRegistrationLib.io.segmentation_files import read_segmentation
 
     names = ("lésion 1", "node", "margin")
     source = saved(scene, segmentation(scene, names), tmp_path / "mask.seg.nrrd")

@@ -1,4 +1,4 @@
-"""Every parameter of a registration, declared once: defaults, limits, help texts and presets.
+"""The settings of one registration: names, defaults, limits and help texts.
 
 The same dataclass feeds the library, the command line, the panel in Slicer and the run record.
 """
@@ -6,25 +6,19 @@ The same dataclass feeds the library, the command line, the panel in Slicer and 
 from __future__ import annotations
 
 import dataclasses
-import unicodedata
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from .errors import SettingsError
-from .files.bounded import plain_json, read_bounded, shortened
+from ..errors import SettingsError
+from ..files.bounded import shortened
+from .checks import checked
+from .presets import PRESETS
 
 Initialization = Literal["none", "center", "moments", "rigid", "affine"]
 Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
-
-# A report of thousands of lesions is smaller than this.
-MOST_SETTINGS_BYTES = 4_000_000
-# Longer than any path that a system takes.
-_LONGEST_TEXT = 4096
-_LONGEST_NAME = 200
 # The longest preset has a fourteenth of it; beyond it nothing moves any more, and a run would take days.
 _MOST_ITERATIONS = 20_000
 
@@ -134,7 +128,7 @@ class Settings:
         if self.detail_encoder == self.encoder:  # nothing refines itself
             object.__setattr__(self, "detail_encoder", "")
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, hints[field.name], getattr(self, field.name)))
+            object.__setattr__(self, field.name, checked(field, hints[field.name], getattr(self, field.name)))
         if self.grid_spacing % self.adam_grid_spacing:
             msg = (
                 f"grid_spacing ({self.grid_spacing}) must be a multiple of "
@@ -185,149 +179,3 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as a plain dictionary, fit for JSON and for `from_dict`."""
         return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A named set of values that differ from the defaults, and what it is for."""
-
-    purpose: str
-    values: Mapping[str, Any]
-
-
-# One patient differs little from date to date: one round, stiffer and longer, follows noise less than several.
-_ONE_LONG_ROUND = {
-    "correlation_rounds": 1,
-    "correlation_iterations": 80,
-    "correlation_regularization": 2.0,
-    "correlation_radius": 2,
-}
-
-PRESETS: Mapping[str, Preset] = {
-    "default": Preset("one anatomy, moderate deformation", {}),
-    "longitudinal": Preset(
-        "the same sequence at another date: local structure, then the intensities",
-        {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
-    ),
-    "cross-sequence": Preset(
-        "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
-    ),
-    "lesion": Preset(
-        "a lesion on one side only: the field stays stiff where it is, so that it keeps its size",
-        {
-            "encoder": "mind",
-            "regularization": 4.0,
-            "unmatched_stiffness": 100.0,
-            **_ONE_LONG_ROUND,
-        },
-    ),
-    "pet-ct-to-mri": Preset(
-        "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
-        {
-            "encoder": "efficientnet-lite0",
-            "detail_encoder": "mind",
-            "working_spacing_mm": 2.0,
-            "slice_gap": 2,
-            "components": 24,
-            "regularization": 1.0,
-            "search_range_mm": 48.0,
-            "voxel_iterations": 80,
-            **_ONE_LONG_ROUND,
-            "correlation_iterations": 160,
-            "correlation_regularization": 1.0,
-        },
-    ),
-    "convexadam": Preset(
-        "the settings of the ConvexAdam package (Siebert et al. 2024), with MIND",
-        {
-            "encoder": "mind",
-            "convergence_tolerance": 0.0,
-            "adam_levels": 1,
-            "voxel_iterations": 0,
-            "correlation_rounds": 0,
-        },
-    ),
-    "reference": Preset(
-        "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
-        {
-            "regularization": 2.0,
-            "learning_rate": 3.0,
-            "iterations": 1000,
-            "smoothing_kernel": 7,
-            "smoothing_repeats": 5,
-            "mind_radius": 3,
-            "convergence_tolerance": 0.0,
-            "adam_levels": 1,
-            "voxel_iterations": 0,
-            "correlation_rounds": 0,
-        },
-    ),
-}
-
-
-def setting_choices(annotation: Any) -> tuple[str, ...] | None:
-    """Return the allowed words of a `Literal` annotation, None for any other."""
-    return get_args(annotation) if get_origin(annotation) is Literal else None
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """Return the values of a JSON settings file, or of the `settings` part of a run record.
-
-    Raises:
-        SettingsError: the file cannot be read or holds no JSON object.
-    """
-    try:
-        values = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        msg = f"Cannot read settings from '{path}': {reason or error}. Give a JSON file of names and values."
-        raise SettingsError(msg) from error
-    if isinstance(values, dict):
-        values = values.get("settings", values)
-    if not isinstance(values, dict):
-        msg = f"'{path}' holds no JSON object of settings."
-        raise SettingsError(msg)
-    return values
-
-
-def _checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
-    """Return the value in its declared type, or say what is wrong with it."""
-    choices = setting_choices(annotation)
-    if choices is not None:
-        if not isinstance(value, str) or value not in choices:
-            msg = f"{field.name} is {shortened(value)}; choose one of: {', '.join(choices)}."
-            raise SettingsError(msg)
-        return value
-    if annotation is str:
-        return _checked_text(field.name, value)
-    return _checked_number(field, annotation, value)
-
-
-def _checked_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SettingsError(_wrong_type_message(name, "text", value))
-    longest = _LONGEST_TEXT if name == "weights" else _LONGEST_NAME
-    if len(value) > longest or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
-        msg = f"{name} is {shortened(value)}; give at most {longest} characters that can be read."
-        raise SettingsError(msg)
-    return value
-
-
-def _checked_number(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
-    kind = "a whole number" if annotation is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SettingsError(_wrong_type_message(field.name, kind, value))
-    low, high = field.metadata["minimum"], field.metadata["maximum"]
-    if not low <= value <= high:  # also what is not a number
-        msg = f"{field.name} is {shortened(value)}; it must lie between {low:g} and {high:g}."
-        raise SettingsError(msg)
-    if annotation(value) != value:
-        raise SettingsError(_wrong_type_message(field.name, kind, value))
-    if field.metadata["odd"] and value % 2 == 0:
-        msg = f"{field.name} is {value}; it must be odd."
-        raise SettingsError(msg)
-    return annotation(value)
-
-
-def _wrong_type_message(name: str, kind: str, value: Any) -> str:
-    return f"{name} is {shortened(value)}; give {kind}{' without quotes' if isinstance(value, str) else ''}."

@@ -1,0 +1,89 @@
+"""`foundation-registration apply`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import InputError, OutputError
+from ..files.outputs import staged_folder
+from ..runtime.interruption import Interruption
+from .terminal import say
+
+
+def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    """Carry an image, a label map or points from one space to the other with a finished registration."""
+    from ..io.transforms import read_transform
+
+    forward = arguments.direction == "forward"
+    # Resampling looks up each target voxel in the source; points go from the source to the target.
+    resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
+    messages: list[str] = []
+    if arguments.points:
+        transform = read_transform(arguments.registration / of_points)
+        _apply_to_points(arguments, transform, messages, interruption)
+    else:
+        _check_apply_to_volume(arguments)
+        transform = read_transform(arguments.registration / resampling)
+        if arguments.image:
+            _apply_to_image(arguments, transform, messages, interruption)
+        else:
+            inverse = read_transform(arguments.registration / of_points)
+            _apply_to_labels(arguments, transform, inverse, messages, interruption)
+    say(messages)
+
+
+def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
+    from ..io.volumes import check_volume_name
+
+    if arguments.reference is None:
+        msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
+        raise InputError(msg)
+    check_volume_name(arguments.output)
+
+
+def _apply_to_points(
+    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+) -> None:
+    from ..io.landmark_files import read_points, write_points
+    from ..io.landmarks import Landmarks
+    from ..spatial.points import transform_points
+
+    landmarks = read_points(arguments.points)
+    left_out = landmarks.placed.count(False)
+    if left_out:
+        messages.append(f"Entries without a position are left out: {left_out}.")
+    mapped = Landmarks(landmarks.names, transform_points(transform, landmarks.points))
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_points(staging / arguments.output.name, mapped)
+
+
+def _apply_to_image(
+    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+) -> None:
+    from ..io.volumes import read_volume, write_volume_directly
+    from ..pipeline.propagation import carry_image
+
+    reference = read_volume(arguments.reference, "reference", messages)
+    image = read_volume(arguments.image, "given", messages)
+    if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
+        msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
+        raise OutputError(msg)
+    result = carry_image(image, reference, transform, arguments.interpolation, messages)
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_volume_directly(result, staging / arguments.output.name)
+
+
+def _apply_to_labels(
+    arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str], interruption: Interruption
+) -> None:
+    from ..io.segmentation_files import check_can_hold, read_segmentation, write_segmentation_directly
+    from ..io.volumes import read_volume
+    from ..pipeline.propagation import carry_segmentation
+
+    reference = read_volume(arguments.reference, "reference", messages)
+    labels = read_segmentation(arguments.labels, "given label map", messages)
+    check_can_hold(arguments.output, labels, messages)
+    carried = carry_segmentation(labels, reference, transform, inverse, messages)
+    with staged_folder(arguments.output.parent, interruption) as staging:
+        write_segmentation_directly(carried, staging / arguments.output.name)

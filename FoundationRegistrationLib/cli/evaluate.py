@@ -1,0 +1,32 @@
+"""`foundation-registration evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..errors import InputError
+from ..files.outputs import staged_folder, write_json
+from ..runtime.interruption import Interruption
+from .inputs import evaluated, read_evaluation_inputs
+from .terminal import say
+
+
+def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
+    """Measure a finished registration with labels or landmarks."""
+    from ..io.transforms import read_transform
+    from ..pipeline.record import recorded_grids
+
+    messages: list[str] = []
+    grids = recorded_grids(arguments.registration / "report.json")
+    inputs = read_evaluation_inputs(arguments, messages, grids)
+    transform = read_transform(arguments.registration / "transform.h5")
+    evaluation = evaluated(transform, inputs)
+    if not evaluation:
+        msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
+        raise InputError(msg)
+    if arguments.output:
+        with staged_folder(arguments.output.parent, interruption) as staging:
+            write_json(staging / arguments.output.name, evaluation)
+    say(messages)
+    print(json.dumps(evaluation, indent=2))  # noqa: T201 - the answer of a command

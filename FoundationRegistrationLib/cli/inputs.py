@@ -1,0 +1,149 @@
+"""The files that a command names, read and checked against each other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..io.paired_labels import PairedLabels
+    from ..pipeline.record import RecordedRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What was read from the files of a command line; images are SimpleITK images, None where not given."""
+
+    fixed: Any = None
+    moving: Any = None
+    fixed_mask: Any = None
+    moving_mask: Any = None
+    fixed_lesion: Any = None
+    moving_lesion: Any = None
+    labels: PairedLabels | None = None
+    fixed_landmarks: Any = None
+    moving_landmarks: Any = None
+    initial_transform: Any = None
+    start_kind: str = ""
+    described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+
+def read_evaluation_inputs(
+    arguments: argparse.Namespace, messages: list[str], grids: Mapping[str, Any], *, must_match: bool = False
+) -> Inputs:
+    """Read labels and landmarks; either both sides are given or none.
+
+    Args:
+        arguments: names the files.
+        messages: take what the user must know of them.
+        grids: by side, an image on the grid of the volume, where it is known.
+        must_match: whether a label map on another grid than its volume is an error.
+    """
+    from ..evaluation.accuracy import check_label_maps
+    from ..io.landmark_files import read_points
+    from ..io.landmarks import paired
+    from ..io.paired_labels import paired_labels
+    from ..io.segmentation_files import read_segmentation
+    from ..io.segmentations import check_marked
+
+    values: dict[str, Any] = {}
+    for kind in ("labels", "landmarks"):
+        paths = {side: getattr(arguments, f"{side}_{kind}") for side in ("fixed", "moving")}
+        if (paths["fixed"] is None) != (paths["moving"] is None):
+            msg = f"Give both --fixed-{kind} and --moving-{kind}, or neither."
+            raise InputError(msg)
+        if paths["fixed"] is None:
+            continue
+        if kind == "labels":
+            maps = {side: read_segmentation(path, f"{side} label map", messages) for side, path in paths.items()}
+            for side, labels in maps.items():
+                check_marked(labels, f"{side} label map")
+            whole = {
+                side: labels.on_grid_of(grids[side], f"{side} label map", messages) if side in grids else labels
+                for side, labels in maps.items()
+            }
+            if must_match:
+                flat = {side: labels.label_map() for side, labels in whole.items()}
+                check_label_maps(flat["fixed"], flat["moving"], grids["fixed"], grids["moving"])
+            elif maps["fixed"].segments and whole["fixed"] is maps["fixed"]:
+                messages.append(
+                    "Structures are compared within the voxels that the fixed label map's file holds; what reaches "
+                    "beyond them does not count."
+                )
+            values["labels"] = paired_labels(whole["fixed"], whole["moving"], messages)
+        else:
+            pair = paired(*(read_points(path) for path in paths.values()))
+            values["fixed_landmarks"], values["moving_landmarks"] = pair
+    return Inputs(**values)
+
+
+def read_inputs(
+    arguments: argparse.Namespace, recorded: RecordedRun | None, of_volumes: list[str], notes: list[str]
+) -> Inputs:
+    """Read all files of a registration and check that they belong together.
+
+    Args:
+        arguments: names the files.
+        recorded: the run that this one repeats, if it does.
+        of_volumes: take what the user must know of the two volumes.
+        notes: take what the user must know of the other files.
+    """
+    from ..io.segmentation_files import read_segmentation
+    from ..io.volumes import read_volume
+    from ..pipeline.record import INPUT_ROLES, described_file
+    from ..spatial.checks import check_volume
+
+    volumes = {side: read_volume(getattr(arguments, side), side, of_volumes) for side in ("fixed", "moving")}
+    for side, volume in volumes.items():
+        check_volume(volume, side)
+    masks = {}
+    for side, volume in volumes.items():
+        for kind in ("mask", "lesion"):
+            path, role = getattr(arguments, f"{side}_{kind}"), f"{side} {kind}"
+            if path is not None:
+                labels = read_segmentation(path, role, notes).on_grid_of(volume, role, notes)
+                masks[f"{side}_{kind}"] = labels.label_map()
+    inputs = dataclasses.replace(
+        read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks
+    )
+    start_kind, start = _start(arguments, inputs, recorded)
+    files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
+    described = {
+        role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None
+    }
+    return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
+
+
+def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
+    """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
+    from ..io.transforms import read_transform
+    from ..pipeline.initial_alignment import landmark_alignment
+
+    if arguments.initial_transform is not None:
+        return "given transform", read_transform(arguments.initial_transform)
+    if arguments.initialization == "landmarks":
+        if inputs.fixed_landmarks is None:
+            msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
+            raise InputError(msg)
+        return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
+    if recorded is not None and recorded.has_given_start and arguments.initialization is None:
+        return recorded.start_kind, read_transform(recorded.start_file())
+    return "", None
+
+
+def evaluated(transform: Any, inputs: Inputs) -> dict[str, Any]:
+    """Return agreement of the labels and landmarks that were given, before and after; nothing where none were."""
+    from ..evaluation.accuracy import evaluate_landmarks, evaluate_paired_labels
+
+    evaluation: dict[str, Any] = {}
+    if inputs.labels is not None:
+        evaluation["labels"] = evaluate_paired_labels(transform, inputs.labels)
+    if inputs.fixed_landmarks is not None:
+        evaluation["landmarks"] = evaluate_landmarks(
+            transform, inputs.fixed_landmarks.points, inputs.moving_landmarks.points
+        )
+    return evaluation

@@ -1,0 +1,104 @@
+"""Structures of two segmentations paired by name or by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .segmentations import Segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class PairedLabels:
+    """The structures of two segmentations that belong together.
+
+    Attributes:
+        fixed: in fixed space.
+        moving: in moving space.
+        values: one label for each name; none where structures are paired by the values they have.
+    """
+
+    fixed: Segmentation
+    moving: Segmentation
+    values: Mapping[str, int]
+
+    @property
+    def pairs(self) -> Iterator[tuple[sitk.Image, sitk.Image]]:
+        """Label maps, fixed and moving, of all structures or, where segments overlap, of each of them."""
+        if self.values and (self.fixed.overlaps or self.moving.overlaps):
+            yield from (self._maps({name: value}) for name, value in self.values.items())
+        else:
+            yield self.drawn
+
+    @property
+    def drawn(self) -> tuple[sitk.Image, sitk.Image]:
+        """One label map for each side, of which a later structure hides an earlier one."""
+        return self._maps(self.values) if self.values else (self.fixed.layers[0], self.moving.layers[0])
+
+    def _maps(self, values: Mapping[str, int]) -> tuple[sitk.Image, sitk.Image]:
+        return _valued(self.fixed, values), _valued(self.moving, values)
+
+
+def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]) -> PairedLabels:
+    """Find the structures that belong together: by name if both files give names, else by label value.
+
+    Args:
+        fixed: in fixed space.
+        moving: in moving space.
+        messages: take what the user must know.
+
+    Raises:
+        InputError: a name is missing or occurs twice, none is shared, or segments overlap and one file has no names.
+    """
+    if fixed.segments and moving.segments:
+        names = {side: _names(labels, side) for side, labels in (("fixed", fixed), ("moving", moving))}
+        if not set(names["fixed"]) & set(names["moving"]):
+            said = "; ".join(f"{side}: {', '.join(of_side)}" for side, of_side in names.items())
+            msg = f"The two segmentations share no name ({said}); give a structure the same name in both."
+            raise InputError(msg)
+        return PairedLabels(fixed, moving, _values([*names["fixed"], *names["moving"]], fixed))
+    for side, segmentation in (("fixed", fixed), ("moving", moving)):
+        if segmentation.overlaps:
+            msg = (
+                f"The segments of the {side} label map overlap, so that they are paired by name, and the other file "
+                "has no names; give a .seg.nrrd for both."
+            )
+            raise InputError(msg)
+    if fixed.segments or moving.segments:
+        messages.append("Only one of the two label maps has names: structures are paired by their label values.")
+    return PairedLabels(fixed, moving, {})
+
+
+def _names(segmentation: Segmentation, side: str) -> list[str]:
+    names: list[str] = []
+    for segment in segmentation.segments:
+        if not segment.name or segment.name in names:
+            what = f"two segments named '{segment.name}'" if segment.name else "a segment without a name"
+            msg = f"The {side} segmentation has {what}; give every segment a name of its own."
+            raise InputError(msg)
+        names.append(segment.name)
+    return names
+
+
+def _values(names: Sequence[str], fixed: Segmentation) -> dict[str, int]:
+    """Return a label for each name: the fixed one's own where these tell the structures apart."""
+    values = {} if fixed.overlaps else {segment.name: segment.label for segment in fixed.segments}
+    for name in names:
+        values.setdefault(name, 1 + max([0, *values.values()]))
+    return values
+
+
+def _valued(segmentation: Segmentation, values: Mapping[str, int]) -> sitk.Image:
+    """Return a label map of the structures that are named, with these values."""
+    array = np.zeros(segmentation.layers[0].GetSize()[::-1], np.int32)
+    for segment in segmentation.segments:
+        if segment.name in values:
+            inside = sitk.GetArrayViewFromImage(segmentation.layers[segment.layer]) == segment.label
+            array[inside] = values[segment.name]
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(segmentation.layers[0])
+    return image

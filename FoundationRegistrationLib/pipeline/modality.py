@@ -1,0 +1,64 @@
+"""Whether a volume is CT, PET or MR, guessed from its values."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from .foreground import minimum_cross_entropy
+
+# No tissue is as dark: below are the values that scanners and programs put where nothing was measured.
+CT_PADDING_BELOW = -1500.0
+# Of what lies below, this share has one value; the rest comes from interpolation at its edge.
+_ONE_PADDING = 0.7
+
+_PET_LEAST_SPACING_MM = 1.9
+
+
+def sampled_values(image: sitk.Image) -> np.ndarray:
+    """Return about a million of the finite values of a volume, float32, fewer if it has fewer."""
+    values = sitk.GetArrayViewFromImage(image).ravel()
+    some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
+    finite = some[np.isfinite(some)]
+    return finite if finite.size else values[np.isfinite(values)].astype(np.float32)
+
+
+def guess_modality(image: sitk.Image) -> str:
+    """Guess "ct", "pet" or "mr" from the values of a volume; NaN and infinities say nothing.
+
+    CT has air near -1000 HU in a fair share of the voxels, below it nothing but one value of padding, and little
+    between air and soft tissue, where signed MR (inversion recovery, phase, differences) has values throughout. PET
+    is non-negative on coarse voxels, with a few of them far above the bulk of the body; anything else is taken as MR.
+    """
+    values = sampled_values(image)
+    if _is_ct(values):
+        return "ct"
+    positive = values[values > 0]
+    if values.min() >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
+        body = positive[positive > minimum_cross_entropy(positive)]
+        if body.size and np.percentile(body, 99.9) > 8.0 * np.median(body):
+            return "pet"
+    return "mr"
+
+
+def _is_ct(values: np.ndarray) -> bool:
+    below = values[values <= CT_PADDING_BELOW]
+    if below.size:
+        _, counts = np.unique(below, return_counts=True)
+        if counts.max() < _ONE_PADDING * below.size:
+            return False
+        values = values[values > CT_PADDING_BELOW]
+    if not values.size or np.mean(values < -300.0) <= 0.02:
+        return False
+    if values.min() > -1000.0 and np.mean(values == values.min()) > 0.02:  # cut off somewhere in the air
+        return bool(values.min() <= -500.0)
+    air, between, tissue = (np.mean((values >= low) & (values < low + 300.0)) for low in (-1100.0, -600.0, -200.0))
+    lung = np.mean((values >= -900.0) & (values < -600.0))
+    return bool(max(air, lung) > 2.0 * between and tissue > 2.0 * between)
+
+
+def may_be_ct(values: np.ndarray) -> bool:
+    """Tell whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
+    low, middle, high = np.percentile(values, (2, 50, 95))
+    whole = np.array_equal(values, np.rint(values))
+    return bool(whole and -1100.0 < low < -50.0 and -150.0 < middle < 150.0 and 50.0 < high < 1000.0)

@@ -1,0 +1,52 @@
+"""What a run was made with: software, device, encoders, volumes; kept in its record."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import SimpleITK as sitk
+import torch
+
+from .. import __version__
+from ..features import FeaturePair
+from ..runtime.device import describe_device
+from ..settings import Settings
+from ..spatial.grids import content_sha256
+from .preprocessing import PreparedVolume
+
+
+def environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
+    """Return versions, device, settings and encoders of a run, as plain values."""
+    packages = ("torch", "numpy", "SimpleITK", "scikit-learn", "timm")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "settings": settings.to_dict(),
+        "versions": {"FoundationRegistration": __version__, "python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+        "device": describe_device(device),
+        "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},
+        "precision": {name: pair.precision for name, pair in features.items()},
+    }
+
+
+def described_volume(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
+    """Return size, place, modality and content hash of a volume, as plain values."""
+    return {
+        "size": list(image.GetSize()),
+        "spacing": list(image.GetSpacing()),
+        "origin": list(image.GetOrigin()),
+        "direction": list(image.GetDirection()),
+        "pixel_type": image.GetPixelIDTypeAsString(),
+        "content_sha256": content_sha256(image),
+        "modality": prepared.modality,
+    }

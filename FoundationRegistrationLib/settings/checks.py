@@ -1,0 +1,62 @@
+"""The value of a setting, checked against the type and the limits of its declaration."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from typing import Any, Literal, get_args, get_origin
+
+from ..errors import SettingsError
+from ..files.bounded import shortened
+
+# Longer than any path that a system takes.
+_LONGEST_TEXT = 4096
+_LONGEST_NAME = 200
+
+
+def setting_choices(annotation: Any) -> tuple[str, ...] | None:
+    """Return the allowed words of a `Literal` annotation, None for any other."""
+    return get_args(annotation) if get_origin(annotation) is Literal else None
+
+
+def checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
+    """Return the value in its declared type, or say what is wrong with it."""
+    choices = setting_choices(annotation)
+    if choices is not None:
+        if not isinstance(value, str) or value not in choices:
+            msg = f"{field.name} is {shortened(value)}; choose one of: {', '.join(choices)}."
+            raise SettingsError(msg)
+        return value
+    if annotation is str:
+        return _checked_text(field.name, value)
+    return _checked_number(field, annotation, value)
+
+
+def _checked_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(_wrong_type_message(name, "text", value))
+    longest = _LONGEST_TEXT if name == "weights" else _LONGEST_NAME
+    if len(value) > longest or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
+        msg = f"{name} is {shortened(value)}; give at most {longest} characters that can be read."
+        raise SettingsError(msg)
+    return value
+
+
+def _checked_number(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
+    kind = "a whole number" if annotation is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SettingsError(_wrong_type_message(field.name, kind, value))
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if not low <= value <= high:  # also what is not a number
+        msg = f"{field.name} is {shortened(value)}; it must lie between {low:g} and {high:g}."
+        raise SettingsError(msg)
+    if annotation(value) != value:
+        raise SettingsError(_wrong_type_message(field.name, kind, value))
+    if field.metadata["odd"] and value % 2 == 0:
+        msg = f"{field.name} is {value}; it must be odd."
+        raise SettingsError(msg)
+    return annotation(value)
+
+
+def _wrong_type_message(name: str, kind: str, value: Any) -> str:
+    return f"{name} is {shortened(value)}; give {kind}{' without quotes' if isinstance(value, str) else ''}."
