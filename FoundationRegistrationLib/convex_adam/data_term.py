@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from ..features import pool
-from ..spatial.sampling import sample
+from ..spatial.sampling import sample, sample_gradient
 
 # ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
 # channels is the same for MIND and, with features of unit total variance, right for any number of channels.
@@ -88,13 +88,10 @@ def squared_difference(
         fixed: (C, n) features that belong there.
         weight: (n), None for all alike.
     """
-    positions = positions.requires_grad_(True)
-    looked_up = sample(moving, positions)
-    with torch.no_grad():
-        pull = looked_up - fixed
-        weighted = pull if weight is None else pull * weight
-        energy = torch.dot(pull.flatten(), weighted.flatten())
-    return energy, torch.autograd.grad(looked_up, positions, weighted)[0].mul_(2.0)
+    pull = sample(moving, positions).sub_(fixed)
+    weighted = pull if weight is None else pull * weight
+    energy = torch.dot(pull.flatten(), weighted.flatten())
+    return energy, sample_gradient(moving, positions, weighted).mul_(2.0)
 
 
 def indices_of(cells: slice | torch.Tensor, shape: Sequence[int], device: torch.device) -> torch.Tensor:

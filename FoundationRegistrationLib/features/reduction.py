@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.utils.extmath import svd_flip
 
 # Total variance over the channels that reduced features are scaled to, so that lambda and the coupling
 # coefficients mean the same for every encoder as for MIND-SSC, for which the reference values were found.
@@ -90,6 +89,8 @@ class _Moments:
 
     def projection(self, components: int) -> Projection:
         """Return the projection onto the first principal components, scaled to `FEATURE_VARIANCE`."""
+        from sklearn.utils.extmath import svd_flip  # takes a second to load, and MIND needs no reduction
+
         mean = self._sum / self.count
         covariance = (self._products - self.count * torch.outer(mean, mean)) / max(1, self.count - 1)
         variances, axes = (part.numpy() for part in torch.linalg.eigh(covariance))

@@ -20,7 +20,7 @@ def identity_positions(shape: tuple[int, int, int], device: torch.device) -> tor
 
 
 def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border") -> torch.Tensor:
-    """Return a volume at continuous voxel positions, trilinearly; differentiable in the positions.
+    """Return a volume at continuous voxel positions, trilinearly.
 
     The work is split into batches, since torch's CPU kernel runs one thread a batch.
 
@@ -32,23 +32,59 @@ def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border
     Returns:
         (C, ...), arranged as the positions.
     """
-    arrangement = positions.shape[1:]
-    sizes = positions.new_tensor(volume.shape[1:])[:, None]
-    normalised = ((2.0 * positions.flatten(1) + 1.0) / sizes - 1.0).flip(0).T
+    arrangement, count = positions.shape[1:], positions[0].numel()
+    places = _batches(volume, positions.flatten(1))
+    sampled = F.grid_sample(
+        volume[None].expand(len(places), -1, -1, -1, -1),
+        places,
+        mode="bilinear",
+        padding_mode=padding,
+        align_corners=False,
+    )
+    return sampled.transpose(0, 1).flatten(1)[:, :count].reshape(volume.shape[0], *arrangement)
+
+
+def sample_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of (pull * sample(volume, positions)).sum() with respect to the positions, (3, n).
+
+    It is what automatic differentiation computes, without its graph: the operator's own backward is called.
+
+    Args:
+        volume: (C, Z, Y, X).
+        positions: (3, n) continuous indices with components (z, y, x); beyond the edge the gradient is zero.
+        pull: (C, n).
+    """
+    places = _batches(volume, positions)
+    missing = places[..., 0].numel() - pull.shape[1]
+    if missing:
+        pull = torch.cat([pull, pull.new_zeros(len(pull), missing)], dim=1)
+    _, gradient = torch.ops.aten.grid_sampler_3d_backward(
+        pull.reshape(len(pull), len(places), 1, 1, -1).transpose(0, 1),
+        volume[None].expand(len(places), -1, -1, -1, -1),
+        places,
+        0,  # linear
+        1,  # "border"
+        False,  # align_corners
+        [False, True],
+    )
+    return gradient.reshape(-1, 3)[: positions.shape[1]].T.flip(0) / _sizes(volume) * 2.0
+
+
+def _sizes(volume: torch.Tensor) -> torch.Tensor:
+    """Return the numbers of voxels along (z, y, x) as (3, 1)."""
+    return volume.new_tensor(volume.shape[1:])[:, None]
+
+
+def _batches(volume: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return positions (3, n) as `grid_sample` takes them: (threads, 1, 1, n / threads, 3), the last one repeated."""
+    normalised = ((2.0 * positions + 1.0) / _sizes(volume) - 1.0).flip(0).T
     count = len(normalised)
     batches = max(1, min(torch.get_num_threads(), count)) if volume.device.type == "cpu" else 1
     per_batch = -(-count // batches)
     missing = per_batch * batches - count
     if missing:
         normalised = torch.cat([normalised, normalised[-1:].expand(missing, -1)])
-    sampled = F.grid_sample(
-        volume[None].expand(batches, -1, -1, -1, -1),
-        normalised.reshape(batches, 1, 1, per_batch, 3),
-        mode="bilinear",
-        padding_mode=padding,
-        align_corners=False,
-    )
-    return sampled.transpose(0, 1).flatten(1)[:, :count].reshape(volume.shape[0], *arrangement)
+    return normalised.reshape(batches, 1, 1, per_batch, 3)
 
 
 def warp(volume: torch.Tensor, displacement: torch.Tensor, padding: str = "border") -> torch.Tensor:
