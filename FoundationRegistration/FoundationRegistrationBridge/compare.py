@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .borrowed_views import SLICE_VIEWS, BorrowedViews
 from .errors import BridgeError
-from .lattices import array_from_image, image_from_array, lattice_of
+from .grids import array_from_image, grid_of, image_from_array
 from .resampling import resample_intensities
 from .spaces import chain, composed, from_world, to_world
 
@@ -142,7 +142,7 @@ def _checkerboard(fixed: Any, moved: Any, cells: int) -> NDArray[np.uint8]:
         if node.GetImageData() is None or node.GetImageData().GetNumberOfPoints() == 0:
             msg = f"'{node.GetName()}' has no voxels; choose another volume."
             raise BridgeError(msg)
-    source, target = lattice_of(moved), lattice_of(fixed)
+    source, target = grid_of(moved), grid_of(fixed)
     fixed_to_moved = composed(to_world(fixed.GetParentTransformNode()), from_world(moved.GetParentTransformNode()))
     on_fixed_grid = resample_intensities(moved.GetImageData(), source, target, fixed_to_moved)
     shown = [_displayed(fixed, fixed.GetImageData()), _displayed(moved, on_fixed_grid)]

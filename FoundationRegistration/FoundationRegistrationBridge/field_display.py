@@ -9,7 +9,7 @@ import slicer
 import vtk
 
 from .errors import BridgeError
-from .lattices import lattice_of, map_points
+from .grids import grid_of, map_points
 from .spaces import from_world, to_world
 
 _ColourPoints = tuple[tuple[float, tuple[float, float, float]], ...]
@@ -98,14 +98,14 @@ def colour_confidence(volume_node: Any) -> None:
 
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:
     """Return the largest displacement at points spread over the fixed volume, mm."""
-    points = map_points(to_world(fixed_node.GetParentTransformNode()), lattice_of(fixed_node).sample_points())
+    points = map_points(to_world(fixed_node.GetParentTransformNode()), grid_of(fixed_node).sample_points())
     points = map_points(from_world(transform_node.GetParentTransformNode()), points)
     moved = map_points(transform_node.GetTransformFromParent(), points)
     return float(np.linalg.norm(moved - points, axis=1).max())
 
 
 def _set_up(display: Any, kind: DisplacementKind, fixed_node: Any, largest_mm: float) -> None:
-    longest_mm = float((lattice_of(fixed_node).spacing * fixed_node.GetImageData().GetDimensions()).max())
+    longest_mm = float((grid_of(fixed_node).spacing * fixed_node.GetImageData().GetDimensions()).max())
     changing = display.StartModify()
     display.SetAndObserveRegionNode(fixed_node)
     if kind == "grid":

@@ -81,7 +81,7 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
             changes.add_displayed(node, node.GetName())
         transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
         volume = _enter_volume(changes, inputs, placement, volume)
-        lay = [Outline.of_image(side.lattice) for side in (placement.fixed, placement.moving)]
+        lay = [Outline.of_image(side.grid) for side in (placement.fixed, placement.moving)]
         store_record(transform, record, inputs.fixed, inputs.moving, lay[1])
         name_run(inverse, inputs.moving, inputs.fixed, lay[0])
         renew_marks(transform)
@@ -143,8 +143,8 @@ def _registered_volume(inputs: JobInputs, placement: Placement, forward: vtk.vtk
     fixed, moving = placement.fixed, placement.moving
     fixed_to_moving = composed(fixed.to_world, forward, moving.to_world.GetInverse())
     interpolation = "cubic" if inputs.settings.get("interpolation") == "bspline" else "linear"
-    image = resample_intensities(moving.voxels, moving.lattice, fixed.lattice, fixed_to_moving, interpolation)
-    return new_volume(image, fixed.lattice, inputs.moving)
+    image = resample_intensities(moving.voxels, moving.grid, fixed.grid, fixed_to_moving, interpolation)
+    return new_volume(image, fixed.grid, inputs.moving)
 
 
 def _enter_transforms(

@@ -18,7 +18,7 @@ import vtk
 from .carried import Carrying, carried_to_world, carrying, follows, mark_carried, to_moving_space
 from .errors import BridgeError
 from .follow_segmentation import carried_segmentation
-from .lattices import array_from_image, image_from_array, lattice_of
+from .grids import array_from_image, grid_of, image_from_array
 from .marks import is_registration, kept_marks, mark_attached, mark_made, moving_parent, new_run
 from .resampling import resample_intensities, resample_labels
 from .scene_changes import SceneChanges, all_or_nothing
@@ -150,14 +150,14 @@ def _carrier(node: Any) -> _Carry | None:
 
 
 def _carried_volume(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTransform) -> Any:
-    target = lattice_of(fixed_node)
-    image = resample_intensities(node.GetImageData(), lattice_of(node), target, to_fixed.GetInverse())
+    target = grid_of(fixed_node)
+    image = resample_intensities(node.GetImageData(), grid_of(node), target, to_fixed.GetInverse())
     return new_volume(image, target, node)
 
 
 def _carried_labelmap(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTransform) -> Any:
-    target = lattice_of(fixed_node)
-    labels = resample_labels(array_from_image(node.GetImageData()), lattice_of(node), target, to_fixed.GetInverse())
+    target = grid_of(fixed_node)
+    labels = resample_labels(array_from_image(node.GetImageData()), grid_of(node), target, to_fixed.GetInverse())
     return new_volume(image_from_array(labels), target, node)
 
 

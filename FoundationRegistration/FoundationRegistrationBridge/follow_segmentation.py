@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from .lattices import Lattice, image_from_array, lattice_of, matrix_of
+from .grids import VoxelGrid, grid_of, image_from_array, matrix_of
 from .masks import BINARY_LABELMAP, CLOSED_SURFACE, label_layers
 from .resampling import resample_labels
 
@@ -17,8 +17,8 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
     """Return a segmentation, in no scene yet, in the coordinates of the fixed volume.
 
     Segments drawn as surfaces stay surfaces and are moved point by point. All others become label maps on the
-    voxels of the fixed volume, resampled once from their own lattice; Slicer's own way, to harden the transform,
-    resamples on a lattice that can cut segments off, and with jagged edges.
+    voxels of the fixed volume, resampled once from their own grid; Slicer's own way, to harden the transform,
+    resamples on a grid that can cut segments off, and with jagged edges.
 
     Args:
         node: a segmentation node.
@@ -30,7 +30,7 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
     source = node.GetSegmentation()
     surfaces = source.GetSourceRepresentationName() == CLOSED_SURFACE
     copy.GetSegmentation().SetSourceRepresentationName(CLOSED_SURFACE if surfaces else BINARY_LABELMAP)
-    made = _surfaces(source, to_fixed) if surfaces else _labelmaps(node, lattice_of(fixed_node), to_fixed)
+    made = _surfaces(source, to_fixed) if surfaces else _labelmaps(node, grid_of(fixed_node), to_fixed)
     for segment_id in source.GetSegmentIDs():
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(source.GetSegment(segment_id))
@@ -56,19 +56,19 @@ def _surfaces(segmentation: Any, transform: vtk.vtkAbstractTransform) -> dict[st
     return made
 
 
-def _labelmaps(node: Any, target: Lattice, to_fixed: vtk.vtkAbstractTransform) -> dict[str, tuple[Any, int]]:
+def _labelmaps(node: Any, target: VoxelGrid, to_fixed: vtk.vtkAbstractTransform) -> dict[str, tuple[Any, int]]:
     """Return for each segment the image that holds it, shared by those that do not overlap, and its label."""
     made = {}
     for layer in label_layers(node):
-        labels = resample_labels(layer.labels, layer.lattice, target, to_fixed.GetInverse())
+        labels = resample_labels(layer.labels, layer.grid, target, to_fixed.GetInverse())
         image = _oriented_image(labels, target)
         for label, segment_id in layer.segment_ids.items():
             made[segment_id] = (image, label)
     return made
 
 
-def _oriented_image(labels: np.ndarray, lattice: Lattice) -> Any:
+def _oriented_image(labels: np.ndarray, grid: VoxelGrid) -> Any:
     image = slicer.vtkOrientedImageData()
     image.ShallowCopy(image_from_array(labels))
-    image.SetImageToWorldMatrix(matrix_of(lattice.ijk_to_ras))
+    image.SetImageToWorldMatrix(matrix_of(grid.ijk_to_ras))
     return image

@@ -11,7 +11,7 @@ import slicer
 import vtk
 
 from .errors import BridgeError
-from .lattices import Lattice, array_from_image, lattice_of, lattice_of_oriented_image
+from .grids import VoxelGrid, array_from_image, grid_of, grid_of_oriented_image
 from .resampling import resample_labels
 from .spaces import from_world, parent_without
 
@@ -25,12 +25,12 @@ class LabelLayer:
 
     Attributes:
         labels: (k, j, i), 0 is the outside.
-        lattice: where the voxels lie, in the coordinates of the segmentation node.
+        grid: where the voxels lie, in the coordinates of the segmentation node.
         segment_ids: the id of the segment that each label stands for.
     """
 
     labels: np.ndarray
-    lattice: Lattice
+    grid: VoxelGrid
     segment_ids: dict[int, str]
 
 
@@ -55,7 +55,7 @@ def label_layers(node: Any, segment_ids: Sequence[str] | None = None) -> list[La
         by_label = {segmentation.GetSegment(name).GetLabelValue(): name for name in ids}
         labels = array_from_image(image)
         labels = np.where(np.isin(labels, list(by_label)), labels, 0)
-        layers.append(LabelLayer(labels, lattice_of_oriented_image(image), by_label))
+        layers.append(LabelLayer(labels, grid_of_oriented_image(image), by_label))
     return layers
 
 
@@ -71,12 +71,12 @@ def _with_labelmaps(node: Any) -> Any:
     return copy
 
 
-def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.ndarray:
-    """Return a mask as a (k, j, i) array of 0 and 1 on a lattice in the world.
+def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.ndarray:
+    """Return a mask as a (k, j, i) array of 0 and 1 on a grid in the world.
 
     Args:
         mask: a segmentation node, a pair of such a node and a segment id, or a label map volume node.
-        lattice: of the volume that the mask belongs to, in the world.
+        grid: of the volume that the mask belongs to, in the world.
         role: what it is in messages, such as "fixed mask" or "moving lesion"; its first word names the volume.
         left_out: a transform node that does not count if the mask hangs under it, as an earlier result.
 
@@ -90,15 +90,15 @@ def mask_on(mask: Any, lattice: Lattice, role: str, left_out: Any = None) -> np.
             raise BridgeError(msg)
         layers = label_layers(node, segment_ids)
     elif node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
-        layers = [LabelLayer(array_from_image(node.GetImageData()), lattice_of(node), {})]
+        layers = [LabelLayer(array_from_image(node.GetImageData()), grid_of(node), {})]
     else:
         msg = f"'{node.GetName()}' is no mask; choose a segmentation or a label map as the {role}."
         raise BridgeError(msg)
-    found = np.zeros(lattice.dimensions[::-1], dtype=np.uint8)
+    found = np.zeros(grid.dimensions[::-1], dtype=np.uint8)
     world_to_mask: vtk.vtkAbstractTransform = from_world(parent_without(node, left_out))
     for layer in layers:
         inside = (layer.labels != 0).astype(np.uint8)
-        found |= resample_labels(inside, layer.lattice, lattice, world_to_mask)
+        found |= resample_labels(inside, layer.grid, grid, world_to_mask)
     if not found.any():
         msg = f"The {role} '{node.GetName()}' marks nothing within the {role.split()[0]} volume; choose another."
         raise BridgeError(msg)

@@ -28,24 +28,24 @@ def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
     settings.write_text(settings_as_json(_settings(inputs)), encoding="utf-8")
     arguments: list[str | Path] = ["register"]
     options: list[str | Path] = ["--output", folder / RESULT, "--settings", settings, "--progress", "json"]
-    lattices = {}
+    grids = {}
     for role, node, masks in (
         ("fixed", inputs.fixed, {"mask": inputs.fixed_mask, "lesion": inputs.fixed_lesion}),
         ("moving", inputs.moving, {"mask": inputs.moving_mask, "lesion": inputs.moving_lesion}),
     ):
-        image, lattice = volume_in_world(node, parent_without(node, inputs.output_transform))
-        lattices[role] = lattice
+        image, grid = volume_in_world(node, parent_without(node, inputs.output_transform))
+        grids[role] = grid
         volume = folder / f"{role}.nrrd"
-        write_volume(image, lattice, volume)
+        write_volume(image, grid, volume)
         arguments.append(volume)
         for kind, mask in masks.items():
             if mask is not None:
                 file = folder / f"{role}_{kind}.nrrd"
-                write_array(mask_on(mask, lattice, f"{role} {kind}", inputs.output_transform), lattice, file)
+                write_array(mask_on(mask, grid, f"{role} {kind}", inputs.output_transform), grid, file)
                 options += [f"--{role}-{kind}", file]
     if _starts_from_a_transform(inputs):
         file = folder / "initial_transform.h5"
-        write_initial_transform(inputs.initial_transform, lattices["fixed"], file)
+        write_initial_transform(inputs.initial_transform, grids["fixed"], file)
         options += ["--initial-transform", file]
     options += ["--feature-preview"] if inputs.feature_preview else []
     options += ["--maps"] if inputs.maps else []

@@ -11,7 +11,7 @@ import numpy as np
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .lattices import Lattice, lattice_of, lattice_of_oriented_image, map_points
+from .grids import VoxelGrid, grid_of, grid_of_oriented_image, map_points
 from .spaces import linear_matrix
 from .stamps import labels_stamp
 
@@ -37,12 +37,12 @@ class Outline:
     """Where data lie in the coordinates of their node, RAS mm.
 
     Attributes:
-        lattice: of an image; None for data that are moved point by point.
+        grid: of an image; None for data that are moved point by point.
         points: (N, 3); of an image, out to the faces of its outer voxels.
-        labels: of label maps, which may be hardened onto the same lattice; differs once they were edited or hardened.
+        labels: of label maps, which may be hardened onto the same grid; differs once they were edited or hardened.
     """
 
-    lattice: Lattice | None
+    grid: VoxelGrid | None
     points: np.ndarray
     labels: int | None = None
 
@@ -50,7 +50,7 @@ class Outline:
     def of(cls, node: Any) -> Outline | None:
         """Return the outline of a node's data, None if it has none."""
         if node.IsA("vtkMRMLVolumeNode"):
-            return cls.of_image(lattice_of(node)) if node.GetImageData() is not None else None
+            return cls.of_image(grid_of(node)) if node.GetImageData() is not None else None
         if node.IsA("vtkMRMLSegmentationNode"):
             return cls._of_segmentation(node.GetSegmentation())
         if node.IsA("vtkMRMLMarkupsNode"):
@@ -61,31 +61,31 @@ class Outline:
         return None
 
     @classmethod
-    def of_image(cls, lattice: Lattice) -> Outline:
-        """Return the outline of an image on a lattice."""
-        return cls(lattice, lattice.sample_points(_STEPS))
+    def of_image(cls, grid: VoxelGrid) -> Outline:
+        """Return the outline of an image on a grid."""
+        return cls(grid, grid.sample_points(_STEPS))
 
     @classmethod
     def from_text(cls, text: str) -> Outline:
         """Return the outline that `as_text` wrote."""
         kept = json.loads(text)
         if "matrix" in kept:
-            lattice = Lattice(tuple(kept["dimensions"]), np.array(kept["matrix"]))
-            return cls(lattice, lattice.sample_points(_STEPS), kept["labels"])
+            grid = VoxelGrid(tuple(kept["dimensions"]), np.array(kept["matrix"]))
+            return cls(grid, grid.sample_points(_STEPS), kept["labels"])
         return cls(None, np.array(kept["points"]))
 
     def as_text(self) -> str:
         """Return it as JSON."""
-        if self.lattice is not None:
-            kept = {"dimensions": list(self.lattice.dimensions), "matrix": self.lattice.ijk_to_ras.tolist()}
+        if self.grid is not None:
+            kept = {"dimensions": list(self.grid.dimensions), "matrix": self.grid.ijk_to_ras.tolist()}
             return json.dumps({**kept, "labels": self.labels})
         return json.dumps({"points": self.points.tolist()})
 
     def mapped(self, transform: vtk.vtkAbstractTransform) -> Outline:
         """Return the outline that a transform makes of this one; of an image it is single points if that bends it."""
         matrix = linear_matrix(transform)
-        if self.lattice is not None and matrix is not None:
-            return Outline.of_image(self.lattice.moved(matrix))
+        if self.grid is not None and matrix is not None:
+            return Outline.of_image(self.grid.moved(matrix))
         return Outline(None, map_points(transform, self.points))
 
     def fit(self, now: Outline | None, transform: vtk.vtkAbstractTransform) -> Fit:
@@ -93,9 +93,9 @@ class Outline:
 
         Single points may have been added, removed or edited, and an image cropped; what holds for most of it counts.
         """
-        if now is None or (self.lattice is None) != (now.lattice is None):
+        if now is None or (self.grid is None) != (now.grid is None):
             return Fit.OTHER
-        image = self.lattice is not None
+        image = self.grid is not None
         if self.labels == now.labels and (
             _mostly_equal(self.points, now.points, whole=image) or self._is_cropped_to(now)
         ):
@@ -108,22 +108,22 @@ class Outline:
 
     def _is_box_around(self, moved: np.ndarray, now: Outline) -> bool:
         """Whether an image now fills the box, along the old axes, around where a transform brings the old one."""
-        if self.lattice is None or now.lattice is None or not self._has_axes_of(now.lattice):
+        if self.grid is None or now.grid is None or not self._has_axes_of(now.grid):
             return False
-        expected, found = self.lattice.indices(moved), self.lattice.indices(now.points)
+        expected, found = self.grid.indices(moved), self.grid.indices(now.points)
         ends = (expected.min(0) - found.min(0), expected.max(0) - found.max(0))
         return bool(np.abs(ends).max() < _BOX_VOXELS)
 
     def _is_cropped_to(self, now: Outline) -> bool:
         """Whether an image now consists of a part of the same voxels."""
-        if self.lattice is None or now.lattice is None or not self._has_axes_of(now.lattice):
+        if self.grid is None or now.grid is None or not self._has_axes_of(now.grid):
             return False
-        ends = self.lattice.indices(now.lattice.ras(np.array([[0, 0, 0], np.array(now.lattice.dimensions) - 1])))
+        ends = self.grid.indices(now.grid.ras(np.array([[0, 0, 0], np.array(now.grid.dimensions) - 1])))
         whole = np.abs(ends - ends.round()).max() < _WHOLE_VOXEL
-        return bool(whole and ends[0].min() > -0.5 and (ends[1] < np.array(self.lattice.dimensions) - 0.5).all())
+        return bool(whole and ends[0].min() > -0.5 and (ends[1] < np.array(self.grid.dimensions) - 0.5).all())
 
-    def _has_axes_of(self, lattice: Lattice) -> bool:
-        return bool(np.abs(self.lattice.ijk_to_ras[:3, :3] - lattice.ijk_to_ras[:3, :3]).max() < _SAME_AXES_MM)
+    def _has_axes_of(self, grid: VoxelGrid) -> bool:
+        return bool(np.abs(self.grid.ijk_to_ras[:3, :3] - grid.ijk_to_ras[:3, :3]).max() < _SAME_AXES_MM)
 
     @classmethod
     def _of_points(cls, points: np.ndarray) -> Outline | None:
@@ -138,8 +138,8 @@ class Outline:
         for segment_id in segmentation.GetSegmentIDs():
             data = segmentation.GetSegment(segment_id).GetRepresentation(source)
             if data is not None and data.IsA("vtkOrientedImageData") and not data.IsEmpty():
-                lattice = lattice_of_oriented_image(data)
-                return cls(lattice, lattice.sample_points(_STEPS), labels_stamp(segmentation))
+                grid = grid_of_oriented_image(data)
+                return cls(grid, grid.sample_points(_STEPS), labels_stamp(segmentation))
             if data is not None and data.IsA("vtkPolyData") and data.GetNumberOfPoints():
                 return cls._of_points(vtk_to_numpy(data.GetPoints().GetData()))
         return None

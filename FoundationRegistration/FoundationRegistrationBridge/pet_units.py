@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 
 from .errors import BridgeError
-from .lattices import array_from_image
+from .grids import array_from_image
 
 # DICOM part 16: Standardized Uptake Value, and that by body weight, lean mass, surface and ideal weight.
 _SUV_QUANTITIES = {"126400", "126401", "126402", "126403", "126404", "126405", "126406"}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import vtk
 
+from .grids import VoxelGrid, grid_of, map_points
 from .job_inputs import JobInputs
-from .lattices import Lattice, lattice_of, map_points
 from .spaces import composed, parent_without, snapshot, to_world
 from .stamps import voxels_stamp
 
@@ -24,7 +24,7 @@ class Side:
         node: the volume.
         parent: transform node above it, the output transform left out, or None.
         to_world: from its coordinates to the world.
-        lattice: in its own coordinates.
+        grid: in its own coordinates.
         voxels: what they were; only where they will be resampled.
         stamp: of the voxels.
     """
@@ -32,7 +32,7 @@ class Side:
     node: Any
     parent: Any
     to_world: vtk.vtkAbstractTransform
-    lattice: Lattice
+    grid: VoxelGrid
     voxels: vtk.vtkImageData | None
     stamp: tuple[Any, ...]
 
@@ -44,13 +44,13 @@ class Side:
             voxels = vtk.vtkImageData()
             voxels.DeepCopy(image)
         parent = parent_without(node, left_out)
-        return cls(node, parent, snapshot(to_world(parent)), lattice_of(node), voxels, voxels_stamp(image))
+        return cls(node, parent, snapshot(to_world(parent)), grid_of(node), voxels, voxels_stamp(image))
 
     def since_then(self) -> vtk.vtkGeneralTransform:
         """Return how the parent has moved, from the world of the start to that of now; nothing for the same place."""
-        points = map_points(self.to_world, self.lattice.sample_points())
+        points = map_points(self.to_world, self.grid.sample_points())
         moved = composed(self.to_world.GetInverse(), to_world(self.parent))
-        if np.abs(map_points(to_world(self.parent), self.lattice.sample_points()) - points).max() < _SAME_MM:
+        if np.abs(map_points(to_world(self.parent), self.grid.sample_points()) - points).max() < _SAME_MM:
             return composed()
         return moved
 
@@ -62,8 +62,8 @@ class Side:
                 f"'{name}' shows other voxels than when the registration began (another time point, a crop, an "
                 "edit); the result is made of, and holds for, what it showed then."
             )
-        before = map_points(self.to_world, self.lattice.sample_points())
-        now = map_points(to_world(parent_without(self.node, left_out)), lattice_of(self.node).sample_points())
+        before = map_points(self.to_world, self.grid.sample_points())
+        now = map_points(to_world(parent_without(self.node, left_out)), grid_of(self.node).sample_points())
         if np.abs(before - now).max() < _SAME_MM:
             return ""
         return (

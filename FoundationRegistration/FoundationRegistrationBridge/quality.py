@@ -18,7 +18,7 @@ import vtk
 
 from .carried import carried_to_world, uncarried_to_world
 from .errors import BridgeError
-from .lattices import Lattice, lattice_of, map_points
+from .grids import VoxelGrid, grid_of, map_points
 from .library import add_library_to_path
 from .masks import LabelLayer
 from .resampling import resample_labels
@@ -26,7 +26,7 @@ from .scene_changes import all_or_nothing
 from .spaces import to_world
 from .structures import Part, loose, shared_structures
 from .transforms import stored_record, world_registration
-from .volumes import lattice_in_world
+from .volumes import grid_in_world
 
 _COLUMNS = ("Measure", "Structure", "Before", "After", "Unit")
 _MARGIN_VOXELS = 2
@@ -249,9 +249,9 @@ def _field_of_view(transform_node: Any) -> tuple[LabelLayer, vtk.vtkAbstractTran
     fixed = transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
     if fixed is None or fixed.GetImageData() is None:
         return None
-    lattice = lattice_of(fixed)
-    everywhere = np.ones(lattice.dimensions[::-1], np.uint8)
-    return LabelLayer(everywhere, lattice, {}), to_world(fixed.GetParentTransformNode())
+    grid = grid_of(fixed)
+    everywhere = np.ones(grid.dimensions[::-1], np.uint8)
+    return LabelLayer(everywhere, grid, {}), to_world(fixed.GetParentTransformNode())
 
 
 def _agreement(
@@ -273,7 +273,7 @@ def _agreement(
         ([part() for part in parts], transform)
         for parts, transform in ((fixed, fixed_to_world), (moving, moving_to_world))
     ]
-    common = _common_lattice(sides)
+    common = _common_grid(sides)
     if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
         return math.nan, math.nan, math.nan
     masks = [_united(layers, transform, common) for layers, transform in sides]
@@ -287,18 +287,18 @@ def _agreement(
     return dice(*images, [1])[1], hausdorff95(*images, [1])[1], float(volume)
 
 
-def _united(layers: Sequence[LabelLayer], to_common: vtk.vtkAbstractTransform, common: Lattice) -> np.ndarray:
-    """Return where any of some masks is, on a lattice in the world."""
+def _united(layers: Sequence[LabelLayer], to_common: vtk.vtkAbstractTransform, common: VoxelGrid) -> np.ndarray:
+    """Return where any of some masks is, on a grid in the world."""
     return np.maximum.reduce(
-        [resample_labels(layer.labels, layer.lattice, common, to_common.GetInverse()) for layer in layers]
+        [resample_labels(layer.labels, layer.grid, common, to_common.GetInverse()) for layer in layers]
     )
 
 
-def _common_lattice(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> Lattice:
-    """Return a lattice in the world, with the voxels of the first side, that holds all layers of both."""
+def _common_grid(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> VoxelGrid:
+    """Return a grid in the world, with the voxels of the first side, that holds all layers of both."""
     (first, *_), to_common = sides[0]
-    world, _ = lattice_in_world(first.lattice, to_common)
-    points = [map_points(transform, layer.lattice.sample_points()) for layers, transform in sides for layer in layers]
+    world, _ = grid_in_world(first.grid, to_common)
+    points = [map_points(transform, layer.grid.sample_points()) for layers, transform in sides for layer in layers]
     indices = world.indices(np.concatenate(points))
     return world.extended(
         np.floor(indices.min(0)) - _MARGIN_VOXELS,

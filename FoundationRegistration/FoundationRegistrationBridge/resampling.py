@@ -1,11 +1,11 @@
-"""Resampling intensities and labels once, from their own voxels onto another lattice."""
+"""Resampling intensities and labels once, from their own voxels onto another grid."""
 
 from __future__ import annotations
 
 import numpy as np
 import vtk
 
-from .lattices import Lattice, array_from_image, image_from_array, map_points, matrix_of
+from .grids import VoxelGrid, array_from_image, image_from_array, map_points, matrix_of
 from .spaces import composed
 
 _CHUNK = 200_000
@@ -15,8 +15,8 @@ _MARGIN = 2
 
 def resample_intensities(
     image: vtk.vtkImageData,
-    source: Lattice,
-    target: Lattice,
+    source: VoxelGrid,
+    target: VoxelGrid,
     target_to_source: vtk.vtkAbstractTransform,
     interpolation: str = "linear",
 ) -> vtk.vtkImageData:
@@ -53,7 +53,7 @@ def resample_intensities(
 
 
 def resample_labels(
-    labels: np.ndarray, source: Lattice, target: Lattice, target_to_source: vtk.vtkAbstractTransform
+    labels: np.ndarray, source: VoxelGrid, target: VoxelGrid, target_to_source: vtk.vtkAbstractTransform
 ) -> np.ndarray:
     """Resample labels with smooth boundaries and no new labels; 0 is the outside.
 
@@ -87,7 +87,7 @@ def resample_labels(
 
 
 def _index_map(
-    source: Lattice, target: Lattice, target_to_source: vtk.vtkAbstractTransform
+    source: VoxelGrid, target: VoxelGrid, target_to_source: vtk.vtkAbstractTransform
 ) -> vtk.vtkGeneralTransform:
     """Return the map from an index (i, j, k) of the target to one of the source."""
     begin, end = vtk.vtkTransform(), vtk.vtkTransform()

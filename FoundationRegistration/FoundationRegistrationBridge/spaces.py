@@ -9,7 +9,7 @@ import slicer
 import slicer.util
 import vtk
 
-from .lattices import array_of
+from .grids import array_of
 
 
 def to_world(parent: Any) -> vtk.vtkGeneralTransform:

@@ -9,7 +9,7 @@ import numpy as np
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .lattices import array_of, map_points
+from .grids import array_of, map_points
 
 _PROBES = np.array([[x, y, z] for x in (-90.0, 10.0, 70.0) for y in (-80.0, 20.0) for z in (-70.0, 30.0)])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .lattices import Lattice, array_from_image, lattice_of
+from .grids import VoxelGrid, array_from_image, grid_of
 from .masks import LabelLayer, label_layers
 
 Part = Callable[[], LabelLayer]
@@ -109,26 +109,26 @@ def _segment_parts(node: Any) -> Iterator[tuple[str, Part]]:
         present = set(np.unique(layer.labels).tolist())
         for label, segment_id in layer.segment_ids.items():
             if label in present:
-                yield segmentation.GetSegment(segment_id).GetName(), _part(layer.labels, layer.lattice, label)
+                yield segmentation.GetSegment(segment_id).GetName(), _part(layer.labels, layer.grid, label)
 
 
 def _label_map_parts(node: Any, by_label: bool) -> Iterator[tuple[str, Part]]:
-    labels, lattice = array_from_image(node.GetImageData()), lattice_of(node)
+    labels, grid = array_from_image(node.GetImageData()), grid_of(node)
     for label in np.unique(labels[labels != 0]).tolist():
         name = "" if by_label else _name_of_label(node, label)
-        yield name or f"label {label:g}", _part(labels, lattice, label)
+        yield name or f"label {label:g}", _part(labels, grid, label)
 
 
-def _part(labels: np.ndarray, lattice: Lattice, label: float) -> Part:
-    return lambda: _cropped(labels == label, lattice)
+def _part(labels: np.ndarray, grid: VoxelGrid, label: float) -> Part:
+    return lambda: _cropped(labels == label, grid)
 
 
-def _cropped(mask: np.ndarray, lattice: Lattice) -> LabelLayer:
+def _cropped(mask: np.ndarray, grid: VoxelGrid) -> LabelLayer:
     """Return the part of a mask that has something in it."""
     occupied = np.argwhere(mask)
     low, high = occupied.min(0), occupied.max(0)
     box = tuple(slice(start, stop + 1) for start, stop in zip(low, high, strict=True))
-    return LabelLayer(mask[box].astype(np.uint8), lattice.extended(low[::-1], high[::-1]), {})
+    return LabelLayer(mask[box].astype(np.uint8), grid.extended(low[::-1], high[::-1]), {})
 
 
 def _is_label_map(node: Any) -> bool:

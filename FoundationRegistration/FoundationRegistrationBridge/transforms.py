@@ -20,7 +20,7 @@ import slicer
 import vtk
 
 from .errors import BridgeError
-from .lattices import Lattice, image_from_array, map_points, matrix_of
+from .grids import VoxelGrid, image_from_array, map_points, matrix_of
 from .marks import moving_parent, new_run
 from .outlines import Outline
 from .spaces import composed, from_world, linear_matrix, snapshot, to_world
@@ -108,7 +108,7 @@ def stored_record(transform_node: Any) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def write_initial_transform(transform_node: Any, fixed: Lattice, path: Path) -> None:
+def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -> None:
     """Write a transform node, taken in the world, for the engine: fixed points to moving points.
 
     A linear transform is written as it is. Any other is sampled around the fixed volume, since a file can hold
@@ -116,7 +116,7 @@ def write_initial_transform(transform_node: Any, fixed: Lattice, path: Path) -> 
 
     Args:
         transform_node: the node that the moving volume would be put under.
-        fixed: lattice of the fixed volume in the world.
+        fixed: grid of the fixed volume in the world.
         path: an .h5 file.
 
     Raises:
@@ -136,8 +136,8 @@ def write_initial_transform(transform_node: Any, fixed: Lattice, path: Path) -> 
         raise BridgeError(msg)
 
 
-def _sampled(transform: vtk.vtkAbstractTransform, around: Lattice) -> vtk.vtkAbstractTransform:
-    """Return a grid transform, along the axes of RAS, that equals another on and around a lattice."""
+def _sampled(transform: vtk.vtkAbstractTransform, around: VoxelGrid) -> vtk.vtkAbstractTransform:
+    """Return a grid transform, along the axes of RAS, that equals another on and around a grid."""
     points = around.sample_points()
     margin = _MARGIN_SHARE * np.ptp(points, axis=0)
     low, high = points.min(0) - margin, points.max(0) + margin
@@ -145,10 +145,10 @@ def _sampled(transform: vtk.vtkAbstractTransform, around: Lattice) -> vtk.vtkAbs
     counts = np.ceil((high - low) / spacing).astype(int) + 1
     matrix = np.diag([spacing, spacing, spacing, 1.0])
     matrix[:3, 3] = low
-    lattice = Lattice((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
-    k, j, i = np.indices(lattice.dimensions[::-1]).reshape(3, -1)
-    positions = lattice.ras(np.stack([i, j, k], axis=1))
-    displacement = (map_points(transform, positions) - positions).reshape(*lattice.dimensions[::-1], 3)
+    voxel_grid = VoxelGrid((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
+    k, j, i = np.indices(voxel_grid.dimensions[::-1]).reshape(3, -1)
+    positions = voxel_grid.ras(np.stack([i, j, k], axis=1))
+    displacement = (map_points(transform, positions) - positions).reshape(*voxel_grid.dimensions[::-1], 3)
     image = image_from_array(displacement)
     image.SetOrigin(*low)
     image.SetSpacing(spacing, spacing, spacing)

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from .errors import BridgeError
-from .lattices import Lattice, image_from_array, lattice_of, map_points, matrix_of
+from .grids import VoxelGrid, grid_of, image_from_array, map_points, matrix_of
 from .resampling import resample_intensities
 from .spaces import from_world, linear_matrix, to_world
 
@@ -44,25 +44,25 @@ def is_sequence(node: Any) -> bool:
     return node.IsA("vtkMRMLSequenceNode") or node.IsA("vtkMRMLSequenceBrowserNode")
 
 
-def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, Lattice]:
+def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, VoxelGrid]:
     """Return the voxels of a volume and where they lie in the world.
 
-    A linear parent only moves the lattice. Where it shears, or where a parent is not linear, the volume is
-    resampled once onto a straight lattice around where it comes to lie.
+    A linear parent only moves the grid. Where it shears, or where a parent is not linear, the volume is
+    resampled once onto a straight grid around where it comes to lie.
 
     Args:
         node: a volume node.
         parent: the transform node that it counts as being under.
     """
-    local, image = lattice_of(node), node.GetImageData()
-    world, only_moved = lattice_in_world(local, to_world(parent))
+    local, image = grid_of(node), node.GetImageData()
+    world, only_moved = grid_in_world(local, to_world(parent))
     if only_moved:
         return image, world
     return resample_intensities(image, local, world, from_world(parent)), world
 
 
-def lattice_in_world(local: Lattice, transform: vtk.vtkAbstractTransform) -> tuple[Lattice, bool]:
-    """Return a straight lattice where a transform brings a lattice, and whether its voxels are the same ones.
+def grid_in_world(local: VoxelGrid, transform: vtk.vtkAbstractTransform) -> tuple[VoxelGrid, bool]:
+    """Return a straight grid where a transform brings a grid, and whether its voxels are the same ones.
 
     Raises:
         BridgeError: it would be too large.
@@ -72,14 +72,14 @@ def lattice_in_world(local: Lattice, transform: vtk.vtkAbstractTransform) -> tup
         world = local.moved(matrix)
         if world.is_rectangular:
             return world, True
-    return _straight_lattice_around(local, transform), False
+    return _straight_grid_around(local, transform), False
 
 
-def _straight_lattice_around(local: Lattice, transform: vtk.vtkAbstractTransform) -> Lattice:
-    """Return a lattice with the axes and spacing of another that holds what a transform makes of that one."""
+def _straight_grid_around(local: VoxelGrid, transform: vtk.vtkAbstractTransform) -> VoxelGrid:
+    """Return a grid with the axes and spacing of another that holds what a transform makes of that one."""
     straight = np.eye(4)
     straight[:3, :3] = _nearest_rotation(local.ijk_to_ras[:3, :3]) * local.spacing
-    frame = Lattice(local.dimensions, straight)
+    frame = VoxelGrid(local.dimensions, straight)
     indices = frame.indices(map_points(transform, local.sample_points()))
     world = frame.extended(np.floor(indices.min(0)), np.ceil(indices.max(0)))
     if np.prod(world.dimensions, dtype=float) > _MOST_VOXELS:
@@ -94,7 +94,7 @@ def _nearest_rotation(axes: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def write_volume(image: vtk.vtkImageData, lattice: Lattice, path: Path) -> None:
+def write_volume(image: vtk.vtkImageData, grid: VoxelGrid, path: Path) -> None:
     """Write an image as an uncompressed NRRD file.
 
     Raises:
@@ -105,7 +105,7 @@ def write_volume(image: vtk.vtkImageData, lattice: Lattice, path: Path) -> None:
     bare.SetDimensions(image.GetDimensions())
     bare.GetPointData().SetScalars(image.GetPointData().GetScalars())
     node.SetAndObserveImageData(bare)
-    node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    node.SetIJKToRASMatrix(matrix_of(grid.ijk_to_ras))
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(False)
@@ -114,20 +114,20 @@ def write_volume(image: vtk.vtkImageData, lattice: Lattice, path: Path) -> None:
         raise BridgeError(msg)
 
 
-def write_array(array: np.ndarray, lattice: Lattice, path: Path) -> None:
+def write_array(array: np.ndarray, grid: VoxelGrid, path: Path) -> None:
     """Write an array (k, j, i) as an uncompressed NRRD file.
 
     Raises:
         BridgeError: it cannot be written.
     """
-    write_volume(image_from_array(array), lattice, path)
+    write_volume(image_from_array(array), grid, path)
 
 
-def new_volume(image: vtk.vtkImageData, lattice: Lattice, like: Any) -> Any:
+def new_volume(image: vtk.vtkImageData, grid: VoxelGrid, like: Any) -> Any:
     """Return a volume node, in no scene yet, of the class of another, its values in the same units."""
     node = getattr(slicer, like.GetClassName())()
     node.SetAndObserveImageData(image)
-    node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    node.SetIJKToRASMatrix(matrix_of(grid.ijk_to_ras))
     _take_units(node, like)
     return node
 
@@ -137,7 +137,7 @@ def overwrite_volume(node: Any, volume: Any) -> None:
 
     What the node says of the DICOM files that its former voxels came from goes.
     """
-    node.SetIJKToRASMatrix(matrix_of(lattice_of(volume).ijk_to_ras))
+    node.SetIJKToRASMatrix(matrix_of(grid_of(volume).ijk_to_ras))
     node.SetAndObserveImageData(volume.GetImageData())
     _take_units(node, volume)
     for name in [name for name in node.GetAttributeNames() if name.startswith("DICOM.")]:

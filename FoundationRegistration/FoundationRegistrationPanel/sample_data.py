@@ -9,7 +9,7 @@ from typing import Any
 import slicer
 import slicer.util
 import vtk
-from FoundationRegistrationBridge.lattices import image_from_array
+from FoundationRegistrationBridge.grids import image_from_array
 from FoundationRegistrationBridge.pet_units import mark_as_suv
 from slicer.i18n import tr as _
 

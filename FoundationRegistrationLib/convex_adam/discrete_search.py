@@ -12,7 +12,7 @@ import torch
 from ..features import pool
 from ..runtime.progress import Progress
 from ..settings import Settings
-from ..spatial.sampling import Weights, compose, upsample, warp, weight_on_both_sides
+from ..spatial.sampling import Weights, compose_displacements, upsample, warp, weight_on_both_sides
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
 from .inverse_consistency import make_inverse_consistent
@@ -57,7 +57,7 @@ def discrete_search(
         coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
         found = _search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, settings, progress)
         step = upsample(found, ratio, shape)
-        total = step if total is None else compose(step, total)
+        total = step if total is None else compose_displacements(step, total)
         progress.advance(part[0] + part[1] * (level + 1) / len(factors))
     assert total is not None
     return total

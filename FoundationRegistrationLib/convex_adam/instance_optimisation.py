@@ -1,9 +1,8 @@
 """Continuous stage: Adam refines the field for this one pair (paper equation 3), coarse to fine.
 
 The energy is the feature difference plus lambda times the squared gradient of the displacement. The field that
-is optimised is smoothed by repeated box filters at each step. Only the look-up of moving features goes
-through automatic differentiation, slab by slab; the rest of the gradient is written out, so that memory beyond
-the features is a few displacement fields.
+is optimised is smoothed by repeated box filters at each step. The gradient is written out, and taken slab by
+slab, so that memory beyond the features is a few displacement fields.
 
 Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
 detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the

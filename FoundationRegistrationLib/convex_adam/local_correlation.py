@@ -13,7 +13,7 @@ import torch
 
 from ..runtime.progress import Progress
 from ..settings import Settings
-from ..spatial.sampling import compose, warp
+from ..spatial.sampling import compose_displacements, warp
 from ..spatial.windows import mean_around
 from .data_term import Term
 from .instance_optimisation import optimise_instance
@@ -69,7 +69,7 @@ def refine_on_intensities(
         term = Term(fixed, carried, trusted if weight is None else trusted * weight)
         part = (index / rounds, 1.0 / rounds)
         change = optimise_instance([term], unchanged, of_change, progress, part, stiffness).displacement
-        displacement = compose(change, displacement)
+        displacement = compose_displacements(change, displacement)
     return displacement
 
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 
-_ON_THE_LATTICE = 0.01  # voxels
+_ON_THE_GRID = 0.01  # voxels
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Segmentation:
     def on_grid_of(self, volume: sitk.Image, role: str, messages: list[str]) -> Segmentation:
         """Return it with all voxels of the volume it was drawn on, of which Slicer writes a part only.
 
-        Without segments, and on a lattice of its own, it is returned as it is.
+        Without segments, and on a grid of its own, it is returned as it is.
 
         Args:
             volume: gives the grid.
             role: its name in messages.
             messages: take what the user must know.
         """
-        if not self.segments or not _same_lattice(self.layers[0], volume):
+        if not self.segments or not _same_grid(self.layers[0], volume):
             return self
         identity = sitk.TranslationTransform(3)
         placed = tuple(sitk.Resample(layer, volume, identity, sitk.sitkNearestNeighbor, 0) for layer in self.layers)
@@ -86,12 +86,12 @@ class Segmentation:
         return replace(self, layers=placed)
 
 
-def _same_lattice(one: sitk.Image, other: sitk.Image) -> bool:
+def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
     """Whether the voxels of two images coincide where both have some."""
     corners = [(0, 0, 0), *np.diag(np.array(one.GetSize()) - 1).tolist()]
     indices = [other.TransformPhysicalPointToContinuousIndex(one.TransformIndexToPhysicalPoint(c)) for c in corners]
     steps = np.subtract(indices, corners)
-    return bool(np.abs(steps - np.round(steps[0])).max() <= _ON_THE_LATTICE)
+    return bool(np.abs(steps - np.round(steps[0])).max() <= _ON_THE_GRID)
 
 
 def _voxels(labels: sitk.Image) -> int:

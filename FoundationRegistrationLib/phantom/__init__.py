@@ -18,10 +18,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .acquisition import AIR_HU, CONTRASTS, Grid, acquire_ct, acquire_mr, acquire_pet, paint
+from .acquisition import AIR_HU, CONTRASTS, VoxelGrid, acquire_ct, acquire_mr, acquire_pet, paint
 from .anatomy import TARGETS, Anatomy, Tissues
-from .deformation import Deformation, draw_deformation
 from .implicit import Points
+from .motion import Motion, draw_motion
 
 __all__ = ["LABELS", "TASKS", "PhantomCase", "make_phantom"]
 
@@ -93,9 +93,9 @@ class _Side:
     direction: NDArray[np.float64]
     lesion: bool
 
-    def grid(self, spacing_mm: float) -> Grid:
+    def grid(self, spacing_mm: float) -> VoxelGrid:
         step = (self.spacing[0] * spacing_mm, self.spacing[1] * spacing_mm, self.spacing[2] * spacing_mm)
-        return Grid.covering(np.array(self.low), np.array(self.high), step, self.direction)
+        return VoxelGrid.covering(np.array(self.low), np.array(self.high), step, self.direction)
 
 
 def _oblique(degrees_x: float, degrees_z: float) -> NDArray[np.float64]:
@@ -153,7 +153,7 @@ def make_phantom(task: str, seed: int = 0, *, spacing_mm: float = 1.5) -> Phanto
         np.random.default_rng([seed, TASKS.index(task), stream]) for stream in range(5)
     )
     anatomy = Anatomy(patient_rng)
-    motion = draw_deformation(motion_rng, supine=task == "pet-ct-to-mri")
+    motion = draw_motion(motion_rng, supine=task == "pet-ct-to-mri")
     fixed_side, moving_side = _SIDES[task]
     fixed_grid, moving_grid = fixed_side.grid(spacing_mm), moving_side.grid(spacing_mm)
 
@@ -164,7 +164,7 @@ def make_phantom(task: str, seed: int = 0, *, spacing_mm: float = 1.5) -> Phanto
     if moving_side.contrast == "ct":
         back_y = _back(moving_labels["body"])
         moving = acquire_ct(moving_signal, moving_grid, back_y, moving_rng)
-        pet_grid = Grid.covering(
+        pet_grid = VoxelGrid.covering(
             np.array(moving_side.low) - 8.0, np.array(moving_side.high) + 8.0, (_PET_SPACING_MM,) * 3, _AXIAL
         )
         pet = acquire_pet(_tissues(anatomy, pet_grid, motion), pet_grid, moving_rng)
@@ -199,14 +199,14 @@ def _check(task: str, seed: int, spacing_mm: float) -> None:
         raise SettingsError(msg)
 
 
-def _slabs(grid: Grid) -> list[tuple[int, int]]:
+def _slabs(grid: VoxelGrid) -> list[tuple[int, int]]:
     """Ranges of k that keep the number of points evaluated at once small."""
     thick = max(_CHUNK_POINTS // (grid.size[0] * grid.size[1]), 1)
     return [(k, min(k + thick, grid.size[2])) for k in range(0, grid.size[2], thick)]
 
 
 def _evaluate(
-    anatomy: Anatomy, side: _Side, grid: Grid, to_reference: Callable[[Points], Points]
+    anatomy: Anatomy, side: _Side, grid: VoxelGrid, to_reference: Callable[[Points], Points]
 ) -> tuple[NDArray[np.float32], dict[str, sitk.Image]]:
     """Signal without noise (N,) and masks of one volume: the anatomy at its voxels' reference points."""
     signals: list[NDArray[np.float32]] = []
@@ -223,12 +223,12 @@ def _evaluate(
     return np.concatenate(signals), labels
 
 
-def _tissues(anatomy: Anatomy, grid: Grid, motion: Deformation) -> Tissues:
+def _tissues(anatomy: Anatomy, grid: VoxelGrid, motion: Motion) -> Tissues:
     """The anatomy over a whole small grid of the moving space, with the lesion."""
     return anatomy(motion.reference_from_moving(grid.points(0, grid.size[2])), lesion=True)
 
 
-def _displacement(motion: Deformation, grid: Grid) -> sitk.Image:
+def _displacement(motion: Motion, grid: VoxelGrid) -> sitk.Image:
     parts = []
     for first, last in _slabs(grid):
         points = grid.points(first, last)
@@ -243,7 +243,7 @@ def _back(body: sitk.Image) -> float:
 
 
 def _landmarks(
-    anatomy: Anatomy, motion: Deformation, fixed_grid: Grid, moving_grid: Grid, rng: np.random.Generator
+    anatomy: Anatomy, motion: Motion, fixed_grid: VoxelGrid, moving_grid: VoxelGrid, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Fixed landmarks (N, 3) that lie in the body and in both volumes."""
     reference = anatomy.landmarks(rng)

@@ -119,7 +119,7 @@ _PET_FWHM_MM = 6.0
 
 
 @dataclass(frozen=True)
-class Grid:
+class VoxelGrid:
     """A voxel grid in LPS mm.
 
     Attributes:
@@ -137,7 +137,7 @@ class Grid:
     @classmethod
     def covering(
         cls, low: Points, high: Points, spacing: tuple[float, float, float], direction: NDArray[np.float64]
-    ) -> Grid:
+    ) -> VoxelGrid:
         """A grid over the box from `low` to `high`, laid along the patient axes nearest to `direction`."""
         extent = np.abs(np.round(direction.T)) @ (high - low)
         size = np.maximum(np.ceil(extent / spacing), 2).astype(int)
@@ -189,7 +189,7 @@ def paint(tissues: Tissues, contrast: Contrast, background: float, voxel_mm: flo
     return signal
 
 
-def _bias_field(rng: np.random.Generator, grid: Grid) -> Array:
+def _bias_field(rng: np.random.Generator, grid: VoxelGrid) -> Array:
     """Smooth gain (K, J, I) of about 0.75 to 1.3: the breast coil's and a slow random one."""
     coarse = rng.normal(0.0, 0.055, (5, 5, 5))
     small = sitk.GetImageFromArray(coarse)
@@ -216,7 +216,7 @@ def _blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
     return sitk.SmoothingRecursiveGaussian(image, [sigma_mm] * 3)
 
 
-def acquire_mr(signal: Array, grid: Grid, rng: np.random.Generator) -> sitk.Image:
+def acquire_mr(signal: Array, grid: VoxelGrid, rng: np.random.Generator) -> sitk.Image:
     """MR image (float32): slight blur, bias field, Rician noise."""
     sharp = grid.image(signal)
     image = _blur(sharp, 0.42 * min(grid.spacing))
@@ -227,7 +227,7 @@ def acquire_mr(signal: Array, grid: Grid, rng: np.random.Generator) -> sitk.Imag
     return grid.image(np.hypot(real, imaginary).astype(np.float32).ravel())
 
 
-def acquire_ct(signal: Array, grid: Grid, back_y: float, rng: np.random.Generator) -> sitk.Image:
+def acquire_ct(signal: Array, grid: VoxelGrid, back_y: float, rng: np.random.Generator) -> sitk.Image:
     """CT image (int16, HU): table, slight blur, Gaussian noise.
 
     Args:
@@ -255,7 +255,7 @@ def acquire_ct(signal: Array, grid: Grid, back_y: float, rng: np.random.Generato
     return grid.image(hu.astype(np.int16).ravel())
 
 
-def acquire_pet(tissues: Tissues, grid: Grid, rng: np.random.Generator) -> sitk.Image:
+def acquire_pet(tissues: Tissues, grid: VoxelGrid, rng: np.random.Generator) -> sitk.Image:
     """PET image (float32, SUV): uptake blurred to about 6 mm FWHM, with smooth noise.
 
     The lesion's uptake is chosen so that its blurred maximum is an SUV of about 6.5 to 9.5.

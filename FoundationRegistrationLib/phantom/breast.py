@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .implicit import Array, Lattice, Points, ellipsoid, noise_field, ramp, smooth_max, smooth_min
+from .implicit import Array, GridFunction, Points, ellipsoid, noise_field, ramp, smooth_max, smooth_min
 
 _STEP_MM = 1.5
 _FAR_MM = 12.0
@@ -112,7 +112,7 @@ def _grow_ducts(
 
 
 class Gland:
-    """Fibroglandular tissue of one breast, tabulated on a lattice and continued by interpolation.
+    """Fibroglandular tissue of one breast, tabulated on a grid and continued by interpolation.
 
     Attributes:
         branch_points: (N, 3) duct branch points inside the breast, LPS mm in reference space.
@@ -144,8 +144,8 @@ class Gland:
         for centre, radius in lobules:
             _stamp(lobes, axes, centre, centre, radius, blend=5.0)
         origin = (float(axes[0][0]), float(axes[1][0]), float(axes[2][0]))
-        self._ducts = Lattice(ducts, origin, _STEP_MM)
-        self._lobes = Lattice(lobes, origin, _STEP_MM)
+        self._ducts = GridFunction(ducts, origin, _STEP_MM)
+        self._lobes = GridFunction(lobes, origin, _STEP_MM)
         self._low, self._high = low, high
         self._offset = 0.0
         inside, skin, muscle, cloud = self._calibrate(axes, surface, fraction)

@@ -67,7 +67,7 @@ def ellipsoid(
 
 
 def _trilinear(values: Array, i: NDArray[np.intp], f: Array, step: tuple[NDArray[np.intp], ...]) -> Array:
-    """Trilinear interpolation on a flattened lattice from base index and per-axis neighbour offsets."""
+    """Trilinear interpolation on a flattened grid from base index and per-axis neighbour offsets."""
     flat = values.reshape(-1)
     result = np.zeros(i.shape, np.float32)
     for corner in range(8):
@@ -83,14 +83,14 @@ def _trilinear(values: Array, i: NDArray[np.intp], f: Array, step: tuple[NDArray
 
 
 @dataclass(frozen=True)
-class Lattice:
-    """A function given on a regular lattice and continued by trilinear interpolation.
+class GridFunction:
+    """A function given on a regular grid and continued by trilinear interpolation.
 
     Attributes:
         values: (I, J, K) float32, axes x, y, z.
-        origin: LPS mm of values[0, 0, 0]; a point beyond the lattice takes the value of its border.
-        step: lattice step in mm.
-        periodic: the lattice repeats in all directions.
+        origin: LPS mm of values[0, 0, 0]; a point beyond the grid takes the value of its border.
+        step: grid step in mm.
+        periodic: the grid repeats in all directions.
     """
 
     values: Array
@@ -121,10 +121,10 @@ class Lattice:
         return _trilinear(self.values, base, np.stack(fraction), tuple(offsets))
 
 
-def noise_field(rng: np.random.Generator, scale_mm: float, side: int = 64) -> Lattice:
+def noise_field(rng: np.random.Generator, scale_mm: float, side: int = 64) -> GridFunction:
     """Smooth isotropic noise of zero mean and unit variance, periodic, with features of `scale_mm`.
 
-    White noise is low-passed by a Gaussian in Fourier space, so the field shows no lattice direction.
+    White noise is low-passed by a Gaussian in Fourier space, so the field shows no grid direction.
     """
     step = scale_mm / 4.0
     white = rng.standard_normal((side, side, side))
@@ -134,4 +134,4 @@ def noise_field(rng: np.random.Generator, scale_mm: float, side: int = 64) -> La
     sigma = scale_mm / 2.0
     smooth = np.fft.irfftn(np.fft.rfftn(white) * np.exp(-0.5 * sigma**2 * k2), s=white.shape, axes=(0, 1, 2))
     smooth = (smooth - smooth.mean()) / smooth.std()
-    return Lattice(smooth.astype(np.float32), (0.0, 0.0, 0.0), step, periodic=True)
+    return GridFunction(smooth.astype(np.float32), (0.0, 0.0, 0.0), step, periodic=True)

@@ -19,7 +19,7 @@ from ..spatial.checks import check_overlap, check_volume
 from ..spatial.displacement import displacement_image
 from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
-from ..spatial.warping import compose, displacement_on_grid_of, warp_image
+from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
 from .agreement import little_in_common, measure_agreement, what_to_say
 from .deformation import Side, deform
 from .figures import confidence_map, confidence_summary, inverse_error, mask_on_grid_of
@@ -139,7 +139,7 @@ def register(
     field = displacement_image(found.displacement, grid.pooled(found.spacing))
     if lesions:
         field = keep_lesions(field, initial, lesions)
-    transform = compose(initial, field)
+    transform = compose_transform(initial, field)
     lesion_changes = lesion_volumes(field, initial, lesions)
     messages += [
         _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT

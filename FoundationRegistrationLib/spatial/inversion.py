@@ -18,7 +18,7 @@ _POINTS_AT_ONCE = 262_144  # more take memory and are no faster
 
 
 def invert(initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid) -> sitk.CompositeTransform:
-    """Return the inverse of `compose(initial, field)`: y -> x.
+    """Return the inverse of `compose_transform(initial, field)`: y -> x.
 
     Args:
         initial: fixed to moving points; any transform, inverted exactly if linear, numerically otherwise.
@@ -51,8 +51,8 @@ def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:
     ends = [
         (low, low + (size - 1) * domain.spacing) for low, size in zip(domain.origin, domain.shape[::-1], strict=True)
     ]
-    lattice = np.stack(np.meshgrid(*(np.linspace(*end, 5) for end in ends)), -1).reshape(-1, 3)
-    points = transform_points(transform, lattice)
+    nodes = np.stack(np.meshgrid(*(np.linspace(*end, 5) for end in ends)), -1).reshape(-1, 3)
+    points = transform_points(transform, nodes)
     x, y, z = (float(value) for value in points.min(0))
     width, height, depth = (int(value) + 2 for value in np.ptp(points, axis=0) / domain.spacing)
     return WorkingGrid((x, y, z), domain.spacing, (depth, height, width))

@@ -93,7 +93,7 @@ def warp(volume: torch.Tensor, displacement: torch.Tensor, padding: str = "borde
     return sample(volume, identity_positions(shape, displacement.device) + displacement, padding)
 
 
-def compose(first: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+def compose_displacements(first: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
     """Return the displacement of x -> y + then(y) with y = x + first(x); both (3, z, y, x) in voxels."""
     return first + warp(then, first)
 

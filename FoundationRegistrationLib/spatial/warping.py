@@ -13,7 +13,7 @@ from .points import transform_points
 _NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
 
 
-def compose(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
+def compose_transform(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
     """Return x -> initial(x + u(x)), flat, so that every program can read it from a file."""
     composite = sitk.CompositeTransform([initial, sitk.DisplacementFieldTransform(sitk.Image(field))])
     composite.FlattenTransform()

@@ -22,7 +22,7 @@ from FoundationRegistrationLib.features import pool
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
 from FoundationRegistrationLib.spatial.sampling import (
-    compose,
+    compose_displacements,
     identity_positions,
     sample,
     upsample,
@@ -71,13 +71,13 @@ def test_composition_applies_the_first_displacement_first():
     points = identity_positions(SHAPE, CPU)
     moved = points + first
     expected = moved + sample(then, moved) - points
-    torch.testing.assert_close(compose(first, then), expected)
-    assert not torch.allclose(compose(then, first), expected, atol=1e-2)
+    torch.testing.assert_close(compose_displacements(first, then), expected)
+    assert not torch.allclose(compose_displacements(then, first), expected, atol=1e-2)
 
 
 def test_composition_with_the_inverse_of_a_shift_is_no_displacement():
     shift = constant((1.0, -2.0, 3.0), SHAPE)
-    torch.testing.assert_close(compose(shift, -shift), torch.zeros_like(shift))
+    torch.testing.assert_close(compose_displacements(shift, -shift), torch.zeros_like(shift))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 16])
@@ -174,7 +174,7 @@ def test_inverse_consistent_fields_undo_each_other():
     inner = (slice(None), *[slice(4, -4)] * 3)
 
     def residual(one, other):
-        return float(compose(one, other)[inner].norm(dim=0).mean())
+        return float(compose_displacements(one, other)[inner].norm(dim=0).mean())
 
     before = residual(forward, backward)
     one, other = make_inverse_consistent(forward, backward, 15)

@@ -28,11 +28,11 @@ from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.phantom import make_phantom
 from FoundationRegistrationLib.pipeline.lesions import find_lesions, keep_lesions, lesion_volumes
-from FoundationRegistrationLib.pipeline.lesions.mapping import Mapping
+from FoundationRegistrationLib.pipeline.lesions.point_map import PointMap
 from FoundationRegistrationLib.pipeline.lesions.regions import carried_corners
 from FoundationRegistrationLib.spatial.displacement import displacement_image
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
-from FoundationRegistrationLib.spatial.warping import compose, warp_labels
+from FoundationRegistrationLib.spatial.warping import compose_transform, warp_labels
 
 CELL_MM = 4.0
 CENTER = (9.0, -6.0, 4.0)
@@ -56,7 +56,7 @@ def squeezing_field(cell_mm=CELL_MM, strength=0.35, center=CENTER):
 
 
 def moved_center(field, initial, center=CENTER):
-    return through(compose(initial, field), np.array([center]))[0]
+    return through(compose_transform(initial, field), np.array([center]))[0]
 
 
 def distances(points):
@@ -93,7 +93,9 @@ def test_the_moving_lesion_is_as_large_when_voxels_are_counted_and_nothing_folds
     kept = keep_lesions(field, initial, find_lesions(mask, mask, "moving", CELL_MM))
     reference = empty_grid("oblique", CENTER, (36.0, 36.0, 36.0))
     fine = sitk.Expand(reference, [4, 4, 4])
-    counted = sitk.GetArrayFromImage(sitk.Resample(mask, fine, compose(initial, kept), sitk.sitkNearestNeighbor))
+    counted = sitk.GetArrayFromImage(
+        sitk.Resample(mask, fine, compose_transform(initial, kept), sitk.sitkNearestNeighbor)
+    )
     true = np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * np.prod(mask.GetSpacing())
     assert counted.sum() * np.prod(fine.GetSpacing()) == pytest.approx(true, rel=0.01)
     assert sitk.GetArrayFromImage(jacobian_determinant(kept)).min() > 0.0
@@ -111,7 +113,7 @@ def test_a_fixed_lesion_smaller_than_a_cell_keeps_its_shape(field, radius, voxel
     mask = ball(fixed, middle, radius)
     assert np.count_nonzero(sitk.GetArrayViewFromImage(mask)) == voxels
     (lesion,) = find_lesions(mask, fixed, "fixed", CELL_MM)
-    transforms = [compose(initial, f) for f in (field, keep_lesions(field, initial, [lesion]))]
+    transforms = [compose_transform(initial, f) for f in (field, keep_lesions(field, initial, [lesion]))]
     before, after = (distances(through(t, lesion.corners)) / distances(lesion.corners) for t in transforms)
     assert np.abs(before - 1.0).max() > 0.1
     assert np.abs(after - 1.0).max() < 1e-4
@@ -131,7 +133,7 @@ def test_lesions_apart_have_their_own_motion_and_lesions_side_by_side_have_one(f
     assert max(abs(volume.percent) for volume in lesion_volumes(field, initial, lesions)) > 20.0
     assert max(abs(volume.percent) for volume in lesion_volumes(kept, initial, lesions)) < 0.01
     assert sitk.GetArrayFromImage(jacobian_determinant(kept)).min() > 0.0
-    carried = carried_corners(Mapping(kept, initial), lesions)
+    carried = carried_corners(PointMap(kept, initial), lesions)
     side_by_side, apart = (
         np.abs(
             distances(np.concatenate([lesions[i].corners, lesions[j].corners]))

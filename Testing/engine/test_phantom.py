@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.phantom import LABELS, TASKS, PhantomCase, make_phantom
-from FoundationRegistrationLib.phantom.deformation import draw_deformation
+from FoundationRegistrationLib.phantom.motion import draw_motion
 
 SPACING_MM = 4.0
 PET_TASK = "pet-ct-to-mri"
@@ -95,7 +95,7 @@ def test_motion_has_no_fold_for_many_seeds(task):
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     step = 1e-3
     for seed in range(10):
-        motion = draw_deformation(np.random.default_rng([seed, TASKS.index(task), 1]), supine=task == PET_TASK)
+        motion = draw_motion(np.random.default_rng([seed, TASKS.index(task), 1]), supine=task == PET_TASK)
         columns = [(motion(points + step * e) - motion(points - step * e)) / (2 * step) for e in np.eye(3)]
         assert np.linalg.det(np.stack(columns, axis=-1)).min() > 0.2
         back = motion.reference_from_moving(motion(points))

@@ -160,7 +160,7 @@ def test_a_part_is_put_on_the_grid_of_its_volume(tmp_path, shift):
     )
 
 
-def test_another_lattice_is_left_as_it_is(tmp_path):
+def test_another_grid_is_left_as_it_is(tmp_path):
     labels = read_segmentation(labelled(tmp_path / "a.seg.nrrd", {"tumour": 1}), "fixed mask", [])
     assert labels.on_grid_of(empty_grid("RAS"), "fixed mask", []) is labels
 

@@ -24,7 +24,7 @@ from FoundationRegistrationLib.spatial import inversion
 from FoundationRegistrationLib.spatial.displacement import displacement_image
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
 from FoundationRegistrationLib.spatial.inversion import inverse_displacement, invert
-from FoundationRegistrationLib.spatial.warping import compose, round_trip_errors, warp_image, warp_labels
+from FoundationRegistrationLib.spatial.warping import compose_transform, round_trip_errors, warp_image, warp_labels
 
 CELLS = WorkingGrid((-47.0, -45.0, -49.0), 4.0, (25, 24, 26))
 DOMAIN = WorkingGrid((-48.0, -46.0, -50.0), 2.0, (50, 48, 52))
@@ -47,7 +47,7 @@ def no_motion(points):
 
 
 def test_the_field_is_in_mm_along_lps():
-    transform = compose(sitk.TranslationTransform(3), field_of())
+    transform = compose_transform(sitk.TranslationTransform(3), field_of())
     points = body_points()
     error = np.linalg.norm(through(transform, points) - smooth_warp(points), axis=1)
     assert error.max() < 0.1
@@ -75,13 +75,13 @@ def test_the_fade_to_zero_does_not_fold(size):
 
 def test_the_deformable_part_comes_first():
     """transform(x) = initial(x + u(x)); the other order differs by millimetres."""
-    transform = compose(rigid_transform(), field_of())
+    transform = compose_transform(rigid_transform(), field_of())
     points = body_points()
     np.testing.assert_allclose(through(transform, points), through(rigid_transform(), smooth_warp(points)), atol=0.1)
 
 
 def test_a_composite_is_flat():
-    transform = compose(initial_transforms()["nested"], field_of())
+    transform = compose_transform(initial_transforms()["nested"], field_of())
     kinds = [transform.GetNthTransform(i).GetName() for i in range(transform.GetNumberOfTransforms())]
     assert len(kinds) == 4
     assert "CompositeTransform" not in kinds
@@ -94,7 +94,7 @@ def test_a_composite_is_flat():
 def test_forward_then_inverse_is_the_identity(kind):
     initial = initial_transforms()[kind]
     field = field_of()
-    transform, inverse = compose(initial, field), invert(initial, field, DOMAIN)
+    transform, inverse = compose_transform(initial, field), invert(initial, field, DOMAIN)
     points = body_points()
     moved = through(transform, points)
     errors = round_trip_errors(transform, inverse, points)
@@ -145,7 +145,7 @@ def test_inverting_a_folded_field_ends_with_finite_values():
 
 @pytest.mark.parametrize("kind", initial_transforms())
 def test_a_written_transform_means_the_same_to_simpleitk(kind, tmp_path):
-    transform = compose(initial_transforms()[kind], field_of())
+    transform = compose_transform(initial_transforms()[kind], field_of())
     write_transform(transform, tmp_path / "transform.h5")
     points = body_points(step_mm=9.0)
     for read in (sitk.ReadTransform(str(tmp_path / "transform.h5")), read_transform(tmp_path / "transform.h5")):
@@ -194,7 +194,7 @@ def test_a_transform_that_cannot_be_written_is_an_output_error(tmp_path):
 @pytest.mark.parametrize("interpolation", ["linear", "bspline"])
 def test_warping_shows_the_moving_anatomy_at_the_fixed_points(name, interpolation):
     """Against the analytic truth, so that an axis, a direction or a second resampling would show."""
-    transform = compose(rigid_transform(), field_of())
+    transform = compose_transform(rigid_transform(), field_of())
     reference = empty_grid(name)
     warped = warp_image(volume(empty_grid("LPS", (4, -1, 2))), reference, transform, interpolation)
     truth = sitk.GetArrayFromImage(volume(reference, lambda p: through(rigid_transform(), smooth_warp(p))))
@@ -259,7 +259,7 @@ def test_warped_labels_are_smooth_and_none_is_new(name):
             2 * ((values == k) & (truth == k)).sum() / ((values == k).sum() + (truth == k).sum()) for k in (7, 200)
         ]
 
-    transform = compose(rigid_transform(), field_of())
+    transform = compose_transform(rigid_transform(), field_of())
     reference = empty_grid(name)
     labels = sphere_labels(empty_grid("anisotropic"))
     truth = sitk.GetArrayFromImage(sphere_labels(reference, motion))

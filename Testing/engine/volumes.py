@@ -10,8 +10,8 @@ import torch
 from scipy.ndimage import map_coordinates
 
 SEMI_AXES = np.array([27.0, 23.0, 30.0])
-_LATTICE_MM = 7.0
-_LATTICE = np.random.default_rng(7).normal(size=(24, 24, 24))
+_GRID_MM = 7.0
+_GRID = np.random.default_rng(7).normal(size=(24, 24, 24))
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.4, 0.0, -0.5).GetMatrix()
 # Name: (direction matrix row by row, its columns are the index axes in LPS; spacing x, y, z in mm).
@@ -70,8 +70,8 @@ def body_depth(points):
 
 def anatomy(points):
     """Intensity of a textured body in air, about 0 to 700."""
-    position = points.T / _LATTICE_MM + (_LATTICE.shape[0] - 1) / 2
-    texture = map_coordinates(_LATTICE, position, order=3, mode="nearest")
+    position = points.T / _GRID_MM + (_GRID.shape[0] - 1) / 2
+    texture = map_coordinates(_GRID, position, order=3, mode="nearest")
     return (400.0 + 150.0 * texture).clip(50.0, 900.0) / (1.0 + np.exp(-body_depth(points) / 0.7))
 
 

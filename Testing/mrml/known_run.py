@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import vtk
+from FoundationRegistrationBridge.grids import array_of, image_from_array, matrix_of
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.lattices import array_of, image_from_array, matrix_of
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 FLIP4 = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -56,13 +56,13 @@ def world(node):
 
 
 def volume(scene, name, rng, parent=None):
-    """A small volume of smooth values on an oblique, anisotropic lattice."""
+    """A small volume of smooth values on an oblique, anisotropic grid."""
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     size = rng.integers(9, 13, 3)
     node.SetAndObserveImageData(image_from_array(smooth(rng, size)))
-    lattice = rigid(rng) @ np.diag([*rng.uniform(2.0, 4.0, 3), 1.0])
-    lattice[:3, 3] -= lattice[:3, :3] @ (size[::-1] / 2)
-    node.SetIJKToRASMatrix(matrix_of(lattice))
+    grid = rigid(rng) @ np.diag([*rng.uniform(2.0, 4.0, 3), 1.0])
+    grid[:3, 3] -= grid[:3, :3] @ (size[::-1] / 2)
+    node.SetIJKToRASMatrix(matrix_of(grid))
     node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
     return node
 
@@ -71,7 +71,7 @@ def smooth(rng, size):
     return (1000.0 * gaussian_filter(rng.normal(size=size), 1.5)).astype(np.float32)
 
 
-def lattice(node):
+def grid(node):
     """The (4, 4) matrix from indices (i, j, k) to RAS of a volume node."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
@@ -96,7 +96,7 @@ def in_world(node):
 
 
 def resampled(values, from_index, to_index, size):
-    """Values (k, j, i), linear between voxels, on another lattice, and where that is well inside; both to the world.
+    """Values (k, j, i), linear between voxels, on another grid, and where that is well inside; both to the world.
 
     Args:
         values: voxels.

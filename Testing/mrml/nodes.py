@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from FoundationRegistrationBridge.lattices import array_from_image, image_from_array, lattice_of, matrix_of
+from FoundationRegistrationBridge.grids import array_from_image, grid_of, image_from_array, matrix_of
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 
@@ -23,12 +23,12 @@ def volume_node(scene, image, name="volume", class_name="vtkMRMLScalarVolumeNode
 
 def image_of(node):
     """SimpleITK image of a volume node, its parents left out."""
-    lattice = lattice_of(node)
+    voxel_grid = grid_of(node)
     array = array_from_image(node.GetImageData())
     image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
-    image.SetSpacing(lattice.spacing.tolist())
-    image.SetDirection((FLIP[:, None] * lattice.ijk_to_ras[:3, :3] / lattice.spacing).ravel().tolist())
-    image.SetOrigin((FLIP * lattice.ijk_to_ras[:3, 3]).tolist())
+    image.SetSpacing(voxel_grid.spacing.tolist())
+    image.SetDirection((FLIP[:, None] * voxel_grid.ijk_to_ras[:3, :3] / voxel_grid.spacing).ravel().tolist())
+    image.SetOrigin((FLIP * voxel_grid.ijk_to_ras[:3, 3]).tolist())
     return image
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
-from FoundationRegistrationBridge.lattices import map_points
+from FoundationRegistrationBridge.grids import map_points
 from FoundationRegistrationBridge.spaces import composed, from_world, snapshot, to_world
 from FoundationRegistrationBridge.transforms import below, name_run, read_transform, world_registration
 from nodes import FLIP, grid_node, image_of, linear_node, put_under, volume_node

@@ -8,8 +8,8 @@ from FoundationRegistrationBridge.attachment_watch import AttachmentWatch
 from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
+from FoundationRegistrationBridge.grids import array_from_image, grid_of, image_from_array, map_points
 from FoundationRegistrationBridge.job_inputs import JobInputs, check_inputs
-from FoundationRegistrationBridge.lattices import array_from_image, image_from_array, lattice_of, map_points
 from FoundationRegistrationBridge.marks import REGISTRATION_ROLE
 from FoundationRegistrationBridge.overlay import PetOverlay
 from FoundationRegistrationBridge.quality import quality_rows
@@ -18,7 +18,6 @@ from FoundationRegistrationBridge.transforms import inverse_of, world_registrati
 from known_run import (
     at,
     in_world,
-    lattice,
     points_node,
     rigid,
     run_known,
@@ -26,6 +25,7 @@ from known_run import (
     smooth,
     transform,
     volume,
+    voxel_grid,
     world,
 )
 from nodes import FLIP, segmentation_node, volume_node
@@ -54,7 +54,7 @@ def hot_spot(node):
     voxels = np.argwhere(values > 0.5 * values.max())
     weights = values[tuple(voxels.T)]
     centre = (voxels * weights[:, None]).sum(0) / weights.sum()
-    return map_points(to_world(node.GetParentTransformNode()), lattice_of(node).ras(centre[::-1][None]))[0]
+    return map_points(to_world(node.GetParentTransformNode()), grid_of(node).ras(centre[::-1][None]))[0]
 
 
 def shown_spot(pet, registered):
@@ -366,4 +366,4 @@ def test_what_cannot_be_undone_is_left_and_said(scene, run):
     slicer.util.arrayFromVolume(node)[2] = 3.0  # and nobody is told
     assert "it stays" in copy.undo()[0]
     assert scene.IsNodePresent(node)
-    assert np.allclose(lattice(node), lattice(run.fixed))
+    assert np.allclose(voxel_grid(node), voxel_grid(run.fixed))

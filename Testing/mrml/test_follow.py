@@ -7,7 +7,7 @@ import vtk
 from FoundationRegistrationBridge.carried import carried_to_world, uncarried_to_world
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.lattices import Lattice, array_from_image, lattice_of, map_points
+from FoundationRegistrationBridge.grids import VoxelGrid, array_from_image, grid_of, map_points
 from FoundationRegistrationBridge.masks import label_layers
 from FoundationRegistrationBridge.resampling import resample_labels
 from FoundationRegistrationBridge.spaces import composed, from_world, snapshot, to_world
@@ -38,7 +38,7 @@ def test_attached_and_resampled_agree(scene, registered, own_parent):
 
     resampled = apply_transform([follower], node, fixed, mode="resample").created[0]
     assert resampled.GetParentTransformNode() is fixed.GetParentTransformNode()
-    assert np.allclose(lattice_of(resampled).ijk_to_ras, lattice_of(fixed).ijk_to_ras)
+    assert np.allclose(grid_of(resampled).ijk_to_ras, grid_of(fixed).ijk_to_ras)
     values = array_from_image(resampled.GetImageData()).ravel()
     assert np.corrcoef(values, anatomy(where))[0, 1] > 0.98
     assert image_of(follower).GetSize() == empty_grid("sagittal").GetSize()
@@ -117,7 +117,7 @@ def test_oblique_segmentation_is_neither_clipped_nor_jagged(scene, registered, a
     assert copy.GetParentTransformNode() is fixed.GetParentTransformNode()
     expected = registered.on_fixed(halves(registered.origins(registered.parent)))
     (layer,) = label_layers(copy)
-    assert np.allclose(layer.lattice.ijk_to_ras, lattice_of(fixed).ijk_to_ras)
+    assert np.allclose(layer.voxel_grid.ijk_to_ras, grid_of(fixed).ijk_to_ras)
     names = {copy.GetSegmentation().GetSegment(name).GetName(): value for value, name in layer.segment_ids.items()}
     for name, label in (("right", 1), ("left", 2)):
         assert dice(layer.labels == names[name], expected == label) > 0.97
@@ -248,7 +248,7 @@ def test_segmentation_drawn_as_surface_stays_one(scene, registered):
     where = registered.origins(registered.parent)
     inside = registered.on_fixed(np.linalg.norm(where, axis=1) < 15.0)
     full = resample_labels(
-        (layer.labels != 0).astype(np.uint8), layer.lattice, lattice_of(fixed), vtk.vtkGeneralTransform()
+        (layer.labels != 0).astype(np.uint8), layer.voxel_grid, grid_of(fixed), vtk.vtkGeneralTransform()
     )
     assert dice(full, inside) > 0.93
 
@@ -279,11 +279,11 @@ def test_label_resampling_agrees_with_simpleitk(target):
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
     to_source = vtk.vtkTransform()
     to_source.SetMatrix((flip @ matrix @ flip).ravel().tolist())
-    lattices = []
+    grids = []
     for image in (source_image, target_image):
         geometry = np.eye(4)
         geometry[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
         geometry[:3, 3] = image.GetOrigin()
-        lattices.append(Lattice(image.GetSize(), flip @ geometry))
-    found = resample_labels(sitk.GetArrayFromImage(source_image), *lattices, to_source)
+        grids.append(VoxelGrid(image.GetSize(), flip @ geometry))
+    found = resample_labels(sitk.GetArrayFromImage(source_image), *grids, to_source)
     assert (found == sitk.GetArrayFromImage(expected)).mean() > 0.9999

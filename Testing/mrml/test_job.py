@@ -9,8 +9,8 @@ import slicer
 from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.errors import BridgeError, CancelledError
 from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
+from FoundationRegistrationBridge.grids import array_from_image, grid_of, map_points
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.lattices import array_from_image, lattice_of, map_points
 from FoundationRegistrationBridge.nodes_to_files import export_inputs
 from FoundationRegistrationBridge.spaces import composed, from_world, to_world
 from FoundationRegistrationBridge.transforms import inverse_of, store_record, stored_record, world_registration
@@ -75,7 +75,7 @@ def test_registered_volume_agrees_with_the_transform(done):
     outputs, fixed, moving = done["outputs"], done["fixed"], done["moving"]
     registered = outputs.volume_node
     assert registered.GetParentTransformNode() is fixed.GetParentTransformNode()
-    assert np.allclose(lattice_of(registered).ijk_to_ras, lattice_of(fixed).ijk_to_ras)
+    assert np.allclose(grid_of(registered).ijk_to_ras, grid_of(fixed).ijk_to_ras)
     to_moving = composed(
         position(fixed), world_registration(outputs.transform_node), from_world(moving.GetParentTransformNode())
     )

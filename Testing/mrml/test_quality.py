@@ -5,7 +5,7 @@ import pytest
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.lattices import map_points
+from FoundationRegistrationBridge.grids import map_points
 from FoundationRegistrationBridge.quality import quality_rows, quality_table
 from FoundationRegistrationBridge.spaces import from_world, to_world
 from FoundationRegistrationBridge.transforms import store_record, world_registration

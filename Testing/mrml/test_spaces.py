@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from FoundationRegistrationBridge.carried import carried_to_world
-from FoundationRegistrationBridge.lattices import map_points
+from FoundationRegistrationBridge.grids import map_points
 from FoundationRegistrationBridge.spaces import snapshot, to_world
 from FoundationRegistrationBridge.transforms import below, read_transform, write_initial_transform
 from FoundationRegistrationBridge.volumes import volume_in_world, write_volume
@@ -92,8 +92,8 @@ def test_volume_is_written_where_its_parents_put_it(scene, tmp_path, grid, kind)
         "grid over linear": lambda: [linear_node(scene, angle=10.0), grid_node(scene)],
     }[kind]()
     node = put_under(volume_node(scene, volume(empty_grid(grid))), *parents)
-    image, lattice = volume_in_world(node, node.GetParentTransformNode())
-    write_volume(image, lattice, tmp_path / "world.nrrd")
+    image, voxel_grid = volume_in_world(node, node.GetParentTransformNode())
+    write_volume(image, voxel_grid, tmp_path / "world.nrrd")
     written = sitk.ReadImage(str(tmp_path / "world.nrrd"))
 
     points = points_of(written)
@@ -122,8 +122,8 @@ def test_exchanged_volume_keeps_values_type_and_geometry(scene, tmp_path):
 def test_initial_transform_is_written_in_the_world(scene, tmp_path, kind):
     above = linear_node(scene) if kind == "linear chain" else grid_node(scene)
     node = put_under(linear_node(scene, angle=-15.0), above)
-    _, lattice = volume_in_world(volume_node(scene, empty_grid("anisotropic")), None)
-    write_initial_transform(node, lattice, tmp_path / "initial.h5")
+    _, voxel_grid = volume_in_world(volume_node(scene, empty_grid("anisotropic")), None)
+    write_initial_transform(node, voxel_grid, tmp_path / "initial.h5")
     read = sitk.ReadTransform(str(tmp_path / "initial.h5"))
     expected = map_points(to_world(node).GetInverse(), POINTS) * FLIP
     assert np.abs(through(read, POINTS * FLIP) - expected).max() < 0.1

@@ -9,8 +9,8 @@ import slicer
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
 from FoundationRegistrationBridge.follow import apply_transform
+from FoundationRegistrationBridge.grids import array_from_image, image_from_array
 from FoundationRegistrationBridge.job import JobInputs
-from FoundationRegistrationBridge.lattices import array_from_image, image_from_array
 from FoundationRegistrationBridge.pet_units import mark_as_suv, suv_caution
 from nodes import volume_node
 from volumes import empty_grid, on_grid, points_of, volume

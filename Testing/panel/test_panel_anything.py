@@ -78,7 +78,7 @@ class Scene:
             transform.SetNodeReferenceID(INVERSE_ROLE, self._transform().GetID())
 
     def _array(self, kind: str, name: str, array: Any) -> Any:
-        from FoundationRegistrationBridge.lattices import image_from_array
+        from FoundationRegistrationBridge.grids import image_from_array
 
         node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
         node.SetAndObserveImageData(image_from_array(array))

@@ -233,7 +233,7 @@ def test_what_is_swallowed_fails_a_test(panel: Any, qtbot: Any, raising: Any) ->
 
 
 def test_values_of_a_pet_are_judged_in_words(panel: Any, pair: dict[str, Any], registration: Any) -> None:
-    from FoundationRegistrationBridge.lattices import image_from_array
+    from FoundationRegistrationBridge.grids import image_from_array
     from FoundationRegistrationBridge.pet_units import mark_as_suv
 
     ui = panel.ui

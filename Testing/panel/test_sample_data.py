@@ -39,7 +39,7 @@ def test_a_phantom_for_each_task_is_offered_once_slicer_has_started(registered: 
 
 def test_phantom_lies_where_its_landmarks_say(module: Any, scene: Any) -> None:
     """Volumes, structures and landmarks agree: the organ's centre of mass is the same by voxels and by segment."""
-    from FoundationRegistrationBridge.lattices import lattice_of
+    from FoundationRegistrationBridge.grids import grid_of
     from FoundationRegistrationPanel.sample_data import add_phantom
 
     from FoundationRegistrationLib.phantom import make_phantom
@@ -50,7 +50,7 @@ def test_phantom_lies_where_its_landmarks_say(module: Any, scene: Any) -> None:
         image = getattr(case, side)
         corner = np.array(image.GetSize()) - 1
         expected = np.array(image.TransformIndexToPhysicalPoint(corner.tolist())) * (-1, -1, 1)
-        np.testing.assert_allclose(lattice_of(nodes[side]).ras(corner[None])[0], expected, atol=1e-6)
+        np.testing.assert_allclose(grid_of(nodes[side]).ras(corner[None])[0], expected, atol=1e-6)
         point = nodes[f"{side}_points"].GetNthControlPointPosition(3)
         np.testing.assert_allclose(point, getattr(case, f"{side}_landmarks")[3] * (-1, -1, 1), atol=1e-6)
 

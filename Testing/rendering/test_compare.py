@@ -13,31 +13,31 @@ from display_state import display_state
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.feature_preview import show_features
-from FoundationRegistrationBridge.lattices import Lattice, image_from_array, matrix_of
+from FoundationRegistrationBridge.grids import VoxelGrid, image_from_array, matrix_of
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 ONE_3D = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView
 
 
-def oblique_lattice(spacing: tuple[float, float, float], size: tuple[int, int, int], degrees: float) -> Lattice:
-    """A lattice centred on the world's origin, turned about an axis of no symmetry, one axis flipped."""
+def oblique_grid(spacing: tuple[float, float, float], size: tuple[int, int, int], degrees: float) -> VoxelGrid:
+    """A grid centred on the world's origin, turned about an axis of no symmetry, one axis flipped."""
     turn = vtk.vtkTransform()
     turn.RotateWXYZ(degrees, 1.0, -2.0, 2.5)
     rotation = np.array([[turn.GetMatrix().GetElement(row, column) for column in range(3)] for row in range(3)])
     matrix = np.eye(4)
     matrix[:3, :3] = rotation * np.array(spacing) * (-1, 1, 1)
     matrix[:3, 3] = -matrix[:3, :3] @ (0.5 * (np.array(size) - 1))
-    return Lattice(size, matrix)
+    return VoxelGrid(size, matrix)
 
 
-def add_volume(scene: Any, lattice: Lattice, values: Callable[[np.ndarray], np.ndarray], name: str) -> Any:
+def add_volume(scene: Any, grid: VoxelGrid, values: Callable[[np.ndarray], np.ndarray], name: str) -> Any:
     """A volume whose values are a function of RAS points (N, 3); (N, 3) uint8 values make a colour volume."""
-    k, j, i = np.indices(lattice.dimensions[::-1]).reshape(3, -1)
-    array = values(lattice.ras(np.stack([i, j, k], axis=1)))
+    k, j, i = np.indices(grid.dimensions[::-1]).reshape(3, -1)
+    array = values(grid.ras(np.stack([i, j, k], axis=1)))
     colour = array.ndim == 2
     node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode" if colour else "vtkMRMLScalarVolumeNode", name)
-    node.SetAndObserveImageData(image_from_array(array.reshape(*lattice.dimensions[::-1], *array.shape[1:])))
-    node.SetIJKToRASMatrix(matrix_of(lattice.ijk_to_ras))
+    node.SetAndObserveImageData(image_from_array(array.reshape(*grid.dimensions[::-1], *array.shape[1:])))
+    node.SetIJKToRASMatrix(matrix_of(grid.ijk_to_ras))
     node.CreateDefaultDisplayNodes()
     if not colour:
         node.GetDisplayNode().AutoWindowLevelOff()
@@ -54,18 +54,18 @@ def waves(points: np.ndarray) -> np.ndarray:
     return (130.0 + 100.0 * np.sin(points @ (0.11, 0.05, 0.02)) * np.cos(points @ (0.02, -0.07, 0.09))).astype("f4")
 
 
-FIXED_LATTICE = oblique_lattice((1.0, 2.0, 3.0), (80, 40, 30), 20.0)
-MOVED_LATTICE = oblique_lattice((2.5, 1.5, 2.0), (50, 70, 60), -35.0)
+FIXED_GRID = oblique_grid((1.0, 2.0, 3.0), (80, 40, 30), 20.0)
+MOVED_GRID = oblique_grid((2.5, 1.5, 2.0), (50, 70, 60), -35.0)
 
 
 @pytest.fixture
 def bright(scene: Any) -> Any:
-    return add_volume(scene, FIXED_LATTICE, constant(200.0), "bright")
+    return add_volume(scene, FIXED_GRID, constant(200.0), "bright")
 
 
 @pytest.fixture
 def dark(scene: Any) -> Any:
-    return add_volume(scene, MOVED_LATTICE, constant(40.0), "dark")
+    return add_volume(scene, MOVED_GRID, constant(40.0), "dark")
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ def test_checkerboard_tiles_are_squares_of_both_volumes(bright: Any, dark: Any, 
     comparison = Comparison(bright, dark)
     comparison.checkerboard(cells)
     points = view.ras_of_pixels()
-    index = FIXED_LATTICE.indices(points.reshape(-1, 3)).reshape(points.shape)
-    extents = np.array(FIXED_LATTICE.dimensions) * FIXED_LATTICE.spacing
-    tile = (index + 0.5) * FIXED_LATTICE.spacing / (extents.max() / cells)
+    index = FIXED_GRID.indices(points.reshape(-1, 3)).reshape(points.shape)
+    extents = np.array(FIXED_GRID.dimensions) * FIXED_GRID.spacing
+    tile = (index + 0.5) * FIXED_GRID.spacing / (extents.max() / cells)
     well_inside = (np.abs(tile - np.round(tile)) * extents.max() / cells > 3.5).all(axis=-1)
-    well_inside &= ((index > 2) & (index < np.array(FIXED_LATTICE.dimensions) - 3)).all(axis=-1)
+    well_inside &= ((index > 2) & (index < np.array(FIXED_GRID.dimensions) - 3)).all(axis=-1)
     of_fixed = np.floor(tile).astype(int).sum(axis=-1) % 2 == 0
     pixels = view.pixels()[..., 0]
     assert (well_inside & of_fixed).sum() > 100
@@ -133,11 +133,11 @@ def test_checkerboard_of_one_pattern_under_differing_grids_and_transforms_has_no
 ) -> None:
     """The moved volume holds the pattern elsewhere; a transform above it brings it back."""
     shift = np.array([30.0, -50.0, 20.0])
-    fixed = add_volume(scene, FIXED_LATTICE, waves, "fixed")
+    fixed = add_volume(scene, FIXED_GRID, waves, "fixed")
     fixed.GetDisplayNode().SetInterpolate(False)
-    there = MOVED_LATTICE.ijk_to_ras.copy()
+    there = MOVED_GRID.ijk_to_ras.copy()
     there[:3, 3] += shift
-    moved = add_volume(scene, Lattice(MOVED_LATTICE.dimensions, there), lambda p: waves(p - shift), "moved")
+    moved = add_volume(scene, VoxelGrid(MOVED_GRID.dimensions, there), lambda p: waves(p - shift), "moved")
     back = vtk.vtkTransform()
     back.Translate(*-shift)
     parent = scene.AddNewNodeByClass("vtkMRMLTransformNode", "back")
@@ -160,7 +160,7 @@ def test_checkerboard_of_one_pattern_under_differing_grids_and_transforms_has_no
 
 def test_the_checkerboard_follows_a_transform_that_changes(bright: Any, scene: Any, view: Any) -> None:
     with_black_rim = np.pad(np.full((58, 68, 48), 40.0, np.float32), 1).ravel()
-    dark = add_volume(scene, MOVED_LATTICE, lambda points: with_black_rim, "dark")
+    dark = add_volume(scene, MOVED_GRID, lambda points: with_black_rim, "dark")
     parent = scene.AddNewNodeByClass("vtkMRMLTransformNode", "result")
     dark.SetAndObserveTransformNodeID(parent.GetID())
     view.look_at(bright, (0.0, 0.0, 0.0))
@@ -175,7 +175,7 @@ def test_the_checkerboard_follows_a_transform_that_changes(bright: Any, scene: A
 
 
 def test_each_volume_keeps_its_own_window_in_the_checkerboard(bright: Any, scene: Any, view: Any) -> None:
-    ct = add_volume(scene, MOVED_LATTICE, constant(-80.0), "ct")
+    ct = add_volume(scene, MOVED_GRID, constant(-80.0), "ct")
     ct.GetDisplayNode().SetWindowLevelMinMax(-160.0, 0.0)
     view.look_at(bright, (0.0, 0.0, 0.0))
     Comparison(bright, ct).checkerboard(5)
@@ -185,11 +185,11 @@ def test_each_volume_keeps_its_own_window_in_the_checkerboard(bright: Any, scene
 
 
 def test_only_the_common_part_is_compared(bright: Any, scene: Any, view: Any) -> None:
-    large = add_volume(scene, oblique_lattice((4.0, 4.0, 4.0), (60, 60, 60), 0.0), constant(90.0), "large")
+    large = add_volume(scene, oblique_grid((4.0, 4.0, 4.0), (60, 60, 60), 0.0), constant(90.0), "large")
     view.look_at(large, (0.0, 0.0, 0.0))
     Comparison(bright, large).fade(1.0)
-    beyond = np.abs(FIXED_LATTICE.indices(view.ras_of_pixels().reshape(-1, 3)))
-    outside = (np.abs(beyond - 0.5 * np.array(FIXED_LATTICE.dimensions)) > FIXED_LATTICE.dimensions).any(axis=-1)
+    beyond = np.abs(FIXED_GRID.indices(view.ras_of_pixels().reshape(-1, 3)))
+    outside = (np.abs(beyond - 0.5 * np.array(FIXED_GRID.dimensions)) > FIXED_GRID.dimensions).any(axis=-1)
     assert (view.pixels().reshape(-1, 3)[outside] == 0).all()
 
 
@@ -244,7 +244,7 @@ def test_a_slice_that_shows_the_volume_stays_where_the_user_put_it(bright: Any, 
 @pytest.mark.parametrize("mode", ["fade", "checkerboard"])
 @pytest.mark.parametrize("gone", ["fixed", "moved"])
 def test_a_removed_volume_closes_the_comparison(bright: Any, dark: Any, scene: Any, mode: str, gone: str) -> None:
-    user = add_volume(scene, FIXED_LATTICE, constant(10.0), "of the user")
+    user = add_volume(scene, FIXED_GRID, constant(10.0), "of the user")
     user_display(scene, user, FOUR_UP)
     comparison = Comparison(bright, dark)
     comparison.fade(0.5) if mode == "fade" else comparison.checkerboard(4)
@@ -259,7 +259,7 @@ def test_a_removed_volume_closes_the_comparison(bright: Any, dark: Any, scene: A
 
 
 def test_a_user_volume_removed_meanwhile_leaves_its_layer_empty(bright: Any, dark: Any, scene: Any) -> None:
-    user = add_volume(scene, FIXED_LATTICE, constant(10.0), "of the user")
+    user = add_volume(scene, FIXED_GRID, constant(10.0), "of the user")
     user_display(scene, user, FOUR_UP)
     comparison = Comparison(bright, dark)
     comparison.fade(0.5)
@@ -318,8 +318,8 @@ def test_feature_colours_are_shown_as_they_are(scene: Any, view: Any) -> None:
     def colours(red: int, green: int, blue: int) -> Callable[[np.ndarray], np.ndarray]:
         return lambda points: np.tile(np.array([red, green, blue], np.uint8), (len(points), 1))
 
-    fixed = add_volume(scene, FIXED_LATTICE, colours(250, 120, 10), "fixed features")
-    moving = add_volume(scene, MOVED_LATTICE, colours(20, 60, 240), "moving features")
+    fixed = add_volume(scene, FIXED_GRID, colours(250, 120, 10), "fixed features")
+    moving = add_volume(scene, MOVED_GRID, colours(20, 60, 240), "moving features")
     before = display_state(scene)
     view.look_at(fixed, (0.0, 0.0, 0.0))
     preview = show_features(fixed, moving)

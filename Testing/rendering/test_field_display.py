@@ -11,7 +11,7 @@ import slicer
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
-from FoundationRegistrationBridge.lattices import Lattice, image_from_array, matrix_of
+from FoundationRegistrationBridge.grids import VoxelGrid, image_from_array, matrix_of
 from FoundationRegistrationBridge.overlay import MapOverlay
 
 EDGE_MM = 120.0
@@ -38,7 +38,7 @@ def add_volume(scene: Any, array: np.ndarray, name: str) -> Any:
     matrix[:3, 3] = -0.5 * EDGE_MM + 0.5 * matrix.diagonal()[:3]
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAndObserveImageData(image_from_array(array))
-    node.SetIJKToRASMatrix(matrix_of(Lattice(dimensions, matrix).ijk_to_ras))
+    node.SetIJKToRASMatrix(matrix_of(VoxelGrid(dimensions, matrix).ijk_to_ras))
     node.CreateDefaultDisplayNodes()
     return node
 

@@ -14,8 +14,8 @@ import vtk
 from display_state import display_state
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
+from FoundationRegistrationBridge.grids import image_from_array
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.lattices import image_from_array
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
 from FoundationRegistrationBridge.pet_units import mark_as_suv
 from FoundationRegistrationBridge.spaces import to_world

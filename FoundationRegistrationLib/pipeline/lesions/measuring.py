@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .mapping import Mapping
+from .point_map import PointMap
 from .regions import Lesion, carried_corners
 
 
@@ -37,7 +37,7 @@ def lesion_volumes(field: sitk.Image, initial: sitk.Transform, lesions: Sequence
         lesions: of both sides.
     """
     volumes = []
-    for lesion, carried in zip(lesions, carried_corners(Mapping(field, initial), lesions), strict=True):
+    for lesion, carried in zip(lesions, carried_corners(PointMap(field, initial), lesions), strict=True):
         before, after = (_volume(corners, lesion.boxes) for corners in (lesion.corners, carried))
         percent = 100.0 * (after / before - 1.0)
         volumes.append(LesionVolume(lesion.side, lesion.label, lesion.number, before, after, percent))

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from ...convex_adam.prescribed import prescribe
-from .mapping import Mapping
+from .point_map import PointMap
 from .regions import CORNERS, Lesion, carried_corners
 
 
@@ -55,7 +55,7 @@ class _Group:
     nodes: np.ndarray
 
     @classmethod
-    def of(cls, lesions: Sequence[tuple[Lesion, np.ndarray]], mapping: Mapping) -> _Group:
+    def of(cls, lesions: Sequence[tuple[Lesion, np.ndarray]], mapping: PointMap) -> _Group:
         """Move lesions as one."""
         fixed_to_moving = [
             (lesion.corners, carried) if lesion.side == "fixed" else (carried, lesion.corners)
@@ -80,7 +80,7 @@ def keep_lesions(field: sitk.Image, initial: sitk.Transform, lesions: Sequence[L
         initial: with u, the transform x -> initial(x + u(x)) from fixed to moving points.
         lesions: of both sides; at least one.
     """
-    mapping = Mapping(field, initial)
+    mapping = PointMap(field, initial)
     carried = zip(lesions, carried_corners(mapping, lesions), strict=True)
     groups = [_Group.of([lesion], mapping) for lesion in carried]
     while len(together := _close_together(groups)) < len(groups):
@@ -97,13 +97,13 @@ def keep_lesions(field: sitk.Image, initial: sitk.Transform, lesions: Sequence[L
     return mapping.image(prescribe(mapping.displacement, given, wanted)) if given.any() else field
 
 
-def _joined(groups: Sequence[_Group], mapping: Mapping) -> _Group:
+def _joined(groups: Sequence[_Group], mapping: PointMap) -> _Group:
     if len(groups) == 1:
         return groups[0]
     return _Group.of([lesion for group in groups for lesion in group.lesions], mapping)
 
 
-def _nodes_around(points: np.ndarray, mapping: Mapping) -> np.ndarray:
+def _nodes_around(points: np.ndarray, mapping: PointMap) -> np.ndarray:
     """Return (z, y, x) bool: the nodes of the cells that hold a point; none at the border, where the field ends."""
     shape = np.array(mapping.displacement.shape[1:])
     first = np.floor(mapping.to_cells(points).T.numpy()).astype(int)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ...errors import InputError
 from ...spatial.checks import check_same_grid
-from .mapping import Mapping
+from .point_map import PointMap
 
 # More than these are no lesions a person marked.
 _MOST_LABELS = 100
@@ -113,7 +113,7 @@ def _boxes(
     return index @ index_to_mm.T + np.asarray(image.GetOrigin()), boxes
 
 
-def carried_corners(mapping: Mapping, lesions: Sequence[Lesion]) -> list[np.ndarray]:
+def carried_corners(mapping: PointMap, lesions: Sequence[Lesion]) -> list[np.ndarray]:
     """Return the corners of each lesion as a transform carries them to the other side, (M, 3) LPS mm."""
     carried = {}
     for side, carry in (("fixed", mapping.forward), ("moving", mapping.backward)):

@@ -81,7 +81,7 @@ class Supine:
 
 
 @dataclass(frozen=True)
-class Deformation:
+class Motion:
     """A smooth, fold-free map from fixed to moving points.
 
     Attributes:
@@ -136,7 +136,7 @@ def _rotation(angles: Values) -> Points:
     return about_z @ about_y @ about_x
 
 
-def draw_deformation(rng: np.random.Generator, *, supine: bool) -> Deformation:
+def draw_motion(rng: np.random.Generator, *, supine: bool) -> Motion:
     """Draw the motion between two exams.
 
     The amplitude of each bump is small against its width, which keeps the map fold-free.
@@ -173,7 +173,7 @@ def draw_deformation(rng: np.random.Generator, *, supine: bool) -> Deformation:
             lift=float(rng.uniform(10.0, 16.0)),
             offset=rng.uniform(-6.0, 6.0, 3),
         )
-    return Deformation(
+    return Motion(
         rotation=_rotation(angles),
         translation=translation,
         centres=np.array([b[0] for b in bumps]),

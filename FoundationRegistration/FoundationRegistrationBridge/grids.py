@@ -1,4 +1,4 @@
-"""Voxel lattices: how many voxels, and where they lie."""
+"""Voxel grids: how many voxels, and where they lie."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STRAIGHT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
+class VoxelGrid:
     """Where the voxels of an image lie.
 
     Attributes:
@@ -36,19 +36,19 @@ class Lattice:
         directions = self.ijk_to_ras[:3, :3] / self.spacing
         return bool(np.abs(directions.T @ directions - np.eye(3)).max() < _STRAIGHT)
 
-    def moved(self, matrix: np.ndarray) -> Lattice:
-        """Return the lattice that a (4, 4) linear map of RAS makes of this one."""
-        return Lattice(self.dimensions, matrix @ self.ijk_to_ras)
+    def moved(self, matrix: np.ndarray) -> VoxelGrid:
+        """Return the grid that a (4, 4) linear map of RAS makes of this one."""
+        return VoxelGrid(self.dimensions, matrix @ self.ijk_to_ras)
 
-    def extended(self, low: np.ndarray, high: np.ndarray) -> Lattice:
-        """Return the lattice with the same voxel positions from index `low` to index `high`, both included."""
+    def extended(self, low: np.ndarray, high: np.ndarray) -> VoxelGrid:
+        """Return the grid with the same voxel positions from index `low` to index `high`, both included."""
         matrix = self.ijk_to_ras.copy()
         matrix[:3, 3] = (self.ijk_to_ras @ [*low, 1.0])[:3]
         i, j, k = (int(count) for count in np.asarray(high) - low + 1)
-        return Lattice((i, j, k), matrix)
+        return VoxelGrid((i, j, k), matrix)
 
     def sample_points(self, steps: int = 9) -> np.ndarray:
-        """Return (steps^3, 3) RAS points spread over the lattice out to the faces of its outer voxels."""
+        """Return (steps^3, 3) RAS points spread over the grid out to the faces of its outer voxels."""
         axes = [np.linspace(-0.5, count - 0.5, steps) for count in self.dimensions]
         return self.ras(np.array(list(itertools.product(*axes))))
 
@@ -62,20 +62,20 @@ class Lattice:
         return points @ inverse[:3, :3].T + inverse[:3, 3]
 
 
-def lattice_of(volume_node: Any) -> Lattice:
-    """Return the lattice of a volume node in its own coordinates, its parent transforms left out."""
+def grid_of(volume_node: Any) -> VoxelGrid:
+    """Return the grid of a volume node in its own coordinates, its parent transforms left out."""
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
-    return Lattice(volume_node.GetImageData().GetDimensions(), array_of(matrix))
+    return VoxelGrid(volume_node.GetImageData().GetDimensions(), array_of(matrix))
 
 
-def lattice_of_oriented_image(image: Any) -> Lattice:
-    """Return the lattice of a segment's image, whose extent need not begin at zero."""
+def grid_of_oriented_image(image: Any) -> VoxelGrid:
+    """Return the grid of a segment's image, whose extent need not begin at zero."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     low = np.array(image.GetExtent()[::2])
     high = np.array(image.GetExtent()[1::2])
-    return Lattice(image.GetDimensions(), array_of(matrix)).extended(low, high)
+    return VoxelGrid(image.GetDimensions(), array_of(matrix)).extended(low, high)
 
 
 def array_of(matrix: vtk.vtkMatrix4x4) -> np.ndarray:

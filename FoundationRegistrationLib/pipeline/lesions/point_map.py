@@ -14,7 +14,7 @@ _MOST_STEPS = 30
 _TOLERANCE_MM = 1e-5
 
 
-class Mapping:
+class PointMap:
     """x -> initial(x + u(x)), from fixed to moving points, LPS mm.
 
     Args:
