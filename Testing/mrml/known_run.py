@@ -71,7 +71,7 @@ def smooth(rng, size):
     return (1000.0 * gaussian_filter(rng.normal(size=size), 1.5)).astype(np.float32)
 
 
-def grid(node):
+def ijk_to_ras(node):
     """The (4, 4) matrix from indices (i, j, k) to RAS of a volume node."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)

@@ -17,6 +17,7 @@ from FoundationRegistrationBridge.spaces import chain, to_world
 from FoundationRegistrationBridge.transforms import inverse_of, world_registration
 from known_run import (
     at,
+    ijk_to_ras,
     in_world,
     points_node,
     rigid,
@@ -25,7 +26,6 @@ from known_run import (
     smooth,
     transform,
     volume,
-    voxel_grid,
     world,
 )
 from nodes import FLIP, segmentation_node, volume_node
@@ -366,4 +366,4 @@ def test_what_cannot_be_undone_is_left_and_said(scene, run):
     slicer.util.arrayFromVolume(node)[2] = 3.0  # and nobody is told
     assert "it stays" in copy.undo()[0]
     assert scene.IsNodePresent(node)
-    assert np.allclose(voxel_grid(node), voxel_grid(run.fixed))
+    assert np.allclose(ijk_to_ras(node), ijk_to_ras(run.fixed))

@@ -117,7 +117,7 @@ def test_oblique_segmentation_is_neither_clipped_nor_jagged(scene, registered, a
     assert copy.GetParentTransformNode() is fixed.GetParentTransformNode()
     expected = registered.on_fixed(halves(registered.origins(registered.parent)))
     (layer,) = label_layers(copy)
-    assert np.allclose(layer.voxel_grid.ijk_to_ras, grid_of(fixed).ijk_to_ras)
+    assert np.allclose(layer.grid.ijk_to_ras, grid_of(fixed).ijk_to_ras)
     names = {copy.GetSegmentation().GetSegment(name).GetName(): value for value, name in layer.segment_ids.items()}
     for name, label in (("right", 1), ("left", 2)):
         assert dice(layer.labels == names[name], expected == label) > 0.97
@@ -248,7 +248,7 @@ def test_segmentation_drawn_as_surface_stays_one(scene, registered):
     where = registered.origins(registered.parent)
     inside = registered.on_fixed(np.linalg.norm(where, axis=1) < 15.0)
     full = resample_labels(
-        (layer.labels != 0).astype(np.uint8), layer.voxel_grid, grid_of(fixed), vtk.vtkGeneralTransform()
+        (layer.labels != 0).astype(np.uint8), layer.grid, grid_of(fixed), vtk.vtkGeneralTransform()
     )
     assert dice(full, inside) > 0.93
 

@@ -9,7 +9,7 @@ from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
 from FoundationRegistrationBridge.grids import map_points
 from FoundationRegistrationBridge.transforms import name_run
-from known_run import at, grid, in_world, points_node, rigid, set_matrix, transform, volume, world
+from known_run import at, ijk_to_ras, in_world, points_node, rigid, set_matrix, transform, volume, world
 
 SEQUENCES = 120
 STEPS = 12
@@ -29,7 +29,7 @@ class Follower:
         if self.node.IsA("vtkMRMLMarkupsNode"):
             count = self.node.GetNumberOfControlPoints()
             return np.array([self.node.GetNthControlPointPosition(number) for number in range(count)])
-        return at(grid(self.node), np.array([[0.0, 0, 0], [5, 0, 0], [0, 5, 0], [0, 0, 5]]))
+        return at(ijk_to_ras(self.node), np.array([[0.0, 0, 0], [5, 0, 0], [0, 5, 0], [0, 0, 5]]))
 
     def now(self):
         return map_points(carried_to_world_of_parent(self.node), self.own())

@@ -8,7 +8,7 @@ from FoundationRegistrationBridge.follow import apply_transform
 from FoundationRegistrationBridge.grids import array_from_image, image_from_array, matrix_of
 from known_run import (
     at,
-    grid,
+    ijk_to_ras,
     in_world,
     points_node,
     resampled,
@@ -43,7 +43,7 @@ class Case:
         self.answer = rigid(rng)
         self.values = array_from_image(self.moving.GetImageData()).copy()
         self.size = array_from_image(self.fixed.GetImageData()).shape
-        self.fixed_grid, self.moving_grid = grid(self.fixed), grid(self.moving)
+        self.fixed_grid, self.moving_grid = ijk_to_ras(self.fixed), ijk_to_ras(self.moving)
         self.fixed_world, self.moving_world = world(self.patient), world(self.table)
         self.fate = set()
 
@@ -72,12 +72,12 @@ class Case:
         array_from_image(node.GetImageData())[2:5] = 7.0  # and nobody is told
 
     def center(self, node):
-        matrix = grid(node)
+        matrix = ijk_to_ras(node)
         matrix[:3, 3] = -matrix[:3, :3] @ np.array(node.GetImageData().GetDimensions()) / 2 + [0.0, 31.0, 0.0]
         node.SetIJKToRASMatrix(matrix_of(matrix))
 
     def crop(self, node):
-        values, matrix = array_from_image(node.GetImageData())[1:-1, 2:, :-1].copy(), grid(node)
+        values, matrix = array_from_image(node.GetImageData())[1:-1, 2:, :-1].copy(), ijk_to_ras(node)
         matrix[:3, 3] = at(matrix, np.array([[0.0, 2.0, 1.0]]))[0]
         node.SetAndObserveImageData(image_from_array(values))
         node.SetIJKToRASMatrix(matrix_of(matrix))
@@ -125,7 +125,7 @@ def test_edits_during_a_run_change_nothing_or_are_said(scene, tmp_path, seed):
     outputs = job.outputs
 
     registered = outputs.volume_node
-    assert np.allclose(grid(registered), case.fixed_grid)
+    assert np.allclose(ijk_to_ras(registered), case.fixed_grid)
     assert registered.GetParentTransformNode() is case.patient
     expected, inside = resampled(
         case.values,
@@ -167,11 +167,11 @@ def check_moving(case, node, moved):
         apply_transform([case.moving], node, case.fixed, mode="attach")
     except BridgeError as error:
         assert "is not where it was when it was registered" in str(error)
-        where = world(case.moving.GetParentTransformNode()) @ grid(case.moving)
+        where = world(case.moving.GetParentTransformNode()) @ ijk_to_ras(case.moving)
         along = world(case.table) @ case.moving_grid
         assert np.abs(where - along).max() > CLOSE_MM, "it was where it belonged"
         return
-    where = world(case.moving.GetParentTransformNode()) @ grid(case.moving)
+    where = world(case.moving.GetParentTransformNode()) @ ijk_to_ras(case.moving)
     offset = np.linalg.inv(moved @ case.moving_world @ case.moving_grid) @ where
     assert np.allclose(offset[:3, :3], np.eye(3), atol=1e-3)
     assert np.allclose(offset[:3, 3], offset[:3, 3].round(), atol=1e-2), "cropped, at most"

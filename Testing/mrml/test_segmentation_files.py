@@ -66,7 +66,7 @@ def centers_and_volumes(node):
     """By name of a segment: the centre of its voxels, LPS mm, and their volume."""
     found = {}
     for layer in label_layers(node):
-        matrix = layer.voxel_grid.ijk_to_ras
+        matrix = layer.grid.ijk_to_ras
         for label, segment_id in layer.segment_ids.items():
             index = np.argwhere(layer.labels == label)[:, ::-1]
             points = (index @ matrix[:3, :3].T + matrix[:3, 3]) * FLIP
