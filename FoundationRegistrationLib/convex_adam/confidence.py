@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ..spatial.sampling import warp
 from ..spatial.windows import mean_around
 from . import fitted_error
-from .data_term import Term
+from .similarities import Term
 
 MEASURES = ("width", "bending", "disagreement")
 # Where nothing was compared. It is large rather than negative or NaN: interpolation then errs on the safe side.

@@ -6,76 +6,101 @@ Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from ..errors import SettingsError
 from ..features import pool
 from ..runtime.progress import Progress
-from ..settings import Settings
-from ..spatial.sampling import Weights, compose_displacements, upsample, warp, weight_on_both_sides
+from ..spatial.sampling import compose_displacements, upsample, warp
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
 from .inverse_consistency import make_inverse_consistent
+from .stages import Found, Stage, Volumes
 
 
-def search_factors(settings: Settings, voxel_mm: float) -> list[int]:
-    """Return the cell size of each search level in working voxels, coarsest first.
+@dataclass(frozen=True)
+class DiscreteSearch:
+    """The stage: every displacement within reach is tried, by the squared difference of features.
 
-    The finest is `grid_spacing`; each coarser one is twice as large, until the levels together reach
-    `search_range_mm`.
+    Attributes:
+        spacing: of the finest search grid, working voxels; a multiple of the cells of the features.
+        half_width: search steps to either side of zero at each level.
+        range_mm: largest displacement to search for, coarse to fine; 0 means one level.
+        inverse_consistency_iterations: iterations that make the two directions agree; 0 searches one way only.
     """
-    factors = [settings.grid_spacing]
-    reach = settings.displacement_half_width * settings.grid_spacing * voxel_mm
-    while reach < settings.search_range_mm:
-        factors.insert(0, 2 * factors[0])
-        reach += settings.displacement_half_width * factors[0] * voxel_mm
-    return factors
+
+    spacing: int = 6
+    half_width: int = 4
+    range_mm: float = 0.0
+    inverse_consistency_iterations: int = 15
+
+    def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
+        """Return what each encoder finds alone; see `Stage`.
+
+        Raises:
+            SettingsError: the spacing is no multiple of the cells of the features.
+        """
+        if self.spacing % volumes.spacing:
+            msg = (
+                f"The discrete search has a spacing of {self.spacing}, no multiple of {volumes.spacing}; choose one."
+            )
+            raise SettingsError(msg)
+        count = len(volumes.features)
+        alone = tuple(
+            self._search(volumes, encoder, progress, (encoder / count, 1.0 / count)) for encoder in range(count)
+        )
+        return replace(found, displacement=alone[0], alone=alone, terms=(volumes.term(0, alone[0]),))
+
+    def factors(self, voxel_mm: float) -> list[int]:
+        """Return the cell size of each search level in working voxels, coarsest first.
+
+        The finest is `spacing`; each coarser one is twice as large, until the levels together reach `range_mm`.
+        """
+        factors = [self.spacing]
+        reach = self.half_width * self.spacing * voxel_mm
+        while reach < self.range_mm:
+            factors.insert(0, 2 * factors[0])
+            reach += self.half_width * factors[0] * voxel_mm
+        return factors
+
+    def reach_mm(self, voxel_mm: float) -> float:
+        """Return the largest displacement the search levels reach together."""
+        return math.fsum(self.factors(voxel_mm)) * self.half_width * voxel_mm
+
+    def _search(self, volumes: Volumes, encoder: int, progress: Progress, part: tuple[float, float]) -> torch.Tensor:
+        """Return the displacement (3, z, y, x) in cells of the features that one encoder finds."""
+        fixed, moving = volumes.features[encoder]
+        shape = (fixed.shape[1], fixed.shape[2], fixed.shape[3])
+        factors = self.factors(volumes.voxel_mm)
+        total: torch.Tensor | None = None
+        for level, factor in enumerate(factors):
+            ratio = factor // volumes.spacing
+            warped = moving if total is None else warp(moving, total)
+            weight = volumes.counted(total)
+            coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
+            found = self._search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, progress)
+            step = upsample(found, ratio, shape)
+            total = step if total is None else compose_displacements(step, total)
+            progress.advance(part[0] + part[1] * (level + 1) / len(factors))
+        assert total is not None
+        return total
+
+    def _search_level(
+        self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None, progress: Progress
+    ) -> torch.Tensor:
+        """Search one level in both directions; return the displacement in cells of this level."""
+        candidates = candidate_displacements(self.half_width, fixed.device)
+        forward = coupled_convex(cost_volume(fixed, moving, self.half_width, weight, progress), candidates)
+        if self.inverse_consistency_iterations == 0:
+            return forward
+        progress.check_cancelled()
+        backward = coupled_convex(cost_volume(moving, fixed, self.half_width, None, progress), candidates)
+        return make_inverse_consistent(forward, backward, self.inverse_consistency_iterations)[0]
 
 
-def search_reach_mm(settings: Settings, voxel_mm: float) -> float:
-    """Return the largest displacement the search levels reach together."""
-    return math.fsum(search_factors(settings, voxel_mm)) * settings.displacement_half_width * voxel_mm
-
-
-def discrete_search(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    settings: Settings,
-    voxel_mm: float,
-    weights: Weights,
-    progress: Progress,
-    part: tuple[float, float],
-) -> torch.Tensor:
-    """Return the displacement (3, z, y, x) in cells of the instance optimisation grid."""
-    shape = (fixed.shape[1], fixed.shape[2], fixed.shape[3])
-    factors = search_factors(settings, voxel_mm)
-    total: torch.Tensor | None = None
-    for level, factor in enumerate(factors):
-        ratio = factor // settings.adam_grid_spacing
-        warped = moving if total is None else warp(moving, total)
-        weight = weight_on_both_sides(*weights, total)
-        coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
-        found = _search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, settings, progress)
-        step = upsample(found, ratio, shape)
-        total = step if total is None else compose_displacements(step, total)
-        progress.advance(part[0] + part[1] * (level + 1) / len(factors))
-    assert total is not None
-    return total
-
-
-def _search_level(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    weight: torch.Tensor | None,
-    settings: Settings,
-    progress: Progress,
-) -> torch.Tensor:
-    """Search one level in both directions; return the displacement in cells of this level."""
-    half_width = settings.displacement_half_width
-    candidates = candidate_displacements(half_width, fixed.device)
-    forward = coupled_convex(cost_volume(fixed, moving, half_width, weight, progress), candidates)
-    if settings.inverse_consistency_iterations == 0:
-        return forward
-    progress.check_cancelled()
-    backward = coupled_convex(cost_volume(moving, fixed, half_width, None, progress), candidates)
-    return make_inverse_consistent(forward, backward, settings.inverse_consistency_iterations)[0]
+def searches_of(stages: Sequence[Stage]) -> list[DiscreteSearch]:
+    """Return the discrete searches among stages."""
+    return [stage for stage in stages if isinstance(stage, DiscreteSearch)]

@@ -1,8 +1,8 @@
 """Continuous stage: Adam refines the field for this one pair (paper equation 3), coarse to fine.
 
-The energy is the feature difference plus lambda times the squared gradient of the displacement. The field that
-is optimised is smoothed by repeated box filters at each step. The gradient is written out, and taken slab by
-slab, so that memory beyond the features is a few displacement fields.
+The energy is the feature difference plus the regulariser. The field that is optimised is smoothed by repeated box
+filters at each step. The gradient is written out, and taken slab by slab, so that memory beyond the features is a few
+displacement fields.
 
 Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
 detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the
@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..features import pool
 from ..runtime.progress import Progress
-from ..settings import Settings
 from ..spatial.sampling import upsample
-from .data_term import Difference, SquaredDifference, Term
-from .diffusion import add_diffusion, filtered, smoothing_matrices
+from .regularisers import Diffusion, Regulariser, filtered, smoothing_matrices
+from .similarities import Difference, FeatureDifference, Similarity, SquaredDifference, Term
+from .stages import Found, Volumes
+from .two_encoders import details_lead, gain_of_details
 
 _CONVERGENCE_WINDOW = 10
 # A level is worth its while with at least this many cells along each axis.
@@ -35,6 +36,31 @@ _COARSER = (1 / 2, 1)
 
 
 @dataclass(frozen=True)
+class Descent:
+    """How Adam lessens an energy: what it adds up, how long its steps are, when it stops.
+
+    Attributes:
+        similarity: what features differ by.
+        regulariser: what roughness costs.
+        iterations: the most of them; 0 leaves the field as it is.
+        learning_rate: step size of Adam, cells.
+        levels: grids, each twice as coarse as the next.
+        smoothing_kernel: width of the box filter applied at each step, cells, odd.
+        smoothing_repeats: how often it is applied.
+        convergence_tolerance: it stops when ten iterations lower the energy by less than this fraction; 0 never.
+    """
+
+    similarity: Similarity = SquaredDifference()
+    regulariser: Regulariser = Diffusion(1.25)
+    iterations: int = 80
+    learning_rate: float = 1.0
+    levels: int = 3
+    smoothing_kernel: int = 3
+    smoothing_repeats: int = 3
+    convergence_tolerance: float = 0.002
+
+
+@dataclass(frozen=True)
 class Optimised:
     """The refined displacement (3, z, y, x) in cells, and the energy at each iteration on the finest level."""
 
@@ -42,10 +68,59 @@ class Optimised:
     energies: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class InstanceOptimisation:
+    """The stage: what was found is refined on the features. With two encoders each is refined alone, then one leads.
+
+    Attributes:
+        descent: how.
+    """
+
+    descent: Descent = Descent()
+
+    def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
+        """Return the displacement of the features that lead; see `Stage`."""
+        found.check_cells(volumes, self)
+        if not found.alone:
+            optimised = optimise_instance(
+                found.terms, found.displacement, self.descent, progress, stiffness=found.stiffness
+            )
+            earlier = (*found.earlier, found.displacement)
+            return replace(found, displacement=optimised.displacement, earlier=earlier, energies=optimised.energies)
+        count = len(found.alone)
+        starts, terms, results = [], [], []
+        for encoder, start in enumerate(found.alone):
+            start, term = self._better_start(volumes, encoder, start)
+            part = (encoder / count, 1.0 / count)
+            starts.append(start)
+            terms.append(term)
+            results.append(optimise_instance([term], start, self.descent, progress, part))
+        gain = 0.0
+        if count > 1:
+            gain = gain_of_details(volumes.features, [result.displacement for result in results], volumes.weights)
+        lead = int(details_lead(gain))
+        return replace(
+            found,
+            displacement=results[lead].displacement,
+            alone=(),
+            terms=(terms[lead],),
+            earlier=(*found.earlier, starts[lead]),
+            energies=results[lead].energies,
+            gain_of_details=gain,
+        )
+
+    def _better_start(self, volumes: Volumes, encoder: int, start: torch.Tensor) -> tuple[torch.Tensor, Term]:
+        """Return a start, or none at all if that is no worse: where nothing is to be seen, the search takes any."""
+        term, nowhere = volumes.term(encoder, start), torch.zeros_like(start)
+        if energy_of(term, nowhere, self.descent) < energy_of(term, start, self.descent):
+            return nowhere, volumes.term(encoder, nowhere)
+        return start, term
+
+
 def optimise_instance(
     terms: Sequence[Term],
     displacement: torch.Tensor,
-    settings: Settings,
+    descent: Descent,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
     stiffness: torch.Tensor | None = None,
@@ -55,13 +130,13 @@ def optimise_instance(
     Args:
         terms: the features to bring to agree, all on one grid; their differences are added.
         displacement: (3, z, y, x) start, in cells, components (z, y, x), from fixed to moving.
-        settings: lambda, learning rate, iterations, levels, smoothing, convergence tolerance.
+        descent: how.
         progress: told of each iteration.
         part: where in the open step this begins, and its share of that step.
-        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
+        stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
-    levels = _levels(shape, settings)
+    levels = _levels(shape, descent)
     work = [len(level.steps) / level.factor**3 for level in levels]
     optimised = Optimised(displacement, ())
     for index, level in enumerate(levels):
@@ -69,8 +144,8 @@ def optimise_instance(
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
         held = None if stiffness is None else pool(stiffness[None], level.factor)[0]
-        differences = [SquaredDifference(term) for term in pooled]
-        found = descend(differences, start, level.steps, settings, progress, (part[0] + before, share), held)
+        differences = [FeatureDifference(term, descent.similarity) for term in pooled]
+        found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share), held)
         if level.factor > 1:  # what the start has of finer detail is kept
             change = upsample(found.displacement - start, level.factor, shape)
             found = Optimised(optimised.displacement + change, ())
@@ -86,20 +161,20 @@ class _Level:
     steps: tuple[float, ...]
 
 
-def _levels(shape: tuple[int, int, int], settings: Settings) -> list[_Level]:
+def _levels(shape: tuple[int, int, int], descent: Descent) -> list[_Level]:
     """Return the levels to go through, the coarsest first."""
     factors = [1]
-    while len(factors) < settings.adam_levels and min(shape) >= 2 * factors[0] * _LEAST_CELLS:
+    while len(factors) < descent.levels and min(shape) >= 2 * factors[0] * _LEAST_CELLS:
         factors.insert(0, 2 * factors[0])
-    if settings.iterations == 0:
+    if descent.iterations == 0:
         return []
     if len(factors) == 1:
-        return [_Level(1, (settings.learning_rate,) * settings.iterations)]
+        return [_Level(1, (descent.learning_rate,) * descent.iterations)]
     levels = []
     for factor in factors:
         share, length = _FINEST if factor == 1 else _COARSER
-        count = math.ceil(share * settings.iterations)
-        levels.append(_Level(factor, shortening_steps(length * settings.learning_rate, count)))
+        count = math.ceil(share * descent.iterations)
+        levels.append(_Level(factor, shortening_steps(length * descent.learning_rate, count)))
     return levels
 
 
@@ -112,7 +187,7 @@ def descend(
     differences: Sequence[Difference],
     displacement: torch.Tensor,
     steps: Sequence[float],
-    settings: Settings,
+    descent: Descent,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
     stiffness: torch.Tensor | None = None,
@@ -125,13 +200,13 @@ def descend(
         differences: of the features.
         displacement: (3, z, y, x) start, in cells.
         steps: length of the step of each iteration, cells.
-        settings: lambda, smoothing, convergence tolerance.
+        descent: regulariser, smoothing, convergence tolerance.
         progress: told of each iteration.
         part: where in the open step this begins, and its share of that step.
-        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
+        stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
         comparable: whether energies of two iterations tell which field is better; if not, the last field is returned.
     """
-    matrices = smoothing_matrices(displacement, settings)
+    matrices = smoothing_matrices(displacement, descent.smoothing_kernel, descent.smoothing_repeats)
     adjoint = [matrix.T for matrix in matrices]
     parameter = displacement.clone()
     adam = _Adam(parameter)
@@ -140,28 +215,33 @@ def descend(
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = filtered(parameter, matrices)
-        energy, gradient = energy_and_gradient(differences, smooth, settings, stiffness)
+        energy, gradient = energy_and_gradient(differences, smooth, descent.regulariser, stiffness)
         if not comparable or energy < min(energies, default=math.inf):
             best = smooth
         energies.append(energy)
         adam.step(filtered(gradient, adjoint), step)
-        if _has_converged(energies, settings.convergence_tolerance):
+        if _has_converged(energies, descent.convergence_tolerance):
             break
     return Optimised(best, tuple(energies))
 
 
-def energy_of(term: Term, displacement: torch.Tensor, settings: Settings) -> float:
+def energy_of(term: Term, displacement: torch.Tensor, descent: Descent) -> float:
     """Return the energy of one displacement (3, z, y, x), in cells."""
-    return energy_and_gradient([SquaredDifference(term)], displacement, settings, None)[0]
+    return energy_and_gradient(
+        [FeatureDifference(term, descent.similarity)], displacement, descent.regulariser, None
+    )[0]
 
 
 def energy_and_gradient(
-    differences: Sequence[Difference], displacement: torch.Tensor, settings: Settings, stiffness: torch.Tensor | None
+    differences: Sequence[Difference],
+    displacement: torch.Tensor,
+    regulariser: Regulariser,
+    stiffness: torch.Tensor | None,
 ) -> tuple[float, torch.Tensor]:
     """Return the sum of differences and of the regulariser, and its gradient (3, z, y, x); see `descend`."""
     gradient = torch.zeros_like(displacement)
     energy = sum(difference.add_to(gradient, displacement) for difference in differences)
-    return energy + add_diffusion(displacement, settings.regularization, gradient, stiffness), gradient
+    return energy + regulariser.add_to(gradient, displacement, stiffness), gradient
 
 
 class _Adam:

@@ -8,71 +8,90 @@ Like MIND itself it does not ask that both volumes show a tissue equally bright.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
 from ..runtime.progress import Progress
-from ..settings import Settings
-from .data_term import CELLS_PER_SLAB, indices_of, squared_difference
-from .instance_optimisation import descend, energy_and_gradient, shortening_steps
+from .instance_optimisation import Descent, descend, energy_and_gradient, shortening_steps
 from .reliability import reliability
+from .similarities import CELLS_PER_SLAB, Similarity, difference_at, indices_of
+from .stages import Found, Volumes
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
 _RADIUS, _DILATION = 1, 1
-# Step size, as a share of that of the optimisation on features.
-_STEP = 0.5
 # Beyond so many working voxels the descriptors would need more memory than all else.
 _MOST_VOXELS = 24_000_000
 
 
-def refines_voxels(voxels: int, settings: Settings) -> bool:
-    """Tell whether the settings ask for this refinement, and that many working voxels allow it."""
-    return settings.voxel_iterations > 0 and voxels <= _MOST_VOXELS
+@dataclass(frozen=True)
+class SelfSimilarity:
+    """The stage: the field is refined by what single voxels are like among their neighbours.
 
-
-def refine_on_voxels(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    displacement: torch.Tensor,
-    settings: Settings,
-    weight: torch.Tensor | None,
-    progress: Progress,
-    stiffness: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Return the displacement with which the self-similarity of single voxels agrees better.
-
-    A place counts as far as the displacement explains the descriptors there already, so that little pulls where
-    a lesion has come or gone, or where modalities have nothing in common. If it does not agree better on the voxels
-    compared first, the displacement is returned as it is.
-
-    Args:
-        fixed: (Z, Y, X) intensities in 0..1 on the working grid.
-        moving: the same for the moving volume.
-        displacement: (3, z, y, x) in cells of `settings.adam_grid_spacing` working voxels, from fixed to moving.
-        settings: iterations, lambda, step size, smoothing.
-        weight: (z, y, x) in 0..1, how much each cell counts; None counts all fully.
-        progress: told of each iteration.
-        stiffness: (z, y, x), how many times lambda counts at each cell; None for once everywhere.
+    Attributes:
+        descent: how. Iterations compare different voxels, so that none of them tells whether it has converged.
     """
-    factor = settings.adam_grid_spacing
-    encoder = MindEncoder(_RADIUS, _DILATION)
-    # Fixed descriptors are never looked up between voxels: half precision does, in half the memory.
-    fixed = voxel_descriptor(encoder, fixed, torch.float16, progress)
-    moving = voxel_descriptor(encoder, moving, torch.float32, progress)
-    # Squared, as unrelated descriptors still seem to explain something: all are 1 somewhere and never below 0.
-    trusted = reliability(_averages(fixed, factor), _averages(moving, factor), displacement, weight).square_()
-    difference = _VoxelDifference(fixed, moving, trusted if weight is None else trusted * weight, factor)
-    steps = shortening_steps(_STEP * settings.learning_rate, settings.voxel_iterations)
-    # Iterations compare different voxels: their energies do not tell whether the descent has converged.
-    to_the_end = dataclasses.replace(settings, convergence_tolerance=0.0)
-    found = descend([difference], displacement, steps, to_the_end, progress, stiffness=stiffness, comparable=False)
-    difference.start_over()
-    energy, _ = energy_and_gradient([difference], found.displacement, settings, stiffness)
-    return found.displacement if energy < found.energies[0] else displacement
+
+    descent: Descent = Descent(iterations=40, learning_rate=0.5, convergence_tolerance=0.0)
+
+    def intensity_spacing(self, voxels: int, voxel_mm: float, spacing: int) -> int | None:
+        """Return 1, for working voxels; None if there are too many of them."""
+        return 1 if voxels <= _MOST_VOXELS else None
+
+    def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
+        """Return the displacement refined on single voxels; see `Stage`."""
+        if self.intensity_spacing(volumes.voxels, volumes.voxel_mm, volumes.spacing) is None:
+            return found
+        found.check_cells(volumes, self)
+        before = found.displacement
+        displacement = self.refined(
+            *volumes.intensities[1], before, volumes.spacing, volumes.counted(before), progress, found.stiffness
+        )
+        return replace(found, displacement=displacement, earlier=(*found.earlier, before))
+
+    def refined(
+        self,
+        fixed: torch.Tensor,
+        moving: torch.Tensor,
+        displacement: torch.Tensor,
+        factor: int,
+        weight: torch.Tensor | None,
+        progress: Progress,
+        stiffness: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the displacement with which the self-similarity of single voxels agrees better.
+
+        A place counts as far as the displacement explains the descriptors there already, so that little pulls where
+        a lesion has come or gone, or where modalities have nothing in common. If it does not agree better on the
+        voxels compared first, the displacement is returned as it is.
+
+        Args:
+            fixed: (Z, Y, X) intensities in 0..1 on the working grid.
+            moving: the same for the moving volume.
+            displacement: (3, z, y, x) in cells, from fixed to moving.
+            factor: working voxels along one side of a cell.
+            weight: (z, y, x) in 0..1, how much each cell counts; None counts all fully.
+            progress: told of each iteration.
+            stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
+        """
+        encoder = MindEncoder(_RADIUS, _DILATION)
+        # Fixed descriptors are never looked up between voxels: half precision does, in half the memory.
+        fixed = voxel_descriptor(encoder, fixed, torch.float16, progress)
+        moving = voxel_descriptor(encoder, moving, torch.float32, progress)
+        # Squared, as unrelated descriptors still seem to explain something: all are 1 somewhere and never below 0.
+        trusted = reliability(_averages(fixed, factor), _averages(moving, factor), displacement, weight).square_()
+        counted = trusted if weight is None else trusted * weight
+        difference = _VoxelDifference(fixed, moving, counted, factor, self.descent.similarity)
+        steps = shortening_steps(self.descent.learning_rate, self.descent.iterations)
+        found = descend(
+            [difference], displacement, steps, self.descent, progress, stiffness=stiffness, comparable=False
+        )
+        difference.start_over()
+        energy, _ = energy_and_gradient([difference], found.displacement, self.descent.regulariser, stiffness)
+        return found.displacement if energy < found.energies[0] else displacement
 
 
 def _averages(features: torch.Tensor, factor: int) -> torch.Tensor:
@@ -88,9 +107,13 @@ class _VoxelDifference:
         moving: the same for the moving volume.
         weight: (z, y, x), how much each cell counts.
         factor: voxels along one side of a cell.
+        similarity: what descriptors differ by.
     """
 
-    def __init__(self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor, factor: int) -> None:
+    def __init__(
+        self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor, factor: int, similarity: Similarity
+    ) -> None:
+        self._similarity = similarity
         self._fixed, self._moving = fixed.permute(1, 2, 3, 0).flatten(0, 2), moving
         self._voxels, self._cells, self._factor = fixed.shape[1:], weight.shape, factor
         flat = weight.flatten()
@@ -107,7 +130,7 @@ class _VoxelDifference:
         self._offsets = itertools.cycle(self._in_order)
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
         count = self._cells.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         offset = torch.tensor(next(self._offsets), device=gradient.device)[:, None]
@@ -118,9 +141,8 @@ class _VoxelDifference:
             voxels = torch.minimum(self._factor * indices_of(cells, self._cells, gradient.device) + offset, last)
             rows = (voxels[0] * self._voxels[1] + voxels[1]) * self._voxels[2] + voxels[2]
             positions = self._factor * displacement[:, cells] + voxels
-            energy, pull = squared_difference(
-                self._moving, positions, self._fixed[rows].to(displacement.dtype).T, weight
-            )
+            fixed = self._fixed[rows].to(displacement.dtype).T
+            energy, pull = difference_at(positions, fixed, self._moving, weight, self._similarity)
             total += energy
             gradient[:, cells] += pull.mul_(self._factor / count)
         return float(total) / count

@@ -7,12 +7,14 @@ refine, and the second leads.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from ..spatial.sampling import Weights, weight_on_both_sides
-from .data_term import Term
 from .reliability import mean_reliability, reliability
+from .similarities import Term
+from .stages import Pair
 
 # What the details found alone leads only if it explains so much more, of 2 for both features: fine features
 # explain themselves well wherever they are registered alone. On PET-CT phantoms 10 and 11, where the lead is right,
@@ -21,11 +23,8 @@ _LEAST_GAIN_OF_DETAILS = 0.125
 # How soon the leading features give way to details that agree.
 _POWER_OF_LEAD = 2
 
-# Features of the fixed and of the moving volume.
-Pair = tuple[torch.Tensor, torch.Tensor]
 
-
-def gain_of_details(features: list[Pair], found: list[torch.Tensor], weights: Weights) -> float:
+def gain_of_details(features: Sequence[Pair], found: Sequence[torch.Tensor], weights: Weights) -> float:
     """Return how much more the second features' displacement explains than the first's, of 2 for both features.
 
     Args:

@@ -7,17 +7,45 @@ held too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 
+from ..runtime.progress import Progress
 from ..spatial.windows import max_around, mean_around
-from .data_term import Term
+from .instance_optimisation import Descent, optimise_instance
 from .reliability import reliability
+from .similarities import Term
+from .stages import Found, Volumes
 
 # So far to either side the explanation is judged: less than a lesion is wide, more than noise is.
 _REACH_MM = 4.0
 # Where less than this share of the features' variation is explained, a place begins to count as unmatched. On the
 # lesion phantoms 10 and 11 with MIND, 0.1 to 0.35 are explained in the lesion, in 95 % of the rest more than 0.55.
 _LEAST_EXPLAINED = 0.5
+
+
+@dataclass(frozen=True)
+class UnmatchedStructures:
+    """The stage: the features are optimised once more, the field stiffer where only one volume shows a structure.
+
+    Attributes:
+        stiffness: how many times the regulariser is added there.
+        descent: how.
+    """
+
+    stiffness: float
+    descent: Descent = Descent()
+
+    def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
+        """Return the displacement, and the stiffness for the stages that follow; see `Stage`."""
+        found.check_cells(volumes, self)
+        counted = volumes.counted(found.displacement)
+        lone = unmatched(*volumes.features[-1], found.displacement, counted, volumes.cell_mm)
+        stiffness = 1.0 + self.stiffness * lone
+        matched = [without(lone, term) for term in found.terms]
+        optimised = optimise_instance(matched, found.displacement, self.descent, progress, stiffness=stiffness)
+        return replace(found, displacement=optimised.displacement, stiffness=stiffness, energies=optimised.energies)
 
 
 def unmatched(

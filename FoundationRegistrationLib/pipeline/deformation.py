@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import torch
 
-from ..convex_adam import ConvexAdamResult, convex_adam, correlation_spacing, refines_voxels
+from ..convex_adam import ConvexAdamResult, convex_adam
+from ..convex_adam.stages import ComparesIntensities, Found, Stage, Volumes
 from ..errors import InputError
 from ..features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
 from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
 from ..spatial.windows import max_around
+from .intermediate import Intermediate
 from .preprocessing import PreparedVolume
 
 
@@ -49,11 +51,13 @@ class Deformation:
         found: displacement and measures of ConvexAdam.
         features: of each encoder, by its name.
         preview: features of the first encoder as colours, None if not asked for.
+        intermediate: features, and the displacement after each stage; None if not asked for.
     """
 
     found: ConvexAdamResult
     features: dict[str, FeaturePair]
     preview: tuple[sitk.Image, sitk.Image] | None
+    intermediate: Intermediate | None
 
 
 def deform(
@@ -62,12 +66,14 @@ def deform(
     grid: WorkingGrid,
     sources: Sequence[EncoderSource],
     parts: Sequence[Settings],
+    stages: Sequence[Stage],
     device: torch.device,
     steps: Progress,
     *,
     preview_features: bool,
+    keep_intermediate: bool,
 ) -> Deformation:
-    """Encode both volumes on the working grid with each encoder and run ConvexAdam.
+    """Encode both volumes on the working grid with each encoder and run the stages.
 
     Args:
         fixed: the fixed volume.
@@ -75,9 +81,11 @@ def deform(
         grid: working grid in fixed space.
         sources: the encoders, the leading one first.
         parts: for each encoder the settings with it alone.
+        stages: of the deformable registration.
         device: where tensors live.
         steps: told of each step.
         preview_features: whether to make `Deformation.preview`.
+        keep_intermediate: whether to make `Deformation.intermediate`.
 
     Raises:
         InputError: nothing is left on the working grid, or memory does not do.
@@ -97,34 +105,45 @@ def deform(
         features[part.encoder] = extract_features(
             source, fixed_image, moving_image, fixed_mask, moving_mask, part, steps, cache
         )
-    lead, *details = ((pair.fixed, pair.moving) for pair in features.values())
     preview = None
     if preview_features:
         inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in (fixed_mask, moving_mask)]
-        preview = feature_preview(lead, inside, grid.pooled(settings.adam_grid_spacing))
+        lead = features[settings.encoder]
+        preview = feature_preview((lead.fixed, lead.moving), inside, grid.pooled(settings.adam_grid_spacing))
     weights = [
         _weight(side, mask, grid, settings, device)
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
     count = fixed_image.numel()
-    voxels = (fixed_image, moving_image) if refines_voxels(count, settings) else None
-    intensities = None
-    if settings.correlation_rounds > 0:
-        spacing = correlation_spacing(count, grid.spacing, settings)
-        intensities = (pool(fixed_image[None], spacing)[0], pool(moving_image[None], spacing)[0])
-    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
-    found = convex_adam(
-        *lead,
-        settings,
-        voxel_mm=grid.spacing,
-        weight=weights[0],
-        moving_weight=weights[1],
-        details=details[0] if details else None,
-        voxels=voxels,
-        intensities=intensities,
-        progress=steps,
+    volumes = Volumes(
+        tuple((pair.fixed, pair.moving) for pair in features.values()),
+        grid.spacing,
+        settings.adam_grid_spacing,
+        (weights[0], weights[1]),
+        _intensities(stages, fixed_image, moving_image, grid.spacing, settings.adam_grid_spacing),
+        count,
     )
-    return Deformation(found, features, preview)
+    del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
+    intermediate = Intermediate.of(features, grid.pooled(volumes.spacing)) if keep_intermediate else None
+
+    def observe(stage: Stage, found: Found) -> None:
+        if intermediate is not None:
+            intermediate.add(type(stage).__name__, found.displacement, grid.pooled(found.spacing))
+
+    found = convex_adam(volumes, stages, steps, observe)
+    return Deformation(found, features, preview, intermediate)
+
+
+def _intensities(
+    stages: Sequence[Stage], fixed: torch.Tensor, moving: torch.Tensor, voxel_mm: float, spacing: int
+) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the intensities that the stages ask for, by the working voxels along one side of what was averaged."""
+    asked = {
+        stage.intensity_spacing(fixed.numel(), voxel_mm, spacing)
+        for stage in stages
+        if isinstance(stage, ComparesIntensities)
+    }
+    return {factor: (pool(fixed[None], factor)[0], pool(moving[None], factor)[0]) for factor in asked if factor}
 
 
 def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:

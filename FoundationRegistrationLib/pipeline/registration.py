@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import SimpleITK as sitk
 
-from ..convex_adam import search_factors
+from ..convex_adam.discrete_search import searches_of
+from ..convex_adam.method import described_stages, search_spacing, stages_of
+from ..convex_adam.stages import Stage, step_names
 from ..encoders import encoder_info
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
@@ -33,21 +36,18 @@ from .working_region import choose_grid
 _LOGGER = logging.getLogger(__name__)
 
 # Shares of the run, for the percent bar only.
-_STEPS = {
+_SHARES = {
     "preparation": 3.0,
     "initial alignment": 12.0,
     "encoding": 45.0,
     "encoding details": 10.0,
     "discrete search": 10.0,
     "instance optimisation": 22.0,
-    "refinement": 22.0,
+    "shared refinement": 22.0,
     "unmatched structures": 22.0,
-    "self-similarity": 15.0,
-    "local correlation": 15.0,
     "inverse and warp": 8.0,
 }
-# Steps that only a combination of two encoders has.
-_STEPS_OF_DETAILS = ("encoding details", "refinement")
+_SHARE_OF_OTHERS = 15.0
 _LESION_TOLERANCE_PERCENT = 5.0
 
 
@@ -62,7 +62,9 @@ def register(
     fixed_lesion: sitk.Image | None = None,
     moving_lesion: sitk.Image | None = None,
     initial_transform: sitk.Transform | None = None,
+    stages: Sequence[Stage] | None = None,
     preview_features: bool = False,
+    keep_intermediate: bool = False,
     progress: ProgressCallback | None = None,
     cancelled: CancelledCallback | None = None,
 ) -> RegistrationResult:
@@ -79,7 +81,9 @@ def register(
         moving_lesion: the same on the grid of the moving volume.
         initial_transform: maps fixed points to moving points, LPS mm; takes the place of
             `settings.initialization`.
+        stages: of the deformable registration, run one after the other; those that the settings stand for if None.
         preview_features: also return the features as colours, which takes memory and time of its own.
+        keep_intermediate: also return the features, and the displacement after each stage, as numpy.
         progress: called with a `ProgressEvent` as the run goes on.
         cancelled: asked often; once it returns True the run ends.
 
@@ -90,11 +94,14 @@ def register(
         RegistrationCancelledError: `cancelled` returned True.
     """
     settings = settings or Settings()
+    own_stages = stages is not None
+    stages = stages_of(settings) if stages is None else list(stages)
+    settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
     parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
     infos = [encoder_info(part.encoder) for part in parts]
     device = resolve_device(settings.device)
     check_limits()
-    steps = Progress(_shares(settings), progress, cancelled)
+    steps = Progress(_shares(stages, len(parts)), progress, cancelled)
 
     steps.start("preparation")
     check_volume(fixed, "fixed")
@@ -114,7 +121,7 @@ def register(
         messages += more
     check_overlap(fixed, moving, initial)
 
-    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, device)
+    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device)
     messages += more
     identity = sitk.TranslationTransform(3)
     deformation = deform(
@@ -123,9 +130,11 @@ def register(
         grid,
         sources,
         parts,
+        stages,
         device,
         steps,
         preview_features=preview_features,
+        keep_intermediate=keep_intermediate,
     )
     found, features = deformation.found, deformation.features
     messages += [message for pair in features.values() for message in pair.messages]
@@ -180,7 +189,11 @@ def register(
         "initialization": "given transform" if initial_transform is not None else settings.initialization,
         "start": {"matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
-        "search_cells_mm": [factor * grid.spacing for factor in search_factors(settings, grid.spacing)],
+        "search_cells_mm": [
+            factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
+        ],
+        "stages": described_stages(stages),
+        "own_stages": own_stages,
     }
     for message in messages:
         _LOGGER.info(message)
@@ -198,21 +211,17 @@ def register(
         timings=dict(steps.timings),
         peak_memory=peak_memory_bytes(device),
         feature_preview=deformation.preview,
+        intermediate=deformation.intermediate,
         messages=tuple(messages),
         record=record,
     )
 
 
-def _shares(settings: Settings) -> dict[str, float]:
-    """Return the steps that a run with these settings has, with their shares of it."""
-    left_out = set() if settings.detail_encoder else {*_STEPS_OF_DETAILS}
-    if settings.unmatched_stiffness == 0.0:
-        left_out.add("unmatched structures")
-    if settings.voxel_iterations == 0:
-        left_out.add("self-similarity")
-    if settings.correlation_rounds == 0:
-        left_out.add("local correlation")
-    return {step: share for step, share in _STEPS.items() if step not in left_out}
+def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
+    """Return the steps that a run has, with their shares of it."""
+    before = ["preparation", "initial alignment", "encoding", "encoding details"][: 2 + encoders]
+    steps = [*before, *step_names(stages), "inverse and warp"]
+    return {step: _SHARES.get(step, _SHARE_OF_OTHERS) for step in steps}
 
 
 def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from .intermediate import Intermediate
+
 
 @dataclass(frozen=True)
 class RegistrationResult:
@@ -31,6 +33,7 @@ class RegistrationResult:
         peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
         feature_preview: where it was asked for, the first three components of the features of the fixed and of the
             moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
+        intermediate: where it was asked for, the features, and the displacement after each stage.
         messages: what the user should know about this run, the most alarming first.
         record: settings, versions, device, weights and inputs: all it takes to repeat the run.
     """
@@ -48,5 +51,6 @@ class RegistrationResult:
     timings: Mapping[str, float]
     peak_memory: Mapping[str, int]
     feature_preview: tuple[sitk.Image, sitk.Image] | None
+    intermediate: Intermediate | None
     messages: tuple[str, ...]
     record: Mapping[str, Any]

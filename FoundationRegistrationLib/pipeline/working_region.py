@@ -8,7 +8,10 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..convex_adam import correlation_spacing, refines_voxels, search_reach_mm
+from ..convex_adam.discrete_search import searches_of
+from ..convex_adam.local_correlation import LocalCorrelation
+from ..convex_adam.self_similarity import SelfSimilarity
+from ..convex_adam.stages import Stage
 from ..encoders import EncoderInfo
 from ..features import TOKEN_BUDGET_BYTES
 from ..runtime.device import free_memory_bytes
@@ -37,6 +40,7 @@ def choose_grid(
     initial: sitk.Transform,
     settings: Settings,
     infos: Sequence[EncoderInfo],
+    stages: Sequence[Stage],
     device: torch.device,
 ) -> tuple[WorkingGrid, list[str]]:
     """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
@@ -54,7 +58,7 @@ def choose_grid(
             fixed_points,
             moving_points,
             spacing_mm=spacing,
-            reach_mm=search_reach_mm(settings, spacing),
+            reach_mm=sum(search.reach_mm(spacing) for search in searches_of(stages)),
             margin_voxels=_MARGIN_CELLS * settings.grid_spacing,
             multiple=settings.grid_spacing,
         )
@@ -62,7 +66,7 @@ def choose_grid(
     spacing = settings.working_spacing_mm
     grid = grid_at(spacing)
     least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
-    while estimated_bytes(grid, settings, infos) > budget and min(grid.shape) > least:
+    while estimated_bytes(grid, settings, infos, stages) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
     messages = [
@@ -75,7 +79,7 @@ def choose_grid(
             f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
             f"to stay within {budget / 1e9:.1f} GB of memory."
         )
-    needed = estimated_bytes(grid, settings, infos)
+    needed = estimated_bytes(grid, settings, infos, stages)
     if needed > budget:
         messages.append(
             f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
@@ -83,7 +87,8 @@ def choose_grid(
     if device.type == "cpu":
         check_limits(needed - _BASE_BYTES)
     voxels = int(np.prod(grid.shape))
-    if settings.voxel_iterations > 0 and not refines_voxels(voxels, settings):
+    of_voxels = [stage for stage in stages if isinstance(stage, SelfSimilarity)]
+    if any(stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing) is None for stage in of_voxels):
         messages.append(
             f"The working grid has {voxels / 1e6:.0f} million voxels, too many for the refinement on single voxels; "
             "crop the volumes or choose a larger working spacing if fine structures matter."
@@ -113,22 +118,26 @@ def _loaded_bytes(device: torch.device) -> float:
     return min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
 
 
-def estimated_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo]) -> float:
+def estimated_bytes(
+    grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]
+) -> float:
     """Estimate the peak memory of a registration on a working grid, in bytes."""
     voxels = float(np.prod(grid.shape))
     kept = [min(settings.components or info.components, info.channels) for info in infos]
     channels = sum(kept)
     per_cell = 4.0 * (2 * channels + 3 * 9)
-    candidates = 4.0 * (2 * settings.displacement_half_width + 1) ** 3
+    costs = max((4.0 * (2 * of.half_width + 1) ** 3 / of.spacing**3 for of in searches_of(stages)), default=0.0)
     slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
     tokens = 0.0
     for info, components in zip(infos, kept, strict=True):
         of_one = slices * 4.0 * info.tokens**2
         tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
     fine = 0.0
-    if settings.correlation_rounds > 0:
-        fine = voxels * _FINE_BYTES / correlation_spacing(int(voxels), grid.spacing, settings) ** 3
-    if refines_voxels(int(voxels), settings):
-        fine = max(fine, voxels * _VOXEL_BYTES)
-    dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + candidates / settings.grid_spacing**3)
+    for stage in stages:
+        if isinstance(stage, LocalCorrelation):
+            spacing = stage.intensity_spacing(int(voxels), grid.spacing, settings.adam_grid_spacing)
+            fine = max(fine, voxels * _FINE_BYTES / spacing**3)
+        elif isinstance(stage, SelfSimilarity) and stage.intensity_spacing(int(voxels), grid.spacing, 1):
+            fine = max(fine, voxels * _VOXEL_BYTES)
+    dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + costs)
     return _BASE_BYTES + tokens + dense + fine

@@ -184,6 +184,8 @@ def faithful(fixed: sitk.Image, moving: sitk.Image) -> Found:
 
     from FoundationRegistrationLib import Settings
     from FoundationRegistrationLib.convex_adam import convex_adam
+    from FoundationRegistrationLib.convex_adam.method import stages_of
+    from FoundationRegistrationLib.convex_adam.stages import Volumes, step_names
     from FoundationRegistrationLib.encoders import build_encoder
     from FoundationRegistrationLib.features.grid import pooled_descriptor
     from FoundationRegistrationLib.runtime.progress import Progress
@@ -197,7 +199,9 @@ def faithful(fixed: sitk.Image, moving: sitk.Image) -> Found:
         pooled_descriptor(encoder, torch.from_numpy(sitk.GetArrayFromImage(side)), settings.adam_grid_spacing, quiet)
         for side in (fixed, moving)
     ]
-    found = convex_adam(*features, settings, voxel_mm=fixed.GetSpacing()[0])
+    stages = stages_of(settings)
+    volumes = Volumes((tuple(features),), fixed.GetSpacing()[0], settings.adam_grid_spacing)
+    found = convex_adam(volumes, stages, Progress(dict.fromkeys(step_names(stages), 1.0)))
     field = upsample(found.displacement, settings.adam_grid_spacing, fixed.GetSize()[::-1])
     spent = watch.read()
     return Found(in_millimetres(field.permute(1, 2, 3, 0).numpy(), fixed), *spent, spent[0])

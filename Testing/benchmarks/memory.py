@@ -15,7 +15,10 @@ import torch
 
 from FoundationRegistrationLib import Settings
 from FoundationRegistrationLib.convex_adam import convex_adam
+from FoundationRegistrationLib.convex_adam.method import stages_of
+from FoundationRegistrationLib.convex_adam.stages import Volumes, step_names
 from FoundationRegistrationLib.runtime.device import peak_memory_bytes
+from FoundationRegistrationLib.runtime.progress import Progress
 
 
 def main() -> None:
@@ -33,7 +36,9 @@ def main() -> None:
     moving = fixed.roll(3, dims=3)
     before = peak_memory_bytes(torch.device("cpu"))["host"]
     began = time.perf_counter()
-    convex_adam(fixed, moving, settings, voxel_mm=1.0)
+    stages = stages_of(settings)
+    volumes = Volumes(((fixed, moving),), 1.0, settings.adam_grid_spacing)
+    convex_adam(volumes, stages, Progress(dict.fromkeys(step_names(stages), 1.0)))
     seconds = time.perf_counter() - began
     peak = peak_memory_bytes(torch.device("cpu"))["host"]
     print(  # noqa: T201 - the result of a script

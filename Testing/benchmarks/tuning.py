@@ -89,7 +89,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "smoothing_repeats": (1, 2, 3, 4),
         "mind_dilation": (1, 2, 3),
         "self_similarity._DILATION": (1, 2),
-        "self_similarity._STEP": (0.25, 0.5, 1.0),
+        "method._FINER_STEP": (0.25, 0.5, 1.0),
         "two_encoders._POWER_OF_LEAD": (1, 2, 4),
         "reliability._REACH": (1, 2, 4),
         "unmatched._LEAST_EXPLAINED": (0.35, 0.5, 0.65),

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from convexAdam.convex_adam_utils import correlate, inverse_consistency
 from convexAdam.convex_adam_utils import coupled_convex as official_coupled_convex
 from scipy import ndimage
+from stages import run
 
-from FoundationRegistrationLib.convex_adam import convex_adam
 from FoundationRegistrationLib.convex_adam.cost_volume import candidate_displacements, cost_volume
 from FoundationRegistrationLib.convex_adam.coupled_convex import coupled_convex
 from FoundationRegistrationLib.convex_adam.inverse_consistency import make_inverse_consistent
@@ -136,7 +136,7 @@ def test_inverse_consistency_shows_the_official_scale_error_when_called_as_the_p
 def test_the_discrete_stage_agrees_end_to_end(search_pair, searches):
     fixed, moving = search_pair
     settings = Settings.from_preset("convexadam", iterations=0)
-    found = convex_adam(pool(fixed[0], ADAM_SPACING), pool(moving[0], ADAM_SPACING), settings, voxel_mm=1.0)
+    found = run(pool(fixed[0], ADAM_SPACING), pool(moving[0], ADAM_SPACING), settings, voxel_mm=1.0)
     (_, _, _, forward), (_, _, _, backward) = searches
     half_sizes = torch.tensor(forward.shape[1:]).view(1, 3, 1, 1, 1) / 2
     theirs, _ = inverse_consistency(
@@ -158,7 +158,7 @@ def test_the_final_field_agrees_with_the_package_end_to_end(texture, monkeypatch
     theirs_rescaled = theirs * cells / (cells - 1)
 
     settings = Settings.from_preset("convexadam")
-    found = convex_adam(pool(fixed[0], ADAM_SPACING), pool(moving[0], ADAM_SPACING), settings, voxel_mm=1.0)
+    found = run(pool(fixed[0], ADAM_SPACING), pool(moving[0], ADAM_SPACING), settings, voxel_mm=1.0)
     ours = upsample(found.displacement, ADAM_SPACING, SHAPE).numpy()
 
     def error(one, other):

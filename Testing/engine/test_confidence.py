@@ -19,7 +19,7 @@ from FoundationRegistrationLib.convex_adam.confidence import (
     expected_error,
     local_measures,
 )
-from FoundationRegistrationLib.convex_adam.data_term import Term
+from FoundationRegistrationLib.convex_adam.similarities import Term
 from FoundationRegistrationLib.spatial.points import transform_points
 from FoundationRegistrationLib.spatial.sampling import identity_positions
 from FoundationRegistrationLib.spatial.windows import mean_around

@@ -6,14 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fields import CPU, QUIET, constant, ramps, random_smooth
+from stages import run, stage
 
-from FoundationRegistrationLib.convex_adam import (
-    convex_adam,
-    search_factors,
-    search_reach_mm,
-)
 from FoundationRegistrationLib.convex_adam.cost_volume import candidate_displacements, cost_volume
 from FoundationRegistrationLib.convex_adam.coupled_convex import coupled_convex
+from FoundationRegistrationLib.convex_adam.discrete_search import DiscreteSearch
 from FoundationRegistrationLib.convex_adam.inverse_consistency import make_inverse_consistent
 from FoundationRegistrationLib.convex_adam.reliability import reliability
 from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
@@ -184,17 +181,21 @@ def test_inverse_consistent_fields_undo_each_other():
     assert float(one.norm(dim=0).mean()) > 0.5, "not by going to zero"
 
 
+def search(settings):
+    return stage(DiscreteSearch, settings)
+
+
 def test_search_levels_double_until_they_reach_far_enough():
     one_level = Settings(grid_spacing=6, displacement_half_width=4)
-    assert search_factors(one_level, 1.0) == [6]
-    assert search_reach_mm(one_level, 1.0) == 24.0
+    assert search(one_level).factors(1.0) == [6]
+    assert search(one_level).reach_mm(1.0) == 24.0
     two_levels = Settings(grid_spacing=6, displacement_half_width=4, search_range_mm=25.0)
-    assert search_factors(two_levels, 1.0) == [12, 6]
-    assert search_reach_mm(two_levels, 1.0) == 72.0
-    assert search_factors(two_levels, 2.0) == [6], "the same cells are larger in mm"
+    assert search(two_levels).factors(1.0) == [12, 6]
+    assert search(two_levels).reach_mm(1.0) == 72.0
+    assert search(two_levels).factors(2.0) == [6], "the same cells are larger in mm"
     far = Settings(grid_spacing=4, displacement_half_width=2, search_range_mm=100.0)
-    assert search_factors(far, 1.5) == [32, 16, 8, 4]
-    assert search_reach_mm(far, 1.5) == 180.0
+    assert search(far).factors(1.5) == [32, 16, 8, 4]
+    assert search(far).reach_mm(1.5) == 180.0
 
 
 @pytest.fixture(scope="module")
@@ -223,12 +224,13 @@ def test_a_shift_beyond_one_level_is_found_coarse_to_fine_and_only_so(far_pair, 
         inverse_consistency_iterations=consistency,
     )
     far = Settings.from_dict({**near.to_dict(), "search_range_mm": 30.0})
-    assert len(search_factors(far, 1.0)) == 2
-    found = convex_adam(fixed, moving, far, voxel_mm=1.0)
+    assert len(search(far).factors(1.0)) == 2
+    seen = []
+    found = run(fixed, moving, far, voxel_mm=1.0, seen=seen)
     assert found.energies == ()
     assert far_error(found.displacement, shift) < 0.5
-    assert far_error(found.displacement - found.discrete, torch.zeros_like(shift)) < 0.1, "only folds are gone"
-    missed = convex_adam(fixed, moving, near, voxel_mm=1.0)
+    assert far_error(found.displacement - seen[0].displacement, torch.zeros_like(shift)) < 0.1, "only folds are gone"
+    missed = run(fixed, moving, near, voxel_mm=1.0)
     assert far_error(missed.displacement, shift) > 4.0
 
 
@@ -243,7 +245,9 @@ def test_both_stages_together_recover_a_smooth_displacement():
     assert not folded_nodes(truth).any()
     fixed = warp(moving, truth)
     settings = Settings(grid_spacing=6, adam_grid_spacing=2, regularization=0.5)
-    found = convex_adam(pool(fixed, 2), pool(moving, 2), settings, voxel_mm=1.0)
+    seen = []
+    found = run(pool(fixed, 2), pool(moving, 2), settings, voxel_mm=1.0, seen=seen)
+    discrete = seen[0].displacement
     inner = (slice(None), *[slice(10, -10)] * 3)
 
     def error(displacement):
@@ -251,9 +255,9 @@ def test_both_stages_together_recover_a_smooth_displacement():
 
     nothing = error(torch.zeros_like(found.displacement))
     assert nothing > 6.0
-    assert error(found.discrete) < 0.7 * nothing
+    assert error(discrete) < 0.7 * nothing
     assert error(found.displacement) < 0.3
-    assert error(found.displacement) < 0.5 * error(found.discrete)
+    assert error(found.displacement) < 0.5 * error(discrete)
 
 
 # ---- several encoders ----
@@ -289,7 +293,7 @@ def test_details_sharpen_where_they_can_be_trusted_and_do_no_harm_elsewhere(half
     settings = Settings(grid_spacing=2, adam_grid_spacing=1, displacement_half_width=2, regularization=0.3)
 
     def errors(fixed, moving, details=None):
-        found = convex_adam(fixed, moving, settings, voxel_mm=1.0, details=details).displacement
+        found = run(fixed, moving, settings, voxel_mm=1.0, details=details).displacement
         wrong = (found - truth).norm(dim=0)[4:-4, 4:-4]
         return float(wrong[..., 4:16].mean()), float(wrong[..., 24:-4].mean())
 
@@ -309,7 +313,7 @@ def test_details_lead_where_the_leading_features_went_astray(half_trusted):
     unrelated = (random_smooth(7, shape, 2.0, channels=6), random_smooth(8, shape, 2.0, channels=6))
 
     def found(lead, details):
-        result = convex_adam(*lead, settings, voxel_mm=1.0, details=details)
+        result = run(*lead, settings, voxel_mm=1.0, details=details)
         return float((result.displacement - far).norm(dim=0)[4:-4, 4:-4, 4:-4].mean()), result.led_by_details
 
     details = (warp(sharp, far), sharp)

@@ -397,7 +397,7 @@ FAST = ("--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "5", "
 def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(pair, tmp_path, capsys, monkeypatch):
     path = without_orientation(tmp_path / "fixed.nii.gz", "LPS", smooth_warp)
     pages = []
-    from FoundationRegistrationLib.evaluation.accuracy import report
+    from FoundationRegistrationLib.evaluation import report
 
     save = report.save_overview
     monkeypatch.setattr(

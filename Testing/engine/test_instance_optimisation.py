@@ -5,14 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fields import QUIET, constant, random_smooth
+from stages import optimised, run
 
-from FoundationRegistrationLib.convex_adam import (
-    convex_adam,
-    data_term,
-    diffusion,
-)
-from FoundationRegistrationLib.convex_adam.data_term import Term
-from FoundationRegistrationLib.convex_adam.instance_optimisation import optimise_instance
+from FoundationRegistrationLib.convex_adam import regularisers, similarities
+from FoundationRegistrationLib.convex_adam.similarities import FeatureDifference, SquaredDifference, Term
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
@@ -55,7 +51,7 @@ def problem():
 @pytest.mark.parametrize(("kernel", "repeats"), [(3, 3), (7, 5), (3, 0)])
 @pytest.mark.parametrize("per_slab", [100, 10**9])
 def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, kernel, repeats, per_slab):
-    monkeypatch.setattr(data_term, "CELLS_PER_SLAB", per_slab)
+    monkeypatch.setattr(similarities, "CELLS_PER_SLAB", per_slab)
     fixed, moving, parameter, weight = problem
     weight[:, 3:6] = 0.0
     settings = Settings(smoothing_kernel=kernel, smoothing_repeats=repeats, regularization=1.7)
@@ -64,13 +60,13 @@ def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, k
     (expected_gradient,) = torch.autograd.grad(expected, parameter)
 
     with torch.no_grad():
-        matrices = [m.double() for m in diffusion.smoothing_matrices(parameter, settings)]
-        smooth = diffusion.filtered(parameter, matrices)
+        matrices = [m.double() for m in regularisers.smoothing_matrices(parameter, kernel, repeats)]
+        smooth = regularisers.filtered(parameter, matrices)
     torch.testing.assert_close(smooth, field.detach(), rtol=1e-5, atol=1e-6)
     gradient = torch.zeros_like(smooth)
-    energy = data_term.SquaredDifference(Term(fixed, moving, weight)).add_to(gradient, smooth)
-    energy += diffusion.add_diffusion(smooth, settings.regularization, gradient, None)
-    result = diffusion.filtered(gradient, [m.T for m in matrices])
+    energy = FeatureDifference(Term(fixed, moving, weight), SquaredDifference()).add_to(gradient, smooth)
+    energy += regularisers.Diffusion(settings.regularization).add_to(gradient, smooth, None)
+    result = regularisers.filtered(gradient, [m.T for m in matrices])
     assert energy == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-6 * float(expected_gradient.abs().max()))
 
@@ -87,7 +83,7 @@ def test_the_optimisation_follows_adam_on_the_plain_energy(problem):
         energy.backward()
         energies.append(float(energy))
         adam.step()
-    result = optimise_instance([Term(fixed, moving, weight)], start, settings, QUIET)
+    result = optimised([Term(fixed, moving, weight)], start, settings, QUIET)
     assert result.energies == pytest.approx(energies, rel=1e-3)
     torch.testing.assert_close(result.displacement, field.detach(), rtol=0, atol=1e-3)
 
@@ -97,9 +93,9 @@ def test_slabs_give_what_the_whole_gives(problem, monkeypatch, weighted):
     fixed, moving, start, weight = (part.float() for part in problem)
     term = Term(fixed, moving, weight if weighted else None)
     settings = Settings(iterations=3, convergence_tolerance=0.0)
-    whole = optimise_instance([term], start, settings, QUIET)
-    monkeypatch.setattr(data_term, "CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
-    slabs = optimise_instance([term], start, settings, QUIET)
+    whole = optimised([term], start, settings, QUIET)
+    monkeypatch.setattr(similarities, "CELLS_PER_SLAB", 250)  # of 792 cells, so that the last slab is short
+    slabs = optimised([term], start, settings, QUIET)
     assert slabs.energies == pytest.approx(whole.energies, rel=1e-5)
     torch.testing.assert_close(slabs.displacement, whole.displacement, rtol=0, atol=1e-3)
 
@@ -107,10 +103,10 @@ def test_slabs_give_what_the_whole_gives(problem, monkeypatch, weighted):
 def test_cells_of_no_weight_pull_nothing(problem):
     fixed, moving, start, _ = (part.float() for part in problem)
     settings = Settings(iterations=3, convergence_tolerance=0.0, regularization=0.0, adam_levels=1)
-    result = optimise_instance([Term(fixed, moving, torch.zeros(fixed.shape[1:]))], start, settings, QUIET)
+    result = optimised([Term(fixed, moving, torch.zeros(fixed.shape[1:]))], start, settings, QUIET)
     assert result.energies == (0.0, 0.0, 0.0)
     once = Settings(iterations=1, regularization=0.0, adam_levels=1)
-    still = optimise_instance([Term(fixed, moving, None)], start, once, QUIET)
+    still = optimised([Term(fixed, moving, None)], start, once, QUIET)
     torch.testing.assert_close(result.displacement, still.displacement)
 
 
@@ -128,7 +124,7 @@ def test_energies_decrease(easy_pair):
     settings = Settings(
         iterations=40, learning_rate=0.1, regularization=0.1, convergence_tolerance=0.0, adam_levels=1
     )
-    energies = np.array(optimise_instance([Term(fixed, moving, None)], start, settings, QUIET).energies)
+    energies = np.array(optimised([Term(fixed, moving, None)], start, settings, QUIET).energies)
     assert len(energies) == 40
     assert energies[-1] < 0.3 * energies[0]
     assert (np.diff(energies) < 0.01 * energies[0]).all()
@@ -140,7 +136,7 @@ def test_it_stops_when_converged_but_never_with_a_tolerance_of_zero(easy_pair):
     start = torch.zeros(3, *fixed.shape[1:])
     common = {"iterations": 150, "learning_rate": 0.3, "regularization": 0.5, "adam_levels": 1}
     runs = {
-        tolerance: optimise_instance(
+        tolerance: optimised(
             [Term(fixed, moving, None)], start, Settings(convergence_tolerance=tolerance, **common), QUIET
         )
         for tolerance in (0.0, 0.002, 0.1)
@@ -155,10 +151,10 @@ def test_where_nothing_can_be_gained_it_stops():
     nothing = torch.ones(4, *SHAPE)
     start = torch.zeros(3, *SHAPE)
     one_level = Settings(adam_levels=1)
-    stopped = optimise_instance([Term(nothing, nothing, None)], start, one_level, QUIET)
+    stopped = optimised([Term(nothing, nothing, None)], start, one_level, QUIET)
     assert 0 < len(stopped.energies) <= 20
     on_and_on = Settings(adam_levels=1, convergence_tolerance=0.0)
-    never = optimise_instance([Term(nothing, nothing, None)], start, on_and_on, QUIET)
+    never = optimised([Term(nothing, nothing, None)], start, on_and_on, QUIET)
     assert len(never.energies) == 80
     assert torch.equal(stopped.displacement, start)
 
@@ -172,7 +168,7 @@ def test_a_start_close_to_the_answer_is_not_left_for_a_worse_one(cells, levels, 
     truth = cells * random_smooth(6, shape, 6.0, channels=3)
     start = torch.zeros_like(truth)
     settings = Settings(adam_levels=levels)
-    found = optimise_instance([Term(warp(moving, truth), moving, None)], start, settings, QUIET)
+    found = optimised([Term(warp(moving, truth), moving, None)], start, settings, QUIET)
     inner = (slice(None), *[slice(3, -3)] * 3)
     error = (found.displacement - truth)[inner].norm(dim=0).mean()
     assert error < roughness + 0.2 * (start - truth)[inner].norm(dim=0).mean()
@@ -192,7 +188,7 @@ def test_levels_come_further_than_as_many_iterations_on_the_finest_grid_alone():
         "short": {"adam_levels": 1, "iterations": 20},
     }.items():
         settings = Settings(convergence_tolerance=0.0, **values)
-        found = optimise_instance([Term(fixed, moving, None)], start, settings, QUIET)
+        found = optimised([Term(fixed, moving, None)], start, settings, QUIET)
         errors[name] = float((found.displacement - truth)[inner].norm(dim=0).mean())
         counts[name] = len(found.energies)
     assert counts == {"levels": 20, "one": 80, "short": 20}
@@ -205,7 +201,7 @@ def test_a_grid_too_small_for_levels_is_optimised_all_the_same():
     moving = random_smooth(5, shape, 2.0, channels=6)
     truth = constant((0.0, 0.6, -0.8), shape)
     settings = Settings(adam_levels=4, convergence_tolerance=0.0)
-    found = optimise_instance([Term(warp(moving, truth), moving, None)], torch.zeros_like(truth), settings, QUIET)
+    found = optimised([Term(warp(moving, truth), moving, None)], torch.zeros_like(truth), settings, QUIET)
     assert (found.displacement - truth)[:, :, 2:-2, 3:-3].norm(dim=0).mean() < 0.5 * truth.norm(dim=0).mean()
 
 
@@ -215,6 +211,6 @@ def test_the_refinement_can_be_cancelled_and_tells_how_far_it_is(easy_pair):
     progress = Progress({"discrete search": 1.0, "instance optimisation": 1.0}, seen.append, lambda: len(seen) >= 12)
     settings = Settings(grid_spacing=2, adam_grid_spacing=1, displacement_half_width=1)
     with pytest.raises(RegistrationCancelledError):
-        convex_adam(fixed, moving, settings, voxel_mm=1.0, progress=progress)
+        run(fixed, moving, settings, voxel_mm=1.0, progress=progress)
     assert {event.step for event in seen} == {"discrete search", "instance optimisation"}
     assert [event.fraction for event in seen] == sorted(event.fraction for event in seen)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from stages import run, stage
 
-from FoundationRegistrationLib.convex_adam import convex_adam, correlation_spacing, local_correlation
-from FoundationRegistrationLib.convex_adam.local_correlation import locally_normalised, refine_on_intensities
+from FoundationRegistrationLib.convex_adam import local_correlation
+from FoundationRegistrationLib.convex_adam.local_correlation import LocalCorrelation, locally_normalised
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
@@ -36,7 +37,7 @@ def refined(fixed, moving, start, weight=None, progress=None, rounds=SETTINGS.co
     progress = progress or Progress({"local correlation": 1.0})
     progress.start("local correlation")
     settings = dataclasses.replace(SETTINGS, correlation_rounds=rounds)
-    return refine_on_intensities(fixed, moving, start, settings, weight, progress)
+    return stage(LocalCorrelation, settings).refined(fixed, moving, start, weight, progress)
 
 
 def error(found, truth):
@@ -106,8 +107,8 @@ def test_flat_places_are_not_blown_up_to_noise():
 
 
 def test_cells_of_2_mm_are_fine_enough_and_larger_ones_are_not():
-    assert correlation_spacing(1000, 1.0, Settings(adam_grid_spacing=2)) == 2
-    assert correlation_spacing(1000, 1.5, Settings(adam_grid_spacing=2)) == 1
+    assert LocalCorrelation().intensity_spacing(1000, 1.0, 2) == 2
+    assert LocalCorrelation().intensity_spacing(1000, 1.5, 2) == 1
 
 
 def test_it_ends_convex_adam_on_the_cells_of_the_intensities(truth):
@@ -116,14 +117,14 @@ def test_it_ends_convex_adam_on_the_cells_of_the_intensities(truth):
     cells = [torch.nn.functional.avg_pool3d(volume[None], 2) for volume in (fixed, moving)]
     settings = Settings(grid_spacing=4, displacement_half_width=2)
     weight = torch.ones(cells[0].shape[1:])
-    found = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
+    found = run(*cells, settings, voxel_mm=2.0, weight=weight, intensities=(fixed, moving))
     assert found.spacing == 1
     assert found.displacement.shape[1:] == SHAPE
-    coarse = convex_adam(*cells, settings, voxel_mm=2.0, weight=weight)
+    coarse = run(*cells, settings, voxel_mm=2.0, weight=weight)
     assert coarse.spacing == 2
     assert coarse.displacement.shape == (3, *cells[0].shape[1:])
     averages = (cells[0][0], cells[1][0])
-    assert convex_adam(*cells, settings, voxel_mm=1.0, weight=weight, intensities=averages).spacing == 2
+    assert run(*cells, settings, voxel_mm=1.0, weight=weight, intensities=averages).spacing == 2
     upsampled = 2.0 * torch.nn.functional.interpolate(coarse.displacement[None], scale_factor=2, mode="trilinear")[0]
     assert error(found.displacement, truth) < 0.6 * error(upsampled, truth)
 

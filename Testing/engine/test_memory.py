@@ -130,7 +130,7 @@ from FoundationRegistrationLib.cli.main import main
 kind, megabytes = sys.argv[1], int(sys.argv[2])
 if kind != "early":  # with the libraries loaded, so that what is left is the same on every machine
     from FoundationRegistrationLib.pipeline import registration
-    from FoundationRegistrationLib.evaluation.accuracy import report
+    from FoundationRegistrationLib.evaluation import report
     used = psutil.Process().memory_info()
     limit, taken = (resource.RLIMIT_AS, used.vms) if kind == "as" else (resource.RLIMIT_DATA, used.data)
 else:

@@ -544,7 +544,7 @@ def test_two_encoders_are_named_together_or_apart():
 def test_a_second_encoder_refines_what_the_first_found():
     fixed, moving = small_pair()
     progress = []
-    steps = {"encoding", "encoding details", "discrete search", "instance optimisation", "refinement"}
+    steps = {"encoding", "encoding details", "discrete search", "instance optimisation", "shared refinement"}
     points = body_points(smooth_warp)
     of_features = settings(encoder="efficientnet-lite0", voxel_iterations=0, correlation_rounds=0)
     alone = register(fixed, moving, of_features)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from stages import run
 from volumes import GRIDS, empty_grid, on_grid, points_of, through, volume
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.convex_adam import convex_adam
 
 TOLERANCE_MM = 0.05
 BASE = {"encoder": "mind", "device": "cpu", "working_spacing_mm": 4.0, "grid_spacing": 4, "feature_cache_gb": 0.0}
@@ -72,11 +72,11 @@ def test_a_start_that_is_right_already_is_kept_by_each_stage():
     weight = torch.zeros(24, 24, 24)
     weight[4:-4, 4:-4, 4:-4] = 1.0
     for without in ({}, {"unmatched_stiffness": 4.0}):
-        found = convex_adam(
+        found = run(
             features,
             features,
             dataclasses.replace(settings, **without),
-            voxel_mm=1.0,
+            voxel_mm=2.0,
             weight=weight,
             details=(features[:3], features[:3]),
             voxels=(voxels, voxels),

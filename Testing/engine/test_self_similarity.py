@@ -3,11 +3,12 @@
 import pytest
 import torch
 from fields import CPU, QUIET, random_smooth
+from stages import optimised, run, stage
 
-from FoundationRegistrationLib.convex_adam import convex_adam, self_similarity
-from FoundationRegistrationLib.convex_adam.data_term import Term
-from FoundationRegistrationLib.convex_adam.instance_optimisation import optimise_instance
-from FoundationRegistrationLib.convex_adam.self_similarity import refine_on_voxels, refines_voxels
+from FoundationRegistrationLib.convex_adam import self_similarity
+from FoundationRegistrationLib.convex_adam.method import stages_of
+from FoundationRegistrationLib.convex_adam.self_similarity import SelfSimilarity
+from FoundationRegistrationLib.convex_adam.similarities import SquaredDifference, Term
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.features import pool, voxel_descriptor
@@ -47,7 +48,8 @@ def error_voxels(found, truth):
 
 
 def refined(pair, start, weight=None, settings=SETTINGS, progress=QUIET):
-    return refine_on_voxels(*pair, start, settings, weight, progress)
+    factor = settings.adam_grid_spacing
+    return stage(SelfSimilarity, settings).refined(*pair, start, factor, weight, progress)
 
 
 def test_it_brings_the_last_voxel_where_contrast_is_inverted(pair, truth):
@@ -59,7 +61,7 @@ def test_it_is_finer_than_averages_over_the_same_cells(pair, truth):
     start = 0.6 * on_cells(truth)
     encoder = MindEncoder(1, 1)
     averages = Term(*(pool(encoder.encode(volume[None])[0], 2) for volume in pair), None)
-    of_averages = optimise_instance([averages], start, SETTINGS, QUIET).displacement
+    of_averages = optimised([averages], start, SETTINGS, QUIET).displacement
     assert error_voxels(refined(pair, start), truth) < 0.7 * error_voxels(of_averages, truth)
 
 
@@ -67,7 +69,7 @@ def test_every_voxel_of_a_cell_has_its_turn_and_incomplete_cells_stay_inside():
     shape = (7, 6, 5)  # cells of 2: the last ones along z and x hold one voxel
     fixed, moving = (random_smooth(seed, shape, 1.0, channels=2) for seed in (1, 2))
     rows = [features.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2) for features in (fixed, moving)]
-    difference = self_similarity._VoxelDifference(*rows, torch.ones(4, 3, 3), 2)
+    difference = self_similarity._VoxelDifference(*rows, torch.ones(4, 3, 3), 2, SquaredDifference())
     still = torch.zeros(3, 4, 3, 3)
     energies = [difference.add_to(torch.zeros_like(still), still) for _ in range(8)]
     index = [torch.arange(0, 2 * cells).clamp(max=size - 1) for cells, size in zip((4, 3, 3), shape, strict=True)]
@@ -85,7 +87,7 @@ def test_the_gradient_is_that_of_the_energy():
 
     def energy_at(step):
         gradient = torch.zeros_like(start)
-        difference = self_similarity._VoxelDifference(fixed, moving, weight, 2)
+        difference = self_similarity._VoxelDifference(fixed, moving, weight, 2, SquaredDifference())
         return difference.add_to(gradient, start + step * direction), gradient
 
     slope = (energy_at(1e-4)[0] - energy_at(-1e-4)[0]) / 2e-4
@@ -116,18 +118,16 @@ def test_what_counts_nothing_pulls_nothing(pair, truth):
 def test_it_ends_convex_adam_on_the_same_cells(pair, truth):
     cells = [pool(MindEncoder(1, 2).encode(volume[None])[0], 2) for volume in pair]
     settings = Settings(grid_spacing=4, displacement_half_width=2)
-    with_it, without = (
-        convex_adam(*cells, settings, voxel_mm=1.0, voxels=voxels).displacement for voxels in (pair, None)
-    )
+    with_it, without = (run(*cells, settings, voxel_mm=1.0, voxels=voxels).displacement for voxels in (pair, None))
     assert with_it.shape == without.shape
     assert error_voxels(with_it, truth) < 0.7 * error_voxels(without, truth)
 
 
 def test_it_is_left_out_where_it_is_switched_off_or_memory_forbids(monkeypatch):
-    assert refines_voxels(1000, Settings())
-    assert not refines_voxels(1000, Settings(voxel_iterations=0))
+    assert stage(SelfSimilarity, Settings()).intensity_spacing(1000, 1.0, 2) == 1
+    assert not any(isinstance(each, SelfSimilarity) for each in stages_of(Settings(voxel_iterations=0)))
     monkeypatch.setattr(self_similarity, "_MOST_VOXELS", 999)
-    assert not refines_voxels(1000, Settings())
+    assert stage(SelfSimilarity, Settings()).intensity_spacing(1000, 1.0, 2) is None
 
 
 def test_descriptors_of_voxels_lie_side_by_side_and_do_not_depend_on_the_slabs(pair, monkeypatch):

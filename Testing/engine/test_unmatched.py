@@ -3,8 +3,9 @@
 import pytest
 import torch
 from fields import CPU, random_smooth
+from stages import run
 
-from FoundationRegistrationLib.convex_adam import convex_adam, diffusion
+from FoundationRegistrationLib.convex_adam.regularisers import Diffusion
 from FoundationRegistrationLib.convex_adam.unmatched import unmatched
 from FoundationRegistrationLib.settings import Settings
 from FoundationRegistrationLib.spatial.sampling import identity_positions, warp
@@ -37,7 +38,7 @@ def pair(truth, lesion):
 def found(pair, stiffness):
     """The displacement with a stiffness of what is unmatched."""
     settings = Settings(adam_grid_spacing=1, grid_spacing=3, regularization=4.0, unmatched_stiffness=stiffness)
-    return convex_adam(*pair, settings, voxel_mm=CELL_MM).displacement
+    return run(*pair, settings, voxel_mm=CELL_MM).displacement
 
 
 def test_a_lesion_of_one_side_is_found_and_nothing_else(pair, truth, lesion):
@@ -81,6 +82,6 @@ def test_the_gradient_of_a_regulariser_that_differs_from_place_to_place_is_the_o
     (expected,) = torch.autograd.grad(energy, field)
     gradient = torch.zeros_like(field)
     with torch.no_grad():
-        value = diffusion.add_diffusion(field.detach(), 2.5, gradient, stiffness)
+        value = Diffusion(2.5).add_to(gradient, field.detach(), stiffness)
     assert value == pytest.approx(energy.item())
     torch.testing.assert_close(gradient, expected)

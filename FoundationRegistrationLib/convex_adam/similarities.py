@@ -1,4 +1,8 @@
-"""What two volumes of features differ by under a displacement, and how that changes with it."""
+"""How unlike fixed and moving features are under a displacement, and how that changes with it.
+
+A similarity is asked place by place. Everything else is done here: the look-up of moving features, slab by slab, and
+the chain rule from features to displacements.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ import torch
 from ..features import pool
 from ..spatial.sampling import sample, sample_gradient
 
-# ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the
-# channels is the same for MIND and, with features of unit total variance, right for any number of channels.
 CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
 
 
@@ -36,11 +38,48 @@ class Term:
         return Term(pool(self.fixed, factor), pool(self.moving, factor), weight)
 
 
+class Similarity(Protocol):
+    """How alike features are; smaller is better."""
+
+    def compare(
+        self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weighted sum over places of what they differ by, and its derivative by the moving features.
+
+        Args:
+            fixed: (C, n) features of n places.
+            moving: (C, n) features found there, which may be changed in place.
+            weight: (n), how much each place counts; None for all alike.
+
+        Returns:
+            A scalar, and (C, n).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SquaredDifference:
+    """The sum over the channels of squared feature differences, as in ConvexAdam.
+
+    ConvexAdam takes the mean over channels times 12, the sum over the channels of MIND-SSC. Summing over the channels
+    is the same for MIND and, with features of unit total variance, right for any number of channels.
+    """
+
+    def compare(
+        self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of weighted squares, and twice the weighted difference; see `Similarity`."""
+        difference = moving.sub_(fixed)
+        weighted = difference if weight is None else difference * weight
+        energy = torch.dot(difference.flatten(), weighted.flatten())
+        return energy, weighted.mul_(2.0)
+
+
 class Difference(Protocol):
     """What a displacement shall lessen."""
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
 
 
 @dataclass(frozen=True)
@@ -52,46 +91,50 @@ class _Slab:
     weight: torch.Tensor | None
 
 
-class SquaredDifference:
+class FeatureDifference:
     """The difference of a term's features, made ready to be evaluated many times.
 
     Cells without weight are left out. The channels of the moving features lie side by side in memory, so that a
     look-up touches one place for each corner and not one for each channel.
     """
 
-    def __init__(self, term: Term) -> None:
+    def __init__(self, term: Term, similarity: Similarity) -> None:
+        self._similarity = similarity
         self._shape = term.fixed.shape[1:]
         self._moving = term.moving[None].contiguous(memory_format=torch.channels_last_3d)[0]
         self._slabs = list(_slabs(term))
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the squared difference; add its gradient (3, z, y, x) in place."""
+        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
         count = self._shape.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         total = gradient.new_zeros(())
         for slab in self._slabs:
             positions = displacement[:, slab.cells] + indices_of(slab.cells, self._shape, gradient.device)
-            energy, pull = squared_difference(self._moving, positions, slab.fixed, slab.weight)
+            energy, pull = difference_at(positions, slab.fixed, self._moving, slab.weight, self._similarity)
             total += energy
             gradient[:, slab.cells] += pull.div_(count)
         return float(total) / count
 
 
-def squared_difference(
-    moving: torch.Tensor, positions: torch.Tensor, fixed: torch.Tensor, weight: torch.Tensor | None
+def difference_at(
+    positions: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weight: torch.Tensor | None,
+    similarity: Similarity,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of squared feature differences, and its gradient with respect to the positions.
+    """Return the weighted sum of feature differences, and its gradient (3, n) by the positions.
 
     Args:
-        moving: (C, z, y, x) features.
-        positions: (3, n) continuous indices where they are looked up.
+        positions: (3, n) continuous indices where moving features are looked up.
         fixed: (C, n) features that belong there.
+        moving: (C, z, y, x) features.
         weight: (n), None for all alike.
+        similarity: what features differ by.
     """
-    pull = sample(moving, positions).sub_(fixed)
-    weighted = pull if weight is None else pull * weight
-    energy = torch.dot(pull.flatten(), weighted.flatten())
-    return energy, sample_gradient(moving, positions, weighted).mul_(2.0)
+    energy, pull = similarity.compare(fixed, sample(moving, positions), weight)
+    return energy, sample_gradient(moving, positions, pull)
 
 
 def indices_of(cells: slice | torch.Tensor, shape: Sequence[int], device: torch.device) -> torch.Tensor:

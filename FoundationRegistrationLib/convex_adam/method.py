@@ -1,0 +1,81 @@
+"""The method as a list of stages, made from settings, and such a list in words for the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..settings import Settings
+from .discrete_search import DiscreteSearch, searches_of
+from .instance_optimisation import Descent, InstanceOptimisation
+from .local_correlation import LocalCorrelation
+from .regularisers import Diffusion
+from .self_similarity import SelfSimilarity
+from .shared_refinement import SharedRefinement
+from .stages import Stage
+from .unmatched import UnmatchedStructures
+
+# Step size of the refinements, as a share of that on features.
+_FINER_STEP = 0.5
+
+
+def stages_of(settings: Settings) -> list[Stage]:
+    """Return the stages that settings, and so presets, stand for."""
+    descent = Descent(
+        regulariser=Diffusion(settings.regularization),
+        iterations=settings.iterations,
+        learning_rate=settings.learning_rate,
+        levels=settings.adam_levels,
+        smoothing_kernel=settings.smoothing_kernel,
+        smoothing_repeats=settings.smoothing_repeats,
+        convergence_tolerance=settings.convergence_tolerance,
+    )
+    finer = dataclasses.replace(descent, learning_rate=_FINER_STEP * settings.learning_rate)
+    stages: list[Stage] = [
+        DiscreteSearch(
+            settings.grid_spacing,
+            settings.displacement_half_width,
+            settings.search_range_mm,
+            settings.inverse_consistency_iterations,
+        ),
+        InstanceOptimisation(descent),
+    ]
+    if settings.detail_encoder:
+        stages.append(SharedRefinement(descent))
+    if settings.unmatched_stiffness > 0.0:
+        stages.append(UnmatchedStructures(settings.unmatched_stiffness, descent))
+    if settings.voxel_iterations > 0:
+        of_voxels = dataclasses.replace(finer, iterations=settings.voxel_iterations, convergence_tolerance=0.0)
+        stages.append(SelfSimilarity(of_voxels))
+    if settings.correlation_rounds > 0:
+        of_change = dataclasses.replace(
+            finer,
+            regulariser=Diffusion(settings.correlation_regularization),
+            iterations=settings.correlation_iterations,
+        )
+        stages.append(LocalCorrelation(settings.correlation_rounds, settings.correlation_radius, of_change))
+    return stages
+
+
+def search_spacing(stages: Sequence[Stage], settings: Settings) -> int:
+    """Return the working voxels that every search grid fits into: the settings' own where nothing is searched."""
+    spacings = [search.spacing for search in searches_of(stages)]
+    return math.lcm(*spacings) if spacings else settings.grid_spacing
+
+
+def described_stages(stages: Sequence[Stage]) -> list[Any]:
+    """Return stages as plain values for a record: of each object its class and its fields."""
+    return [_described(stage) for stage in stages]
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    kind = type(value)
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    name = kind.__qualname__ if kind.__module__.startswith(__package__) else f"{kind.__module__}.{kind.__qualname__}"
+    return {"class": name, **{field.name: _described(getattr(value, field.name)) for field in fields}}

@@ -1,0 +1,72 @@
+"""What keeps a displacement smooth: a regulariser, and the smoothing that makes the steps of Adam long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+class Regulariser(Protocol):
+    """What a rough displacement costs."""
+
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> float:
+        """Return the cost of a displacement; add its gradient in place.
+
+        Args:
+            gradient: (3, z, y, x), to add to.
+            displacement: (3, z, y, x) in cells.
+            stiffness: (z, y, x), how many times the cost counts at each cell; None for once everywhere.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Lambda times the mean squared forward difference, summed over the axes.
+
+    Attributes:
+        strength: lambda.
+    """
+
+    strength: float
+
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> float:
+        """Return the cost; each difference counts as many times as the mean of the two cells it joins says."""
+        total = 0.0
+        for axis in (1, 2, 3):
+            size = displacement.shape[axis]
+            if size < 2:
+                continue
+            step = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
+            pull = step
+            if stiffness is not None:
+                ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
+                pull = step * ends.mul_(0.5)
+            total += self.strength * float((step * pull).mean())
+            pull *= 2.0 * self.strength / step.numel()
+            gradient.narrow(axis, 1, size - 1).add_(pull)
+            gradient.narrow(axis, 0, size - 1).sub_(pull)
+        return total
+
+
+def smoothing_matrices(displacement: torch.Tensor, width: int, repeats: int) -> list[torch.Tensor]:
+    """Return a box filter of so many cells, repeated, as one matrix per axis.
+
+    The filter averages over the neighbours that exist, so that a constant field stays constant. It is separable;
+    applying the matrices transposed is its adjoint.
+    """
+    matrices = []
+    for size in displacement.shape[1:]:
+        index = torch.arange(size, device=displacement.device)
+        box = ((index[:, None] - index).abs() <= width // 2).float()
+        matrices.append(torch.linalg.matrix_power(box / box.sum(1, keepdim=True), repeats))
+    return matrices
+
+
+def filtered(field: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
+    """Apply one matrix along each axis of (3, z, y, x)."""
+    along_z, along_y, along_x = matrices
+    field = torch.matmul(along_y, torch.matmul(field, along_x.T))
+    return torch.matmul(along_z, field.flatten(2)).reshape(field.shape)
