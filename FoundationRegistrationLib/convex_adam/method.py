@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import SettingsError
+from ..runtime.plugins import plugins
 from ..settings import Settings
 from .discrete_search import DiscreteSearch, searches_of
 from .instance_optimisation import Descent, InstanceOptimisation
@@ -14,6 +16,7 @@ from .local_correlation import LocalCorrelation
 from .regularisers import Diffusion
 from .self_similarity import SelfSimilarity
 from .shared_refinement import SharedRefinement
+from .similarities import Similarity, SquaredDifference
 from .stages import Stage
 from .unmatched import UnmatchedStructures
 
@@ -22,8 +25,13 @@ _FINER_STEP = 0.5
 
 
 def stages_of(settings: Settings) -> list[Stage]:
-    """Return the stages that settings, and so presets, stand for."""
+    """Return the stages that settings, and so presets, stand for.
+
+    Raises:
+        SettingsError: there is no similarity of that name.
+    """
     descent = Descent(
+        similarity=_similarity(settings.similarity),
         regulariser=Diffusion(settings.regularization),
         iterations=settings.iterations,
         learning_rate=settings.learning_rate,
@@ -57,6 +65,19 @@ def stages_of(settings: Settings) -> list[Stage]:
         )
         stages.append(LocalCorrelation(settings.correlation_rounds, settings.correlation_radius, of_change))
     return stages
+
+
+def similarities() -> dict[str, Similarity]:
+    """Return the similarities that settings can name; plugins add to them, see `runtime.plugins`."""
+    return {**plugins("similarities"), "squared-difference": SquaredDifference()}
+
+
+def _similarity(name: str) -> Similarity:
+    known = similarities()
+    if name not in known:
+        msg = f"Unknown similarity '{name}'; choose one of: {', '.join(known)}."
+        raise SettingsError(msg)
+    return known[name]
 
 
 def search_spacing(stages: Sequence[Stage], settings: Settings) -> int:

@@ -1,4 +1,6 @@
-"""The registry of encoders: every module of this folder that has `ENCODERS` or `FAMILIES` is in it.
+"""The registry of encoders: what modules of this folder declare as `ENCODERS` or `FAMILIES`, and what plugins add.
+
+Other packages add an `EncoderInfo` or an `EncoderFamily` as an entry point of `foundation_registration.encoders`.
 
 Listing the encoders imports neither torch nor any network; `build_encoder` does.
 """
@@ -12,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
+from ..runtime.plugins import plugins
 from .base import Encoder, EncoderFamily, EncoderInfo
 
 if TYPE_CHECKING:
@@ -25,13 +28,15 @@ __all__ = ["Encoder", "EncoderFamily", "EncoderInfo", "build_encoder", "encoder_
 @cache
 def encoders() -> dict[str, EncoderInfo]:
     """Return all encoders by name."""
-    return {info.name: info for info in _declared("ENCODERS")}
+    added = [info for info in plugins("encoders").values() if isinstance(info, EncoderInfo)]
+    return {info.name: info for info in (*added, *_declared("ENCODERS"))}
 
 
 @cache
 def encoder_families() -> dict[str, EncoderFamily]:
     """Return the families of encoders that are not listed one by one, by their prefix."""
-    return {family.prefix: family for family in _declared("FAMILIES")}
+    added = [family for family in plugins("encoders").values() if isinstance(family, EncoderFamily)]
+    return {family.prefix: family for family in (*added, *_declared("FAMILIES"))}
 
 
 def _declared(attribute: str) -> list[Any]:

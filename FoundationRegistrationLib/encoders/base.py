@@ -19,8 +19,9 @@ class Encoder(Protocol):
     """Turns images into dense features. Networks are frozen; nothing is trained.
 
     Attributes:
-        weights_sha256: checksum of the weights in use, None where there are none.
-        reach: for volume encoders, how many voxels around a voxel its features depend on.
+        weights_sha256: checksum of the weights in use; None, or left out, where there are none. Features of a slice
+            encoder without it are not kept for later runs.
+        reach: of volume encoders alone, how many voxels around a voxel its features depend on.
     """
 
     weights_sha256: str | None
@@ -36,13 +37,13 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
     """The facts about an encoder, readable without loading it (or torch).
 
     Attributes:
         name: what the user types.
-        title: what the user reads.
+        title: what the user reads; the name where empty.
         kind: "slice" for 2D networks applied to axial slices, "volume" for 3D descriptors.
         channels: number of features of a token, D.
         components: number of principal components kept by default, d.
@@ -59,20 +60,24 @@ class EncoderInfo:
     """
 
     name: str
-    title: str
-    kind: Literal["slice", "volume"]
-    channels: int
-    components: int
-    tokens: int
-    domain: str
-    strategy: str
-    finding: str
-    license: str
-    citation: str
-    weights: tuple[str, ...]
     build: Callable[[Settings, torch.device], Encoder]
+    title: str = ""
+    kind: Literal["slice", "volume"] = "slice"
+    channels: int
+    components: int = 24
+    tokens: int
+    domain: str = ""
+    strategy: str = ""
+    finding: str = ""
+    license: str = ""
+    citation: str = ""
+    weights: tuple[str, ...] = ()
     packaged_sha256: str | None = None
     build_untrained: Callable[[Settings, torch.device], Encoder] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
 
 
 @dataclass(frozen=True)

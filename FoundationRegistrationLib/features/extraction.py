@@ -14,7 +14,7 @@ from .encoding import SliceRunner
 from .grid import pooled_descriptor, tokens_to_grid
 from .reduction import reduce_jointly
 from .slices import Square, encoded_slice_indices, foreground_square, slices_with_foreground, token_foreground
-from .source import EncoderSource
+from .source import EncoderSource, weights_of
 from .spool import TOKEN_BUDGET_BYTES, TokenSpool
 
 
@@ -81,8 +81,12 @@ def extract_features(
     kept, key = None, ""
     said_before = len(cache.messages) if cache is not None else 0
     if cache is not None:
-        key = cache_key(info, source.fingerprint(fixed.device), settings, volumes, masks)
-        kept = cache.load(key)
+        fingerprint = source.fingerprint(fixed.device)
+        if info.kind == "slice" and not fingerprint:
+            cache = None  # other weights under the same name would be taken for these
+        else:
+            key = cache_key(info, fingerprint, settings, volumes, masks)
+            kept = cache.load(key)
     found = kept
     if found is None:
         encode = _encode_volumes if info.kind == "volume" else _encode_slices
@@ -128,7 +132,7 @@ def _encode_volumes(
     for index, volume in enumerate(volumes):
         progress.advance(index / 2)
         pair.append(pooled_descriptor(encoder, volume, settings.adam_grid_spacing, progress))
-    return KeptFeatures(pair[0], pair[1], (), 0, "float32", encoder.weights_sha256), []
+    return KeptFeatures(pair[0], pair[1], (), 0, "float32", weights_of(encoder)), []
 
 
 def _encode_slices(
@@ -159,7 +163,7 @@ def _encode_slices(
             spools.append(spool)
         inside = [token_foreground(m, slices, square, s.tokens) for m, s in zip(masks, spools, strict=True)]
         (fixed, moving), explained = reduce_jointly(spools, inside, components)
-    kept = KeptFeatures(fixed, moving, explained, len(slices), runner.precision, runner.encoder.weights_sha256)
+    kept = KeptFeatures(fixed, moving, explained, len(slices), runner.precision, weights_of(runner.encoder))
     return kept, runner.messages
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..encoders import Encoder, EncoderInfo, build_encoder, encoder_info
+from ..encoders import Encoder, EncoderInfo
 from ..settings import Settings
 from ..weights import file_digest, locate
 
@@ -33,15 +33,14 @@ class EncoderSource:
         self._made: tuple[torch.device, Encoder] | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, device: torch.device) -> EncoderSource:
-        """Return the source of the encoder that the settings name; it is built now if only that tells its weights.
+    def from_settings(cls, settings: Settings, info: EncoderInfo, device: torch.device) -> EncoderSource:
+        """Return the source of an encoder; it is built now if only that tells its weights.
 
         Raises:
-            SettingsError: there is no encoder of that name.
+            SettingsError: its input size does not fit it.
             WeightsError: its weights are not where they are looked for.
         """
-        info = encoder_info(settings.encoder)
-        source = cls(info, lambda where: build_encoder(settings, where), _weights_checksum(info, settings))
+        source = cls(info, lambda where: info.build(settings, where), _weights_checksum(info, settings))
         if source._fingerprint is None:
             source.on(device)
         return source
@@ -64,8 +63,13 @@ class EncoderSource:
     def fingerprint(self, device: torch.device) -> str:
         """Return what tells the weights of the encoder from any others."""
         if self._fingerprint is None:
-            self._fingerprint = self.on(device).weights_sha256 or ""
+            self._fingerprint = weights_of(self.on(device)) or ""
         return self._fingerprint
+
+
+def weights_of(encoder: Encoder) -> str | None:
+    """Return the checksum of an encoder's weights, None where it does not tell."""
+    return getattr(encoder, "weights_sha256", None)
 
 
 def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
@@ -75,8 +79,6 @@ def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
     """
     if info.packaged_sha256:
         return info.packaged_sha256
-    if info.kind == "volume":
-        return ""
     files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
     digests = [bytes.fromhex(file_digest(file, "sha256")) for file in files if file is not None]
     if not digests or len(digests) < len(files):

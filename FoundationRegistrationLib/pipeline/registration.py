@@ -7,11 +7,13 @@ import logging
 from collections.abc import Sequence
 
 import SimpleITK as sitk
+import torch
 
 from ..convex_adam.discrete_search import searches_of
 from ..convex_adam.method import described_stages, search_spacing, stages_of
 from ..convex_adam.stages import Stage, step_names
-from ..encoders import encoder_info
+from ..encoders import Encoder, EncoderInfo, encoder_info
+from ..encoders.own import info_of
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
 from ..runtime.device import peak_memory_bytes, plain_torch, resolve_device
@@ -57,6 +59,7 @@ def register(
     moving: sitk.Image,
     settings: Settings | None = None,
     *,
+    encoder: Encoder | str | None = None,
     fixed_mask: sitk.Image | None = None,
     moving_mask: sitk.Image | None = None,
     fixed_lesion: sitk.Image | None = None,
@@ -74,6 +77,8 @@ def register(
         fixed: 3D scalar volume of any size, spacing, orientation and pixel type.
         moving: the same; it need not share anything with the fixed volume's grid.
         settings: all parameters; the defaults if None.
+        encoder: takes the place of those of the settings: a name, A+B for two, or an object of your own with the
+            methods of `Encoder`, on the device of the run.
         fixed_mask: region that counts, on the grid of the fixed volume; the patient is found if None.
         moving_mask: the same on the grid of the moving volume.
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They do not count in the
@@ -97,16 +102,16 @@ def register(
     own_stages = stages is not None
     stages = stages_of(settings) if stages is None else list(stages)
     settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
-    parts = [dataclasses.replace(settings, encoder=name, detail_encoder="") for name in settings.encoders]
-    infos = [encoder_info(part.encoder) for part in parts]
     device = resolve_device(settings.device)
     check_limits()
+    settings, infos = _encoders(settings, encoder, device)
+    parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
     steps = Progress(_shares(stages, len(parts)), progress, cancelled)
 
     steps.start("preparation")
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
-    sources = [EncoderSource.from_settings(part, device) for part in parts]
+    sources = [EncoderSource.from_settings(part, info, device) for part, info in zip(parts, infos, strict=True)]
     lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
     prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
@@ -222,6 +227,19 @@ def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
     before = ["preparation", "initial alignment", "encoding", "encoding details"][: 2 + encoders]
     steps = [*before, *step_names(stages), "inverse and warp"]
     return {step: _SHARES.get(step, _SHARE_OF_OTHERS) for step in steps}
+
+
+def _encoders(
+    settings: Settings, encoder: Encoder | str | None, device: torch.device
+) -> tuple[Settings, list[EncoderInfo]]:
+    """Return the settings with the encoder that was given beside them, and the facts about each encoder in use."""
+    if isinstance(encoder, str):
+        settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
+    elif encoder is not None:
+        info = info_of(encoder, device)
+        kept = settings.feature_cache_gb if getattr(encoder, "weights_sha256", None) else 0.0
+        return dataclasses.replace(settings, encoder=info.name, detail_encoder="", feature_cache_gb=kept), [info]
+    return settings, [encoder_info(name) for name in settings.encoders]
 
 
 def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:

@@ -24,8 +24,12 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else error
         msg = f"Cannot read settings from '{path}': {reason or error}. Give a JSON file of names and values."
         raise SettingsError(msg) from error
+    own_stages = isinstance(values, dict) and values.get("own_stages", False)
     if isinstance(values, dict):
         values = values.get("settings", values)
+    if own_stages:
+        msg = f"'{path}' is of a run with stages of its own, which settings cannot give; repeat it from Python."
+        raise SettingsError(msg)
     if not isinstance(values, dict):
         msg = f"'{path}' holds no JSON object of settings."
         raise SettingsError(msg)

@@ -80,6 +80,7 @@ class Settings:
     )
 
     adam_grid_spacing: int = _setting(2, "spacing of the instance optimisation grid, working voxels", 1, 12)
+    similarity: str = _setting("squared-difference", "what features differ by; other packages may add some")
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
     unmatched_stiffness: float = _setting(
         0.0,

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ..runtime.plugins import plugins
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -23,7 +25,7 @@ _ONE_LONG_ROUND = {
     "correlation_radius": 2,
 }
 
-PRESETS: Mapping[str, Preset] = {
+_OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
         "the same sequence at another date: local structure, then the intensities",
@@ -83,3 +85,5 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
 }
+
+PRESETS: Mapping[str, Preset] = {**plugins("presets"), **_OWN}

@@ -113,7 +113,7 @@ def test_other_settings_of_the_optimisation_encode_nothing(cache, pair, changes)
 def test_a_descriptor_is_kept_as_well(cache, pair):
     def run(**changes):
         settings = Settings(encoder="mind", **changes)
-        source = EncoderSource.from_settings(settings, torch.device("cpu"))
+        source = EncoderSource.from_settings(settings, encoder_info(settings.encoder), torch.device("cpu"))
         return extract_features(source, *pair, settings, Progress({"encoding": 1.0}), cache)
 
     first = run()
