@@ -14,8 +14,9 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..geometry import check_grid, physical_points
-from .paths import check_input_file
+from .paths import called, check_input_file
 from .quiet import reader_heard
+from .transform_integrity import check_whole_transform
 from .volumes import read_image
 
 _FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".img.gz")
@@ -58,10 +59,11 @@ def read_transform(path: Path) -> sitk.Transform:
     _check_origin(path)
     if path.name.lower().endswith(_FIELD_ENDINGS):
         return sitk.DisplacementFieldTransform(_read_field(path))
+    check_whole_transform(path, called("transform file", path))
     try:
         with reader_heard():
             transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a name of damaged letters is a ValueError
         msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
         raise InputError(msg) from error
     if transform.GetDimension() != 3:
