@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from .encoders import encoder_info, encoders
 from .errors import InputError, OutputError, SettingsError
-from .files_of_a_command import RESULTS
+from .files_of_a_command import PHANTOM, RESULTS
 from .interruption import Interruption
 from .memory import check_limits
 from .outputs import staged_folder, write_json
-from .progress import ProgressCallback
+from .progress import Note, ProgressCallback
 from .settings import Settings, read_settings_file
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -
     from .phantom import make_phantom
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
-    with staged_folder(arguments.output, interruption) as staging:
+    with staged_folder(arguments.output, interruption, PHANTOM) as staging:
         volumes = {
             "fixed": case.fixed,
             "moving": case.moving,
@@ -412,8 +412,8 @@ def _draw_overview(path: Path, inputs: _Inputs, result: Any, messages: list[str]
         displacement_on_grid_of(inputs.fixed, result.transform),
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
         title=f"Registration with {result.record['settings']['encoder']}",
-        warnings=messages,
-        lines=_summary(result, evaluation),
+        warnings=[message for message in messages if not isinstance(message, Note)],
+        lines=[*_summary(result, evaluation), *(message for message in messages if isinstance(message, Note))],
         expected_error=sitk.Resample(
             result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
         ),

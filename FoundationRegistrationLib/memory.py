@@ -83,23 +83,23 @@ def speaks_of_memory(error: BaseException) -> bool:
     return isinstance(error, (RuntimeError, OSError, ImportError)) and any(words in said for words in _SAYINGS)
 
 
-def check_limits(beyond_least_bytes: float = 0.0) -> None:
+def check_limits(needed_bytes: float = 0.0) -> None:
     """Refuse a registration that a container or a shell would end without a word.
 
     Args:
-        beyond_least_bytes: memory it takes beyond what the smallest one takes.
+        needed_bytes: memory it takes beyond what is taken now; at least what the smallest one takes.
 
     Raises:
         InputError: a limit leaves less than is needed.
     """
-    needed = _LEAST_BYTES + beyond_least_bytes
+    needed = max(_LEAST_BYTES, needed_bytes)
     for limit in memory_limits():
         left = max(0, limit.allowed - limit.taken)
         if needed > left:
             msg = (
                 f"Not enough memory: about {needed / 1e9:.1f} GB more are needed, and {limit.what} of "
-                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, or use a larger "
-                "--working-spacing-mm or a smaller --memory-budget-gb."
+                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, use a larger "
+                "--working-spacing-mm or a smaller --memory-budget-gb, or crop the volumes."
             )
             raise InputError(msg)
 
@@ -132,17 +132,13 @@ def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
         controllers, _, path = rest.partition(":")
         if number == "0":
             for folder in (root, root / "unified"):  # alone, or beside version 1
-                yield from _limits_along(
-                    folder, path, ("memory.max", "memory.high"), "memory.current", "inactive_file"
-                )
+                yield from _limits_along(folder, path, ("memory.max", "memory.high"), "memory.current", "{}_file")
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes",)
-            yield from _limits_along(root / "memory", path, names, "memory.usage_in_bytes", "total_inactive_file")
+            yield from _limits_along(root / "memory", path, names, "memory.usage_in_bytes", "total_{}_file")
 
 
-def _limits_along(
-    root: Path, path: str, limits: tuple[str, ...], usage: str, reclaimable: str
-) -> Iterator[MemoryLimit]:
+def _limits_along(root: Path, path: str, limits: tuple[str, ...], usage: str, cache: str) -> Iterator[MemoryLimit]:
     """Give the limits of a group and of all above it, as far as they are mounted in this container."""
     parts = PurePosixPath(path).parts[1:]
     inner = PurePosixPath(*(() if ".." in parts else parts))
@@ -154,7 +150,8 @@ def _limits_along(
         for name in limits:
             allowed = _number(folder / name)
             if allowed is not None:
-                cached = _entry(folder / "memory.stat", reclaimable)
+                # The kernel drops pages of files, libraries among them, before it ends a process.
+                cached = sum(_entry(folder / "memory.stat", cache.format(use)) for use in ("inactive", "active"))
                 yield MemoryLimit(allowed, max(0, taken - cached), "the limit of the container (control group)")
 
 
