@@ -14,7 +14,7 @@ from .encoders import encoder_info, encoders
 from .errors import InputError, OutputError, SettingsError
 from .files_of_a_command import PHANTOM, RESULTS
 from .interruption import Interruption
-from .memory import check_limits
+from .memory import check_limits, check_loading
 from .outputs import staged_folder, write_json
 from .progress import Note, ProgressCallback
 from .settings import Settings, read_settings_file
@@ -48,6 +48,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     """Register two files and write everything about it into a folder."""
     settings = settings_from(arguments)
     check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
+    check_loading()
     from .record import read_recorded_run
     from .registration import register
 

@@ -8,6 +8,7 @@ kernel's documents "Control Group v2" and "Memory Resource Controller" (version 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 # The least that a registration takes beyond what is loaded: measured with volumes of a few megabytes.
 _LEAST_BYTES = 0.5e9
+# What the engine's other libraries and the smallest registration add to PyTorch is asked for at once.
+_TRIAL = "import mmap, torch; mmap.mmap(-1, 800_000_000)"
+_ADDRESS_SPACE = "the limit of the address space (ulimit -v)"
 # What libraries say, in errors of many kinds, where the system gives no more memory; oneDNN speaks of primitives.
 _SAYINGS = (
     "allocate memory",
@@ -104,6 +108,25 @@ def check_limits(needed_bytes: float = 0.0) -> None:
             raise InputError(msg)
 
 
+def check_loading() -> None:
+    """Refuse a run whose libraries do not load within the limit of the address space.
+
+    Some of them end the process where they get no memory. So they are loaded in another process first, in which as
+    much is left as they and the smallest registration take; this costs time only where there is such a limit.
+
+    Raises:
+        InputError: they do not load.
+    """
+    limit = next((limit for limit in _process_limits() if limit.what == _ADDRESS_SPACE), None)
+    if limit is None or "torch" in sys.modules:
+        return
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, text=True, check=False)
+    if trial.returncode < 0 or any(words in trial.stderr.lower() for words in _SAYINGS):
+        allowed = f"{limit.what} of {limit.allowed / 1e9:.1f} GB"
+        msg = f"Not enough memory: {allowed} is too small for the libraries; raise it."
+        raise InputError(msg)
+
+
 def _process_limits() -> Iterator[MemoryLimit]:
     """Give the limits of the process itself (`ulimit -v`, `ulimit -d`), which only Linux enforces."""
     if sys.platform != "linux":
@@ -114,7 +137,7 @@ def _process_limits() -> Iterator[MemoryLimit]:
 
     taken = psutil.Process().memory_info()
     for kind, used, what in (
-        (resource.RLIMIT_AS, taken.vms, "the limit of the address space (ulimit -v)"),
+        (resource.RLIMIT_AS, taken.vms, _ADDRESS_SPACE),
         (resource.RLIMIT_DATA, taken.data, "the limit of the data segment (ulimit -d)"),
     ):
         allowed = resource.getrlimit(kind)[0]

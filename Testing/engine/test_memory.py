@@ -174,7 +174,7 @@ def run_within(pair, output, kind, megabytes, *options):
         ("as", 50, ("--working-spacing-mm", "4")),
         ("as", 400, ("--working-spacing-mm", "4")),
         ("data", 400, ("--working-spacing-mm", "4")),
-        ("early", 700, ("--working-spacing-mm", "4")),
+        *(("early", megabytes, ("--working-spacing-mm", "4")) for megabytes in (700, 1200, 2000)),
     ],
 )
 def test_too_tight_a_limit_ends_in_one_line_and_leaves_nothing(pair, tmp_path, kind, megabytes, options):
