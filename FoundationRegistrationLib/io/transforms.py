@@ -17,7 +17,7 @@ from ..geometry import check_grid, physical_points
 from .paths import called, check_input_file
 from .quiet import reader_heard
 from .transform_integrity import check_whole_transform
-from .volumes import read_image
+from .volumes import header_fields, read_image
 
 _FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".img.gz")
 _HEAD_BYTES = 512
@@ -114,14 +114,7 @@ def _read_field(path: Path) -> sitk.Image:
 
 
 def _check_intent(path: Path) -> None:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with reader_heard():
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return  # reading the voxels says in words what is wrong with it
-    said = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys() if key.startswith("intent_")}
+    said = {key: value.strip() for key, value in header_fields(path).items() if key.startswith("intent_")}
     program = _FOREIGN_INTENTS.get(said.get("intent_name", ""))
     if said.get("intent_code", "0") in map(str, _FSL_INTENT_CODES):
         program = "FSL"
