@@ -7,8 +7,6 @@ the panel. For research, not a medical device.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import math
 import os
@@ -46,8 +44,8 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
     why_nothing_follows,
 )
-from FoundationRegistrationBridge.stored_files import file_messages  # noqa: E402
-from FoundationRegistrationBridge.transforms import RECORD, fixed_of  # noqa: E402
+from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
+from FoundationRegistrationBridge.transforms import fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -271,7 +269,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             selector.show(parameters)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
-        ui.cautionNote.text = "\n".join(_cautions(parameters.fixedVolume, parameters.movingVolume))
+        ui.cautionNote.text = "\n".join(file_messages_of_pair(parameters.fixedVolume, parameters.movingVolume))
         ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
@@ -396,18 +394,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         slicer.util.errorDisplay(message)
 
 
-def _cautions(fixedNode: Any, movingNode: Any) -> list[str]:
-    """Return what must be known of the files that the volumes of a registration come from."""
-    return [*file_messages(fixedNode, "fixed"), *file_messages(movingNode, "moving")]
-
-
-def _withMessages(outputs: Any, messages: list[str]) -> Any:
-    """Return the outputs of a run with more messages in front, which its record keeps too."""
-    outputs.record["messages"] = [*messages, *outputs.record["messages"]]
-    outputs.transform_node.SetAttribute(RECORD, json.dumps(outputs.record))
-    return dataclasses.replace(outputs, messages=tuple(outputs.record["messages"]))
-
-
 class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
     """Registration, what follows it and its quality, for the panel, the Python console and scripts."""
 
@@ -493,13 +479,13 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
 
         follow = list(follow)
         check_followers(follow, followMode)
-        cautions = _cautions(fixedNode, movingNode)
+        cautions = file_messages_of_pair(fixedNode, movingNode)
         notFollowed: list[str] = []
 
         def finished(outputs: Any, error: str | None, cancelled: bool) -> None:
             try:
                 if outputs is not None:
-                    outputs = _withMessages(outputs, cautions)
+                    outputs = with_messages(outputs, cautions)
                     keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
             finally:  # the registration is done, whatever became of the followers

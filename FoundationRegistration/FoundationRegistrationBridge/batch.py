@@ -18,6 +18,7 @@ from .errors import BridgeError, CancelledError
 from .job import JobInputs, RegistrationJob
 from .nodes_to_files import settings_as_json
 from .private_folder import PrivateFolder
+from .stored_files import file_messages_of_pair, with_messages
 from .worker import RegistrationWorker, engine_command, let_the_application_live
 
 RESULTS = "results.csv"
@@ -123,7 +124,8 @@ class _NodeRun:
             on_progress=lambda step, fraction, _: report(step, fraction),
             python=self.python,
         )
-        outputs = job.wait()
+        cautions = file_messages_of_pair(self.inputs.fixed, self.inputs.moving)
+        outputs = with_messages(job.wait(), cautions)
         return {"transform_node": outputs.transform_node, "record": outputs.record}
 
 

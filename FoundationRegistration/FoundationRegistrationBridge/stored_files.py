@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .library import add_library_to_path
+from .transforms import RECORD
+
+
+def file_messages_of_pair(fixed: Any, moving: Any) -> list[str]:
+    """Return what must be known of the files that the volumes of a registration come from."""
+    return [*file_messages(fixed, "fixed"), *file_messages(moving, "moving")]
+
+
+def with_messages(outputs: Any, messages: Sequence[str]) -> Any:
+    """Return the outputs of a run with more messages in front, which its record and its transform node keep too."""
+    outputs.record["messages"] = [*messages, *outputs.record["messages"]]
+    outputs.transform_node.SetAttribute(RECORD, json.dumps(outputs.record))
+    return dataclasses.replace(outputs, messages=tuple(outputs.record["messages"]))
 
 
 def file_messages(node: Any, role: str) -> list[str]:

@@ -23,6 +23,17 @@ RESULTS = (
     "report.json",
     "overview.png",
 )
+# What `phantom` writes into its folder; the last one with a PET only.
+PHANTOM = (
+    "fixed.nii.gz",
+    "moving.nii.gz",
+    "fixed_labels.nii.gz",
+    "moving_labels.nii.gz",
+    "displacement.nii.gz",
+    "fixed_landmarks.mrk.json",
+    "moving_landmarks.mrk.json",
+    "pet.nii.gz",
+)
 # Formats in two files, of which only one is named.
 _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
 
@@ -34,7 +45,7 @@ def prepare_files(arguments: argparse.Namespace) -> None:
         arguments: of the command line; their paths other than ``output`` are read.
 
     Raises:
-        InputError: an output has the place of an input.
+        InputError: an output has the place of an input, or of something that this program did not make.
         OutputError: a folder of results cannot be made whole, or a name cannot be written.
     """
     inputs = {
@@ -46,8 +57,18 @@ def prepare_files(arguments: argparse.Namespace) -> None:
         check_name(arguments.output)
         for name, path in inputs.items():
             _check_kept(arguments, name, path)
+        if arguments.command == "phantom":
+            _check_phantoms_folder(arguments.output)
     for name, path in inputs.items():
         settle(path if name == "registration" else path.parent)
+
+
+def _check_phantoms_folder(folder: Path) -> None:
+    """Let a phantom be made anew, and nothing else be overwritten: only a phantom's folder has all its files."""
+    there = [name for name in PHANTOM if os.path.lexists(folder / name)]
+    if there and not {*PHANTOM[:-1]} <= {*there}:
+        msg = f"'{folder / there[0]}' is not of a phantom and would be overwritten; choose another --output."
+        raise InputError(msg)
 
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..runtime.progress import Note
 from .inputs import Inputs
 
 # Lesions in the summary of a run; the report has all of them.
@@ -36,8 +37,8 @@ def draw_overview(path: Path, inputs: Inputs, result: Any, messages: list[str], 
         displacement_on_grid_of(inputs.fixed, result.transform),
         sitk.Resample(result.jacobian, inputs.fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
         title=f"Registration with {result.record['settings']['encoder']}",
-        warnings=messages,
-        lines=summary(result, evaluation),
+        warnings=[message for message in messages if not isinstance(message, Note)],
+        lines=[*summary(result, evaluation), *(message for message in messages if isinstance(message, Note))],
         expected_error=sitk.Resample(
             result.confidence, inputs.fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM
         ),

@@ -6,6 +6,7 @@ import argparse
 
 from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
+from .files import PHANTOM
 
 
 def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
@@ -16,7 +17,7 @@ def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -
     from ..phantom import make_phantom
 
     case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
-    with staged_folder(arguments.output, interruption) as staging:
+    with staged_folder(arguments.output, interruption, PHANTOM) as staging:
         volumes = {
             "fixed": case.fixed,
             "moving": case.moving,

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import SettingsError
 from ..files.outputs import staged_folder, write_json
 from ..runtime.interruption import Interruption
-from ..runtime.memory import check_limits
+from ..runtime.memory import check_limits, check_loading
 from ..runtime.progress import ProgressCallback
 from ..settings import Settings, read_settings_file
 from .files import RESULTS
@@ -40,6 +40,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     """Register two files and write everything about it into a folder."""
     settings = settings_from(arguments)
     check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
+    check_loading()
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
 

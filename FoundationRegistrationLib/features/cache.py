@@ -28,7 +28,8 @@ from safetensors.torch import save_file
 
 from ..encoders import EncoderInfo
 from ..files.bounded import plain_json
-from ..files.user_folders import user_cache
+from ..files.user_folders import expanded, user_cache
+from ..runtime.progress import Note
 from ..settings import Settings
 from ..weights.inspection import what_safetensors
 
@@ -68,7 +69,7 @@ class KeptFeatures:
 def cache_folder() -> Path | None:
     """Return the folder of kept features, which may not exist yet; None for a user without a home folder."""
     given = os.environ.get(CACHE_VARIABLE)
-    root = Path(given).expanduser() if given else user_cache()
+    root = expanded(given) if given else user_cache()
     return root / _FOLDER if root else None
 
 
@@ -148,7 +149,7 @@ class FeatureCache:
         """Keep features under a key, and remove those used longest ago if there are too many."""
         tensors = {"fixed": features.fixed.cpu().contiguous(), "moving": features.moving.cpu().contiguous()}
         if sum(tensor.nbytes for tensor in tensors.values()) > self._limit:
-            self.messages.append("The features were not kept for later runs: they exceed --feature-cache-gb.")
+            self.messages.append(Note("The features were not kept for later runs: they exceed --feature-cache-gb."))
             return
         details = {
             "explained_variance": features.explained_variance,
@@ -164,9 +165,12 @@ class FeatureCache:
             unfinished.replace(self._path(key))
             self._make_room()
         except (OSError, SafetensorError) as error:
+            why = " ".join(str(error).split())
             self.messages.append(
-                f"The features were not kept for later runs: {self._folder} cannot be written "
-                f"({' '.join(str(error).split())}); set {CACHE_VARIABLE} to another folder."
+                Note(
+                    f"The features were not kept for later runs: {self._folder} cannot be written ({why}); set "
+                    f"{CACHE_VARIABLE} to another folder."
+                )
             )
         finally:
             with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import InputError, WeightsError
 from ..runtime.device import fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
+from ..runtime.progress import Note
 from ..settings import Precision
 from .reduction import reduce_jointly
 from .slices import Square
@@ -143,7 +144,7 @@ class SliceRunner:
 
     def _refuse_half(self, reason: str) -> None:
         """Go back to float32 and say why."""
-        self.messages.append(f"Features are computed in float32: {self.precision} {reason}.")
+        self.messages.append(Note(f"Features are computed in float32: {self.precision} {reason}."))
         self.dtype = torch.float32
 
     def _retreat(self, slices: int) -> None:
@@ -163,7 +164,9 @@ class SliceRunner:
             raise InputError(msg)
 
     def _say(self, message: str) -> None:
-        self.messages = [kept for kept in self.messages if kept.split(";")[0] != message.split(";")[0]] + [message]
+        self.messages = [kept for kept in self.messages if kept.split(";")[0] != message.split(";")[0]] + [
+            Note(message)
+        ]
 
 
 def component_error(exact: torch.Tensor, other: torch.Tensor, inside: torch.Tensor, components: int) -> float:

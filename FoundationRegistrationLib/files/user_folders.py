@@ -14,3 +14,11 @@ def user_cache() -> Path | None:
     except RuntimeError:  # HOME is not set, and the system does not list the user
         return None
     return folder if folder.is_absolute() else None  # older versions leave "~" as it is
+
+
+def expanded(given: str) -> Path | None:
+    """Return a path with its `~` resolved; None for a user who is not known or has no home."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        return None

@@ -17,9 +17,8 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..spatial.checks import check_grid
-from .quiet import reader_heard
 from .segmentations import Segment, Segmentation
-from .volumes import read_labels, read_volume, write_volume_directly
+from .volumes import header_fields, read_labels, read_volume, write_volume_directly
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 _SEGMENT_FIELD = re.compile(r"Segment(\d+)_(\w+)")
@@ -116,20 +115,13 @@ def _fields(path: Path) -> tuple[dict[int, dict[str, str]], dict[str, str]]:
     """Return the fields of each segment by its number, and those of the whole file; none of other files."""
     if not path.name.lower().endswith((".nrrd", ".nhdr")):
         return {}, {}
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with reader_heard():
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return {}, {}  # reading the voxels says in words what is wrong with it
     segments: dict[int, dict[str, str]] = {}
     others = {}
-    for key in reader.GetMetaDataKeys():
+    for key, value in header_fields(path).items():
         if match := _SEGMENT_FIELD.fullmatch(key):
-            segments.setdefault(int(match[1]), {})[match[2]] = reader.GetMetaData(key)
+            segments.setdefault(int(match[1]), {})[match[2]] = value
         elif key.startswith(_FILE_FIELDS):
-            others[key] = reader.GetMetaData(key)
+            others[key] = value
     return segments, others
 
 

@@ -15,9 +15,10 @@ import SimpleITK as sitk
 from ..errors import InputError, OutputError
 from ..spatial.checks import check_grid
 from ..spatial.points import physical_points
-from .paths import check_input_file
+from .paths import called, check_input_file
 from .quiet import reader_heard
-from .volumes import read_image
+from .transform_integrity import check_whole_transform
+from .volumes import header_fields, read_image
 from .written import check_room, check_transform
 
 _FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".img.gz")
@@ -60,10 +61,11 @@ def read_transform(path: Path) -> sitk.Transform:
     _check_origin(path)
     if path.name.lower().endswith(_FIELD_ENDINGS):
         return sitk.DisplacementFieldTransform(_read_field(path))
+    check_whole_transform(path, called("transform file", path))
     try:
         with reader_heard():
             transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a name of damaged letters is a ValueError
         msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
         raise InputError(msg) from error
     if transform.GetDimension() != 3:
@@ -129,14 +131,7 @@ def _read_field(path: Path) -> sitk.Image:
 
 
 def _check_intent(path: Path) -> None:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with reader_heard():
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return  # reading the voxels says in words what is wrong with it
-    said = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys() if key.startswith("intent_")}
+    said = {key: value.strip() for key, value in header_fields(path).items() if key.startswith("intent_")}
     program = _FOREIGN_INTENTS.get(said.get("intent_name", ""))
     if said.get("intent_code", "0") in map(str, _FSL_INTENT_CODES):
         program = "FSL"

@@ -83,6 +83,18 @@ def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
     return image
 
 
+def header_fields(path: Path) -> dict[str, str]:
+    """Return what ITK gives of a file's header as text; nothing where it cannot be read, which `read_image` says."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reader_heard():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return {}
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
 def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
     """Read a file or folder by what is in it, whatever it is called."""
     if path.is_dir():

@@ -17,11 +17,22 @@ from ..features import TOKEN_BUDGET_BYTES
 from ..runtime.device import free_memory_bytes
 from ..runtime.memory import check_limits, resident_bytes
 from ..settings import Settings
+from ..spatial.displacement import LARGEST_BORDER_MM
 from ..spatial.grids import WorkingGrid, size_mm, size_words, working_grid
 from ..spatial.points import foreground_points, linear_parts
 from .preprocessing import PreparedVolume
 
+# What a device holds besides the grid: its libraries and a network. Of what the process has taken on the host before,
+# no more than this counts; the rest is the caller's.
 _BASE_BYTES = 2.0e9
+# What comes on the host besides the grid, measured: libraries that load on first use, and the inverse; a network that
+# comes with a package; one of downloaded weights; at the end what is written and drawn, also for each fixed voxel.
+_LATER_BYTES = 0.35e9
+_PACKAGED_NETWORK_BYTES = 0.1e9
+_NETWORK_BYTES = 1.2e9
+_RESULT_BYTES = 0.1e9
+_RESULT_VOXEL_BYTES = 130.0
+_RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, what is drawn
 # Each cell of the last refinement: two volumes, their features, and ten displacement fields.
 _FINE_BYTES = 140.0
 # Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
@@ -51,7 +62,17 @@ def choose_grid(
     linear = np.linalg.pinv(linear_parts(initial, center[None])[0])
     moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
 
-    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + _loaded_bytes(device)
+    loaded = min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
+    budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + loaded
+
+    def needed_bytes(grid: WorkingGrid) -> float:
+        if device.type != "cpu":
+            return _BASE_BYTES + grid_bytes(grid, settings, infos, stages)
+        of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages)
+        of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
+        if of_volume > budget:  # no grid helps
+            return of_run
+        return max(of_run, of_volume + _field_bytes(grid, settings, stages))
 
     def grid_at(spacing: float) -> WorkingGrid:
         return working_grid(
@@ -66,7 +87,7 @@ def choose_grid(
     spacing = settings.working_spacing_mm
     grid = grid_at(spacing)
     least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
-    while estimated_bytes(grid, settings, infos, stages) > budget and min(grid.shape) > least:
+    while needed_bytes(grid) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
     messages = [
@@ -79,13 +100,14 @@ def choose_grid(
             f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
             f"to stay within {budget / 1e9:.1f} GB of memory."
         )
-    needed = estimated_bytes(grid, settings, infos, stages)
+    needed = needed_bytes(grid)
     if needed > budget:
         messages.append(
             f"About {needed / 1e9:.1f} GB of memory are needed, more than the {budget / 1e9:.1f} GB allowed."
         )
     if device.type == "cpu":
-        check_limits(needed - _BASE_BYTES)
+        of_volume = _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
+        check_limits(max(needed - loaded, of_volume + _field_bytes(grid, settings, stages)))
     voxels = int(np.prod(grid.shape))
     of_voxels = [stage for stage in stages if isinstance(stage, SelfSimilarity)]
     if any(stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing) is None for stage in of_voxels):
@@ -113,15 +135,25 @@ def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
     return ""
 
 
-def _loaded_bytes(device: torch.device) -> float:
-    """Return what this process has taken already of the memory that each estimate begins with."""
-    return min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
+def _further_bytes(infos: Sequence[EncoderInfo]) -> float:
+    """Return what a run takes on the host beyond what is loaded, whatever its grid, with one network at a time."""
+    slice_encoders = [info for info in infos if info.kind == "slice"]
+    networks = [_PACKAGED_NETWORK_BYTES if info.packaged_sha256 else _NETWORK_BYTES for info in slice_encoders]
+    return _LATER_BYTES + max(networks, default=0.0)
 
 
-def estimated_bytes(
-    grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]
-) -> float:
-    """Estimate the peak memory of a registration on a working grid, in bytes."""
+def _field_bytes(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage]) -> float:
+    """Return what the displacement field of a run takes at its end, with the widest border it may get."""
+    cell = settings.adam_grid_spacing
+    for stage in stages:
+        if isinstance(stage, LocalCorrelation):
+            cell = min(cell, stage.intensity_spacing(int(np.prod(grid.shape)), grid.spacing, cell))
+    border = LARGEST_BORDER_MM / (cell * grid.spacing) + 1
+    return _RESULT_CELL_BYTES * float(np.prod([size / cell + 2 * border for size in grid.shape]))
+
+
+def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]) -> float:
+    """Estimate the memory that a registration takes at its peak for what lies on a working grid, in bytes."""
     voxels = float(np.prod(grid.shape))
     kept = [min(settings.components or info.components, info.channels) for info in infos]
     channels = sum(kept)
@@ -140,4 +172,4 @@ def estimated_bytes(
         elif isinstance(stage, SelfSimilarity) and stage.intensity_spacing(int(voxels), grid.spacing, 1):
             fine = max(fine, voxels * _VOXEL_BYTES)
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + costs)
-    return _BASE_BYTES + tokens + dense + fine
+    return tokens + dense + fine

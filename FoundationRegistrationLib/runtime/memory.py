@@ -8,6 +8,7 @@ kernel's documents "Control Group v2" and "Memory Resource Controller" (version 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 # The least that a registration takes beyond what is loaded: measured with volumes of a few megabytes.
 _LEAST_BYTES = 0.5e9
+# What the engine's other libraries and the smallest registration add to PyTorch is asked for at once.
+_TRIAL = "import mmap, torch; mmap.mmap(-1, 800_000_000)"
+_ADDRESS_SPACE = "the limit of the address space (ulimit -v)"
 # What libraries say, in errors of many kinds, where the system gives no more memory; oneDNN speaks of primitives.
 _SAYINGS = (
     "allocate memory",
@@ -83,25 +87,44 @@ def speaks_of_memory(error: BaseException) -> bool:
     return isinstance(error, (RuntimeError, OSError, ImportError)) and any(words in said for words in _SAYINGS)
 
 
-def check_limits(beyond_least_bytes: float = 0.0) -> None:
+def check_limits(needed_bytes: float = 0.0) -> None:
     """Refuse a registration that a container or a shell would end without a word.
 
     Args:
-        beyond_least_bytes: memory it takes beyond what the smallest one takes.
+        needed_bytes: memory it takes beyond what is taken now; at least what the smallest one takes.
 
     Raises:
         InputError: a limit leaves less than is needed.
     """
-    needed = _LEAST_BYTES + beyond_least_bytes
+    needed = max(_LEAST_BYTES, needed_bytes)
     for limit in memory_limits():
         left = max(0, limit.allowed - limit.taken)
         if needed > left:
             msg = (
                 f"Not enough memory: about {needed / 1e9:.1f} GB more are needed, and {limit.what} of "
-                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, or use a larger "
-                "--working-spacing-mm or a smaller --memory-budget-gb."
+                f"{limit.allowed / 1e9:.1f} GB leaves {left / 1e9:.1f} GB; raise the limit, use a larger "
+                "--working-spacing-mm or a smaller --memory-budget-gb, or crop the volumes."
             )
             raise InputError(msg)
+
+
+def check_loading() -> None:
+    """Refuse a run whose libraries do not load within the limit of the address space.
+
+    Some of them end the process where they get no memory. So they are loaded in another process first, in which as
+    much is left as they and the smallest registration take; this costs time only where there is such a limit.
+
+    Raises:
+        InputError: they do not load.
+    """
+    limit = next((limit for limit in _process_limits() if limit.what == _ADDRESS_SPACE), None)
+    if limit is None or "torch" in sys.modules:
+        return
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, text=True, check=False)
+    if trial.returncode < 0 or any(words in trial.stderr.lower() for words in _SAYINGS):
+        allowed = f"{limit.what} of {limit.allowed / 1e9:.1f} GB"
+        msg = f"Not enough memory: {allowed} is too small for the libraries; raise it."
+        raise InputError(msg)
 
 
 def _process_limits() -> Iterator[MemoryLimit]:
@@ -114,7 +137,7 @@ def _process_limits() -> Iterator[MemoryLimit]:
 
     taken = psutil.Process().memory_info()
     for kind, used, what in (
-        (resource.RLIMIT_AS, taken.vms, "the limit of the address space (ulimit -v)"),
+        (resource.RLIMIT_AS, taken.vms, _ADDRESS_SPACE),
         (resource.RLIMIT_DATA, taken.data, "the limit of the data segment (ulimit -d)"),
     ):
         allowed = resource.getrlimit(kind)[0]
@@ -132,17 +155,13 @@ def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
         controllers, _, path = rest.partition(":")
         if number == "0":
             for folder in (root, root / "unified"):  # alone, or beside version 1
-                yield from _limits_along(
-                    folder, path, ("memory.max", "memory.high"), "memory.current", "inactive_file"
-                )
+                yield from _limits_along(folder, path, ("memory.max", "memory.high"), "memory.current", "{}_file")
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes",)
-            yield from _limits_along(root / "memory", path, names, "memory.usage_in_bytes", "total_inactive_file")
+            yield from _limits_along(root / "memory", path, names, "memory.usage_in_bytes", "total_{}_file")
 
 
-def _limits_along(
-    root: Path, path: str, limits: tuple[str, ...], usage: str, reclaimable: str
-) -> Iterator[MemoryLimit]:
+def _limits_along(root: Path, path: str, limits: tuple[str, ...], usage: str, cache: str) -> Iterator[MemoryLimit]:
     """Give the limits of a group and of all above it, as far as they are mounted in this container."""
     parts = PurePosixPath(path).parts[1:]
     inner = PurePosixPath(*(() if ".." in parts else parts))
@@ -154,7 +173,8 @@ def _limits_along(
         for name in limits:
             allowed = _number(folder / name)
             if allowed is not None:
-                cached = _entry(folder / "memory.stat", reclaimable)
+                # The kernel drops pages of files, libraries among them, before it ends a process.
+                cached = sum(_entry(folder / "memory.stat", cache.format(use)) for use in ("inactive", "active"))
                 yield MemoryLimit(allowed, max(0, taken - cached), "the limit of the container (control group)")
 
 

@@ -17,6 +17,12 @@ class ProgressEvent:
     fraction: float
 
 
+class Note(str):
+    """A message that says how a run was done and is no reason to doubt its result."""
+
+    __slots__ = ()
+
+
 _LEAST_CHANGE = 0.002
 
 ProgressCallback = Callable[[ProgressEvent], None]

@@ -9,7 +9,8 @@ import torch
 from .grids import WorkingGrid
 
 _TAPER_STEEPNESS = 3.0
-_TAPER_RANGE_MM = (10.0, 60.0)
+_SMALLEST_BORDER_MM = 10.0
+LARGEST_BORDER_MM = 60.0
 
 
 def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
@@ -28,7 +29,7 @@ def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.I
         for axis in (1, 2, 3)
         for face in (millimetres.select(axis, 0), millimetres.select(axis, -1))
     )
-    taper_mm = float(np.clip(_TAPER_STEEPNESS * edge, *_TAPER_RANGE_MM))
+    taper_mm = float(np.clip(_TAPER_STEEPNESS * edge, _SMALLEST_BORDER_MM, LARGEST_BORDER_MM))
     border = int(np.ceil(taper_mm / cells.spacing)) + 1
     padded = torch.nn.functional.pad(millimetres[None], (border,) * 6, mode="replicate")[0]
     outside = [_cells_outside(size, border) for size in millimetres.shape[1:]]

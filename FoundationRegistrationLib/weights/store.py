@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..files.bounded import plain_json, read_bounded
-from ..files.user_folders import user_cache
+from ..files.user_folders import expanded, user_cache
 from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -26,9 +26,12 @@ def download_folder() -> Path:
         WeightsError: it is not set, and the user has no home folder.
     """
     cache = os.environ.get(CACHE_VARIABLE)
-    root = Path(cache).expanduser() if cache else user_cache()
+    root = expanded(cache) if cache else user_cache()
     if root is None:
-        msg = f"You have no home folder, where weights are kept; set the environment variable {CACHE_VARIABLE}."
+        msg = (
+            "You have no home folder, where weights are kept; set the environment variable "
+            f"{CACHE_VARIABLE} to a full path."
+        )
         raise WeightsError(msg)
     return root / "weights"
 
@@ -48,7 +51,7 @@ def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> P
         WeightsError: unknown name; or something was given, but the file is not there.
     """
     entry = weights_entry(name)
-    path = Path(given).expanduser() if given else None
+    path = (expanded(given) or Path(given)) if given else None  # without a home it is said not to be there
     if path is not None and beside and _is_file(path):
         found = _inside(path.parent, entry, entry.filename)
         if found is not None:
@@ -174,7 +177,7 @@ def unwritable_message(folder: Path, error: OSError) -> str:
 
 def _searched() -> list[Path]:
     variable = os.environ.get(WEIGHTS_VARIABLE)
-    folders = [Path(variable).expanduser()] if variable else []
+    folders = [folder] if variable and (folder := expanded(variable)) else []
     with suppress(WeightsError):  # no home folder
         folders.append(download_folder())
     return folders

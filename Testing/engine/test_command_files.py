@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from faults import ended, fork, kill_at, largest_file
 
-from FoundationRegistrationLib.cli.files import RESULTS
+from FoundationRegistrationLib.cli.files import PHANTOM, RESULTS
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import OutputError
 from FoundationRegistrationLib.files.outputs import staged_folder
@@ -124,6 +124,27 @@ def test_apply_and_evaluate_overwrite_no_input(files, name, capsys):
     landmarks = [f"--{side}-landmarks={inputs / 'points.csv'}" for side in ("fixed", "moving")]
     if name == "points.csv":
         refused(["evaluate", files / "registration", *landmarks, "--output", inputs / name], capsys, before, files)
+
+
+@pytest.mark.parametrize("name", PHANTOM)
+def test_a_phantom_replaces_a_phantom_and_nothing_else(tmp_path, name, capsys):
+    own = tmp_path / "mine" / name
+    own.parent.mkdir()
+    own.write_bytes(b"the only copy")
+    command = ["phantom", "longitudinal", "--spacing-mm", "12", "--output"]
+    refused([*command, own.parent], capsys, contents(tmp_path), tmp_path)
+
+
+def test_a_phantom_is_made_anew_and_leaves_nothing_of_the_one_before(tmp_path):
+    command = ["phantom", "longitudinal", "--spacing-mm", "12", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    first = contents(tmp_path)
+    (tmp_path / "out" / "pet.nii.gz").write_bytes(b"of another task")
+    (tmp_path / "out" / "notes.txt").write_text("kept")
+    assert main([*command, "--seed", "3"]) == 0
+    second = contents(tmp_path)
+    assert {path.name for path in set(second) - set(first)} == {"notes.txt"}
+    assert second[tmp_path / "out" / "fixed.nii.gz"] != first[tmp_path / "out" / "fixed.nii.gz"]
 
 
 def test_the_second_file_of_an_input_is_kept_too(files, capsys):

@@ -15,6 +15,7 @@ import torch
 import volumes
 
 from FoundationRegistrationLib import Settings, register
+from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.features import EncoderSource, FeatureCache, extract_features
 from FoundationRegistrationLib.features.cache import CACHE_VARIABLE, KeptFeatures, cache_folder
 from FoundationRegistrationLib.runtime.progress import Progress

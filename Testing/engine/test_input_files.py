@@ -415,6 +415,22 @@ def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(
         assert sum(UNKNOWN in line for line in lines) == 1
 
 
+def test_what_is_no_caution_is_drawn_among_the_figures(pair, tmp_path, monkeypatch):
+    from FoundationRegistrationLib import report
+
+    drawn = {}
+    monkeypatch.setattr(report, "save_overview", lambda path, *images, **texts: (path.touch(), drawn.update(texts)))
+    command = ["register", str(pair / "fixed.nrrd"), str(pair / "moving.nrrd"), "--output", str(tmp_path / "out")]
+    options = [*FAST, "--memory-budget-gb", "0.1", "--feature-cache-gb", "0.000001"]
+    assert main([*command, *options]) == 0
+    messages = json.loads((tmp_path / "out" / "report.json").read_text())["messages"]
+    notes = [message for message in messages if message.startswith("The features were not kept")]
+    assert len(notes) == 1
+    assert any("of memory" in message for message in messages)
+    assert drawn["warnings"] == [message for message in messages if message not in notes]
+    assert drawn["lines"][-1:] == notes
+
+
 def test_apply_and_evaluate_say_it_too(pair, tmp_path, capsys):
     path = without_orientation(tmp_path / "image.nii.gz", "LPS")
     apply = ["apply", str(pair), "--image", str(path), "--reference", str(path), "--output", str(tmp_path / "o.nrrd")]

@@ -9,14 +9,21 @@ import pytest
 import SimpleITK as sitk
 import torch
 import volumes
+from FoundationRegistrationLib.preprocessing import PreparedVolume
 
+from FoundationRegistrationLib.encoders import encoder_info
+from FoundationRegistrationLib.errors import InputError
+from FoundationRegistrationLib.pipeline import working_region
+from FoundationRegistrationLib.runtime import memory
 from FoundationRegistrationLib.runtime.device import is_out_of_memory
 from FoundationRegistrationLib.runtime.memory import (
+    MemoryLimit,
     available_memory_bytes,
     memory_limits,
     speaks_of_memory,
     total_memory_bytes,
 )
+from FoundationRegistrationLib.settings import Settings
 
 MB = 2**20
 V2 = ("memory.max", "memory.current", "inactive_file")
@@ -57,6 +64,13 @@ def test_a_container_of_version_1_is_found_where_its_name_is_not_mounted(machine
     group(machine.root / "memory", 1500 * MB, 600 * MB, 50 * MB, names=V1)
     own = "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/docker/abc\n"
     assert machine(own)[:2] == (950 * MB, 1500 * MB)
+
+
+def test_pages_of_files_in_use_are_dropped_before_a_process_is_ended(machine):
+    group(machine.root, 1500 * MB, 900 * MB, 100 * MB)
+    with (machine.root / "memory.stat").open("a") as file:
+        file.write(f"active_file {300 * MB}\n")
+    assert machine("0::/\n")[0] == 1000 * MB
 
 
 def test_the_tightest_of_all_groups_around_counts(machine):
@@ -162,7 +176,7 @@ def run_within(pair, output, kind, megabytes, *options):
         ("as", 50, ("--working-spacing-mm", "4")),
         ("as", 400, ("--working-spacing-mm", "4")),
         ("data", 400, ("--working-spacing-mm", "4")),
-        ("early", 700, ("--working-spacing-mm", "4")),
+        *(("early", megabytes, ("--working-spacing-mm", "4")) for megabytes in (700, 1200, 2000)),
     ],
 )
 def test_too_tight_a_limit_ends_in_one_line_and_leaves_nothing(pair, tmp_path, kind, megabytes, options):
@@ -185,3 +199,40 @@ def test_dinov2_takes_the_input_that_the_container_allows():
     from FoundationRegistrationLib.encoders.dinov2 import _memory_bytes
 
     assert _memory_bytes(torch.device("cpu")) == total_memory_bytes()
+
+
+# ---- what a run is expected to take ----
+
+
+def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
+    """The working grid of a volume (size voxels of 2 mm along each axis), and what is said, with 0.5 GB loaded."""
+    image = sitk.Image(size, size, size, sitk.sitkFloat32)
+    image.SetSpacing((2.0,) * 3)
+    mask = sitk.Cast(image, sitk.sitkUInt8) + 1
+    part = PreparedVolume(image, mask, "mr", 0.0, mask)
+    limits = [] if limit is None else [MemoryLimit(int(limit), 0, "the limit of the container (control group)")]
+    monkeypatch.setattr(working_region, "resident_bytes", lambda: int(0.5e9))
+    monkeypatch.setattr(working_region, "free_memory_bytes", lambda device: int(free_bytes))
+    monkeypatch.setattr(memory, "memory_limits", lambda: limits)
+    given = (Settings(encoder=encoder), [encoder_info(encoder)], torch.device("cpu"))
+    return working_region.choose_grid(part, part, sitk.TranslationTransform(3), *given)
+
+
+def test_a_small_container_gets_a_grid_that_was_measured_to_fit(monkeypatch):
+    """With volumes of 1.4 million voxels 4 mm took 0.5 GB more than was loaded, 2 mm 0.9 GB."""
+    grid, messages = chosen(monkeypatch, 110, 0.7e9, limit=0.7e9)
+    assert 2.0 < grid.spacing < 5.0
+    assert "made coarser" in messages[0]
+    finer, _ = chosen(monkeypatch, 110, 1.5e9)
+    assert finer.spacing < grid.spacing
+    network, _ = chosen(monkeypatch, 110, 0.7e9, "litemedsam")
+    assert network.spacing >= grid.spacing
+
+
+def test_a_large_volume_counts_as_well_as_its_grid(monkeypatch):
+    """Eleven million voxels took 1.4 GB at the end of a run, whatever its grid."""
+    with pytest.raises(InputError, match=r"Not enough memory.*leaves 1\.3 GB; .*crop the volumes\.$"):
+        chosen(monkeypatch, 222, 1.3e9, limit=1.3e9)
+    grid, _ = chosen(monkeypatch, 222, 2.4e9, limit=2.4e9)
+    without_limit, _ = chosen(monkeypatch, 222, 1.3e9)  # no grid helps: none is made coarser for it
+    assert without_limit.spacing <= grid.spacing * 2

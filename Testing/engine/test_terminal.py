@@ -98,10 +98,13 @@ def test_terminal_without_unicode(tmp_path):
         ("register {volume} {volume} --output {out} " + TINY, 0, "expected error"),
     ],
 )
-def test_user_without_a_home(tmp_path, command, code, words, capfd, monkeypatch):
+@pytest.mark.parametrize("given", [(), ("FOUNDATION_REGISTRATION_CACHE", "FOUNDATION_REGISTRATION_WEIGHTS")])
+def test_user_without_a_home(tmp_path, given, command, code, words, capfd, monkeypatch):
     """In a container that runs under any number, the system lists no user of it, and HOME is not set."""
     for name in ("HOME", "XDG_CACHE_HOME", "FOUNDATION_REGISTRATION_CACHE", "FOUNDATION_REGISTRATION_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
+    for name in given:
+        monkeypatch.setenv(name, "~/kept")
     out = tmp_path / "out"
     volume = small_volume(tmp_path)
     arguments = command.format(volume=volume, out=out).split()

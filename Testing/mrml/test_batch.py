@@ -1,6 +1,7 @@
 """Many pairs with one call, of files and of nodes, by the real engine."""
 
 import csv
+import json
 import unicodedata
 
 import numpy as np
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 from FoundationRegistrationBridge.batch import register_batch
 from FoundationRegistrationBridge.batch_table import OPTIONAL, TableRow, folder_names, read_table
 from FoundationRegistrationBridge.errors import BridgeError
+from FoundationRegistrationBridge.transforms import RECORD
 from nodes import volume_node
 from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
 
@@ -70,6 +72,24 @@ def test_nodes_one_pair_of_them_unsuitable(scene, folder):
     assert results[1].transform_node.GetName() == "before to today"
     assert results[1].record["settings"]["preset"] == "longitudinal"
     assert len((folder / "out" / "results.csv").read_text().splitlines()) == 3
+
+
+def test_what_the_files_of_nodes_say_of_themselves_stands_first(scene, folder):
+    path = folder / "before.nii"
+    sitk.WriteImage(sitk.ReadImage(str(folder / "before.nrrd")), str(path))
+    content = bytearray(path.read_bytes())
+    content[252:256] = bytes(4)  # the codes of the orientation: none
+    path.write_bytes(content)
+    fixed = volume_node(scene, sitk.ReadImage(str(folder / "today.nrrd")), "today")
+    moving = volume_node(scene, sitk.ReadImage(str(folder / "before.nrrd")), "before")
+    moving.AddDefaultStorageNode()
+    moving.GetStorageNode().SetFileName(str(path))
+    result = register_batch([(fixed, moving)], output_folder=folder / "out", **QUICK)[0]
+    assert "orientation" in result.record["messages"][0]
+    assert "moving" in result.record["messages"][0]
+    assert json.loads(result.transform_node.GetAttribute(RECORD)) == result.record
+    with (folder / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["messages"].startswith(result.record["messages"][0])
 
 
 @pytest.mark.parametrize(
