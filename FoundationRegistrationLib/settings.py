@@ -263,6 +263,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
 }
+"""The presets by name, in the order in which they are listed to the user."""
 
 
 def setting_choices(annotation: Any) -> tuple[str, ...] | None:
