@@ -48,6 +48,13 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return html
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Warn of scripts, styles, fonts and pictures of other servers: the site must work offline."""
+    for address in re.findall(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(https?://[^"]*)"', output):
+        _LOGGER.warning("The page '%s' loads '%s' from another server.", page.file.src_uri, address)
+    return output
+
+
 def _engine() -> Any:
     if str(_ROOT) not in sys.path:
         sys.path.insert(0, str(_ROOT))

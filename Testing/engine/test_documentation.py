@@ -59,5 +59,26 @@ def test_what_the_readme_links_to_is_there():
             assert (ROOT / path).is_file(), link
 
 
+def rows_after(heading, path):
+    """Rows of the first table below a heading, as lists of cells, header left out."""
+    table = path.read_text(encoding="utf-8").split(f"{heading}\n")[1]
+    lines = re.search(r"(?:^\|.*\n)+", table, re.MULTILINE)[0].splitlines()[2:]
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_figures_of_the_readme_are_those_measured():
+    columns = {"Dice, fibroglandular": 4, "TRE, mm": 5, "change of lesion volume, %": 6}
+    methods = ("affine", "NiftyReg F3D", "ANTs SyN", "convexAdam, official", "ours, preset of the task")
+    measured, task = {}, ""
+    for row in rows_after("### Phantoms", PAGES / "measured.md"):
+        task = row[0] or task
+        measured[task, row[1]] = row
+    rows = rows_after("## Results", ROOT / "README.md")
+    assert len(rows) == 4
+    for task, measure, *figures in rows:
+        expected = [measured[task, method][columns[measure]].split(" ± ")[0] for method in methods]
+        assert figures == expected, task
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
