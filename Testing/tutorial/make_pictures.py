@@ -108,7 +108,8 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
     _save(
         output / "features.png",
         [("fixed volume", shown), ("moving volume", _pixels(views))],
-        "Features of the encoder (LiteMedSAM), first three principal components as colours",
+        "Features of the encoder (LiteMedSAM), first three principal components as colours: "
+        "one colour, similar features",
     )
     preview.close()
 
