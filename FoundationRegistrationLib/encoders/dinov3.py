@@ -125,5 +125,5 @@ def _info(name: str, size: str, width: int, finding: str) -> EncoderInfo:
 
 ENCODERS = (
     _info("dinov3", "S", 384, "not in the paper"),
-    _info("dinov3-vitb16", "B", 768, "not in the paper; its authors added it to their code later"),
+    _info("dinov3-vitb16", "B", 768, "not in the paper; added later to the authors' code"),
 )

@@ -109,9 +109,9 @@ ENCODERS = (
         components=12,
         tokens=0,
         domain="none",
-        strategy="a hand-made descriptor of local structure, the same for every modality",
-        finding="breast Dice 80.8, 73.4, 78.3 %; fibroglandular tissue (53.3, 42.4, 50.3 %) ahead of networks but "
-        "across sequences; fails between CT and MR (measured here)",
+        strategy="a hand-crafted descriptor of local structure, the same for every modality",
+        finding="breast Dice 80.8, 73.4, 78.3 %; fibroglandular tissue (53.3, 42.4, 50.3 %) better than the "
+        "networks, except across sequences; fails between CT and MR (measured here)",
         license="no weights",
         citation="Heinrich et al., MICCAI 2013",
         weights=(),

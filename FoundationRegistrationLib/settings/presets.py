@@ -86,4 +86,7 @@ _OWN: Mapping[str, Preset] = {
     ),
 }
 
-PRESETS: Mapping[str, Preset] = {**plugins("presets"), **_OWN}
+_ADDED = {name: preset for name, preset in plugins("presets").items() if name not in _OWN}
+
+PRESETS: Mapping[str, Preset] = {**_OWN, **_ADDED}
+"""The presets by name, in the order in which they are listed to the user; plugins add some, see `runtime.plugins`."""

@@ -75,8 +75,8 @@ def test_the_table_of_the_paper_is_kept():
         assert (info.tokens, info.channels, info.components) == facts, name
 
 
-def test_the_table_of_the_readme_is_that_of_the_registry():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_table_of_the_documentation_is_that_of_the_registry():
+    text = (ROOT / "Resources/Documentation/pages/encoders.md").read_text(encoding="utf-8")
     section = text.split("<!-- encoders -->")[1].split("<!-- /encoders -->")[0]
     assert section.strip() == encoder_table()
 

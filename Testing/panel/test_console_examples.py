@@ -1,4 +1,4 @@
-"""The examples of Resources/Console.md do what they say."""
+"""The examples of the page *Slicer's Python console* do what they say."""
 
 import re
 import sys
@@ -28,11 +28,11 @@ def test_console_examples(module, scene, tmp_path, monkeypatch, capsys):
         segmentation_node(scene, on_grid((body_depth(points) > 12.0).astype(np.uint8), grid), {1: "tumour"}, name)
     (tmp_path / "cohort.csv").write_text("fixed,moving,name\ntoday.nrrd,last year.nrrd,Ada\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "Resources" / "Console.md").read_text(encoding="utf-8")
+    text = (ROOT / "Resources/Documentation/pages/console.md").read_text(encoding="utf-8")
 
     names = {}
     for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(example, "Console.md", "exec"), names)
+        exec(compile(example, "console.md", "exec"), names)
 
     said = capsys.readouterr().out
     assert names["transform"] is names["lastYear"].GetParentTransformNode()

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def draw_longitudinal(output: Path, spacing_mm: float) -> None:
-    """Before and after as checkerboards; grid, arrows and volume change; what the encoder saw."""
+    """Before and after as checkerboards; grid, arrows and volume change; features as colours."""
     scene = boot()
     scene.Clear(0)
     case = make_phantom("longitudinal", seed=1, spacing_mm=spacing_mm)
@@ -82,7 +82,7 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
     _save(
         output / "before_after.png",
         [("before registration", before), ("after registration", _pixels(views))],
-        "Two dates of one synthetic patient in a checkerboard: outlines and glands must run on across the tiles",
+        "Two dates of one synthetic patient in a checkerboard: contours and glands must continue across the tiles",
     )
     comparison.fade(0.0)
     rows = []
@@ -100,7 +100,7 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
         output / "warp.png",
         rows,
         "How the moving volume was deformed. Lines and arrows: blue for none, red for the largest displacement.\n"
-        "Volume change: blue is smaller in the moving volume, red is larger there, green would be folded",
+        "Volume change: blue is smaller in the moving volume, red is larger there, green is folded",
     )
     preview = show_features(*result.feature_nodes)
     shown = _pixels(views)
@@ -108,7 +108,8 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
     _save(
         output / "features.png",
         [("fixed volume", shown), ("moving volume", _pixels(views))],
-        "What the encoder (LiteMedSAM) saw: places of one colour look alike to it, in both volumes",
+        "Features of the encoder (LiteMedSAM), first three principal components as colours: "
+        "one colour, similar features",
     )
     preview.close()
 
@@ -136,7 +137,7 @@ def draw_pet(output: Path, spacing_mm: float) -> None:
 
 
 def draw_panel(output: Path, _spacing_mm: float) -> None:
-    """Draw the panel as it looks in the stand-in for the application, which needs a process of its own."""
+    """Draw the panel as it looks in the stand-in for the application; this needs a process of its own."""
     script = _ROOT / "Testing" / "panel" / "screenshot.py"
     subprocess.run([sys.executable, str(script), str(output / "panel.png")], check=True)
 
