@@ -233,9 +233,12 @@ class _MetricPair:
 
 
 def _isotropic(image: sitk.Image) -> sitk.Image:
-    """Return the volume at the alignment's spacing, or a larger one if it has no end, in its own orientation."""
+    """Return the volume at the alignment's spacing in its own orientation, or at a larger one.
+
+    That is where it has no finer voxels along any axis, or no end.
+    """
     extent = np.asarray(size_mm(image))
-    wanted = max(_SPACING_MM, float(np.cbrt(extent.prod() / _MOST_VOXELS)))
+    wanted = max(_SPACING_MM, min(image.GetSpacing()), float(np.cbrt(extent.prod() / _MOST_VOXELS)))
     size = np.maximum(1, np.round(extent / wanted)).astype(int)
     spacing = extent / size
     origin = image.TransformContinuousIndexToPhysicalPoint(
