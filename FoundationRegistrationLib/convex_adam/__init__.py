@@ -17,11 +17,38 @@ import torch
 from ..features import pool
 from ..runtime.progress import Progress
 from .confidence import local_measures
+from .discrete_search import DiscreteSearch
+from .instance_optimisation import Descent, InstanceOptimisation
+from .local_correlation import LocalCorrelation
+from .method import stages_of
+from .regularisers import Diffusion, Regulariser
+from .self_similarity import SelfSimilarity
+from .shared_refinement import SharedRefinement
+from .similarities import Similarity, SquaredDifference
 from .stages import Found, Stage, Volumes, step_names
 from .two_encoders import details_lead
 from .unfolding import unfold
+from .unmatched import UnmatchedStructures
 
-__all__ = ["ConvexAdamResult", "convex_adam"]
+__all__ = [
+    "ConvexAdamResult",
+    "Descent",
+    "Diffusion",
+    "DiscreteSearch",
+    "Found",
+    "InstanceOptimisation",
+    "LocalCorrelation",
+    "Regulariser",
+    "SelfSimilarity",
+    "SharedRefinement",
+    "Similarity",
+    "SquaredDifference",
+    "Stage",
+    "UnmatchedStructures",
+    "Volumes",
+    "convex_adam",
+    "stages_of",
+]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..runtime.plugins import plugins
@@ -86,7 +86,20 @@ _OWN: Mapping[str, Preset] = {
     ),
 }
 
-_ADDED = {name: preset for name, preset in plugins("presets").items() if name not in _OWN}
 
-PRESETS: Mapping[str, Preset] = {**_OWN, **_ADDED}
+class _Presets(Mapping[str, Preset]):
+    """The presets of this package, and after them those that plugins add; these are loaded when first looked for."""
+
+    def __getitem__(self, name: str) -> Preset:
+        return _OWN[name] if name in _OWN else plugins("presets")[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _OWN
+        yield from (name for name in plugins("presets") if name not in _OWN)
+
+    def __len__(self) -> int:
+        return len({*_OWN, *plugins("presets")})
+
+
+PRESETS: Mapping[str, Preset] = _Presets()
 """The presets by name, in the order in which they are listed to the user; plugins add some, see `runtime.plugins`."""
