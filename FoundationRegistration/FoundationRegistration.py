@@ -445,7 +445,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             outputVolume: volume node to overwrite with the registered volume.
             createVolume: make a new node for the registered volume.
             featurePreview: add the features of both volumes as colour volumes.
-            maps: add the Jacobian and the error to expect (mm, 100 where not known) as volumes.
+            maps: add the Jacobian and the expected error (mm, 100 where not known) as volumes.
             follow: nodes that belong to the moving volume and are carried along.
             followMode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
             waitForCompletion: return when all is done; otherwise poll the returned job from a timer.

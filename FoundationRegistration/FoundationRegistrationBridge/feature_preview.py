@@ -1,4 +1,4 @@
-"""What the encoder saw: the first three components of the features as red, green and blue.
+"""Encoder features as colours: the first three components of the features as red, green and blue.
 
 Both volumes share one colouring, so tissue that the encoder takes for the same has the same colour in both.
 """

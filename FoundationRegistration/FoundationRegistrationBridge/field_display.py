@@ -1,4 +1,4 @@
-"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of the error to expect."""
+"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of the expected error."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def colour_jacobian(volume_node: Any) -> None:
 
 
 def colour_confidence(volume_node: Any) -> None:
-    """Give a map of the error to expect, in mm, its colours from green to red, and grey where it is not known."""
+    """Give a map of the expected error, in mm, its colours from green to red, and grey where it is not known."""
     _colour(volume_node, "Expected error (mm)", _EXPECTED_ERROR)
     volume_node.GetDisplayNode().InterpolateOff()  # nothing between known and not known
 

@@ -35,7 +35,7 @@ class JobOutputs:
         inverse_node: what is put under it goes from fixed to moving.
         volume_node: the moving volume on the voxels of the fixed one, if asked for.
         jacobian_node: determinant of the Jacobian, if asked for.
-        confidence_node: the error to expect at each place in mm, 100 where it is not known, if asked for.
+        confidence_node: the expected error at each place in mm, 100 where it is not known, if asked for.
         feature_nodes: of the fixed and the moving volume, if asked for.
         record: everything about the run; also kept on the transform node.
         messages: what the user should know about this run.

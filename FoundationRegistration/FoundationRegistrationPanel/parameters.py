@@ -61,7 +61,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     """The choices of the panel.
 
     fixedVolume, movingVolume: the second is carried onto the first.
-    fixedMask, movingMask: what counts; the patient is found where there is none.
+    fixedMask, movingMask: region to register; the foreground is segmented where there is none.
     fixedLesion, movingLesion: lesions that keep their volume.
     fixedMaskSegment and its like: ID of one segment, empty for all.
     initialTransform: takes the place of an initial alignment; the node the moving volume would be put under.

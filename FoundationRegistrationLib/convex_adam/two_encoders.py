@@ -1,6 +1,6 @@
 """Which of two encoders decides: one of them where to begin, and either of them at each place.
 
-The first is to find what is far away, the second to refine it; but where the first went astray, there is nothing to
+The first is to find what is far away, the second to refine it; but where the first has failed, there is nothing to
 refine, and the second leads.
 """
 
@@ -40,7 +40,7 @@ def gain_of_details(features: Sequence[Pair], found: Sequence[torch.Tensor], wei
 
 
 def details_lead(gain: float) -> bool:
-    """Tell whether so large a gain means that the first features went astray."""
+    """Tell whether so large a gain means that the first features failed."""
     return gain > _LEAST_GAIN_OF_DETAILS
 
 

@@ -79,7 +79,7 @@ def register(
         settings: all parameters; the defaults if None.
         encoder: takes the place of those of the settings: a name, A+B for two, or an object of your own with the
             methods of `Encoder`, on the device of the run.
-        fixed_mask: region that counts, on the grid of the fixed volume; the patient is found if None.
+        fixed_mask: region to register, on the grid of the fixed volume; the foreground is segmented if None.
         moving_mask: the same on the grid of the moving volume.
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They do not count in the
             comparison, and each connected region is moved rigidly, in millimetres: its volume is kept.
@@ -145,8 +145,8 @@ def register(
     messages += [message for pair in features.values() for message in pair.messages]
     if found.led_by_details:
         messages.append(
-            f"{settings.encoder} went astray on this pair: what {settings.detail_encoder} found alone explains it "
-            "far better and was followed. Look at the result with care, or try another encoder."
+            f"{settings.encoder} failed on this pair: registration with {settings.detail_encoder} alone agrees far "
+            "better and was used instead. Check the result with care, or try another encoder."
         )
 
     steps.start("inverse and warp")

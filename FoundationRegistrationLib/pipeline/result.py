@@ -24,7 +24,7 @@ class RegistrationResult:
             around it the transform is `initial_transform` alone.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
-        confidence: the mean error to expect of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
+        confidence: the expected mean error of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
             where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
         confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
             NaN where nothing was compared.

@@ -47,8 +47,8 @@ class Settings:
     )
     detail_encoder: str = _setting(
         "",
-        "second encoder, which refines the result of the first where it can be trusted, and leads where the first "
-        "goes astray; empty for none",
+        "second encoder, which refines the result of the first where it is reliable, and replaces it where the first "
+        "fails; empty for none",
     )
     device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
 

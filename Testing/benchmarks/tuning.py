@@ -8,7 +8,7 @@ phantoms have little texture and would have the field too stiff. For `default` t
 brains, and phantoms of one breast at two dates, where a field too free for one person shows, one of them once more
 with a moving volume as a coil shades it. What no preset sets, and the constants of the method, count as a preset of
 the name `shared`: its pairs are those of all tasks, each registered with its own preset. `lead` is when the second
-of two encoders leads, on PET-CT phantoms with a first one that goes astray on some. From the values there are, one
+of two encoders leads, on PET-CT phantoms with a first one that fails on some. From the values there are, one
 setting after the other is moved to the next value up or down (an encoder to any other), and the best kept, until no
 move lowers the mean loss over the pairs. Each run is kept in OUTPUT/tuning.json and not made again; OUTPUT/tuning.md
 lists all.

@@ -305,7 +305,7 @@ def test_details_sharpen_where_they_can_be_trusted_and_do_no_harm_elsewhere(half
     assert stacked[1] > 1.5 * hybrid[1], "which stacking the features would"
 
 
-def test_details_lead_where_the_leading_features_went_astray(half_trusted):
+def test_details_lead_where_the_leading_features_fail(half_trusted):
     truth, vague, (_, sharp) = half_trusted
     settings = Settings(grid_spacing=2, adam_grid_spacing=1, displacement_half_width=2, regularization=0.3)
     shape = tuple(truth.shape[1:])
@@ -317,8 +317,8 @@ def test_details_lead_where_the_leading_features_went_astray(half_trusted):
         return float((result.displacement - far).norm(dim=0)[4:-4, 4:-4, 4:-4].mean()), result.led_by_details
 
     details = (warp(sharp, far), sharp)
-    astray, led = found(unrelated, details)
+    failed, led = found(unrelated, details)
     best, _ = found(details, details)
     assert led
-    assert astray < 1.5 * best
+    assert failed < 1.5 * best
     assert not found((warp(vague[1], far), vague[1]), details)[1], "the details do not lead where the others do well"
