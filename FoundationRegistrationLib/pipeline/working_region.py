@@ -43,6 +43,8 @@ _MARGIN_CELLS = 2
 _FEWEST_VOXELS = 16
 _ENOUGH_VOXELS = 100
 _LARGEST_MM = 3000.0
+# Working voxels smaller than this share of the finest voxels of both volumes are a waste.
+_FINEST_SHARE = 0.25
 
 
 def choose_grid(
@@ -99,6 +101,12 @@ def choose_grid(
         messages.append(
             f"The working grid was made coarser ({spacing:.2f} mm instead of {settings.working_spacing_mm:g} mm) "
             f"to stay within {budget / 1e9:.1f} GB of memory."
+        )
+    finest = min(*fixed.image.GetSpacing(), *moving.image.GetSpacing())
+    if spacing < _FINEST_SHARE * finest:
+        messages.append(
+            f"The working grid of {spacing:.2g} mm is far finer than the voxels of both volumes ({finest:.2g} mm and "
+            "more): the run takes many times longer and shows no more; use a larger --working-spacing-mm."
         )
     needed = needed_bytes(grid)
     if needed > budget:

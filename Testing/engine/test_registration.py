@@ -273,6 +273,15 @@ def test_odd_sizes_are_said(factor, word):
     assert any("mm large" in message and "unit" in message for message in messages)
 
 
+@pytest.mark.parametrize(("working_mm", "is_said"), [(2.0, True), (4.0, False)])
+def test_a_grid_far_finer_than_all_voxels_is_said(working_mm, is_said):
+    pair = [sitk.BinShrink(image, [6, 6, 6]) for image in small_pair()]
+    finest = min(*pair[0].GetSpacing(), *pair[1].GetSpacing())
+    assert (working_mm < finest / 4) is is_said
+    wanted = quick(working_spacing_mm=working_mm, iterations=2, voxel_iterations=0, correlation_rounds=0)
+    assert any("far finer than the voxels" in message for message in register(*pair, wanted).messages) is is_said
+
+
 # ---- pixel types and odd volumes ----
 
 
