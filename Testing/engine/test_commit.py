@@ -139,7 +139,8 @@ def test_disk_that_fails_at_any_step(tmp_path, lasting):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_at_any_step_is_heeded_or_the_results_are_complete(tmp_path, monkeypatch, number, stuck):
     """Stuck: the main thread goes on only when the watching thread would have ended the process long ago."""
-    monkeypatch.setattr(interruption, "_GRACE_SECONDS", 0.1)
+    if stuck:
+        monkeypatch.setattr(interruption, "_GRACE_SECONDS", 0.1)
     steps = range(0, 60, 6) if stuck else range(number % 2, 60, 2)
     children = {}
     for step, target in zip(steps, folders(tmp_path), strict=False):

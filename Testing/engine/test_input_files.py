@@ -416,7 +416,7 @@ def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(
 
 
 def test_what_is_no_caution_is_drawn_among_the_figures(pair, tmp_path, monkeypatch):
-    from FoundationRegistrationLib import report
+    from FoundationRegistrationLib.evaluation import report
 
     drawn = {}
     monkeypatch.setattr(report, "save_overview", lambda path, *images, **texts: (path.touch(), drawn.update(texts)))

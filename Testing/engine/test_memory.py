@@ -11,6 +11,7 @@ import torch
 import volumes
 from FoundationRegistrationLib.preprocessing import PreparedVolume
 
+from FoundationRegistrationLib.convex_adam import stages_of
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.pipeline import working_region
@@ -214,7 +215,8 @@ def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
     monkeypatch.setattr(working_region, "resident_bytes", lambda: int(0.5e9))
     monkeypatch.setattr(working_region, "free_memory_bytes", lambda device: int(free_bytes))
     monkeypatch.setattr(memory, "memory_limits", lambda: limits)
-    given = (Settings(encoder=encoder), [encoder_info(encoder)], torch.device("cpu"))
+    settings = Settings(encoder=encoder)
+    given = (settings, [encoder_info(encoder)], stages_of(settings), torch.device("cpu"))
     return working_region.choose_grid(part, part, sitk.TranslationTransform(3), *given)
 
 
