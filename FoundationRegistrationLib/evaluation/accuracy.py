@@ -8,12 +8,32 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..io.landmarks import Landmarks
 from ..io.paired_labels import PairedLabels
 from ..spatial.checks import check_same_grid
 from ..spatial.warping import warp_labels
 from .labels import Evaluation, LabelAgreement, evaluate_labels
 from .landmarks import target_registration_error
 from .overlap import volume_error
+
+
+def evaluate(
+    transform: sitk.Transform, labels: PairedLabels | None, landmarks: tuple[Landmarks, Landmarks] | None
+) -> dict[str, Any]:
+    """Return agreement of the labels and landmarks that are given, before and after; nothing where none are.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        labels: the structures of both sides.
+        landmarks: fixed and moving, place i of one belonging to place i of the other.
+    """
+    evaluation: dict[str, Any] = {}
+    if labels is not None:
+        evaluation["labels"] = evaluate_paired_labels(transform, labels)
+    if landmarks is not None:
+        fixed, moving = landmarks
+        evaluation["landmarks"] = evaluate_landmarks(transform, fixed.points, moving.points)
+    return evaluation
 
 
 def evaluate_label_maps(
