@@ -94,7 +94,19 @@ def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk
 def evaluate_landmarks(
     transform: sitk.Transform, fixed_points: np.ndarray, moving_points: np.ndarray
 ) -> dict[str, Any]:
-    """Return the target registration error (mm) of paired landmarks (N, 3) in LPS mm, before and after."""
+    """Measure the target registration error of paired landmarks, before and after.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        fixed_points: (N, 3) in LPS mm.
+        moving_points: (N, 3) in LPS mm; point i belongs to the fixed point i.
+
+    Returns:
+        Their number, and the mean, the largest and each of the errors in mm, before and after.
+
+    Raises:
+        InputError: there are no points, or not as many on both sides.
+    """
     result: dict[str, Any] = {"count": len(fixed_points)}
     for stage, stage_transform in (("before", sitk.TranslationTransform(3)), ("after", transform)):
         errors = target_registration_error(stage_transform, fixed_points, moving_points)

@@ -22,19 +22,32 @@ _SIGNS = {"RAS": np.array([-1.0, -1.0, 1.0]), "LPS": np.ones(3)}
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
-class NibabelImage(Protocol):
-    """A spatial image of nibabel: (i, j, k) voxels and an affine to RAS."""
+class HasAffine(Protocol):
+    """Anything that says where its voxels (i, j, k) are."""
 
-    affine: Any
-    dataobj: Any
-    header: Any
+    @property
+    def affine(self) -> Any:
+        """(4, 4), from voxel indices to mm."""
 
 
-class MetaTensor(Protocol):
-    """A `MetaTensor` of MONAI: (i, j, k) or (1, i, j, k) voxels and an affine, to RAS unless `meta` says LPS."""
+class NibabelImage(HasAffine, Protocol):
+    """A spatial image of nibabel; its affine maps to RAS."""
 
-    affine: Any
-    meta: Any
+    @property
+    def dataobj(self) -> Any:
+        """The voxels, (i, j, k) and perhaps one frame."""
+
+    @property
+    def header(self) -> Any:
+        """Tells the unit of length, where the format has one."""
+
+
+class MetaTensor(HasAffine, Protocol):
+    """A `MetaTensor` of MONAI, (i, j, k) or (1, i, j, k); its affine maps to RAS unless `meta["space"]` is LPS."""
+
+    @property
+    def meta(self) -> Any:
+        """A dictionary."""
 
     def detach(self) -> Any:
         """Return it without its gradient, as every tensor does."""
@@ -79,7 +92,7 @@ def array_from_volume(image: sitk.Image, space: Space = "RAS") -> tuple[np.ndarr
     affine = np.eye(4)
     affine[:3, :3] = signs[:, None] * np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = signs * image.GetOrigin()
-    return array, affine
+    return array, affine + 0.0  # no -0
 
 
 def as_volume(given: VolumeLike, role: str) -> sitk.Image:

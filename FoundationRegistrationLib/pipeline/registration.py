@@ -86,6 +86,10 @@ def register(
         progress: called with a `ProgressEvent` as the run goes on.
         cancelled: asked often; once it returns True the run ends.
 
+    Returns:
+        The transform in both directions, the warped moving volume, maps of volume change and expected error, figures,
+        messages, and the record of the run.
+
     Raises:
         InputError: a volume, mask or transform cannot be used; the message says what to do.
         SettingsError: an unknown encoder or a device that is not there.
