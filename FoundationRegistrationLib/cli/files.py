@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.commit import check_name, settle
-from ..files.outputs import RESULTS
+from ..files.results import RESULTS
 
 # Formats in two files, of which only one is named.
 _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SettingsError
-from ..files.outputs import RESULTS, staged_folder
+from ..files.outputs import staged_folder
+from ..files.results import RESULTS
 from ..runtime.interruption import Interruption
 from ..runtime.memory import check_limits
 from ..runtime.progress import ProgressCallback

@@ -17,20 +17,6 @@ from ..errors import InputError, OutputError, RegistrationCancelledError
 from .commit import check_name, commit
 from .private_folders import CommitGuard, Unguarded, private_folder, remove_abandoned
 
-# What a registration writes into its folder, some of it only if asked to: together the record of one run.
-RESULTS = (
-    "transform.h5",
-    "inverse.h5",
-    "initial_transform.h5",
-    "warped.nii.gz",
-    "jacobian.nii.gz",
-    "confidence.nii.gz",
-    "features_fixed.nii.gz",
-    "features_moving.nii.gz",
-    "report.json",
-    "overview.png",
-)
-
 
 @contextlib.contextmanager
 def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:

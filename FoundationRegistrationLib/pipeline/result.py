@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..files.outputs import RESULTS, staged_folder
+from ..files.outputs import staged_folder
+from ..files.results import RESULTS
 from ..io.arrays import Space, VolumeLike, array_from_volume, as_volume
 from ..io.landmarks import Landmarks
 from ..io.segmentations import Segmentation

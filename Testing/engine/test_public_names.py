@@ -14,7 +14,7 @@ import pytest
 import FoundationRegistrationLib as library
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "SimpleITK", "scipy", "sklearn", "nibabel", "matplotlib", "timm")
+HEAVY = ("torch", "numpy", "SimpleITK", "scipy", "sklearn", "nibabel", "matplotlib", "timm")
 FUNCTIONS = [name for name in library.__all__ if inspect.isfunction(getattr(library, name))]
 CLASSES = [name for name in library.__all__ if inspect.isclass(getattr(library, name))]
 
@@ -23,8 +23,9 @@ def run(*lines):
     return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
 
 
-def test_importing_the_package_loads_no_heavy_library():
-    loaded = run("import sys, FoundationRegistrationLib", f"print([m for m in {HEAVY} if m in sys.modules])")
+@pytest.mark.parametrize("module", ["FoundationRegistrationLib", "FoundationRegistrationLib.cli.main"])
+def test_importing_the_package_or_its_command_line_loads_no_heavy_library(module):
+    loaded = run(f"import sys, {module}", f"print([m for m in {HEAVY} if m in sys.modules])")
     assert loaded == "[]\n"
 
 
