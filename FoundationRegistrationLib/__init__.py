@@ -42,7 +42,6 @@ __all__ = [
     "Settings",
     "SettingsError",
     "WeightsError",
-    "__version__",
     "array_from_volume",
     "evaluate_label_maps",
     "evaluate_landmarks",
