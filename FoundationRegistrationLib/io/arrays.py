@@ -82,7 +82,8 @@ def array_from_volume(image: sitk.Image, space: Space = "RAS") -> tuple[np.ndarr
         space: that the affine maps to, "RAS" or "LPS".
 
     Returns:
-        Voxels (i, j, k), or (i, j, k, component), and the affine (4, 4) from voxel indices to mm.
+        Voxels (i, j, k), or (i, j, k, component).
+        The affine (4, 4) from voxel indices (i, j, k) to mm.
 
     Raises:
         InputError: the space is neither of the two.

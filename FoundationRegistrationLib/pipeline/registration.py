@@ -87,8 +87,7 @@ def register(
         cancelled: asked often; once it returns True the run ends.
 
     Returns:
-        The transform in both directions, the warped moving volume, maps of volume change and expected error, figures,
-        messages, and the record of the run.
+        The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
         InputError: a volume, mask or transform cannot be used; the message says what to do.

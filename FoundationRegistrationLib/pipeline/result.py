@@ -123,8 +123,8 @@ class RegistrationResult:
             space: of the components and of the affine, "RAS" or "LPS".
 
         Returns:
-            Displacements (i, j, k, 3) in mm, from a fixed point to its moving point, float64; and the affine (4, 4)
-            from voxel indices (i, j, k) to the fixed point in mm.
+            Displacements (i, j, k, 3) in mm, from a fixed point to its moving point, float64.
+            The affine (4, 4) from voxel indices (i, j, k) to the fixed point in mm.
 
         Raises:
             InputError: the space is neither of the two.
