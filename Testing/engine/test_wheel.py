@@ -51,8 +51,8 @@ def installed(wheel, tmp_path_factory):
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = Path(run(programs / "python", "-c", code, cwd=folder).strip())
     (packages / "libraries.pth").write_text("\n".join(site.getsitepackages()) + "\n", encoding="utf-8")
-    pip = (sys.executable, "-m", "pip", "--python", programs / "python", "install")
-    run(*pip, "--no-deps", "--no-index", "--ignore-installed", "--disable-pip-version-check", wheel, cwd=folder)
+    offline = ("--no-deps", "--no-index", "--ignore-installed", "--disable-pip-version-check")
+    run(programs / "python", "-m", "pip", "install", *offline, wheel, cwd=folder)
     return programs
 
 
