@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import SimpleITK as sitk
 
 from ..convex_adam.confidence import NOT_KNOWN_MM
-from ..evaluation.report import save_overview
+from ..evaluation import report
 from ..io.paired_labels import PairedLabels
 from ..spatial.warping import displacement_on_grid_of, warp_image, warp_labels
 
@@ -49,7 +49,7 @@ def draw_overview(
             "labels_before": warp_labels(moving_labels, fixed, identity),
             "labels_after": warp_labels(moving_labels, fixed, result.transform),
         }
-    save_overview(
+    report.save_overview(
         target,
         fixed,
         warp_image(result.moving, fixed, identity),
