@@ -1,17 +1,29 @@
 """Deformable registration of medical volumes with vision foundation encoders, without training.
 
-`register` takes two SimpleITK images and returns a `RegistrationResult`. For research, not a medical device.
+`register` takes two volumes of SimpleITK, nibabel or MONAI and returns a `RegistrationResult`. For research, not a
+medical device.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from .errors import FoundationRegistrationError
+from .errors import (
+    FoundationRegistrationError,
+    InputError,
+    OutputError,
+    RegistrationCancelledError,
+    SettingsError,
+    WeightsError,
+)
 from .settings import PRESETS, Settings
 
 if TYPE_CHECKING:
+    from .evaluation.accuracy import evaluate_label_maps, evaluate_landmarks
+    from .io.arrays import array_from_volume, volume_from_array
+    from .io.volumes import read_volume
     from .pipeline.registration import register
     from .pipeline.result import RegistrationResult
 
@@ -20,18 +32,43 @@ __version__ = "0.1.0"
 # Apple's backend lacks some three-dimensional operators; torch then computes them on the CPU if told to beforehand.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
-__all__ = ["PRESETS", "FoundationRegistrationError", "RegistrationResult", "Settings", "register"]
+__all__ = [
+    "PRESETS",
+    "FoundationRegistrationError",
+    "InputError",
+    "OutputError",
+    "RegistrationCancelledError",
+    "RegistrationResult",
+    "Settings",
+    "SettingsError",
+    "WeightsError",
+    "array_from_volume",
+    "evaluate_label_maps",
+    "evaluate_landmarks",
+    "read_volume",
+    "register",
+    "volume_from_array",
+]
+# What needs torch or SimpleITK is loaded when it is first asked for (PEP 562), so that a panel opens without them.
+_LAZY = {
+    "RegistrationResult": ".pipeline.result",
+    "array_from_volume": ".io.arrays",
+    "evaluate_label_maps": ".evaluation.accuracy",
+    "evaluate_landmarks": ".evaluation.accuracy",
+    "read_volume": ".io.volumes",
+    "register": ".pipeline.registration",
+    "volume_from_array": ".io.arrays",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch and SimpleITK only when it is asked for, so that a panel opens without them."""
-    if name == "register":
-        from .pipeline.registration import register
+    if name not in _LAZY:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value
 
-        return register
-    if name == "RegistrationResult":
-        from .pipeline.result import RegistrationResult
 
-        return RegistrationResult
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

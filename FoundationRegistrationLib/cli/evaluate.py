@@ -8,12 +8,13 @@ import json
 from ..errors import InputError
 from ..files.outputs import staged_folder, write_json
 from ..runtime.interruption import Interruption
-from .inputs import evaluated, read_evaluation_inputs
+from .inputs import read_evaluation_inputs
 from .terminal import say
 
 
 def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Measure a finished registration with labels or landmarks."""
+    from ..evaluation.accuracy import evaluate
     from ..io.transforms import read_transform
     from ..pipeline.record import recorded_grids
 
@@ -21,7 +22,7 @@ def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) 
     grids = recorded_grids(arguments.registration / "report.json")
     inputs = read_evaluation_inputs(arguments, messages, grids)
     transform = read_transform(arguments.registration / "transform.h5")
-    evaluation = evaluated(transform, inputs)
+    evaluation = evaluate(transform, inputs.labels, inputs.landmarks)
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)

@@ -9,20 +9,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.commit import check_name, settle
+from ..files.results import RESULTS
 
-# What `register` writes into its folder, some of it only if asked to: together the record of one run.
-RESULTS = (
-    "transform.h5",
-    "inverse.h5",
-    "initial_transform.h5",
-    "warped.nii.gz",
-    "jacobian.nii.gz",
-    "confidence.nii.gz",
-    "features_fixed.nii.gz",
-    "features_moving.nii.gz",
-    "report.json",
-    "overview.png",
-)
 # What `phantom` writes into its folder; the last one with a PET only.
 PHANTOM = (
     "fixed.nii.gz",

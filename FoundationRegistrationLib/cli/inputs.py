@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from ..io.landmarks import Landmarks
     from ..io.paired_labels import PairedLabels
     from ..pipeline.record import RecordedRun
 
@@ -25,8 +26,7 @@ class Inputs:
     fixed_lesion: Any = None
     moving_lesion: Any = None
     labels: PairedLabels | None = None
-    fixed_landmarks: Any = None
-    moving_landmarks: Any = None
+    landmarks: tuple[Landmarks, Landmarks] | None = None
     initial_transform: Any = None
     start_kind: str = ""
     described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
@@ -76,8 +76,7 @@ def read_evaluation_inputs(
                 )
             values["labels"] = paired_labels(whole["fixed"], whole["moving"], messages)
         else:
-            pair = paired(*(read_points(path) for path in paths.values()))
-            values["fixed_landmarks"], values["moving_landmarks"] = pair
+            values["landmarks"] = paired(*(read_points(path) for path in paths.values()))
     return Inputs(**values)
 
 
@@ -112,9 +111,7 @@ def read_inputs(
     )
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
-    described = {
-        role: described_file(path, {**volumes, **masks}.get(role)) for role, path in files.items() if path is not None
-    }
+    described = {role: described_file(path) for role, path in files.items() if path is not None}
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
@@ -126,24 +123,10 @@ def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun 
     if arguments.initial_transform is not None:
         return "given transform", read_transform(arguments.initial_transform)
     if arguments.initialization == "landmarks":
-        if inputs.fixed_landmarks is None:
+        if inputs.landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."
             raise InputError(msg)
-        return "landmarks", landmark_alignment(inputs.fixed_landmarks.points, inputs.moving_landmarks.points)
+        return "landmarks", landmark_alignment(*(landmarks.points for landmarks in inputs.landmarks))
     if recorded is not None and recorded.has_given_start and arguments.initialization is None:
         return recorded.start_kind, read_transform(recorded.start_file())
     return "", None
-
-
-def evaluated(transform: Any, inputs: Inputs) -> dict[str, Any]:
-    """Return agreement of the labels and landmarks that were given, before and after; nothing where none were."""
-    from ..evaluation.accuracy import evaluate_landmarks, evaluate_paired_labels
-
-    evaluation: dict[str, Any] = {}
-    if inputs.labels is not None:
-        evaluation["labels"] = evaluate_paired_labels(transform, inputs.labels)
-    if inputs.fixed_landmarks is not None:
-        evaluation["landmarks"] = evaluate_landmarks(
-            transform, inputs.fixed_landmarks.points, inputs.moving_landmarks.points
-        )
-    return evaluation

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SettingsError
-from ..files.outputs import staged_folder, write_json
+from ..files.outputs import staged_folder
+from ..files.results import RESULTS
 from ..runtime.interruption import Interruption
 from ..runtime.memory import check_limits, check_loading
 from ..runtime.progress import ProgressCallback
 from ..settings import Settings, read_settings_file
-from .files import RESULTS
-from .inputs import Inputs, evaluated, read_inputs
-from .overview import draw_overview, summary
+from .inputs import Inputs, read_inputs
 from .terminal import say
 
 
@@ -41,16 +40,15 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     settings = settings_from(arguments)
     check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
     check_loading()
+    from ..pipeline.overview import summary
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
+    from ..pipeline.saving import write_results
 
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
     of_volumes: list[str] = []
     notes: list[str] = []
     inputs = read_inputs(arguments, recorded, of_volumes, notes)
-    from ..io.transforms import write_transform
-    from ..io.volumes import write_volume_directly
-
     with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
@@ -65,38 +63,19 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             progress=report,
             cancelled=interruption.requested,
         )
-        write_transform(result.transform, staging / "transform.h5")
-        write_transform(result.inverse, staging / "inverse.h5")
-        write_volume_directly(result.warped, staging / "warped.nii.gz")
-        if arguments.maps:
-            write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
-            write_volume_directly(result.confidence, staging / "confidence.nii.gz")
-        if result.feature_preview is not None:
-            for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
-                write_volume_directly(preview, staging / f"features_{role}.nii.gz")
-        evaluation = evaluated(result.transform, inputs)
-        record = {**result.record, "inputs": inputs.described, "start": _kept_start(result, inputs, staging)}
+        record = _completed(result.record, inputs)
         notes += recorded.differences(record) if recorded else []
-        messages = [*of_volumes, *result.messages, *notes]  # the most alarming first
-        content = {
-            "metrics": result.metrics,
-            "evaluation": evaluation,
-            "messages": messages,
-            "timings_seconds": result.timings,
-            "peak_memory_bytes": result.peak_memory,
-            **record,
-        }
-        write_json(staging / "report.json", content)
-        draw_overview(staging / "overview.png", inputs, result, messages, evaluation)
+        messages = (*of_volumes, *result.messages, *notes)  # the most alarming first
+        result = dataclasses.replace(result, messages=messages, record=record)
+        evaluation = write_results(
+            staging, result, labels=inputs.labels, landmarks=inputs.landmarks, maps=arguments.maps
+        )
     say((*messages, *summary(result, evaluation)))
 
 
-def _kept_start(result: Any, inputs: Inputs, staging: Path) -> dict[str, Any]:
-    """Keep the transform that the run started from beside its results; return what the record says of it."""
-    from ..io.transforms import write_transform
-    from ..pipeline.record import START_FILE, file_sha256
-
-    file = staging / START_FILE
-    write_transform(result.initial_transform, file)
-    kind = inputs.start_kind or result.record["settings"]["initialization"]
-    return {"kind": kind, "file": file.name, "sha256": file_sha256(file), **result.record["start"]}
+def _completed(record: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """Return the record of a run with the files that its inputs are from, and how its start was given."""
+    images = record["inputs"]
+    files = {role: {**described, **images.get(role, {})} for role, described in inputs.described.items()}
+    kind = inputs.start_kind or record["start"]["kind"]
+    return {**record, "inputs": files, "start": {**record["start"], "kind": kind}}

@@ -8,12 +8,32 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..io.landmarks import Landmarks
 from ..io.paired_labels import PairedLabels
 from ..spatial.checks import check_same_grid
 from ..spatial.warping import warp_labels
 from .labels import Evaluation, LabelAgreement, evaluate_labels
 from .landmarks import target_registration_error
 from .overlap import volume_error
+
+
+def evaluate(
+    transform: sitk.Transform, labels: PairedLabels | None, landmarks: tuple[Landmarks, Landmarks] | None
+) -> dict[str, Any]:
+    """Return agreement of the labels and landmarks that are given, before and after; nothing where none are.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        labels: the structures of both sides.
+        landmarks: fixed and moving, place i of one belonging to place i of the other.
+    """
+    evaluation: dict[str, Any] = {}
+    if labels is not None:
+        evaluation["labels"] = evaluate_paired_labels(transform, labels)
+    if landmarks is not None:
+        fixed, moving = landmarks
+        evaluation["landmarks"] = evaluate_landmarks(transform, fixed.points, moving.points)
+    return evaluation
 
 
 def evaluate_label_maps(
@@ -74,7 +94,19 @@ def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk
 def evaluate_landmarks(
     transform: sitk.Transform, fixed_points: np.ndarray, moving_points: np.ndarray
 ) -> dict[str, Any]:
-    """Return the target registration error (mm) of paired landmarks (N, 3) in LPS mm, before and after."""
+    """Measure the target registration error of paired landmarks, before and after.
+
+    Args:
+        transform: maps fixed points to moving points, LPS mm.
+        fixed_points: (N, 3) in LPS mm.
+        moving_points: (N, 3) in LPS mm; point i belongs to the fixed point i.
+
+    Returns:
+        Their number, and the mean, the largest and each of the errors in mm, before and after.
+
+    Raises:
+        InputError: there are no points, or not as many on both sides.
+    """
     result: dict[str, Any] = {"count": len(fixed_points)}
     for stage, stage_transform in (("before", sitk.TranslationTransform(3)), ("after", transform)):
         errors = target_registration_error(stage_transform, fixed_points, moving_points)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import struct
 from pathlib import Path
@@ -18,6 +20,8 @@ from .placement import UNKNOWN_ORIENTATION, meta_doubts, nrrd_doubts
 from .quiet import reader_heard
 from .streams import GZIP_MAGIC, check_length, counted, damaged, pieces
 from .written import check_room, check_volume, incomplete
+
+_LOGGER = logging.getLogger(__name__)
 
 # What ITK's readers say, and what it means for the user.
 _READER_COMPLAINTS = {
@@ -43,18 +47,29 @@ _LONGEST_PLAIN_HEADER = 2048
 _KEEP_ORIENTATION = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def read_volume(path: Path, role: str, messages: list[str]) -> sitk.Image:
+def read_volume(path: str | os.PathLike[str], role: str = "given", messages: list[str] | None = None) -> sitk.Image:
     """Read a volume of any pixel type: the file that is named, and only if it is whole.
 
     Args:
         path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads; a DICOM file, or a folder with one series.
         role: its name in error messages, such as "fixed".
-        messages: what the user must know of the file is appended, the most alarming first.
+        messages: what the user must know of the file is appended, the most alarming first; if None, it is logged as
+            warnings.
+
+    Returns:
+        The volume in LPS, intensities as the file means them.
 
     Raises:
         InputError: missing, no image, not whole, or an unsound header.
     """
-    return read_image(path, f"{role} volume", messages)
+    found: list[str] = []
+    image = read_image(Path(path), f"{role} volume", found)
+    if messages is None:
+        for message in found:
+            _LOGGER.warning(message)
+    else:
+        messages += found
+    return image
 
 
 def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
@@ -186,17 +201,25 @@ def read_labels(path: Path, role: str, messages: list[str]) -> sitk.Image:
     Raises:
         InputError: missing, no image, not whole, or not whole numbers.
     """
-    image = read_image(path, role, messages)
-    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        values = sitk.GetArrayViewFromImage(image)
-        if not np.array_equal(values, np.rint(values)):  # nor is NaN a label
-            msg = f"{called(role, path)} holds fractions or NaN; give whole numbers, one for each structure."
-            raise InputError(msg)
-        if max(-values.min(), values.max()) > np.iinfo(np.int32).max:
-            msg = f"{called(role, path)} holds numbers too large for labels; give small whole numbers."
-            raise InputError(msg)
-        return sitk.Cast(image, sitk.sitkInt32)
-    return image
+    return whole_numbers(read_image(path, role, messages), called(role, path))
+
+
+def whole_numbers(image: sitk.Image, name: str) -> sitk.Image:
+    """Return a label map of an integer pixel type; floating point is taken if all values are whole numbers.
+
+    Raises:
+        InputError: they are not; `name` is what the label map is called.
+    """
+    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        return image
+    values = sitk.GetArrayViewFromImage(image)
+    if not np.array_equal(values, np.rint(values)):  # nor is NaN a label
+        msg = f"{name} holds fractions or NaN; give whole numbers, one for each structure."
+        raise InputError(msg)
+    if max(-values.min(), values.max()) > np.iinfo(np.int32).max:
+        msg = f"{name} holds numbers too large for labels; give small whole numbers."
+        raise InputError(msg)
+    return sitk.Cast(image, sitk.sitkInt32)
 
 
 def check_volume_name(path: Path) -> None:

@@ -37,7 +37,7 @@ class RecordedRun:
 
     Attributes:
         path: its report.
-        inputs: by role, such as "fixed_mask", what `described_file` says of its file.
+        inputs: by role, such as "fixed_mask", what `described_file` and `described_images` say of it.
         start_kind: "given transform", "landmarks" or the `initialization` it was found by.
         start_sha256: of the file that keeps the transform it started from; empty if it kept none.
         software: what else the result depends on, by its name in words.
@@ -87,7 +87,7 @@ class RecordedRun:
             name = role.replace("_", " ")
             if role in now and role in self.inputs:
                 if not _same_content(now[role], self.inputs[role]):
-                    parts.append(f"the {name} is another one than '{self.inputs[role].get('path')}' was")
+                    parts.append(f"the {name} is another one{_than(self.inputs[role])}")
             elif role in _DECISIVE:
                 parts.append(
                     f"a {name} is given now" if role in now else f"there was a {name}, which is not given now"
@@ -101,12 +101,14 @@ class RecordedRun:
         return [f"This run does not repeat '{self.path}': {'; '.join(parts)}."] if parts else []
 
 
-def described_file(path: Path, content: Any = None) -> dict[str, str]:
-    """Return the path and the SHA-256 of an input, and the hash of the image that was read from it, if it is one."""
-    described = {"path": str(path.absolute()), "sha256": file_sha256(path)}
-    if isinstance(content, sitk.Image):
-        described["content_sha256"] = content_sha256(content)
-    return described
+def described_file(path: Path) -> dict[str, str]:
+    """Return the path and the SHA-256 of an input."""
+    return {"path": str(path.absolute()), "sha256": file_sha256(path)}
+
+
+def described_images(images: Mapping[str, sitk.Image | None]) -> dict[str, dict[str, str]]:
+    """Return the hashes of the images that were given, by role; the same whatever they were read from."""
+    return {role: {"content_sha256": content_sha256(image)} for role, image in images.items() if image is not None}
 
 
 def file_sha256(path: Path) -> str:
@@ -176,6 +178,10 @@ def _recorded_inputs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if not isinstance(inputs, dict):
         return {}
     return {role: described for role, described in inputs.items() if isinstance(described, dict)}
+
+
+def _than(described: Mapping[str, Any]) -> str:
+    return f" than '{described['path']}' was" if "path" in described else ""
 
 
 def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

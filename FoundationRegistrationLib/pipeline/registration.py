@@ -16,6 +16,7 @@ from ..encoders import Encoder, EncoderInfo, encoder_info
 from ..encoders.own import info_of
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
+from ..io.arrays import VolumeLike, as_volume
 from ..runtime.device import peak_memory_bytes, plain_torch, resolve_device
 from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
@@ -32,6 +33,7 @@ from .initial_alignment import check_initial_transform, initial_alignment
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
 from .preprocessing import prepare
 from .provenance import described_volume, environment
+from .record import described_images
 from .result import RegistrationResult
 from .working_region import choose_grid
 
@@ -55,15 +57,15 @@ _LESION_TOLERANCE_PERCENT = 5.0
 
 @plain_torch()
 def register(
-    fixed: sitk.Image,
-    moving: sitk.Image,
+    fixed: VolumeLike,
+    moving: VolumeLike,
     settings: Settings | None = None,
     *,
     encoder: Encoder | str | None = None,
-    fixed_mask: sitk.Image | None = None,
-    moving_mask: sitk.Image | None = None,
-    fixed_lesion: sitk.Image | None = None,
-    moving_lesion: sitk.Image | None = None,
+    fixed_mask: VolumeLike | None = None,
+    moving_mask: VolumeLike | None = None,
+    fixed_lesion: VolumeLike | None = None,
+    moving_lesion: VolumeLike | None = None,
     initial_transform: sitk.Transform | None = None,
     stages: Sequence[Stage] | None = None,
     preview_features: bool = False,
@@ -74,7 +76,8 @@ def register(
     """Register a moving volume to a fixed one (paper section 2.1).
 
     Args:
-        fixed: 3D scalar volume of any size, spacing, orientation and pixel type.
+        fixed: 3D scalar volume of any size, spacing, orientation and pixel type: an image of SimpleITK or nibabel,
+            or a `MetaTensor` of MONAI. `volume_from_array` makes one of an array, `read_volume` reads a file.
         moving: the same; it need not share anything with the fixed volume's grid.
         settings: all parameters; the defaults if None.
         encoder: takes the place of those of the settings: a name, A+B for two, or an object of your own with the
@@ -91,6 +94,9 @@ def register(
         keep_intermediate: also return the features, and the displacement after each stage, as numpy.
         progress: called with a `ProgressEvent` as the run goes on.
         cancelled: asked often; once it returns True the run ends.
+
+    Returns:
+        The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
         InputError: a volume, mask or transform cannot be used; the message says what to do.
@@ -109,6 +115,16 @@ def register(
     steps = Progress(_shares(stages, len(parts)), progress, cancelled)
 
     steps.start("preparation")
+    given = {
+        "fixed": fixed,
+        "moving": moving,
+        "fixed_mask": fixed_mask,
+        "moving_mask": moving_mask,
+        "fixed_lesion": fixed_lesion,
+        "moving_lesion": moving_lesion,
+    }
+    images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
+    fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion = map(images.get, given)
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
     sources = [EncoderSource.from_settings(part, info, device) for part, info in zip(parts, infos, strict=True)]
@@ -187,12 +203,14 @@ def register(
         "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],
     }
     steps.finish()
+    start = "given transform" if initial_transform is not None else settings.initialization
     record = {
         **environment(settings, device, features),
         "fixed": described_volume(fixed, prepared_fixed),
         "moving": described_volume(moving, prepared_moving),
-        "initialization": "given transform" if initial_transform is not None else settings.initialization,
-        "start": {"matrix": matrix_of(initial)},
+        "inputs": described_images(images),
+        "initialization": start,
+        "start": {"kind": start, "matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
         "search_cells_mm": [
             factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
@@ -203,6 +221,8 @@ def register(
     for message in messages:
         _LOGGER.info(message)
     return RegistrationResult(
+        fixed=fixed,
+        moving=moving,
         transform=transform,
         inverse=inverse,
         initial_transform=initial,

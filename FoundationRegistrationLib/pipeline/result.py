@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import SimpleITK as sitk
 
+from ..errors import InputError
+from ..files.outputs import staged_folder
+from ..files.results import RESULTS
+from ..io.arrays import Space, VolumeLike, array_from_volume, as_volume
+from ..io.landmarks import Landmarks
+from ..io.segmentations import Segmentation
+from ..spatial.points import transform_points
 from .intermediate import Intermediate
+from .propagation import carry_image, carry_segmentation
+
+_LOGGER = logging.getLogger(__name__)
+Side = Literal["fixed", "moving"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegistrationResult:
     """What a registration returns.
 
     Attributes:
+        fixed: the fixed volume as it was given.
+        moving: the moving volume as it was given.
         transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
         inverse: maps moving points to fixed points, LPS mm.
         initial_transform: the part of `transform` found or given before the deformable stages.
@@ -38,6 +54,8 @@ class RegistrationResult:
         record: settings, versions, device, weights and inputs: all it takes to repeat the run.
     """
 
+    fixed: sitk.Image
+    moving: sitk.Image
     transform: sitk.CompositeTransform
     inverse: sitk.CompositeTransform
     initial_transform: sitk.Transform
@@ -54,3 +72,135 @@ class RegistrationResult:
     intermediate: Intermediate | None
     messages: tuple[str, ...]
     record: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        settings, expected = self.record["settings"], self.metrics["expected_error"]
+        return (
+            f"<RegistrationResult: preset {settings['preset']}, encoder {settings['encoder']}, expected error "
+            f"{expected['median_mm']:.1f} mm median, messages: {len(self.messages)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: messages first, then key figures and the overview."""
+        from .overview import notebook_page
+
+        return notebook_page(self)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        fixed_labels: VolumeLike | None = None,
+        moving_labels: VolumeLike | None = None,
+        fixed_landmarks: Landmarks | np.ndarray | None = None,
+        moving_landmarks: Landmarks | np.ndarray | None = None,
+        maps: bool = False,
+    ) -> None:
+        """Write what `foundation-registration register` writes: transforms, warped volume, report and overview.
+
+        The files appear in the folder together or not at all; those of an earlier run are replaced, others are kept.
+
+        Args:
+            folder: made if it is not there.
+            fixed_labels: label map on the grid of the fixed volume, to measure Dice and to outline in the overview.
+            moving_labels: the same on the grid of the moving volume; a structure has the same value in both.
+            fixed_landmarks: points in the fixed volume to measure the target registration error, (N, 3) in LPS mm.
+            moving_landmarks: the points in the moving volume that belong to them.
+            maps: write the Jacobian and the expected error as volumes, too.
+
+        Raises:
+            InputError: labels or landmarks cannot be used, or of one side only are given.
+            OutputError: the folder cannot be written.
+        """
+        from .saving import labels_of, landmarks_of, write_results
+
+        labels = labels_of(self, fixed_labels, moving_labels)
+        landmarks = landmarks_of(fixed_landmarks, moving_landmarks)
+        with staged_folder(folder, replaced=RESULTS) as staging:
+            write_results(staging, self, labels=labels, landmarks=landmarks, maps=maps)
+
+    def displacement_array(self, space: Space = "RAS") -> tuple[np.ndarray, np.ndarray]:
+        """Return `displacement` as an array with its affine.
+
+        Args:
+            space: of the components and of the affine, "RAS" or "LPS".
+
+        Returns:
+            Displacements (i, j, k, 3) in mm, from a fixed point to its moving point, float64.
+            The affine (4, 4) from voxel indices (i, j, k) to the fixed point in mm.
+
+        Raises:
+            InputError: the space is neither of the two.
+        """
+        array, affine = array_from_volume(self.displacement, space)
+        return (array * (-1.0, -1.0, 1.0) if space == "RAS" else array), affine
+
+    def warp_image(self, image: VolumeLike, to: Side = "fixed", interpolation: str = "linear") -> sitk.Image:
+        """Resample a volume of one side, such as a PET beside the moving CT, once onto the grid of the other.
+
+        What is lost on the way is logged as a warning.
+
+        Args:
+            image: volume in moving space, or in fixed space if it goes to the moving side; on any grid.
+            to: the side whose grid the result has.
+            interpolation: "linear" or "bspline".
+
+        Raises:
+            InputError: it is no 3D volume, or does not meet the other side.
+        """
+        reference, transform, _ = self._way(to)
+        messages: list[str] = []
+        warped = carry_image(as_volume(image, "given"), reference, transform, interpolation, messages)
+        _warn(messages)
+        return warped
+
+    def warp_labels(self, labels: VolumeLike, to: Side = "fixed") -> sitk.Image:
+        """Resample a label map of one side once onto the grid of the other, without new labels.
+
+        Structures that are lost or cut off on the way are logged as warnings.
+
+        Args:
+            labels: label map in moving space, or in fixed space if it goes to the moving side; 0 is the outside.
+            to: the side whose grid the result has.
+
+        Raises:
+            InputError: it is empty, holds fractions, or does not meet the other side.
+        """
+        from ..io.volumes import whole_numbers
+
+        reference, transform, inverse = self._way(to)
+        whole = whole_numbers(as_volume(labels, "given"), "The given label map")
+        messages: list[str] = []
+        carried = carry_segmentation(Segmentation((whole,)), reference, transform, inverse, messages)
+        _warn(messages)
+        return carried.layers[0]
+
+    def transform_points(self, points: np.ndarray, to: Side) -> np.ndarray:
+        """Map points of one side to the other.
+
+        Args:
+            points: (N, 3) in LPS mm: moving points to go to the fixed side, or fixed points to the moving side.
+            to: the side they go to.
+
+        Returns:
+            The points there, (N, 3) in LPS mm.
+
+        Raises:
+            InputError: they are not (N, 3) finite numbers.
+        """
+        _, _, inverse = self._way(to)
+        return transform_points(inverse, Landmarks(("",) * len(points), np.asarray(points)).points)
+
+    def _way(self, to: Side) -> tuple[sitk.Image, sitk.Transform, sitk.Transform]:
+        """Return the volume on a side, the transform that resamples onto it, and the one that maps points to it."""
+        if to not in ("fixed", "moving"):
+            msg = f"Things go to the 'fixed' or to the 'moving' side, not to {to!r}."
+            raise InputError(msg)
+        if to == "fixed":
+            return self.fixed, self.transform, self.inverse
+        return self.moving, self.inverse, self.transform
+
+
+def _warn(messages: list[str]) -> None:
+    for message in messages:
+        _LOGGER.warning(message)

@@ -155,6 +155,10 @@ class Settings:
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
         """Return a preset's settings with some of them replaced.
 
+        Args:
+            preset: one of `PRESETS`.
+            overrides: settings by name, which take the place of the preset's.
+
         Raises:
             SettingsError: unknown preset, unknown setting, or a value out of range.
         """
@@ -166,6 +170,9 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Return settings from a mapping; what it does not name keeps its default.
+
+        Args:
+            values: settings by name, as `to_dict` returns them.
 
         Raises:
             SettingsError: unknown setting, or a value out of range.

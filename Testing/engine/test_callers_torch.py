@@ -48,6 +48,7 @@ AROUND = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "float64": lambda: default_dtype(torch.float64),
     "float16": lambda: default_dtype(torch.float16),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
     "meta": lambda: default_device("meta"),
     "device context": lambda: torch.device("meta"),
 }

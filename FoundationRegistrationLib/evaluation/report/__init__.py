@@ -6,8 +6,10 @@ and superior up. Everything on it lies on one grid; lengths are mm.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import SimpleITK as sitk
 
@@ -19,7 +21,7 @@ __all__ = ["save_overview"]
 
 
 def save_overview(
-    path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
     fixed: sitk.Image,
     moving_before: sitk.Image,
     moving_after: sitk.Image,
@@ -44,7 +46,7 @@ def save_overview(
     fixed (blue) and of the moving labels (orange). The file appears under its name only when it is complete.
 
     Args:
-        path: the PNG; an existing file is replaced.
+        target: the PNG; an existing file is replaced. Or a binary stream, which takes it.
         fixed: fixed image. Its grid may be oblique or flipped (it is turned to the nearest LPS order) and
             anisotropic (pictures are drawn in mm).
         moving_before: moving image resampled onto that grid without the deformation.
@@ -64,8 +66,9 @@ def save_overview(
             path does not end in .png.
         OutputError: the file cannot be written.
     """
-    if not os.fspath(path).lower().endswith(".png"):
-        msg = f"{os.fspath(path)} does not end in .png; the overview is a PNG picture."
+    path = os.fspath(target) if isinstance(target, str | os.PathLike) else None
+    if path is not None and not path.lower().endswith(".png"):
+        msg = f"{path} does not end in .png; the overview is a PNG picture."
         raise InputError(msg)
     labels = (fixed_labels, labels_before, labels_after)
     scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error)
@@ -73,5 +76,5 @@ def save_overview(
     from .page import draw_page  # matplotlib, which takes a second to load
 
     figure = draw_page(scene, title, warnings, lines)
-    with complete_or_absent(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi="figure", facecolor="auto")
+    with contextlib.nullcontext(target) if path is None else complete_or_absent(path) as opened:
+        figure.savefig(opened, format="png", dpi="figure", facecolor="auto")

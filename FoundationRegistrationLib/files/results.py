@@ -1,0 +1,17 @@
+"""The names of the files of a registration."""
+
+from __future__ import annotations
+
+# What a registration writes into its folder, some of it only if asked to: together the record of one run.
+RESULTS = (
+    "transform.h5",
+    "inverse.h5",
+    "initial_transform.h5",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "confidence.nii.gz",
+    "features_fixed.nii.gz",
+    "features_moving.nii.gz",
+    "report.json",
+    "overview.png",
+)
