@@ -23,6 +23,7 @@ def pair(tmp_path, monkeypatch):
     fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
     sitk.WriteImage(volume(fixed, smooth_warp), str(tmp_path / "fixed.nii.gz"))
     sitk.WriteImage(volume(moving), str(tmp_path / "moving.nii.gz"))
+    sitk.WriteImage(volume(moving), str(tmp_path / "pet.nii.gz"))
     monkeypatch.chdir(tmp_path)
     inner = (body_depth(points_of(moving)) > 12.0).astype(np.uint8)
     return {"pet": volume(moving), "labels": on_grid(inner, moving), "x": 3.0, "y": -4.0, "z": 5.0}
