@@ -62,14 +62,14 @@ def _apply_to_image(
     arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
 ) -> None:
     from ..io.volumes import read_volume, write_volume_directly
-    from ..pipeline.propagation import carry_image
+    from ..pipeline.propagation import propagate_image
 
     reference = read_volume(arguments.reference, "reference", messages)
     image = read_volume(arguments.image, "given", messages)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
         msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
         raise OutputError(msg)
-    result = carry_image(image, reference, transform, arguments.interpolation, messages)
+    result = propagate_image(image, reference, transform, arguments.interpolation, messages)
     with staged_folder(arguments.output.parent, interruption) as staging:
         write_volume_directly(result, staging / arguments.output.name)
 
@@ -79,11 +79,11 @@ def _apply_to_labels(
 ) -> None:
     from ..io.segmentation_files import check_can_hold, read_segmentation, write_segmentation_directly
     from ..io.volumes import read_volume
-    from ..pipeline.propagation import carry_segmentation
+    from ..pipeline.propagation import propagate_segmentation
 
     reference = read_volume(arguments.reference, "reference", messages)
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
-    carried = carry_segmentation(labels, reference, transform, inverse, messages)
+    carried = propagate_segmentation(labels, reference, transform, inverse, messages)
     with staged_folder(arguments.output.parent, interruption) as staging:
         write_segmentation_directly(carried, staging / arguments.output.name)

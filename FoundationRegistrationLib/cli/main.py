@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
-    _add_apply(subparsers.add_parser("apply", help="carry an image, labels or points with a registration"))
+    _add_apply(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
     listing = subparsers.add_parser("encoders", help="list the encoders")
     form = listing.add_mutually_exclusive_group()
@@ -179,14 +179,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fixed", type=Path, help="volume whose space the result is in")
-    parser.add_argument("moving", type=Path, help="volume that is carried onto it")
+    parser.add_argument("fixed", type=Path, help="fixed volume: the result lies in its space")
+    parser.add_argument("moving", type=Path, help="moving volume: it is warped to the fixed one")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--initial-transform", type=Path, help="file that maps fixed to moving points")
-    parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume that counts")
-    parser.add_argument("--moving-mask", type=Path, help="region of the moving volume that counts")
-    parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume that keep their volume")
-    parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume that keep their volume")
+    parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume to register (mask)")
+    parser.add_argument("--moving-mask", type=Path, help="region of the moving volume to register (mask)")
+    parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
+    parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
     parser.add_argument(
@@ -195,7 +195,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
         help="also write the Jacobian determinant and the expected error (mm, 100 where not known) as volumes",
     )
     parser.add_argument(
-        "--feature-preview", action="store_true", help="also write the first three feature components as colours"
+        "--feature-preview",
+        action="store_true",
+        help="also write the first three principal components of the features as colours",
     )
     parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
     group = parser.add_argument_group("settings")
@@ -233,15 +235,15 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("registration", type=Path, help="folder that `register` wrote")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--image", type=Path, help="volume to resample")
-    kind.add_argument("--labels", type=Path, help="label map to resample")
+    kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
     kind.add_argument("--points", type=Path, help="landmarks to map")
-    parser.add_argument("--reference", type=Path, help="volume whose grid the result gets")
+    parser.add_argument("--reference", type=Path, help="volume that gives the output grid")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument(
         "--direction",
         choices=("forward", "inverse"),
         default="forward",
-        help="forward: from moving space to fixed space",
+        help="forward: moving space to fixed space (default); inverse: fixed space to moving space",
     )
     parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
 

@@ -23,7 +23,7 @@ _MOST_NAMED = 8
 _ANY_CONTACT = np.ones((3, 3, 3))
 
 
-def carry_image(
+def propagate_image(
     image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str, messages: list[str]
 ) -> sitk.Image:
     """Resample a volume onto the grid of a reference.
@@ -60,7 +60,7 @@ def carry_image(
     return result
 
 
-def carry_segmentation(
+def propagate_segmentation(
     segmentation: Segmentation,
     reference: sitk.Image,
     transform: sitk.Transform,

@@ -19,7 +19,7 @@ from ..io.landmarks import Landmarks
 from ..io.segmentations import Segmentation
 from ..spatial.points import transform_points
 from .intermediate import Intermediate
-from .propagation import carry_image, carry_segmentation
+from .propagation import propagate_image, propagate_segmentation
 
 _LOGGER = logging.getLogger(__name__)
 Side = Literal["fixed", "moving"]
@@ -150,7 +150,7 @@ class RegistrationResult:
         """
         reference, transform, _ = self._way(to)
         messages: list[str] = []
-        warped = carry_image(as_volume(image, "given"), reference, transform, interpolation, messages)
+        warped = propagate_image(as_volume(image, "given"), reference, transform, interpolation, messages)
         _warn(messages)
         return warped
 
@@ -171,7 +171,7 @@ class RegistrationResult:
         reference, transform, inverse = self._way(to)
         whole = whole_numbers(as_volume(labels, "given"), "The given label map")
         messages: list[str] = []
-        carried = carry_segmentation(Segmentation((whole,)), reference, transform, inverse, messages)
+        carried = propagate_segmentation(Segmentation((whole,)), reference, transform, inverse, messages)
         _warn(messages)
         return carried.layers[0]
 
