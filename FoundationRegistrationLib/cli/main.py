@@ -197,7 +197,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--feature-preview",
         action="store_true",
-        help="also write the first three principal components of the features as colours",
+        help="also write the first three components of the features as colours",
     )
     parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
     group = parser.add_argument_group("settings")
