@@ -172,7 +172,7 @@ def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if speaks_of_memory(error):
             raise
         raise WeightsError(_another_network_message(state, name, str(error).splitlines()[0])) from error
