@@ -83,7 +83,7 @@ def _by_hand_message(entry: WeightsEntry, target: Path) -> str:
     """Say in one line where a person gets the file and where to put it; the folder for it is made."""
     with store.exclusive(target):  # makes it
         pass
-    if entry.gated:
+    if entry.access == "login":
         how = f"need the publisher's permission: ask for it at {entry.url}, then fetch '{entry.filename}'"
     else:
         how = f"can be fetched with a browser only: open {entry.url}"
