@@ -22,6 +22,7 @@ from ..weights import (
     locate,
     remove,
     verify,
+    weights_entry,
 )
 from ..weights.store import missing_message
 
@@ -66,7 +67,7 @@ def weights_command(
     """
     entries = catalogue() if entries is None else entries
     if arguments.action == "download":
-        return _download(arguments, _chosen(arguments.name, entries), report, interruption)
+        return _download(arguments, weights_entry(arguments.name, entries), report, interruption)
     actions: dict[str, Callable[[argparse.Namespace, Mapping[str, WeightsEntry]], None]] = {
         "list": _list,
         "verify": _verify,
@@ -75,13 +76,6 @@ def weights_command(
     }
     actions[arguments.action](arguments, entries)
     return None
-
-
-def _chosen(name: str, entries: Mapping[str, WeightsEntry]) -> WeightsEntry:
-    if name not in entries:
-        msg = f"There are no weights called '{name}'; choose one of: {', '.join(entries)}."
-        raise WeightsError(msg)
-    return entries[name]
 
 
 def _say(text: str) -> None:
@@ -127,7 +121,7 @@ def _list(arguments: argparse.Namespace, entries: Mapping[str, WeightsEntry]) ->
 
 def _verify(arguments: argparse.Namespace, entries: Mapping[str, WeightsEntry]) -> None:
     if arguments.name:
-        chosen = [_chosen(arguments.name, entries)]
+        chosen = [weights_entry(arguments.name, entries)]
     else:
         chosen = [entry for entry in entries.values() if locate(entry) is not None]
     found, wrong = [], []
@@ -150,7 +144,7 @@ def _verify(arguments: argparse.Namespace, entries: Mapping[str, WeightsEntry]) 
 
 
 def _remove(arguments: argparse.Namespace, entries: Mapping[str, WeightsEntry]) -> None:
-    entry = _chosen(arguments.name, entries)
+    entry = weights_entry(arguments.name, entries)
     removed = remove(entry)
     for path in removed:
         _say(f"deleted {path}")
@@ -162,7 +156,7 @@ def _path(arguments: argparse.Namespace, entries: Mapping[str, WeightsEntry]) ->
     if not arguments.name:
         _say(str(download_folder()))
         return
-    entry = _chosen(arguments.name, entries)
+    entry = weights_entry(arguments.name, entries)
     path = locate(entry)
     if path is None:
         raise WeightsError(missing_message(entry))

@@ -47,7 +47,7 @@ def _build(settings: Settings, device: torch.device, variant: _Variant) -> Token
     network = _network(variant, size)
     checkpoint = read_checkpoint(variant.weights, settings)
     with renaming(checkpoint.state, variant.weights):
-        state = _timm_names(checkpoint.state, variant, size // _PATCH)
+        state = _timm_names(checkpoint.state, network, variant.registers)
     load_exactly(network, state, variant.weights)
     return _encoder(network, size, device, checkpoint.sha256)
 
@@ -98,65 +98,35 @@ def _memory_bytes(device: torch.device) -> int:
     return total_memory_bytes()
 
 
-def _timm_names(state: Mapping[str, torch.Tensor], variant: _Variant, side: int) -> dict[str, torch.Tensor]:
-    """Return the tensors of an official checkpoint as timm names and keeps them, for side x side tokens."""
-    result = {key: value for key, value in _published_names(state).items() if key != "mask_token"}
-    positions = result.get("pos_embed")
-    if positions is None or positions.ndim != 3:
-        return result
-    of_class, of_patches = positions[:, :1], _interpolated(positions[:, 1:], side, variant.registers)
-    if not variant.registers:
-        return result | {"pos_embed": _joined(of_class, of_patches)}
-    # timm adds the class token's position to the token itself where there are registers.
-    if "register_tokens" in result and "cls_token" in result:
-        result["reg_token"] = result.pop("register_tokens")
-        result["cls_token"] = result["cls_token"] + of_class
-    return result | {"pos_embed": of_patches}
+def _timm_names(state: Mapping[str, torch.Tensor], network: Any, registers: bool) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) as timm names and keeps them."""
+    from .networks.vit import as_timm_has_them, published_names
+
+    published = published_names(state)
+    published.pop("mask_token", None)
+    if registers and {"register_tokens", "reg_token"} & published.keys():
+        # timm knows DINOv2 by a mask token, and drops it.
+        return as_timm_has_them({**published, "mask_token": published["cls_token"]}, network)
+    if not registers and "pos_embed" in published:
+        published["pos_embed"] = _interpolated(published["pos_embed"], network.patch_embed.grid_size[0])
+    return published
 
 
-def _joined(first: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-    import torch
+def _interpolated(positions: torch.Tensor, side: int) -> torch.Tensor:
+    """Return positions (1, 1 + n^2, D) for side x side tokens, as DINOv2's code does for networks without registers.
 
-    return torch.cat([first, rest], dim=1)
-
-
-def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors under the names of DINOv2's own code; Hugging Face has others for the same network."""
-    if "embeddings.cls_token" not in state:
-        return dict(state)
-    from .networks.vit import renamed
-
-    block = r"encoder\.layer\.(\d+)\."
-    rules = (
-        (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
-        (r"embeddings\.position_embeddings", "pos_embed"),
-        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
-        (block + r"attention\.attention\.([qkv])\w+\.(\w+)", r"blocks.\1.attn.\2.\3"),
-        (block + r"attention\.output\.dense\.(\w+)", r"blocks.\1.attn.proj.\2"),
-        (block + r"layer_scale(\d)\.lambda1", r"blocks.\1.ls\2.gamma"),
-        (block + r"(norm\d|mlp\.fc\d)\.(\w+)", r"blocks.\1.\2.\3"),
-        (r"layernorm\.(\w+)", r"norm.\1"),
-    )
-    return renamed(state, rules)
-
-
-def _interpolated(positions: torch.Tensor, side: int, registers: bool) -> torch.Tensor:
-    """Return positions (1, n^2, D) for side x side tokens, interpolated as DINOv2's code does.
-
-    Its networks without registers take the scale (side + 0.1) / n, those with registers the size, with antialiasing.
+    That is by the scale (side + 0.1) / n, without antialiasing; with registers it is as timm does.
     """
+    import torch
     import torch.nn.functional as F
 
-    own = side_of(positions.shape[1])
+    own = side_of(positions.shape[1] - 1)
     if own == side:
         return positions
-    grid = positions.float().reshape(1, own, own, -1).permute(0, 3, 1, 2)
-    if registers:
-        grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
-    else:
-        scale = (side + 0.1) / own
-        grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
-    return grid.flatten(2).transpose(1, 2)
+    grid = positions[:, 1:].float().reshape(1, own, own, -1).permute(0, 3, 1, 2)
+    scale = (side + 0.1) / own
+    grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
+    return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 def _info(name: str, size: str, width: int, heads: int, registers: bool, finding: str) -> EncoderInfo:

@@ -28,8 +28,9 @@ def _build(settings: Settings, device: torch.device, weights: str, timm_name: st
     network = _network(timm_name, size)
     checkpoint = read_checkpoint(weights, settings)
     with renaming(checkpoint.state, weights):
-        state = _timm_names(checkpoint.state)
-        periods = checkpoint.state.get("rope_embed.periods")
+        published = {key.removeprefix("model."): value for key, value in checkpoint.state.items()}
+        state = _timm_names(published, network)
+        periods = published.get("rope_embed.periods")
         if periods is not None:  # published rounded to bfloat16; timm computes them exactly
             network.rope.periods.copy_(periods)
     load_exactly(network, state, weights)
@@ -55,51 +56,18 @@ def _encoder(network: Any, size: int, device: torch.device, sha256: str | None) 
     return TokenEncoder(network, size, IMAGENET, True, device, sha256)
 
 
-def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _timm_names(state: Mapping[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) as timm names and keeps them."""
     import torch
 
-    published = _published_names({key.removeprefix("model."): value for key, value in state.items()})
-    result = {}
-    for key, value in published.items():
-        if key.endswith(("mask_token", ".bias_mask", ".periods")):
-            continue
-        name = (
-            key.replace("storage_tokens", "reg_token").replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")
-        )
-        if name.endswith("attn.qkv.bias"):  # keys have none
-            queries, _, values = value.chunk(3)
-            result[name.replace("qkv.bias", "q_bias")] = queries
-            result[name.replace("qkv.bias", "v_bias")] = values
-            continue
-        result[name] = value
-        if name.endswith("attn.qkv.weight") and name.replace("weight", "bias") not in published:
-            none = torch.zeros(len(value) // 3)
-            for part in ("q_bias", "v_bias"):
-                result.setdefault(name.replace("qkv.weight", part), none)
+    from .networks.vit import as_timm_has_them, published_names
+
+    meta = {key.replace("register_tokens", "storage_tokens"): value for key, value in published_names(state).items()}
+    result = as_timm_has_them(meta, network)
+    for key in [key for key in result if key.endswith("attn.qkv.weight")]:
+        for part in ("q_bias", "v_bias"):  # where they are zero, timm publishes none
+            result.setdefault(key.replace("qkv.weight", part), torch.zeros(len(result[key]) // 3))
     return result
-
-
-def _published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors under the names of DINOv3's own code; Hugging Face has others for the same network."""
-    if "embeddings.cls_token" not in state:
-        return dict(state)
-    from .networks.vit import renamed
-
-    block = r"layer\.(\d+)\."
-    rules = (
-        (r"embeddings\.(cls_token|mask_token)", r"\1"),
-        (r"embeddings\.register_tokens", "storage_tokens"),
-        (r"embeddings\.patch_embeddings\.(\w+)", r"patch_embed.proj.\1"),
-        (block + r"attention\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
-        (block + r"attention\.o_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
-        (block + r"layer_scale(\d)\.lambda1", r"blocks.\1.ls\2.gamma"),
-        (block + r"mlp\.up_proj\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
-        (block + r"mlp\.down_proj\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
-        (block + r"(norm\d)\.(\w+)", r"blocks.\1.\2.\3"),
-        (r"norm\.(\w+)", r"norm.\1"),
-    )
-    return renamed(state, rules)
 
 
 def _info(name: str, size: str, width: int, finding: str) -> EncoderInfo:

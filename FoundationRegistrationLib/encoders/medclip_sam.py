@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .base import CLIP, EncoderInfo, input_pixels, side_of
+from .base import CLIP, EncoderInfo, input_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +26,13 @@ _PATCH = 16
 
 def _build(settings: Settings, device: torch.device) -> TokenEncoder:
     from ..weights import load_exactly, read_checkpoint, renaming
+    from .networks.vit import as_timm_has_them
 
     size = input_pixels(settings, _INPUT_SIZE, _PATCH)
     network = _network(size)
     checkpoint = read_checkpoint(_WEIGHTS, settings)
     with renaming(checkpoint.state, _WEIGHTS):
-        state = _resampled(_timm_names(checkpoint.state), size // _PATCH)
+        state = as_timm_has_them(_timm_names(checkpoint.state), network)
     load_exactly(network, state, _WEIGHTS)
     return _encoder(network, size, device, checkpoint.sha256)
 
@@ -64,38 +65,14 @@ def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     The publishers have two forms: open_clip's ("visual.trunk.", with timm's own names behind it) and that of
     Hugging Face ("vision_model.").
     """
-    from .networks.vit import renamed
+    from .networks.vit import published_names
 
     plain = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
     trunk = {key.removeprefix("visual.trunk."): v for key, v in plain.items() if key.startswith("visual.trunk.")}
-    if trunk:
-        return trunk
-    block = r"vision_model\.encoder\.layers\.(\d+)\."
-    rules = (
-        (r"vision_model\.embeddings\.class_embedding", "cls_token"),
-        (r"vision_model\.embeddings\.position_embedding\.weight", "pos_embed"),
-        (r"vision_model\.embeddings\.patch_embedding\.(\w+)", r"patch_embed.proj.\1"),
-        (block + r"layer_norm(\d)\.(\w+)", r"blocks.\1.norm\2.\3"),
-        (block + r"self_attn\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
-        (block + r"self_attn\.out_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
-        (block + r"mlp\.(fc\d)\.(\w+)", r"blocks.\1.mlp.\2.\3"),
-        (r"vision_model\.post_layernorm\.(\w+)", r"norm.\1"),
-    )
-    tower = renamed(plain, rules)
-    if {"cls_token", "pos_embed"} <= set(tower):
-        tower |= {"cls_token": tower["cls_token"].reshape(1, 1, -1), "pos_embed": tower["pos_embed"][None]}
-    return tower or plain
-
-
-def _resampled(state: Mapping[str, torch.Tensor], side: int) -> dict[str, torch.Tensor]:
-    """Return the tensors with positions for side x side tokens, interpolated where there are others."""
-    from timm.layers import resample_abs_pos_embed
-
-    positions = state.get("pos_embed")
-    if positions is None or positions.shape[1] == side**2 + 1:
-        return dict(state)
-    side_of(positions.shape[1] - 1)  # timm would take any number for a square
-    return {**state, "pos_embed": resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)}
+    tower = trunk or published_names(plain)
+    if {"cls_token", "pos_embed"} <= tower.keys() and tower["cls_token"].ndim == 1:
+        tower |= {"cls_token": tower["cls_token"][None, None], "pos_embed": tower["pos_embed"][None]}
+    return tower
 
 
 ENCODERS = (

@@ -6,6 +6,7 @@ stands in `note`. Sizes are what the publishers' servers were reported to announ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,26 +49,21 @@ class WeightsEntry:
     other_filenames: tuple[str, ...] = ()
     note: str = ""
 
-    @property
-    def gated(self) -> bool:
-        """Whether the publisher must grant access first."""
-        return self.access == "login"
-
 
 def catalogue() -> dict[str, WeightsEntry]:
     """Return all entries by name."""
     return {entry.name: entry for entry in (*_sam(), *_medical(), *_dinov2(), *_dinov3())}
 
 
-def weights_entry(name: str | WeightsEntry) -> WeightsEntry:
-    """Return the entry of a name; an entry is its own.
+def weights_entry(name: str | WeightsEntry, among: Mapping[str, WeightsEntry] | None = None) -> WeightsEntry:
+    """Return the entry of a name, in the catalogue or among others; an entry is its own.
 
     Raises:
         WeightsError: there is no entry of that name.
     """
     if isinstance(name, WeightsEntry):
         return name
-    known = catalogue()
+    known = catalogue() if among is None else among
     if name not in known:
         msg = f"There are no weights called '{name}'; choose one of: {', '.join(known)}."
         raise WeightsError(msg)
@@ -144,30 +140,23 @@ def _medical() -> list[WeightsEntry]:
 
 
 def _dinov2() -> list[WeightsEntry]:
-    sizes_bytes = {
-        ("s14", ""): 88283115,
-        ("s14", "-reg"): None,
-        ("b14", ""): 346378731,
-        ("b14", "-reg"): None,
-        ("l14", ""): 1217586395,
-        ("l14", "-reg"): 1217607321,
-    }
-    return [_dinov2_entry(size, suffix, size_bytes) for (size, suffix), size_bytes in sizes_bytes.items()]
-
-
-def _dinov2_entry(size: str, suffix: str, size_bytes: int | None) -> WeightsEntry:
-    infix, registers, added = ("_reg4", " with registers", "; Darcet et al., ICLR 2024") if suffix else ("", "", "")
-    filename = f"dinov2_vit{size}{infix}_pretrain.pth"
-    return WeightsEntry(
-        name=f"dinov2-vit{size}{suffix}",
-        title=f"DINOv2 ViT-{size[0].upper()}/14{registers}",
-        filename=filename,
-        url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{size}/{filename}",
-        license="Apache-2.0",
-        license_url="https://github.com/facebookresearch/dinov2/blob/main/LICENSE",
-        citation=f"Oquab et al., TMLR 2024{added}",
-        size_bytes=size_bytes,
-    )
+    sizes_bytes = {"s": (88283115, None), "b": (346378731, None), "l": (1217586395, 1217607321)}
+    return [
+        WeightsEntry(
+            name=f"dinov2-vit{size}14{suffix}",
+            title=f"DINOv2 ViT-{size.upper()}/14{registers}",
+            filename=f"dinov2_vit{size}14{infix}_pretrain.pth",
+            url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{size}14/dinov2_vit{size}14{infix}_pretrain.pth",
+            license="Apache-2.0",
+            license_url="https://github.com/facebookresearch/dinov2/blob/main/LICENSE",
+            citation=f"Oquab et al., TMLR 2024{added}",
+            size_bytes=size_bytes,
+        )
+        for size, both in sizes_bytes.items()
+        for size_bytes, (suffix, infix, registers, added) in zip(
+            both, (("", "", "", ""), ("-reg", "_reg4", " with registers", "; Darcet et al., ICLR 2024")), strict=True
+        )
+    ]
 
 
 def _dinov3() -> list[WeightsEntry]:

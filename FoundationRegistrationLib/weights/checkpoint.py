@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import WeightsError
 from ..runtime.memory import speaks_of_memory
 from .catalogue import WeightsEntry, weights_entry
-from .published import file_digest, refuse_another_file
+from .published import difference_from_published, file_digest
 from .recognition import what_network
 from .store import consent_message, license_accepted, locate, missing_message
 from .tensors import read_tensors, refuse_no_weight_file
@@ -49,12 +49,50 @@ def read_checkpoint(name: str | WeightsEntry, settings: Settings, beside: bool =
         WeightsError: the file is missing, damaged, unsafe or none of weights; or its licence was not accepted yet.
     """
     entry = weights_entry(name)
-    path = locate(entry, settings.weights, beside)
-    if path is None:
-        raise WeightsError(missing_message(entry))
+    path = _located(entry, settings.weights, beside)
     if not settings.weights and not license_accepted(entry):
         raise WeightsError(consent_message(entry))
-    refuse_another_file(path, entry)
+    return _read(path, entry)
+
+
+def verify(name: str | WeightsEntry, given: str = "") -> dict[str, str | None]:
+    """Check the file of an entry: whole, as published, readable as tensors.
+
+    Returns:
+        name, path, sha256, the network the tensors seem to be of, and the published checksum that `agrees_with` the
+        file (None where the publisher gives none or the file has another name).
+
+    Raises:
+        WeightsError: it is missing or something is wrong with it.
+    """
+    entry = weights_entry(name)
+    checkpoint = _read(_located(entry, given), entry)
+    return {
+        "name": entry.name,
+        "path": str(checkpoint.path),
+        "network": what_network(checkpoint.state),
+        "agrees_with": entry.checksum if checkpoint.path.name == entry.filename else None,
+        "sha256": checkpoint.sha256,
+    }
+
+
+def _located(entry: WeightsEntry, given: str, beside: bool = False) -> Path:
+    path = locate(entry, given, beside)
+    if path is None:
+        raise WeightsError(missing_message(entry))
+    return path
+
+
+def _read(path: Path, entry: WeightsEntry) -> Checkpoint:
+    """Read what is a weight file and, under the publisher's name, the publisher's."""
+    refuse_no_weight_file(path)
+    difference = difference_from_published(path, entry) if path.name == entry.filename else None
+    if difference is not None:
+        msg = (
+            f"The weight file '{path}' is damaged or not the published one of '{entry.name}' ({difference}); get it "
+            "again, or give it another name if it is a file of your own."
+        )
+        raise WeightsError(msg)
     return Checkpoint(read_tensors(path), file_digest(path, "sha256"), path)
 
 
@@ -103,22 +141,20 @@ def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], na
         WeightsError: they do not.
     """
     target = network.state_dict()
-    own = {key: tuple(tensor.shape) for key, tensor in target.items()}
-    given = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    differences = []
-    missing = next((key for key in own if key not in given), None)
-    if missing is not None:
-        differences.append(f"'{missing}' is missing")
-    unexpected = next((key for key in given if key not in own), None)
-    if unexpected is not None:
-        differences.append(f"'{unexpected}' is unexpected")
-    shared = [key for key in own if key in given]
-    reshaped = next((key for key in shared if own[key] != given[key]), None)
-    if reshaped is not None:
-        differences.append(f"'{reshaped}' is {given[reshaped]} instead of {own[reshaped]}")
-    whole = next((k for k in shared if target[k].is_floating_point() != state[k].is_floating_point()), None)
-    if whole is not None:
-        differences.append(f"'{whole}' holds numbers of type {state[whole].dtype} instead of {target[whole].dtype}")
+    shared = [key for key in target if key in state]
+    shapes = {key: (tuple(state[key].shape), tuple(target[key].shape)) for key in shared}
+    types = {key: (state[key].dtype, target[key].dtype) for key in shared}
+    found = (
+        [f"'{key}' is missing" for key in target if key not in state],
+        [f"'{key}' is unexpected" for key in state if key not in target],
+        [f"'{key}' is {given} instead of {own}" for key, (given, own) in shapes.items() if given != own],
+        [
+            f"'{key}' holds numbers of type {given} instead of {own}"
+            for key, (given, own) in types.items()
+            if given.is_floating_point != own.is_floating_point
+        ],
+    )
+    differences = [kind[0] for kind in found if kind]
     if differences:
         raise WeightsError(_another_network_message(state, name, "; ".join(differences)))
     network.load_state_dict(dict(state), strict=True)
@@ -136,7 +172,7 @@ def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if speaks_of_memory(error):
             raise
         raise WeightsError(_another_network_message(state, name, str(error).splitlines()[0])) from error

@@ -14,9 +14,11 @@ from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
+ELSEWHERE = f"get the file on another machine and give it with --weights or by the folder in {WEIGHTS_VARIABLE}"
 _LISTED = 8
 _LOCK_SECONDS = 0.2
-_MOST_CONSENT_BYTES = 100_000
+MOST_NOTED_BYTES = 100_000
+_is_file = os.path.isfile  # unlike the method of `Path`, False also in a folder one may not enter
 
 
 def download_folder() -> Path:
@@ -52,17 +54,12 @@ def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> P
     """
     entry = weights_entry(name)
     path = (expanded(given) or Path(given)) if given else None  # without a home it is said not to be there
+    folders = _searched()
     if path is not None and beside and _is_file(path):
-        found = _inside(path.parent, entry, entry.filename)
-        if found is not None:
-            return found
+        folders.insert(0, path.parent)
     elif path is not None:
         return path if _is_file(path) else _given_folder(path, entry)
-    for folder in _searched():
-        found = _inside(folder, entry, entry.filename)
-        if found is not None:
-            return found
-    return None
+    return next(filter(None, (_inside(folder, entry, entry.filename) for folder in folders)), None)
 
 
 def missing_message(entry: WeightsEntry) -> str:
@@ -75,38 +72,27 @@ def missing_message(entry: WeightsEntry) -> str:
 
 
 def remove(name: str | WeightsEntry) -> list[Path]:
-    """Delete what was downloaded of an entry, finished or not; files elsewhere are never touched.
-
-    Returns:
-        The files that were deleted.
+    """Delete and return the files that were downloaded of an entry, finished or not; never those elsewhere.
 
     Raises:
         WeightsError: unknown name, or a file cannot be deleted.
     """
     entry = weights_entry(name)
     folder = download_folder()
-    removed = []
-    finished = _inside(folder, entry, entry.filename)
-    for path in (finished, partial_file(folder / entry.filename), partial_facts(folder / entry.filename)):
-        if path is None or not path.exists():
-            continue
+    files = [_inside(folder, entry, entry.filename), *unfinished_files(folder / entry.filename)]
+    removed = [path for path in files if path is not None and path.exists()]
+    for path in removed:
         try:
             path.unlink()
         except OSError as error:
             msg = f"'{path}' cannot be deleted ({error.strerror or error}); close what uses it and try again."
             raise WeightsError(msg) from error
-        removed.append(path)
     return removed
 
 
-def partial_file(target: Path) -> Path:
-    """Return the name of an unfinished download."""
-    return target.with_name(f"{target.name}.part")
-
-
-def partial_facts(target: Path) -> Path:
-    """Return the name of the notes that let an unfinished download go on."""
-    return target.with_name(f"{target.name}.part.json")
+def unfinished_files(target: Path) -> tuple[Path, Path]:
+    """Return the names of an unfinished download and of the notes that let it go on."""
+    return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
 
 
 def license_accepted(name: str | WeightsEntry) -> bool:
@@ -128,7 +114,7 @@ def accept_license(name: str | WeightsEntry) -> None:
     if license_accepted(entry):
         return
     with exclusive(_consent_file()):
-        write_json(_consent_file(), {"accepted": sorted({*_accepted(), entry.license_url})})
+        write_json(_consent_file(), {"accepted": sorted(_accepted() | {entry.license_url})})
 
 
 def consent_message(entry: WeightsEntry) -> str:
@@ -148,7 +134,7 @@ def exclusive(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[
         check: called again and again while another process is in the block; may raise to end the waiting.
 
     Raises:
-        WeightsError: the folder cannot be written.
+        WeightsError: the folder cannot be written, before the block or in it.
     """
     import filelock
 
@@ -159,20 +145,16 @@ def exclusive(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[
             check()
             with suppress(filelock.Timeout):
                 lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 2)
+        try:
+            yield
+        finally:
+            lock.release()
     except OSError as error:
-        raise WeightsError(unwritable_message(path.parent, error)) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def unwritable_message(folder: Path, error: OSError) -> str:
-    """Say in one line that a folder cannot be written and what to do."""
-    return (
-        f"'{folder}' cannot be written ({error.strerror or error}); free some space, or choose another folder with "
-        f"the environment variable {CACHE_VARIABLE}."
-    )
+        msg = (
+            f"'{path.parent}' cannot be written ({error.strerror or error}); free some space, or choose another "
+            f"folder with the environment variable {CACHE_VARIABLE}."
+        )
+        raise WeightsError(msg) from error
 
 
 def _searched() -> list[Path]:
@@ -190,13 +172,6 @@ def _inside(folder: Path, entry: WeightsEntry, *names: str) -> Path | None:
     return next((path for path in candidates if _is_file(path)), None)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # in a folder one may not enter
-        return False
-
-
 def _given_folder(folder: Path, entry: WeightsEntry) -> Path:
     found = _inside(folder, entry, entry.filename, *entry.other_filenames)
     if found is not None:
@@ -204,16 +179,12 @@ def _given_folder(folder: Path, entry: WeightsEntry) -> Path:
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        msg = (
-            f"The weights given, '{folder}', cannot be found ({error.strerror or error}); give the file "
-            f"'{entry.filename}' or the folder it is in."
-        )
-        raise WeightsError(msg) from error
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    msg = (
-        f"The folder of weights '{folder}' holds no '{entry.filename}' for '{entry.name}' (it holds: "
-        f"{', '.join(names[:_LISTED]) or 'nothing'}{more}); put the file there or give the file itself."
-    )
+        what = f"cannot be found ({error.strerror or error})"
+    else:
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        holds = ", ".join(names[:_LISTED]) or "nothing"
+        what = f"holds no '{entry.filename}' for '{entry.name}' (it holds: {holds}{more})"
+    msg = f"What is given as weights, '{folder}', {what}; give the file '{entry.filename}' or the folder it is in."
     raise WeightsError(msg)
 
 
@@ -221,10 +192,9 @@ def _consent_file() -> Path:
     return download_folder() / "licenses.json"
 
 
-def _accepted() -> list[str]:
+def _accepted() -> set[str]:
     try:
-        content = plain_json(read_bounded(_consent_file(), _MOST_CONSENT_BYTES))
-    except (OSError, ValueError, WeightsError):
-        return []
-    accepted = content.get("accepted", []) if isinstance(content, dict) else []
-    return [item for item in accepted if isinstance(item, str)] if isinstance(accepted, list) else []
+        accepted = plain_json(read_bounded(_consent_file(), MOST_NOTED_BYTES))["accepted"]
+        return {address for address in accepted if isinstance(address, str)}
+    except (OSError, ValueError, LookupError, TypeError, WeightsError):
+        return set()

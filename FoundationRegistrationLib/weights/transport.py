@@ -6,163 +6,127 @@ which a few bytes arrive now and then.
 
 from __future__ import annotations
 
-import http.client
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import requests
-import urllib3
+from .store import ELSEWHERE
 
-PIECE_BYTES = 2**16
+if TYPE_CHECKING:
+    import requests
+
+_PIECE_BYTES = 2**16
 _TIMEOUT_SECONDS = (10.0, 30.0)
 _POLL_SECONDS = 1.0
 _WAITING_PIECES = 16
 _MOST_REDIRECTS = 10
-_REDIRECTS = (301, 302, 303, 307, 308)
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 
-class SlowError(Exception):
-    """The server sends too little in the time it is given."""
+class NoAnswerError(Exception):
+    """There is no answer, or next to none; the message says why and what to do, without a full stop."""
 
 
-class BrokenError(Exception):
-    """The body ended early."""
+class CutOffError(Exception):
+    """The transfer ended early; it may go on from where it stopped."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The status and the headers, by their names in any case, of the last server that was asked."""
-
-    status: int
-    headers: Mapping[str, str]
-
-
-class Transfer:
-    """The answer to one GET request, and its body piece by piece, not decoded in any way.
+@contextmanager
+def asking(
+    url: str, headers: Mapping[str, str], patience_seconds: float, check: Callable[[], None]
+) -> Iterator[tuple[int, Mapping[str, str], Iterator[bytes]]]:
+    """Send a GET request; give status and headers (by their names in any case), and the body in pieces, not decoded.
 
     Redirects are followed where they stay encrypted. An address that is not encrypted is asked only if the caller
     names it itself and it is on this machine (127.0.0.1), never because a server says so.
 
-    Args:
-        url: what to get.
-        headers: of the request.
-        patience_seconds: longest to wait for the answer, and for each piece of 64 KB.
-        check: called again and again while waiting; may raise to end it.
+    The answer, and each piece of 64 KB, is waited for no longer than `patience_seconds`. Meanwhile `check` is called
+    again and again; it may raise to end the waiting.
+
+    Raises:
+        NoAnswerError: there is no answer, or the body comes too slowly.
+        CutOffError: the body ends early.
     """
+    items: queue.Queue[Any] = queue.Queue(_WAITING_PIECES)
+    left = threading.Event()
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str], patience_seconds: float, check: Callable[[], None]
-    ) -> None:
-        self._url = url
-        self._headers = headers
-        self._patience = patience_seconds
-        self._check = check
-        self._left = threading.Event()
-        self._items: queue.Queue[Any] = queue.Queue(_WAITING_PIECES)
+    def exchange() -> None:
+        for item in _exchange(url, headers):
+            items.put(item)
+            if left.is_set():
+                return
 
-    def __enter__(self) -> Transfer:
-        """Begin to ask."""
-        threading.Thread(target=self._run, daemon=True, name="download").start()
-        return self
+    threading.Thread(target=exchange, daemon=True, name="download").start()
+    try:
+        pieces = iter(lambda: _next(items, patience_seconds, check, urlsplit(url).hostname), None)
+        yield *next(pieces), pieces
+    finally:
+        left.set()  # the thread ends when the server has said its next word, and that has a place
+        with suppress(queue.Empty):
+            items.get_nowait()
 
-    def __exit__(self, *exception: object) -> None:
-        """Let the thread end when the server has said its next word."""
-        self._left.set()
 
-    def answer(self) -> Answer:
-        """Return the answer.
+def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], None], host: str | None) -> Any:
+    """Return the next item, or raise it; NoAnswerError if it does not come in time."""
+    end = time.monotonic() + patience_seconds
+    while True:
+        with suppress(queue.Empty):
+            item = items.get(timeout=max(0.0, min(end - time.monotonic(), _POLL_SECONDS)))
+            break
+        check()
+        if time.monotonic() >= end:
+            item = NoAnswerError(f"{host} sends next to nothing; run it again later to go on, or {ELSEWHERE}")
+            break
+    if isinstance(item, Exception):
+        raise item
+    return item
 
-        Raises:
-            requests.RequestException: there is none.
-            SlowError: it does not come.
-        """
-        item = self._next()
-        if isinstance(item, requests.RequestException):
-            raise item
-        if isinstance(item, Exception):
-            raise requests.ConnectionError from item
-        return item
 
-    def pieces(self) -> Iterator[bytes]:
-        """Give the body behind the answer.
+def _exchange(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+    """Give status and headers, the pieces of the body, and None behind them; an exception for what does not come."""
+    import requests
+    import urllib3
 
-        Raises:
-            BrokenError: it ends early.
-            SlowError: it comes too slowly.
-        """
-        while (item := self._next()) is not None:
-            if isinstance(item, Exception):
-                raise BrokenError from item
-            yield item
-
-    def _next(self) -> Any:
-        begun = time.monotonic()
-        while True:
-            left = self._patience - (time.monotonic() - begun)
-            try:
-                return self._items.get(timeout=max(0.0, min(left, _POLL_SECONDS)))
-            except queue.Empty:
-                self._check()
-                if left <= 0:
-                    raise SlowError from None
-
-    def _run(self) -> None:
-        try:
-            for item in self._exchange():
-                if not self._hand_over(item):
-                    return
-            self._hand_over(None)
-        except _FAILURES as error:
-            self._hand_over(error)
-
-    def _hand_over(self, item: Any) -> bool:
-        """Give an item to the caller; tell whether it is still there."""
-        while not self._left.is_set():
-            try:
-                self._items.put(item, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def _exchange(self) -> Iterator[Any]:
-        with _session(self._url) as session, _last_response(session, self._url, self._headers) as response:
-            yield Answer(response.status_code, response.headers)
-            while piece := response.raw.read(PIECE_BYTES, decode_content=False):
+    answered = False
+    try:
+        with requests.Session() as session, _response(session, url, headers) as response:
+            yield response.status_code, response.headers
+            answered = True
+            while piece := response.raw.read(_PIECE_BYTES, decode_content=False):
                 yield piece
+            yield None
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # those of requests are OSErrors
+        yield CutOffError() if answered else NoAnswerError(_why(error, urlsplit(url).hostname))
 
 
-class _Session(requests.Session):
-    """Follows no redirect by itself: it would read the body of each, however long."""
+def _response(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
+    """Ask, encrypted or the one server named on this machine; no body of a redirect is read, however long."""
+    from requests.adapters import HTTPAdapter
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
-def _session(url: str) -> requests.Session:
-    """Return a session that can speak encrypted only, or also with the one server named, if it is on this machine."""
-    session = _Session()
     session.adapters.clear()
-    session.mount("https://", requests.adapters.HTTPAdapter())
+    session.mount("https://", HTTPAdapter())
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname == "127.0.0.1":
-        session.mount(f"http://{parts.netloc}/", requests.adapters.HTTPAdapter())
-    return session
+        session.mount(f"http://{parts.netloc}/", HTTPAdapter())
+    session.max_redirects = _MOST_REDIRECTS
+    session.hooks["response"].append(lambda response, **_: response.close() if response.is_redirect else None)
+    return session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
 
 
-def _last_response(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
-    """Ask, and ask on where a server says so."""
-    for _ in range(_MOST_REDIRECTS):
-        response = session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
-        target = response.headers.get("Location") if response.status_code in _REDIRECTS else None
-        if target is None:
-            return response
-        response.close()
-        url = urljoin(url, target)
-    raise requests.TooManyRedirects
+def _why(error: Exception, host: str | None) -> str:
+    """Say why there is no answer and what to do."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.SSLError):
+        advice = f"name the certificate file of your institution in REQUESTS_CA_BUNDLE, or {ELSEWHERE}"
+        return f"the certificate of {host} is not trusted, as behind a proxy that inspects traffic; {advice}"
+    if isinstance(error, exceptions.ProxyError):
+        return f"the proxy does not let it through; check HTTPS_PROXY, or {ELSEWHERE}"
+    if isinstance(error, (exceptions.InvalidSchema, exceptions.TooManyRedirects)):
+        return f"{host} sends on to another address that is not encrypted (https), or on and on; {ELSEWHERE}"
+    if isinstance(error, exceptions.Timeout):
+        return f"{host} does not answer; try again later, or {ELSEWHERE}"
+    return f"{host} cannot be reached; check the network, or {ELSEWHERE}"

@@ -201,6 +201,12 @@ def test_dinov2_from_hugging_face_is_the_same_network(tmp_path, name, form):
     assert torch.equal(*features)
 
 
+def with_patches_of(size, state, prefix=""):
+    """A checkpoint of the same network but for the size of its patches, to which no kernel may be interpolated."""
+    name = f"{prefix}patch_embed.proj.weight"
+    return {**state, name: checkpoints.values(name, (*state[name].shape[:2], size, size))}
+
+
 @pytest.mark.parametrize(
     ("name", "state", "seen"),
     [
@@ -212,6 +218,9 @@ def test_dinov2_from_hugging_face_is_the_same_network(tmp_path, name, form):
         ("dinov3-vitb16", lambda: checkpoints.dinov3(384, 6), "ViT-S/16"),
         ("medclip-sam", lambda: checkpoints.dinov2(768), "ViT-B/14"),
         ("medclip-sam", checkpoints.sam, "SAM"),
+        ("medclip-sam", lambda: with_patches_of(32, checkpoints.biomedclip(), "visual.trunk."), "ViT-B/32"),
+        ("dinov2-vits14-reg", lambda: with_patches_of(16, checkpoints.dinov2(384, registers=True)), "ViT-S/16"),
+        ("dinov3", lambda: with_patches_of(14, checkpoints.dinov3(384, 6)), "ViT-S/14"),
     ],
 )
 def test_weights_of_another_network_are_named(tmp_path, name, state, seen):
@@ -221,6 +230,21 @@ def test_weights_of_another_network_are_named(tmp_path, name, state, seen):
     with pytest.raises(WeightsError, match=f"'{encoder_info(name).weights[0]}'.*({seen})") as caught:
         build_encoder(Settings(encoder=name, weights=str(path), input_size=size), CPU)
     assert "\n" not in str(caught.value)
+
+
+@torch.inference_mode()
+def test_dinov2_with_registers_from_timm_is_the_same_network(tmp_path):
+    """timm publishes it with the position of the class token added to that, and the registers by another name."""
+    import timm
+
+    network = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, img_size=154).eval()
+    network.load_state_dict({n: checkpoints.values(n, tuple(t.shape)) for n, t in network.state_dict().items()})
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(network.state_dict(), path)
+    encoder = build_encoder(Settings(encoder="dinov2-vits14-reg", weights=str(path), input_size=154), CPU)
+    images = slices(1)
+    expected = as_grid(network.forward_features(resized(images, 154, IMAGENET)), 5)
+    assert relative_error(encoder.encode(images), expected) < 1e-3
 
 
 class MpsDevice:
@@ -312,6 +336,19 @@ def test_dinov3_from_hugging_face_is_the_same_network(tmp_path):
     exact = {**state, "rope_embed.periods": 100.0 ** (torch.arange(16) / 16)}
     expected = dinov3_reference(exact, resized(images, 160, IMAGENET), 6)
     assert relative_error(encoder.encode(images), expected) < 1e-3
+
+
+@torch.inference_mode()
+@pytest.mark.usefixtures("license_accepted")
+def test_dinov3_within_another_model_is_the_same_network_with_its_own_periods(tmp_path):
+    state = checkpoints.dinov3(384, 6)
+    features = []
+    for prefix in ("", "model."):
+        path = tmp_path / "dinov3.pth"
+        torch.save({prefix + name: tensor for name, tensor in state.items()}, path)
+        settings = Settings(encoder="dinov3", weights=str(path), input_size=64)
+        features.append(build_encoder(settings, CPU).encode(slices(1)))
+    assert torch.equal(*features)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import zlib
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -128,6 +129,16 @@ def test_some_of_the_disk_is_left_to_others(downloads, tmp_path):
     assert left_over(downloads) == []
 
 
+@pytest.mark.parametrize("announced", [b"", b"Content-Length: %d\r\n" % (300 * 2**16)], ids=["unsaid", "announced"])
+def test_a_disk_that_others_fill_meanwhile_ends_the_download(downloads, monkeypatch, announced):
+    room = itertools.chain([10**9, 10**9], itertools.repeat(10**8))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=next(room)))
+    pieces = itertools.chain([OK, announced, b"\r\n"], itertools.repeat(b"\x80" * 2**16, 300))
+    with answering(lambda head: pieces) as (port, _):
+        assert "where 100 MB are free and 500 are to stay so" in refusal(port, size_bytes=300 * 2**16)
+    assert (downloads / "net.pth.part").stat().st_size < 20 * 2**16
+
+
 @pytest.mark.parametrize("digits", ["9" * 4000, "9" * 16, "-5", "٣", "1e3", "5, 5", "0x10", ""])
 def test_a_length_that_cannot_be_is_no_traceback(downloads, digits):
     head = OK + b"Content-Length: " + digits.encode() + b"\r\n\r\n"
@@ -192,11 +203,32 @@ def test_a_redirect_is_followed_only_where_it_was_allowed(downloads):
         assert requests[1].startswith("GET /elsewhere")
 
 
-def test_redirects_without_end_and_with_endless_bodies_end():
-    around = b"HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n"
-    with answering(lambda head: itertools.chain([around], endless(b"x" * MEGABYTE))) as (port, requests):
+@pytest.mark.parametrize(
+    ("header", "piece"),
+    [
+        ("", b"x" * MEGABYTE),
+        ("Transfer-Encoding: chunked\r\n", b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"),
+        ("Content-Encoding: gzip\r\n", gzip.compress(bytes(MEGABYTE))),
+        ("Content-Length: 10\r\n", None),
+    ],
+    ids=["plain", "chunked", "compressed", "silent"],
+)
+def test_redirects_without_end_and_with_endless_bodies_end(header, piece):
+    around = f"HTTP/1.1 302 Found\r\n{header}Location: /again\r\n\r\n".encode()
+    with answering(lambda head: itertools.chain([around], endless(piece))) as (port, requests):
         assert "on and on" in refusal(port)
         assert len(requests) <= 20
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://[", "///", "\x80\xff", "http://127.0.0.1:99999999/x", "http://☃", "https://", "javascript:1"],
+)
+def test_a_redirect_to_no_address_ends_in_words(target):
+    moved = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target.encode() + b"\r\n\r\n"
+    with answering(always(moved)) as (port, _):
+        message = refusal(port)
+    assert "cannot be reached" in message or "not encrypted (https), or on and on" in message
 
 
 def test_no_other_machine_is_asked_without_encryption():
@@ -257,7 +289,18 @@ def test_a_part_of_another_file_is_not_joined(part):
 
 
 @pytest.mark.parametrize(
-    "notes", ["[]", '{"url": 1}', "[" * 10**5, '{"url": "URL", "validator": 5, "total": true}', "x"]
+    "notes",
+    [
+        "[]",
+        '{"url": 1}',
+        "[" * 10**5,
+        '{"url": "URL", "validator": 5, "total": true}',
+        "x",
+        '["URL", 5, 14]',
+        '["URL", "\\"one\\"", true]',
+        '["URL", "", 14]',
+        '["https://example.org/sent.pth", "\\"one\\"", 14]',
+    ],
 )
 def test_notes_of_an_unfinished_download_that_make_no_sense_are_left_aside(downloads, notes):
     downloads.mkdir(parents=True)

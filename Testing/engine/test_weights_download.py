@@ -145,6 +145,16 @@ def test_a_connection_that_always_breaks_is_given_up_and_what_came_is_kept(serve
     assert left_over(downloads) == ["test_net.pth"]
 
 
+def test_what_came_whole_but_was_not_moved_is_not_fetched_again(server, downloads):
+    with pytest.raises(RegistrationCancelledError):
+        download(entry(server), cancelled=stop_after(5))
+    (downloads / "test_net.pth.part").write_bytes(CONTENT)
+    before = len(server.requests)
+    assert download(entry(server)).read_bytes() == CONTENT
+    assert len(server.requests) == before
+    assert left_over(downloads) == ["test_net.pth"]
+
+
 def test_a_cancelled_download_leaves_no_file_and_goes_on_later(server, downloads):
     with pytest.raises(RegistrationCancelledError, match="run it again"):
         download(entry(server), cancelled=stop_after(5))

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
 
-from ..base import Statistics, network_input, standardised
+from ..base import Statistics, network_input, side_of, standardised
+
+_BLOCK = r"(?:vision_model\.)?(?:encoder\.)?layers?\.(\d+)\."
+# Names of Hugging Face for DINOv2, DINOv3 and CLIP, and those of the publishers' own code.
+_HUGGING_FACE = (
+    (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
+    (r"vision_model\.embeddings\.class_embedding", "cls_token"),
+    (r"(?:vision_model\.)?embeddings\.position_embedding(?:s|\.weight)", "pos_embed"),
+    (r"(?:vision_model\.)?embeddings\.patch_embeddings?\.(?:projection\.)?(\w+)", r"patch_embed.proj.\1"),
+    (
+        _BLOCK + r"(?:self_attn|attention(?:\.attention)?)\.([qkv])(?:_proj|uery|ey|alue)\.(\w+)",
+        r"blocks.\1.attn.\2.\3",
+    ),
+    (_BLOCK + r"(?:self_attn|attention)\.(?:out_proj|o_proj|output\.dense)\.(\w+)", r"blocks.\1.attn.proj.\2"),
+    (_BLOCK + r"layer_scale(\d)\.lambda1", r"blocks.\1.ls\2.gamma"),
+    (_BLOCK + r"(?:layer_)?norm(\d)\.(\w+)", r"blocks.\1.norm\2.\3"),
+    (_BLOCK + r"mlp\.(?:fc1|up_proj)\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
+    (_BLOCK + r"mlp\.(?:fc2|down_proj)\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
+    (r"(?:vision_model\.post_layer|layer)?norm\.(\w+)", r"norm.\1"),
+)
 
 
 class TokenEncoder:
@@ -49,19 +70,32 @@ class TokenEncoder:
         return tokens
 
 
-def renamed(state: Mapping[str, torch.Tensor], rules: Iterable[tuple[str, str]]) -> dict[str, torch.Tensor]:
-    """Return the tensors whose whole name matches a rule (pattern, new name), under their new names.
+def as_timm_has_them(state: Mapping[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
+    """Return published tensors as timm, beside its network, makes them fit: names, positions of its size.
 
-    Separate ".attn.q.", ".attn.k." and ".attn.v." of a block are stacked as ".attn.qkv.".
+    What has patches of another size is left alone; timm would interpolate its kernel, but it is of another network.
     """
-    compiled = [(re.compile(pattern), name) for pattern, name in rules]
-    result = {}
+    kernel = state.get("patch_embed.proj.weight")
+    if kernel is None or kernel.shape != network.patch_embed.proj.weight.shape:
+        return dict(state)
+    positions = state.get("pos_embed")
+    if positions is not None and math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+        side_of(positions.shape[1] - 1)  # with a class token; timm takes any number for a square
+    return import_module(type(network).__module__).checkpoint_filter_fn(dict(state), network)
+
+
+def published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors under the names of their publishers' own code; Hugging Face has others for the same networks.
+
+    Of its form, what is none of a vision transformer is left out. Separate ".attn.q.", ".attn.k." and ".attn.v." of a
+    block are stacked as ".attn.qkv.".
+    """
+    if "embeddings.cls_token" not in state and "vision_model.embeddings.class_embedding" not in state:
+        return dict(state)
+    result: dict[str, torch.Tensor] = {}
     for key, value in state.items():
-        for pattern, name in compiled:
-            match = pattern.fullmatch(key)
-            if match:
-                result[match.expand(name)] = value
-                break
+        matches = ((re.fullmatch(pattern, key), name) for pattern, name in _HUGGING_FACE)
+        result |= {match.expand(name): value for match, name in matches if match}
     return _with_joined_qkv(result)
 
 
