@@ -105,12 +105,12 @@ def register(
         RegistrationCancelledError: `cancelled` returned True.
     """
     settings = settings or Settings()
-    own_stages = stages is not None
-    stages = stages_of(settings) if stages is None else list(stages)
-    settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
     device = resolve_device(settings.device)
     check_limits()
     settings, infos = _encoders(settings, encoder, device)
+    own_stages = stages is not None
+    stages = stages_of(settings) if stages is None else list(stages)
+    settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
     parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
     steps = Progress(_shares(stages, len(parts)), progress, cancelled)
 

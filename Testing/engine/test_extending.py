@@ -104,6 +104,15 @@ def test_without_stages_the_settings_decide_and_the_record_says_how(pair):
     assert plain.intermediate is None
 
 
+def test_two_encoders_named_beside_the_settings_work_together(pair):
+    settings = Settings(encoder="mind", iterations=8, voxel_iterations=0, correlation_rounds=0, **COARSE)
+    beside = register(*pair, settings, encoder="efficientnet-lite0+mind")
+    within = register(*pair, dataclasses.replace(settings, encoder="efficientnet-lite0", detail_encoder="mind"))
+    assert np.array_equal(sitk.GetArrayFromImage(beside.deformation), sitk.GetArrayFromImage(within.deformation))
+    assert beside.record["settings"] == within.record["settings"]
+    assert "SharedRefinement" in [stage["class"] for stage in beside.record["stages"]]
+
+
 def test_a_record_of_stages_of_your_own_is_not_repeated_without_them(pair, tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(dict(register(*pair, Settings(encoder="mind", **COARSE), stages=[]).record)))
