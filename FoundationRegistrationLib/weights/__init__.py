@@ -8,7 +8,7 @@ Importing this package imports neither torch nor requests.
 Connections, certificates, proxies and redirects are left to `requests`, locks to `filelock`.
 Neither `pooch` nor `huggingface_hub` could keep what a download promises here: pooch deletes what has come when a
 transfer breaks; `huggingface_hub` joins parts without asking whether they are of the same file; both follow redirects
-to unencrypted addresses, unpack what a server compresses, and set no bound to the size or to a server that is slow.
+to any address, unpack what a server compresses, and set no bound to the size or to a server that is slow.
 """
 
 from __future__ import annotations

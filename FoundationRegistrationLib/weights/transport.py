@@ -64,9 +64,9 @@ def asking(
         pieces = iter(lambda: _next(items, patience_seconds, check, urlsplit(url).hostname), None)
         yield *next(pieces), pieces
     finally:
-        left.set()  # the thread ends when the server has said its next word, and that has a place
+        left.set()  # the thread ends when it has handed over one item more
         with suppress(queue.Empty):
-            items.get_nowait()
+            items.get_nowait()  # for which there is room now
 
 
 def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], None], host: str | None) -> Any:

@@ -8,6 +8,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import zlib
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import torch
 
-from FoundationRegistrationLib.errors import WeightsError
+from FoundationRegistrationLib.errors import RegistrationCancelledError, WeightsError
 from FoundationRegistrationLib.weights import WeightsEntry, download
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -106,6 +107,37 @@ def test_an_endless_body_ends_a_little_beyond_the_published_size(downloads, anno
     with answering(lambda head: itertools.chain([OK, announced, b"\r\n"], endless(piece))) as (port, _):
         assert "sends more than 3.3 MB" in refusal(port, size_bytes=3_000_000)
     assert left_over(downloads) == []
+
+
+def test_a_cancelled_transfer_leaves_no_thread_behind_however_much_the_server_sends(downloads):
+    before = set(threading.enumerate())
+
+    def transfers():
+        return [thread for thread in threading.enumerate() if thread.name == "download" and thread not in before]
+
+    def cancelled():
+        if not (downloads / "net.pth.part").exists():
+            return False
+        while not any(waits_for_room(thread) for thread in transfers()):
+            pass
+        return True
+
+    with answering(lambda head: itertools.chain([OK, b"\r\n"], endless(b"\x80" * MEGABYTE))) as (port, _):
+        with pytest.raises(RegistrationCancelledError):
+            download(entry(port), cancelled=cancelled)
+        for thread in transfers():
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def waits_for_room(thread):
+    """Whether a thread waits to put something into a full queue."""
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None:
+        if frame.f_code.co_name == "put":
+            return frame.f_locals["self"].full()
+        frame = frame.f_back
+    return False
 
 
 @pytest.mark.parametrize("length", [10**9, 10**14])
