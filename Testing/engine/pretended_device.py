@@ -7,6 +7,7 @@ of the CPU, which is refused where it meets one of the accelerator. What makes t
 
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -22,6 +23,15 @@ _OUT_OF_REACH = {"numpy", "__array__", "data_ptr", "share_memory_", "__cuda_arra
 _WAITS = {"item", "__float__", "__int__", "__bool__", "__index__", "tolist", "nonzero", "masked_select", "equal"}
 _COPIES_FROM_HOST = {"tensor", "new_tensor", "as_tensor"}
 GIGABYTE = 1_000_000_000
+# Names of operations of torch 2.5's core, with overloads, that have a kernel for Apple's devices or are made of such.
+_LIST = Path(__file__).with_name("mps_operations.txt")
+MPS_OPERATIONS = frozenset(
+    line for line in _LIST.read_text(encoding="utf-8").split("\n") if line[:1] not in ("", "#")
+)
+
+
+# What torch takes on the CPU alone, and what it stands for.
+_OF_THE_CPU = {"_scaled_dot_product_flash_attention_for_cpu": "scaled_dot_product_attention"}
 
 
 class MeetingDevicesError(AssertionError):
@@ -58,12 +68,10 @@ class Pretence(TorchFunctionMode):
 
     Attributes:
         waits: names of the calls that made the host wait for the device, one after the other.
-        operations: of torch's core that ran on the device.
         allowed: names of the operations that the device has; None for all.
     """
 
     waits: list = field(default_factory=list)
-    operations: set = field(default_factory=set)
     allowed: frozenset | None = None
 
     def __post_init__(self):
@@ -180,22 +188,23 @@ class Pretence(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """Writes down the operations of torch's core that a function is made of, if it runs on the device."""
+    """Refuses operations of torch's core that the device does not have, whatever function they are part of."""
 
     def __init__(self, pretence, device):
         super().__init__()
         self._pretence, self._device = pretence, device
+        self._checks = device != CPU and pretence.allowed is not None
 
     def __enter__(self):
-        return super().__enter__() if self._device != CPU else self
+        return super().__enter__() if self._checks else self
 
     def __exit__(self, *exception):
-        return super().__exit__(*exception) if self._device != CPU else None
+        return super().__exit__(*exception) if self._checks else None
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        name = str(function.overloadpacket).removeprefix("aten.")
-        self._pretence.operations.add(name)
-        if self._pretence.allowed is not None and name not in self._pretence.allowed:
+        name = function.name().removeprefix("aten::")
+        name = _OF_THE_CPU.get(name, name)
+        if name not in self._pretence.allowed:
             msg = f"{name} runs on {self._device}, which does not have it"
             raise NotOnMpsError(msg)
         return function(*arguments, **(keywords or {}))
@@ -233,6 +242,10 @@ def pretended(monkeypatch, device_type="cuda", allowed=None, count=2):
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "autocast", on_cpu)
+        # In inference mode an operation made of others comes whole to the list of what a device has.
+        patch.setattr(
+            torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
+        )
         patch.setattr(torch.cuda, "is_available", lambda: device_type == "cuda")
         patch.setattr(torch.cuda, "device_count", lambda: count if device_type == "cuda" else 0)
         patch.setattr(torch.cuda, "current_device", lambda: 0)
