@@ -24,7 +24,7 @@ from slicer.i18n import tr as _
 from .errors import BridgeError
 
 REQUESTER = "FoundationRegistration"
-TORCH = Requirement("torch>=2.3")
+TORCH = Requirement("torch>=2.5")
 _KEPT_AS_THEY_ARE = ("numpy", "scipy", "SimpleITK", "vtk", "torch", "torchvision")
 
 

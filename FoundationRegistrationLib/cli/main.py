@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--measure", nargs="*", metavar="NAME", help="measure these encoders on this machine, or all of them"
     )
-    listing.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="where to measure")
+    listing.add_argument("--device", default="auto", help="where to measure: auto, cpu, cuda, cuda:1, mps")
     add_weights_arguments(
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
@@ -216,7 +216,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=str if choices else hints[field.name],
-            choices=choices,
+            choices=None if field.metadata["also"] else choices,
             help=f"{field.metadata['help']} (default {field.default})",
         )
 

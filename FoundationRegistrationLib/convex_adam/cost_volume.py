@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..runtime.progress import Progress
 from ..spatial.windows import sum_around
 
-_CELLS_IN_BOX = 27
+CELLS_IN_BOX = 27
 _VALUES_AT_ONCE = 4_000_000
 
 
@@ -58,7 +58,7 @@ def cost_volume(
             pairs = one_side[start:stop] @ other_side[start + z : stop + z, y : y + height]
             for x in range(width):
                 costs_of_plane[x, start:stop] = pairs.diagonal(x, dim1=2, dim2=3)
-        costs_of_plane.copy_(sum_around(sum_around(costs_of_plane, 1), 1)).div_(_CELLS_IN_BOX**2)
+        costs_of_plane.copy_(sum_around(sum_around(costs_of_plane, 1), 1)).div_(CELLS_IN_BOX**2)
     return costs
 
 

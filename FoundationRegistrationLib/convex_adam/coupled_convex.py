@@ -6,7 +6,9 @@ Source: ConvexAdam (Siebert et al., IEEE TMI 2024); Heinrich et al., MICCAI 2014
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+
+from ..spatial.windows import sum_around
+from .cost_volume import CELLS_IN_BOX
 
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _CELLS_PER_CHUNK = 4096  # fewer stay in the cache of one thread, but keep several waiting for each other
@@ -62,5 +64,4 @@ def _index_of_least(costs: torch.Tensor) -> torch.Tensor:
 
 
 def _smoothed_choice(choice: torch.Tensor, candidates: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    field = candidates[choice].T.reshape(1, 3, *shape)
-    return F.avg_pool3d(field, 3, stride=1, padding=1)[0]
+    return sum_around(candidates[choice].T.reshape(3, *shape), 1).div_(CELLS_IN_BOX)

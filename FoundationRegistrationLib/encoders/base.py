@@ -146,5 +146,6 @@ def network_input(images: torch.Tensor, size: int) -> torch.Tensor:
     """Return square slices (B, H, H) as colour images (B, 3, size, size), without aliasing where they shrink."""
     import torch.nn.functional as F
 
-    resized = F.interpolate(images[:, None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    return resized.expand(-1, 3, -1, -1)
+    found = images[:, None].cpu() if images.device.type == "mps" else images[:, None]  # has no antialiasing
+    resized = F.interpolate(found, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return resized.to(images.device).expand(-1, 3, -1, -1)

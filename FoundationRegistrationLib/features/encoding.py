@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ..errors import InputError, WeightsError
-from ..runtime.device import fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
+from ..runtime.device import Runtime, fast_half_precision, free_memory_bytes, is_out_of_memory, release_memory
 from ..runtime.progress import Note
 from ..settings import Precision
 from .reduction import reduce_jointly
@@ -34,12 +34,14 @@ class SliceRunner:
 
     Args:
         source: of the encoder; asked again if the work has to move to the CPU.
-        device: where to encode.
+        runtime: where to encode.
         precision: the setting; "auto" is float32 until `choose_precision` finds better.
     """
 
-    def __init__(self, source: EncoderSource, device: torch.device, precision: Precision) -> None:
+    def __init__(self, source: EncoderSource, runtime: Runtime, precision: Precision) -> None:
         self._source = source
+        self._runtime = runtime
+        device = runtime.device
         self._automatic = precision == "auto"
         self._batch = 0 if device.type == "cuda" else _SMALL_BATCH
         self.device = device
@@ -135,10 +137,7 @@ class SliceRunner:
 
     def _encode_and_measure(self, images: torch.Tensor) -> torch.Tensor:
         """Encode one slice and size the batches by the memory it takes (CUDA)."""
-        before = torch.cuda.memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        found = self._encode(images)
-        taken = max(1, torch.cuda.max_memory_allocated(self.device) - before)
+        found, taken = self._runtime.taken_by(lambda: self._encode(images))
         self._batch = min(_MOST_SLICES, max(1, int(_BATCH_SHARE * free_memory_bytes(self.device) / taken)))
         return found
 

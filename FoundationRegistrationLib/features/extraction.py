@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..runtime.device import Runtime
 from ..runtime.progress import Progress
 from ..settings import Settings
 from .cache import FeatureCache, KeptFeatures, cache_key
@@ -52,6 +53,7 @@ def extract_features(
     settings: Settings,
     progress: Progress,
     cache: FeatureCache | None = None,
+    runtime: Runtime | None = None,
 ) -> FeaturePair:
     """Encode two volumes and reduce their features jointly.
 
@@ -65,6 +67,7 @@ def extract_features(
         settings: slice gap, components, grid spacings, precision.
         progress: told of each batch.
         cache: where features of earlier runs are kept; none if None.
+        runtime: of the run; one of its own for the device of the volumes if None.
 
     Returns:
         Features of both volumes on the grid pooled by `settings.adam_grid_spacing`.
@@ -90,7 +93,7 @@ def extract_features(
     found = kept
     if found is None:
         encode = _encode_volumes if info.kind == "volume" else _encode_slices
-        found, messages = encode(source, volumes, masks, settings, progress)
+        found, messages = encode(source, volumes, masks, settings, progress, runtime or Runtime(fixed.device))
         if cache is not None:
             cache.store(key, found)
     source.release()
@@ -125,9 +128,10 @@ def _encode_volumes(
     masks: tuple[torch.Tensor, torch.Tensor],
     settings: Settings,
     progress: Progress,
+    runtime: Runtime,
 ) -> tuple[KeptFeatures, list[str]]:
     """Return the descriptors of both volumes on the pooled grid."""
-    encoder = source.on(volumes[0].device)
+    encoder = source.on(runtime.device)
     pair = []
     for index, volume in enumerate(volumes):
         progress.advance(index / 2)
@@ -141,13 +145,14 @@ def _encode_slices(
     masks: tuple[torch.Tensor, torch.Tensor],
     settings: Settings,
     progress: Progress,
+    runtime: Runtime,
 ) -> tuple[KeptFeatures, list[str]]:
     """Return the reduced tokens of the slices of both volumes, and what the user should know."""
     margin = _margin(settings)
     slices = encoded_slice_indices(len(volumes[0]), settings.slice_gap)
     square = foreground_square(masks, margin)
     components = settings.components or source.info.components
-    runner = SliceRunner(source, volumes[0].device, settings.precision)
+    runner = SliceRunner(source, runtime, settings.precision)
     central = int(masks[0].ne(0).flatten(1).sum(1).argmax())
     runner.choose_precision(
         square.cut(volumes[0][central : central + 1])[0],

@@ -41,6 +41,7 @@ def tokens_to_grid(
     along_y = _pooling_matrix(np.arange(shape[1]), top + (np.arange(rows) + 0.5) * side / rows - 0.5, factor)
     along_x = _pooling_matrix(np.arange(shape[2]), left + (np.arange(columns) + 0.5) * side / columns - 0.5, factor)
     cells = (len(along_z), len(along_y), len(along_x))
+    along_z, along_y, along_x = (matrix.to(tokens.device) for matrix in (along_z, along_y, along_x))
     result = tokens.new_empty(tokens.shape[1], *cells)
     for channel, target in zip(tokens.unbind(1), result, strict=True):
         in_plane = along_y @ channel @ along_x.T
@@ -102,5 +103,20 @@ def pool(volume: torch.Tensor, factor: int) -> torch.Tensor:
     """Average (C, z, y, x) over cells of `factor` voxels; incomplete cells at the end average what they have."""
     if factor == 1:
         return volume
+    if volume.device.type == "mps":  # which has no average pooling in 3D
+        for axis in (1, 2, 3):
+            volume = _pooled_along(volume, axis, factor)
+        return volume
     cell = [min(factor, size) for size in volume.shape[1:]]  # torch wants no window larger than the volume
     return F.avg_pool3d(volume[None], cell, stride=factor, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _pooled_along(volume: torch.Tensor, axis: int, factor: int) -> torch.Tensor:
+    """Average (C, z, y, x) over `factor` voxels along one axis, the last ones over what there is."""
+    missing = -volume.shape[axis] % factor
+    if missing:
+        shape = [missing if at == axis else size for at, size in enumerate(volume.shape)]
+        volume = torch.cat([volume, volume.new_zeros(shape)], dim=axis)
+    mean = volume.unflatten(axis, (-1, factor)).mean(axis + 1)
+    mean.narrow(axis, mean.shape[axis] - 1, 1).mul_(factor / (factor - missing))
+    return mean

@@ -78,5 +78,5 @@ def slices_with_foreground(mask: torch.Tensor, slices: list[int], margin: int) -
 
 def token_foreground(mask: torch.Tensor, slices: list[int], square: Square, tokens: tuple[int, int]) -> torch.Tensor:
     """Return which tokens of the slices see mostly foreground, (N, h, w) bool on the host."""
-    share = F.interpolate(square.cut(mask[slices].float())[:, None], size=tokens, mode="area")[:, 0]
-    return (share > 0.5).cpu()
+    seen = square.cut(mask[slices].float()).cpu()  # Apple's devices average over equal areas only
+    return F.interpolate(seen[:, None], size=tokens, mode="area")[:, 0] > 0.5

@@ -12,6 +12,7 @@ from ..convex_adam import ConvexAdamResult, convex_adam
 from ..convex_adam.stages import ComparesIntensities, Found, Stage, Volumes
 from ..errors import InputError
 from ..features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
+from ..runtime.device import Runtime
 from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
@@ -67,7 +68,7 @@ def deform(
     sources: Sequence[EncoderSource],
     parts: Sequence[Settings],
     stages: Sequence[Stage],
-    device: torch.device,
+    runtime: Runtime,
     steps: Progress,
     *,
     preview_features: bool,
@@ -82,7 +83,7 @@ def deform(
         sources: the encoders, the leading one first.
         parts: for each encoder the settings with it alone.
         stages: of the deformable registration.
-        device: where tensors live.
+        runtime: where tensors live.
         steps: told of each step.
         preview_features: whether to make `Deformation.preview`.
         keep_intermediate: whether to make `Deformation.intermediate`.
@@ -92,7 +93,7 @@ def deform(
         WeightsError: weights are missing or damaged.
         RegistrationCancelledError: the caller asked to stop.
     """
-    settings, sides = parts[0], (fixed, moving)
+    settings, sides, device = parts[0], (fixed, moving), runtime.device
     fixed_image, moving_image = (side.on(grid, side.volume.image, device) for side in sides)
     fixed_mask, moving_mask = (side.on(grid, side.volume.foreground, device, label=True) for side in sides)
     for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True):
@@ -103,7 +104,7 @@ def deform(
     for step, source, part in zip(("encoding", "encoding details"), sources, parts, strict=False):
         steps.start(step)
         features[part.encoder] = extract_features(
-            source, fixed_image, moving_image, fixed_mask, moving_mask, part, steps, cache
+            source, fixed_image, moving_image, fixed_mask, moving_mask, part, steps, cache, runtime
         )
     preview = None
     if preview_features:

@@ -17,7 +17,8 @@ from ..encoders.own import info_of
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
 from ..io.arrays import VolumeLike, as_volume
-from ..runtime.device import peak_memory_bytes, plain_torch, resolve_device
+from ..runtime.device import Runtime
+from ..runtime.guards import plain_torch
 from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
@@ -105,7 +106,8 @@ def register(
         RegistrationCancelledError: `cancelled` returned True.
     """
     settings = settings or Settings()
-    device = resolve_device(settings.device)
+    runtime = Runtime.start(settings.device)
+    device = runtime.device
     check_limits()
     settings, infos = _encoders(settings, encoder, device)
     own_stages = stages is not None
@@ -133,7 +135,7 @@ def register(
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
 
     steps.start("initial alignment")
-    messages = [*prepared_fixed.messages, *prepared_moving.messages]
+    messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
         initial = initial_transform
         messages += check_initial_transform(initial, fixed)
@@ -152,7 +154,7 @@ def register(
         sources,
         parts,
         stages,
-        device,
+        runtime,
         steps,
         preview_features=preview_features,
         keep_intermediate=keep_intermediate,
@@ -234,7 +236,7 @@ def register(
         confidence_measures=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
         metrics=metrics,
         timings=dict(steps.timings),
-        peak_memory=peak_memory_bytes(device),
+        peak_memory=runtime.peak_bytes(),
         feature_preview=deformation.preview,
         intermediate=deformation.intermediate,
         messages=tuple(messages),

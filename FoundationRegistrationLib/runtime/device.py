@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import psutil
 import torch
@@ -16,43 +16,74 @@ from .memory import available_memory_bytes, speaks_of_memory
 _FIRST_WITH_BFLOAT16 = 8
 
 
+@dataclass
+class Runtime:
+    """What one run computes on: its device, and how much of that device's memory was used.
+
+    Attributes:
+        device: where tensors live, with its number where there can be several.
+    """
+
+    device: torch.device
+    _peak: int = field(default=0, init=False)
+
+    @classmethod
+    def start(cls, name: str) -> Runtime:
+        """Return the runtime for a setting; its peak of memory counts from now on.
+
+        Raises:
+            SettingsError: the named device is not available on this machine.
+        """
+        device = resolve_device(name)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        return cls(device)
+
+    @property
+    def messages(self) -> list[str]:
+        """What the user should know of the device."""
+        if self.device.type != "mps":
+            return []
+        return [
+            "The device 'mps' was chosen, on which nobody has tried this yet; what it lacks is computed another way "
+            "or on the CPU. Check the result with care, or use --device cpu."
+        ]
+
+    def taken_by(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """Return the result of some work and the bytes that it took on a CUDA device beyond what was taken before."""
+        before = torch.cuda.memory_allocated(self.device)
+        # Torch has one count only; what it has counted so far is remembered.
+        self._peak = max(self._peak, torch.cuda.max_memory_allocated(self.device))
+        torch.cuda.reset_peak_memory_stats(self.device)
+        result = work()
+        return result, max(1, torch.cuda.max_memory_allocated(self.device) - before)
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Return the peak memory in bytes: of the process since it began, and of the device since the run did."""
+        peak = peak_memory_bytes(self.device)
+        return {**peak, "device": max(self._peak, peak["device"])} if "device" in peak else peak
+
+
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device for a setting; `auto` takes cuda, then mps, then cpu.
+    """Return the torch device for a setting, with its number; `auto` takes cuda, then cpu.
+
+    Macs compute on the CPU unless `mps` is asked for, as long as nobody has tried it there.
 
     Raises:
         SettingsError: the named device is not available on this machine.
     """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    usable = [*(f"cuda:{index}" for index in range(count)), "cpu"]
+    if torch.backends.mps.is_available():
+        usable.append("mps")
     if name == "auto":
-        name = next(kind for kind, usable in available.items() if usable)
-    if not available.get(name, False):
-        usable = ", ".join(kind for kind, is_usable in available.items() if is_usable)
-        msg = f"Device '{name}' is not available here; use --device auto or one of: {usable}."
+        name = usable[0]
+    if name == "cuda" and count:
+        name = f"cuda:{torch.cuda.current_device()}"
+    if name not in usable:
+        msg = f"Device '{name}' is not available here; use --device auto or one of: {', '.join(usable)}."
         raise SettingsError(msg)
     return torch.device(name)
-
-
-@contextmanager
-def plain_torch() -> Iterator[None]:
-    """Let torch compute as it does when nothing was set, and leave what the caller set as it was.
-
-    Callers may be in the middle of an inference or a training of their own: without gradients, in mixed precision,
-    with another default type or device. The default type is one for the whole process.
-    """
-    with ExitStack() as settings:
-        settings.enter_context(torch.inference_mode(mode=False))
-        settings.enter_context(torch.enable_grad())
-        settings.enter_context(torch.autocast("cpu", enabled=False))
-        if torch.cuda.is_available():
-            settings.enter_context(torch.autocast("cuda", enabled=False))
-        settings.enter_context(torch.device("cpu"))
-        settings.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.float32)
-        yield
 
 
 def describe_device(device: torch.device) -> str:

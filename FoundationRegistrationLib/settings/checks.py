@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from typing import Any, Literal, get_args, get_origin
 
@@ -23,8 +24,10 @@ def checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
     """Return the value in its declared type, or say what is wrong with it."""
     choices = setting_choices(annotation)
     if choices is not None:
-        if not isinstance(value, str) or value not in choices:
-            msg = f"{field.name} is {shortened(value)}; choose one of: {', '.join(choices)}."
+        example, pattern = field.metadata["also"] or ("", "(?!)")
+        if not isinstance(value, str) or not (value in choices or re.fullmatch(pattern, value)):
+            further = f", or one such as {example}" if example else ""
+            msg = f"{field.name} is {shortened(value)}; choose one of: {', '.join(choices)}{further}."
             raise SettingsError(msg)
         return value
     if annotation is str:

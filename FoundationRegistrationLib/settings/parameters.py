@@ -24,10 +24,15 @@ _MOST_ITERATIONS = 20_000
 
 
 def _setting(
-    default: Any, text: str, minimum: float | None = None, maximum: float | None = None, odd: bool = False
+    default: Any,
+    text: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    odd: bool = False,
+    also: tuple[str, str] | None = None,
 ) -> Any:
-    """Declare one field with its help text and inclusive limits."""
-    metadata = {"help": text, "minimum": minimum, "maximum": maximum, "odd": odd}
+    """Declare one field with its help text, its inclusive limits, and an example and a pattern of further words."""
+    metadata = {"help": text, "minimum": minimum, "maximum": maximum, "odd": odd, "also": also}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -50,7 +55,11 @@ class Settings:
         "second encoder, which refines the result of the first where it is reliable, and replaces it where the first "
         "fails; empty for none",
     )
-    device: DeviceName = _setting("auto", "where tensors live; auto takes cuda, then mps, then cpu")
+    device: DeviceName = _setting(
+        "auto",
+        "where tensors live: cpu, mps, cuda, or one GPU of several such as cuda:1; auto takes cuda, else cpu",
+        also=("cuda:1", r"cuda:\d{1,3}"),
+    )
 
     weights: str = _setting("", "file or folder of the encoder's weights; empty looks where downloads are kept")
     input_size: int = _setting(0, "pixels along one side of the encoder's input; 0 takes the encoder's own", 0, 4096)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from .lookup import looked_up, looked_up_gradient
+
 # How much each fixed and each moving cell counts, (z, y, x) in 0..1; None counts all fully.
 Weights = tuple[torch.Tensor | None, torch.Tensor | None]
 
@@ -33,6 +35,8 @@ def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border
         (C, ...), arranged as the positions.
     """
     arrangement, count = positions.shape[1:], positions[0].numel()
+    if volume.device.type == "mps":
+        return looked_up(volume, positions.flatten(1), padding).reshape(volume.shape[0], *arrangement)
     places = _batches(volume, positions.flatten(1))
     sampled = F.grid_sample(
         volume[None].expand(len(places), -1, -1, -1, -1),
@@ -54,6 +58,8 @@ def sample_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.T
         positions: (3, n) continuous indices with components (z, y, x); beyond the edge the gradient is zero.
         pull: (C, n).
     """
+    if volume.device.type == "mps":
+        return looked_up_gradient(volume, positions, pull)
     places = _batches(volume, positions)
     missing = places[..., 0].numel() - pull.shape[1]
     if missing:
@@ -67,17 +73,15 @@ def sample_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.T
         False,  # align_corners
         [False, True],
     )
-    return gradient.reshape(-1, 3)[: positions.shape[1]].T.flip(0) / _sizes(volume) * 2.0
-
-
-def _sizes(volume: torch.Tensor) -> torch.Tensor:
-    """Return the numbers of voxels along (z, y, x) as (3, 1)."""
-    return volume.new_tensor(volume.shape[1:])[:, None]
+    found = gradient.reshape(-1, 3)[: positions.shape[1]].T.flip(0)
+    return torch.stack([along / size * 2.0 for along, size in zip(found, volume.shape[1:], strict=True)])
 
 
 def _batches(volume: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return positions (3, n) as `grid_sample` takes them: (threads, 1, 1, n / threads, 3), the last one repeated."""
-    normalised = ((2.0 * positions + 1.0) / _sizes(volume) - 1.0).flip(0).T
+    # Sizes are passed along as numbers: a tensor of them would make the host wait for a GPU each time.
+    along = [(2.0 * axis + 1.0) / size - 1.0 for axis, size in zip(positions, volume.shape[1:], strict=True)]
+    normalised = torch.stack(along[::-1], dim=1)
     count = len(normalised)
     batches = max(1, min(torch.get_num_threads(), count)) if volume.device.type == "cpu" else 1
     per_batch = -(-count // batches)
@@ -106,7 +110,12 @@ def upsample(displacement: torch.Tensor, factor: int, shape: tuple[int, int, int
         factor: fine voxels along one side of a cell.
         shape: of the fine grid; cells reaching beyond it are cut off.
     """
-    if factor > 1:
+    if factor > 1 and displacement.device.type == "mps":  # which has no trilinear interpolation
+        in_plane = F.interpolate(displacement, scale_factor=factor, mode="bilinear", align_corners=False)
+        columns = in_plane.flatten(2).transpose(1, 2)
+        along_z = F.interpolate(columns, scale_factor=factor, mode="linear", align_corners=False).transpose(1, 2)
+        displacement = factor * along_z.unflatten(2, in_plane.shape[2:]).contiguous()
+    elif factor > 1:
         displacement = (
             factor * F.interpolate(displacement[None], scale_factor=factor, mode="trilinear", align_corners=False)[0]
         )

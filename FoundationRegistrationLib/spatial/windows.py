@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 
 def sum_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
@@ -24,10 +23,13 @@ def mean_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
 
 def max_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
     """Return the largest value of (C, z, y, x) up to `reach` cells along each axis."""
-    for axis in range(3):
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = 2 * reach + 1, reach
-        volume = F.max_pool3d(volume[None], window, stride=1, padding=padding)[0]
+    for axis in (1, 2, 3):
+        largest, size = volume.clone(), volume.shape[axis]
+        for step in range(1, min(reach, size - 1) + 1):
+            for to, of in ((step, 0), (0, step)):
+                target = largest.narrow(axis, to, size - step)
+                torch.maximum(target, volume.narrow(axis, of, size - step), out=target)
+        volume = largest
     return volume
 
 

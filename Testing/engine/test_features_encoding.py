@@ -10,7 +10,7 @@ from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.features import EncoderSource, encoding, extract_features
 from FoundationRegistrationLib.features.encoding import SliceRunner, component_error
 from FoundationRegistrationLib.features.slices import Square
-from FoundationRegistrationLib.runtime.device import is_out_of_memory
+from FoundationRegistrationLib.runtime.device import Runtime, is_out_of_memory
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import Settings
 
@@ -52,7 +52,7 @@ def all_tokens(runner, volume, slices):
 def test_running_out_of_memory_halves_the_batch_and_says_so(error):
     volume, slices = noise(0, 9, 8, 8), [0, 2, 3, 5, 8]
     encoder = SmallDevice(1, error)
-    runner = SliceRunner(source_of(lambda device: encoder), CPU, "auto")
+    runner = SliceRunner(source_of(lambda device: encoder), Runtime(CPU), "auto")
     found = all_tokens(runner, volume, slices)
     assert torch.equal(found, torch.stack([volume[slices], volume[slices].square()], dim=1))
     assert encoder.batches == [2, 1, 1, 1, 1, 1]
@@ -79,7 +79,7 @@ def test_a_device_too_small_for_one_slice_gives_the_rest_to_the_cpu():
         made.append(device.type)
         return SmallDevice(0 if device.type == "meta" else 10)
 
-    runner = SliceRunner(source_of(build), torch.device("meta"), "auto")
+    runner = SliceRunner(source_of(build), Runtime(torch.device("meta")), "auto")
     found = all_tokens(runner, volume, slices)
     assert torch.equal(found[:, 0], volume[slices])
     assert made == ["meta", "cpu"]
@@ -87,7 +87,7 @@ def test_a_device_too_small_for_one_slice_gives_the_rest_to_the_cpu():
 
 
 def test_a_cpu_too_small_for_one_slice_is_a_clear_error():
-    runner = SliceRunner(source_of(lambda device: SmallDevice(0)), CPU, "auto")
+    runner = SliceRunner(source_of(lambda device: SmallDevice(0)), Runtime(CPU), "auto")
     with pytest.raises(InputError, match="smaller --input-size") as error:
         all_tokens(runner, noise(0, 3, 8, 8), [0, 1])
     assert "\n" not in str(error.value)
@@ -100,7 +100,7 @@ def test_other_errors_are_not_mistaken_for_a_lack_of_memory():
             raise RuntimeError(msg)
 
     with pytest.raises(RuntimeError, match="mat1"):
-        all_tokens(SliceRunner(source_of(lambda device: Broken(1)), CPU, "auto"), noise(0, 2, 8, 8), [0])
+        all_tokens(SliceRunner(source_of(lambda device: Broken(1)), Runtime(CPU), "auto"), noise(0, 2, 8, 8), [0])
 
 
 class Linear:
@@ -127,7 +127,7 @@ def halves(monkeypatch):
 
 
 def chosen(offset, precision="auto"):
-    runner = SliceRunner(source_of(lambda device: Linear(offset)), CPU, precision)
+    runner = SliceRunner(source_of(lambda device: Linear(offset)), Runtime(CPU), precision)
     runner.choose_precision(noise(0, 32, 32), lambda tokens: torch.ones(tokens, dtype=torch.bool), 3)
     return runner
 
