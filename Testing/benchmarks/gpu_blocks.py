@@ -69,7 +69,7 @@ class Sizes:
 
 
 FULL = Sizes(1.0, 3.0, 0, 0, 16, 4, 512, 4, 3)
-SMALL = Sizes(12.0, 12.0, 64, 56, 4, 2, 36, 1, 1)
+SMALL = Sizes(20.0, 20.0, 32, 28, 4, 2, 36, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def agreement(case: Case) -> Iterator[Row | Verdict]:
     apart = voxels_apart(*results, spacing)
     yield Verdict(
         f"CPU and {case.device.type} agree to {MOST_VOXELS_APART:g} voxel on average",
-        f"mean {apart.mean():.4f}, 99 % of the voxels below {np.percentile(apart, 99):.3f}, at most {apart.max():.3f}",
+        f"mean {apart.mean():.4f}, 99 % of voxels below {np.percentile(apart, 99):.3f}, at most {apart.max():.3f}",
         bool(apart.mean() <= MOST_VOXELS_APART),
         is_check=True,
     )
@@ -209,7 +209,7 @@ def voxels_apart(first: RegistrationResult, second: RegistrationResult, voxel_mm
 
 
 def mind(case: Case) -> Iterator[Row | Verdict]:
-    """Register with MIND from two volumes to all results, twice: the first run of a process also sets up libraries."""
+    """Register with MIND from two volumes to all results, twice: the first run also sets up libraries."""
     title = f"MIND, {case.sizes.working_mm:g} mm, end to end"
     for remark in ("first run of this size", "second run"):
         _, clock = registered(case, case.device, case.sizes.working_mm)
@@ -254,7 +254,9 @@ def with_slices(case: Case, name: str, pixels: int) -> Iterator[Row]:
         result, clock = registered(case, case.device, case.sizes.working_mm, encoder, **values)
         slices = sum(result.metrics["encoded_slices"].values())
         remark = f"random weights; {slices} slices of each volume, empty ones encoded once"
-        yield clock.row(f"{info.title}, {precision}, every sixth slice, {case.sizes.working_mm:g} mm, end to end", remark)
+        yield clock.row(
+            f"{info.title}, {precision}, every sixth slice, {case.sizes.working_mm:g} mm, end to end", remark
+        )
 
 
 def unet_registration(case: Case) -> Iterator[Row]:
@@ -356,7 +358,9 @@ def on_common_grid(case: Case, size: list[int]) -> tuple[torch.Tensor, torch.Ten
     extent = [count * step for count, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)]
     grid = covering_grid(fixed, size, [length / count for length, count in zip(extent, size, strict=True)])
     prepared = (prepare(fixed, "mr", "fixed").image, prepare(moving, "mr", "moving").image)
-    images = (sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32) for image in prepared)
+    images = (
+        sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32) for image in prepared
+    )
     one, other = (torch.from_numpy(sitk.GetArrayFromImage(image)) for image in images)
     return one, other
 
