@@ -75,7 +75,9 @@ def test_all_is_measured_and_checked(gpu, tmp_path):
 def measured(gpu, tmp_path_factory):
     """Return the case and one run of it."""
     blocks = importlib.import_module("gpu_blocks")
-    case = gpu.phantom_case(tmp_path_factory.mktemp("phantom"), blocks.CPU, small=True)
+    folder = tmp_path_factory.mktemp("phantom")
+    gpu.write_pair(folder, small=True)
+    case = gpu.read_case(folder, "cpu", small=True)
     return case, *blocks.registered(case, blocks.CPU, case.sizes.agreement_mm)
 
 
