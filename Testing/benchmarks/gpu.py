@@ -26,7 +26,8 @@ from pathlib import Path
 import SimpleITK as sitk
 import torch
 from convex_adam import covering_grid
-from gpu_blocks import BLOCKS, FULL, SMALL, Case, Row, Verdict, run_block
+from gpu_blocks import BLOCKS, run_block
+from gpu_case import FULL, SMALL, Case, Row, Verdict
 from supervised import Ended, supervised
 
 from FoundationRegistrationLib.phantom import make_phantom

@@ -1,121 +1,31 @@
-"""What `gpu.py` measures, block by block, each a function that yields lines of its tables."""
+"""What `gpu.py` measures, block by block: each yields lines of its tables. Whole registrations are here."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import platform
 import shutil
-import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import SimpleITK as sitk
 import torch
-from as_the_package import as_the_package
-from convex_adam import covering_grid
-from convexAdam.convex_adam_MIND import convex_adam_pt
-from encoders import in_precision, in_turns, sam, slice_through
-from supervised import reason_of
+from gpu_beside import official_cube, official_same_size, segment_anything
+from gpu_case import CPU, PRECISIONS, Case, Row, Verdict
 from unet import UNet, VolumeEncoder
 
 import FoundationRegistrationLib
 from FoundationRegistrationLib import RegistrationResult, Settings, register
 from FoundationRegistrationLib.encoders import Encoder, encoder_info
 from FoundationRegistrationLib.pipeline.figures import NOT_KNOWN_MM
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
-from FoundationRegistrationLib.runtime.device import describe_device, peak_memory_bytes
+from FoundationRegistrationLib.runtime.device import describe_device
 from FoundationRegistrationLib.runtime.progress import ProgressEvent
 
-CPU = torch.device("cpu")
-PRECISIONS = ("float32", "bfloat16")
 MOST_VOXELS_APART = 0.02
-MOST_FEATURES_APART = 1e-3
 MOST_MIND_SECONDS = 3.0
 MOST_SAM_SECONDS = 6.0
-LEAST_SPEED_UP = 3.0
-_AIR = 0.1  # intensities of air are below it, of 0..1
-_LEAST_VOXELS = 36  # along each axis, of what ConvexAdam can search
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large everything is.
-
-    Attributes:
-        working_mm: working voxels of the registrations.
-        agreement_mm: those of the run that CPU and device are compared on.
-        sam_pixels: along one side of SAM's input; 0 takes its own.
-        dinov2_pixels: the same for DINOv2.
-        unet_width: channels of the U-Net at full resolution.
-        unet_levels: how often it halves the resolution.
-        cube: voxels along one side of the large volumes.
-        slices: encoded together beside `segment-anything`.
-        repeats: turns of what takes a moment.
-    """
-
-    working_mm: float
-    agreement_mm: float
-    sam_pixels: int
-    dinov2_pixels: int
-    unet_width: int
-    unet_levels: int
-    cube: int
-    slices: int
-    repeats: int
-
-
-FULL = Sizes(1.0, 3.0, 0, 0, 16, 4, 512, 4, 3)
-SMALL = Sizes(20.0, 20.0, 32, 28, 4, 2, 36, 1, 1)
-
-
-@dataclass(frozen=True)
-class Case:
-    """The pair, the device it is measured on, and the sizes."""
-
-    volumes: tuple[sitk.Image, sitk.Image]
-    device: torch.device
-    sizes: Sizes
-
-    def wait(self) -> None:
-        """Return when the device has done what it was asked to."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def forget_peak(self) -> None:
-        """Count the peak memory anew, where the device can."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def peak_gb(self) -> float:
-        """Return the peak memory of the device; on the CPU that of this process since it began."""
-        peak = peak_memory_bytes(self.device)
-        return peak.get("device", peak["host"]) / 1e9
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of measurements; without seconds where it was not measured."""
-
-    what: str
-    seconds: float | None = None
-    stages: str = ""
-    peak_gb: float | None = None
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A check, which must be met, or a goal, which may be missed."""
-
-    what: str
-    found: str
-    met: bool
-    is_check: bool = False
 
 
 class Clock:
@@ -271,121 +181,6 @@ def unet_registration(case: Case) -> Iterator[Row]:
             f"3D U-Net, {precision}, {case.sizes.working_mm:g} mm, end to end",
             f"random weights; {millions:.1f} million of them",
         )
-
-
-def segment_anything(case: Case) -> Iterator[Row | Verdict]:
-    """Evaluate SAM ViT-B beside its own package, in turns, with the same weights on the same slices."""
-    image = slice_through(case.volumes[0])
-    plain = sam(image.to(case.device).expand(case.sizes.slices, -1, -1), case.device, case.sizes.sam_pixels)
-    with torch.inference_mode():
-        for precision in PRECISIONS:
-            sides = plain
-            if precision != "float32":
-                sides = tuple(in_precision(side, getattr(torch, precision), case.device) for side in plain)
-            turns = in_turns(*sides, case.sizes.repeats, case.wait)
-            for name, side, seconds in zip(("ours", "segment-anything"), sides, turns.seconds, strict=True):
-                case.forget_peak()
-                side()
-                remark = f"{case.sizes.slices} slices at once; the features differ by {turns.difference:.1e}"
-                a_slice = seconds / case.sizes.slices
-                yield Row(f"SAM ViT-B, {precision}, {name}, a slice", a_slice, "", case.peak_gb(), remark)
-            if precision == "float32":
-                yield alike("segment-anything", turns.difference)
-        expected = sam(image, CPU, case.sizes.sam_pixels)[0]()
-        yield alike("the CPU", float((plain[0]()[:1].cpu() - expected).norm() / expected.norm()))
-
-
-def alike(other: str, difference: float) -> Verdict:
-    """Return whether features in float32 are those of something else, up to rounding."""
-    return Verdict(
-        f"features of SAM in float32 agree with {other} to {MOST_FEATURES_APART:g} of their size",
-        f"{difference:.1e}",
-        difference <= MOST_FEATURES_APART,
-        is_check=True,
-    )
-
-
-def official_same_size(case: Case) -> Iterator[Row | Verdict]:
-    """Run ConvexAdam with MIND beside the official package, on the fixed volume's field of view."""
-    fixed = case.volumes[0]
-    extent = [size * step for size, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)]
-    # The official code cuts its grids to whole cells; whole cells of 6 voxels are what both get.
-    size = [max(_LEAST_VOXELS, int(length / case.sizes.working_mm) // 6 * 6) for length in extent]
-    yield from beside_official(case, size, case.sizes.repeats)
-
-
-def official_cube(case: Case) -> Iterator[Row | Verdict]:
-    """Run ConvexAdam with MIND, 12 channels, beside the official package on large volumes."""
-    yield from beside_official(case, [case.sizes.cube] * 3, 1)
-
-
-def beside_official(case: Case, size: list[int], repeats: int) -> Iterator[Row | Verdict]:
-    """Run both from two volumes on the host to the field of all voxels on the host.
-
-    The package has float16 as its default on a GPU, ours computes in float32; both precisions of it are measured.
-    """
-    volumes = on_common_grid(case, size)
-    title = f"ConvexAdam, {' x '.join(map(str, size))}, 12 channels"
-
-    def ours(fixed: torch.Tensor, moving: torch.Tensor) -> np.ndarray:
-        return as_the_package(fixed.to(case.device), moving.to(case.device), case.sizes.working_mm).cpu().numpy()
-
-    field, row = timed(case, f"{title}, ours, float32", ours, volumes, repeats)
-    yield row
-    theirs: list[float] = []
-    for dtype in (torch.float32, torch.float16) if case.device.type == "cuda" else (torch.float32,):
-        what = f"{title}, official, {str(dtype).removeprefix('torch.')}"
-        try:
-            run = functools.partial(convex_adam_pt, dtype=dtype, device=case.device)
-            other, found = timed(case, what, run, volumes, repeats)
-        except (RuntimeError, MemoryError) as error:  # the package may need more memory than there is
-            yield Row(what, remark=f"not measured: {reason_of(error)}")
-            continue
-        theirs.append(found.seconds)
-        apart = np.linalg.norm(other - field, axis=-1)[volumes[0].numpy() > _AIR].mean()
-        yield dataclasses.replace(
-            found, remark=f"{found.remark} {apart:.2f} voxel from ours on average, air left out".strip()
-        )
-    ratio = min(theirs) / row.seconds if theirs else 0.0
-    yield Verdict(
-        f"{title}: at least {LEAST_SPEED_UP:g} times as fast as the official package",
-        f"{ratio:.1f} times its faster run" if theirs else "the official package did not run",
-        ratio >= LEAST_SPEED_UP,
-    )
-
-
-def on_common_grid(case: Case, size: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both volumes, as prepared for a registration, on one grid of a size (x, y, z)."""
-    fixed, moving = case.volumes
-    extent = [count * step for count, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)]
-    grid = covering_grid(fixed, size, [length / count for length, count in zip(extent, size, strict=True)])
-    prepared = (prepare(fixed, "mr", "fixed").image, prepare(moving, "mr", "moving").image)
-    images = (
-        sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32) for image in prepared
-    )
-    one, other = (torch.from_numpy(sitk.GetArrayFromImage(image)) for image in images)
-    return one, other
-
-
-def timed(
-    case: Case,
-    what: str,
-    compute: Callable[[torch.Tensor, torch.Tensor], np.ndarray],
-    volumes: tuple[torch.Tensor, torch.Tensor],
-    repeats: int,
-) -> tuple[np.ndarray, Row]:
-    """Return what was computed and the median time, after a warm-up on a part of the volumes."""
-    compute(*(volume[:_LEAST_VOXELS, :_LEAST_VOXELS, :_LEAST_VOXELS].contiguous() for volume in volumes))
-    seconds = []
-    case.forget_peak()
-    for _ in range(repeats):
-        case.wait()
-        began = time.perf_counter()
-        result = compute(*volumes)
-        case.wait()
-        seconds.append(time.perf_counter() - began)
-    remark = f"median of {repeats} runs;" if repeats > 1 else ""
-    return result, Row(what, statistics.median(seconds), "", case.peak_gb(), remark)
 
 
 def machine(case: Case) -> Iterator[str]:
