@@ -7,7 +7,7 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint docs benchmark tuning confidence memory speed pictures clean
+.PHONY: help demo test lint docs benchmark tuning confidence memory speed gpu pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
@@ -19,6 +19,7 @@ help:
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
 	@echo "make speed      measure encoders and ConvexAdam side by side with the packages they come from, and the cache"
+	@echo "make gpu        on a machine with an NVIDIA GPU: check it against the CPU, measure, write $(OUT)/gpu.md; 4 minutes"
 	@echo "make pictures   make the pictures of the documentation anew, into Resources/Screenshots"
 	@echo "make clean      remove what the commands above wrote"
 
@@ -71,6 +72,10 @@ speed: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/encoders.py
 	$(BIN)/python Testing/benchmarks/encoding.py cache
 	$(BIN)/python Testing/benchmarks/convex_adam.py --data $(DATA)
+
+# Where all is installed already and there is no internet, the second line alone does it.
+gpu: $(VENV)/installed-test
+	$(BIN)/python Testing/benchmarks/gpu.py --output $(OUT)
 
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py

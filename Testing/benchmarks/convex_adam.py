@@ -81,15 +81,21 @@ def prepare_pair(pair: Path, folder: Path, spacing_mm: float) -> None:
     size = [
         round(extent * step / spacing_mm) for extent, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)
     ]
-    grid = sitk.Image(size, sitk.sitkFloat32)
-    grid.SetSpacing([spacing_mm] * 3)
-    grid.SetDirection(fixed.GetDirection())
-    corner = [0.5 * spacing_mm / step - 0.5 for step in fixed.GetSpacing()]
-    grid.SetOrigin(fixed.TransformContinuousIndexToPhysicalPoint(corner))
+    grid = covering_grid(fixed, size, [spacing_mm] * 3)
     # The official code cuts its grids to whole cells; whole cells are what both get.
     grid = grid[tuple(slice(0, extent // 6 * 6) for extent in size)]
     for name, side, transform in (("fixed", sides[0], sitk.Transform()), ("moving", sides[1], affine)):
         sitk.WriteImage(sitk.Resample(side.image, grid, transform), str(folder / f"{name}.nrrd"))
+
+
+def covering_grid(fixed: sitk.Image, size: list[int], spacing: list[float]) -> sitk.Image:
+    """Return a grid of other voxels whose first corner and directions are those of a volume."""
+    grid = sitk.Image(size, sitk.sitkFloat32)
+    grid.SetSpacing(spacing)
+    grid.SetDirection(fixed.GetDirection())
+    corner = [0.5 * fine / step - 0.5 for fine, step in zip(spacing, fixed.GetSpacing(), strict=True)]
+    grid.SetOrigin(fixed.TransformContinuousIndexToPhysicalPoint(corner))
+    return grid
 
 
 def in_a_process(side: str, folder: Path, threads: int) -> dict[str, float]:
@@ -181,30 +187,13 @@ def ours(fixed: sitk.Image, moving: sitk.Image, **values: float) -> Found:
 def faithful(fixed: sitk.Image, moving: sitk.Image) -> Found:
     """Run our ConvexAdam on the same arrays, not cropped, with the settings of the package."""
     import torch
+    from as_the_package import as_the_package
 
-    from FoundationRegistrationLib import Settings
-    from FoundationRegistrationLib.convex_adam import convex_adam
-    from FoundationRegistrationLib.convex_adam.method import stages_of
-    from FoundationRegistrationLib.convex_adam.stages import Volumes, step_names
-    from FoundationRegistrationLib.encoders import build_encoder
-    from FoundationRegistrationLib.features.grid import pooled_descriptor
-    from FoundationRegistrationLib.runtime.progress import Progress
-    from FoundationRegistrationLib.spatial.sampling import upsample
-
-    settings = Settings.from_preset("convexadam")
     watch = Watch()
-    encoder = build_encoder(settings, torch.device("cpu"))
-    quiet = Progress({"encoding": 1.0})
-    features = [
-        pooled_descriptor(encoder, torch.from_numpy(sitk.GetArrayFromImage(side)), settings.adam_grid_spacing, quiet)
-        for side in (fixed, moving)
-    ]
-    stages = stages_of(settings)
-    volumes = Volumes((tuple(features),), fixed.GetSpacing()[0], settings.adam_grid_spacing)
-    found = convex_adam(volumes, stages, Progress(dict.fromkeys(step_names(stages), 1.0)))
-    field = upsample(found.displacement, settings.adam_grid_spacing, fixed.GetSize()[::-1])
+    arrays = (torch.from_numpy(sitk.GetArrayFromImage(side)) for side in (fixed, moving))
+    field = as_the_package(*arrays, fixed.GetSpacing()[0])
     spent = watch.read()
-    return Found(in_millimetres(field.permute(1, 2, 3, 0).numpy(), fixed), *spent, spent[0])
+    return Found(in_millimetres(field.numpy(), fixed), *spent, spent[0])
 
 
 SIDES = {

