@@ -22,7 +22,7 @@ def info_of(encoder: Encoder, device: torch.device) -> EncoderInfo:
     """
     import torch
 
-    is_volume = hasattr(encoder, "reach")
+    is_volume = getattr(encoder, "reach", 0) > 0
     shape = (1, _VOXELS, _VOXELS, _VOXELS) if is_volume else (1, _PIXELS, _PIXELS)
     name = type(encoder).__name__
     with torch.inference_mode():

@@ -130,6 +130,17 @@ def test_stages_that_cannot_follow_each_other_are_refused(pair):
         register(*pair, dataclasses.replace(settings, similarity="telepathy"))
 
 
+def test_a_slice_encoder_may_say_that_it_reaches_nowhere(pair):
+    class Brightness:
+        reach = 0
+
+        def encode(self, images):
+            return torch.nn.functional.avg_pool2d(images[:, None], 8)
+
+    result = register(*pair, Settings(**COARSE, components=1), encoder=Brightness(), stages=[DiscreteSearch(4)])
+    assert result.metrics["encoded_slices"]["Brightness"] > 0
+
+
 def test_an_encoder_that_returns_no_features_is_refused(pair):
     class Wrong:
         def encode(self, images):
