@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from mps_operations import ON_MPS
 from pretended_device import MeetingDevicesError, NotOnMpsError, claimed, pretended
-from volumes import empty_grid, noise, on_grid, smooth_warp, volume
+from volumes import empty_grid, noise, on_grid, points_of, smooth_warp, volume
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.encoders import encoder_info
@@ -90,7 +90,7 @@ def test_two_gpus_are_two_devices(monkeypatch):
 def test_what_is_computed_on_a_device_stays_there_until_it_is_fetched(monkeypatch):
     with pretended(monkeypatch) as pretence:
         there = torch.ones(3, device=CUDA)
-        results = [there + 1, there.T, there[:2], *there.split(1), torch.zeros_like(there), there.new_zeros(2)]
+        results = [there + 1, there.flip(0), there[:2], *there.split(1), torch.zeros_like(there), there.new_zeros(2)]
         assert {result.device for result in results} == {CUDA}
         assert pretence.waits == []
         assert (there + 1).cpu().numpy().tolist() == [2.0, 2.0, 2.0]
@@ -104,7 +104,7 @@ def test_what_is_computed_on_a_device_stays_there_until_it_is_fetched(monkeypatc
     [
         lambda there: torch.nn.functional.avg_pool3d(there[None], 2),
         lambda there: torch.nn.functional.max_pool3d(there[None], 2),
-        lambda there: torch.nn.functional.grid_sample(there[None], there.new_zeros(1, 1, 1, 1, 3)),
+        lambda there: torch.nn.functional.grid_sample(there[None], there.new_zeros(1, 1, 1, 1, 3), align_corners=False),
         lambda there: there.double(),
         lambda there: torch.zeros(3, dtype=torch.float64, device=there.device),
     ],
@@ -144,8 +144,9 @@ def test_presets_keep_to_their_device(monkeypatch, pair, preset):
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_slices_lesions_masks_preview_and_cache_keep_to_their_device(monkeypatch, pair, kind):
     fixed, moving = pair
-    lesion = on_grid(lambda points: np.linalg.norm(points, axis=-1) < 12.0, fixed)
-    mask = on_grid(lambda points: np.abs(points).max(-1) < 30.0, fixed)
+    points = points_of(fixed)
+    lesion = on_grid((np.linalg.norm(points, axis=-1) < 12.0).astype(np.uint8), fixed)
+    mask = on_grid((np.abs(points).max(-1) < 30.0).astype(np.uint8), fixed)
     settings = Settings(**{**SMALL, "initialization": "rigid", "device": kind, "slice_gap": 2})
     with pretended(monkeypatch, kind, ON_MPS if kind == "mps" else None):
         result = register(
@@ -158,9 +159,10 @@ def test_slices_lesions_masks_preview_and_cache_keep_to_their_device(monkeypatch
 
 def test_two_encoders_and_their_cache_keep_to_their_device(monkeypatch, pair, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    settings = Settings(**{**SMALL, "encoder": "mind", "detail_encoder": "mind", "device": "cuda"})
+    settings = Settings(**{**SMALL, "encoder": "mind", "detail_encoder": "litemedsam", "device": "cuda", "feature_cache_gb": 1.0})
     with pretended(monkeypatch):
-        register(*pair, settings)
+        runs = [register(*pair, settings) for _ in range(2)]
+    assert [run.metrics["features_from_cache"] for run in runs] == [False, True]
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
@@ -178,7 +180,9 @@ def test_the_host_waits_for_energies_once_in_ten_iterations(monkeypatch, pair):
     waits = []
     for iterations in (20, 60):
         with pretended(monkeypatch) as pretence:
-            register(*pair, Settings(**{**SMALL, "iterations": iterations, "convergence_tolerance": 0.0}, device="cuda"))
+            register(
+                *pair, Settings(**{**SMALL, "iterations": iterations, "convergence_tolerance": 0.0}, device="cuda")
+            )
         waits.append(len(pretence.waits))
     assert waits[1] - waits[0] <= 4 + 2
 
@@ -220,7 +224,9 @@ def positions_about(shape):
 @pytest.mark.parametrize("padding", ["border", "zeros"])
 def test_the_look_up_by_indexing_is_that_of_grid_sample(padding):
     values, positions = noise(1, 2, 5, 7, 4), positions_about((5, 7, 4))
-    torch.testing.assert_close(looked_up(values, positions, padding), sample(values, positions, padding), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        looked_up(values, positions, padding), sample(values, positions, padding), atol=2e-6, rtol=0
+    )
 
 
 def test_its_gradient_too():
