@@ -21,12 +21,13 @@ import torch
 from ..features import pool
 from ..runtime.progress import Progress
 from ..spatial.sampling import upsample
-from .regularisers import Diffusion, Regulariser, filtered, smoothing_matrices
+from .regularisers import Cost, Diffusion, Regulariser, filtered, in_full, smoothing_matrices
 from .similarities import Difference, FeatureDifference, Similarity, SquaredDifference, Term
 from .stages import Found, Volumes
 from .two_encoders import details_lead, gain_of_details
 
 _CONVERGENCE_WINDOW = 10
+_ITERATIONS_BETWEEN_LOOKS = 10  # at energies on a GPU, which the host waits for
 # A level is worth its while with at least this many cells along each axis.
 _LEAST_CELLS = 8
 # With several levels: share of the iterations that a level may take, and how long its first steps are, for the finest
@@ -208,28 +209,24 @@ def descend(
     """
     matrices = smoothing_matrices(displacement, descent.smoothing_kernel, descent.smoothing_repeats)
     adjoint = [matrix.T for matrix in matrices]
-    parameter = displacement.clone()
+    parameter, best = displacement.clone(), displacement.clone()
     adam = _Adam(parameter)
-    energies: list[float] = []
-    best = displacement
+    course = _Course(len(steps), displacement, descent.convergence_tolerance)
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = filtered(parameter, matrices)
         energy, gradient = energy_and_gradient(differences, smooth, descent.regulariser, stiffness)
-        if not comparable or energy < min(energies, default=math.inf):
-            best = smooth
-        energies.append(energy)
+        torch.where(course.add(energy, comparable), smooth, best, out=best)
         adam.step(filtered(gradient, adjoint), step)
-        if _has_converged(energies, descent.convergence_tolerance):
+        if course.is_over():
             break
-    return Optimised(best, tuple(energies))
+    return Optimised(best, course.energies())
 
 
 def energy_of(term: Term, displacement: torch.Tensor, descent: Descent) -> float:
     """Return the energy of one displacement (3, z, y, x), in cells."""
-    return energy_and_gradient(
-        [FeatureDifference(term, descent.similarity)], displacement, descent.regulariser, None
-    )[0]
+    difference = FeatureDifference(term, descent.similarity)
+    return float(energy_and_gradient([difference], displacement, descent.regulariser, None)[0])
 
 
 def energy_and_gradient(
@@ -237,7 +234,7 @@ def energy_and_gradient(
     displacement: torch.Tensor,
     regulariser: Regulariser,
     stiffness: torch.Tensor | None,
-) -> tuple[float, torch.Tensor]:
+) -> tuple[Cost, torch.Tensor]:
     """Return the sum of differences and of the regulariser, and its gradient (3, z, y, x); see `descend`."""
     gradient = torch.zeros_like(displacement)
     energy = sum(difference.add_to(gradient, displacement) for difference in differences)
@@ -266,13 +263,47 @@ class _Adam:
         self._parameter.addcdiv_(self._mean, gradient, value=-length)
 
 
-def _has_converged(energies: list[float], tolerance: float) -> bool:
-    """Tell whether the last iterations lowered the energy by less than the tolerated fraction.
+class _Course:
+    """The energies of a descent and whether it has converged, kept on the device.
 
-    Means are compared, not minima: from a good start Adam first overshoots, and the start stays the minimum.
+    The host looks seldom where that makes it wait. What comes after the convergence until it looks does not count, so
+    that a descent ends with the same field wherever it runs.
+
+    Args:
+        steps: how many there are at most.
+        displacement: tells the device.
+        tolerance: see `Descent.convergence_tolerance`.
     """
-    if tolerance == 0.0 or len(energies) < 2 * _CONVERGENCE_WINDOW:
-        return False
-    recent = sum(energies[-_CONVERGENCE_WINDOW:])
-    before = sum(energies[-2 * _CONVERGENCE_WINDOW : -_CONVERGENCE_WINDOW])
-    return before - recent <= tolerance * before
+
+    def __init__(self, steps: int, displacement: torch.Tensor, tolerance: float) -> None:
+        self._energies = in_full(displacement.new_zeros(())).new_zeros(steps)
+        self._least = self._energies.new_full((), math.inf)
+        self._runs = torch.ones((), dtype=torch.bool, device=displacement.device)
+        self._counted = torch.zeros((), dtype=torch.int32, device=displacement.device)
+        self._tolerance = tolerance
+        self._made = 0
+        self._between_looks = 1 if displacement.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
+
+    def add(self, energy: Cost, comparable: bool) -> torch.Tensor:
+        """Take note of the energy of one more iteration; return whether its field is to be kept, a scalar."""
+        self._energies[self._made] = energy
+        new = self._energies[self._made]
+        least = new < self._least
+        kept = self._runs & least if comparable else self._runs.clone()
+        self._least = torch.where(least, new, self._least)
+        self._made += 1
+        self._counted += self._runs
+        if self._tolerance > 0.0 and self._made >= 2 * _CONVERGENCE_WINDOW:
+            # Means are compared, not minima: Adam overshoots from a good start, which stays the minimum.
+            recent = self._energies[self._made - _CONVERGENCE_WINDOW : self._made].sum()
+            before = self._energies[self._made - 2 * _CONVERGENCE_WINDOW : self._made - _CONVERGENCE_WINDOW].sum()
+            self._runs &= ~(before - recent <= self._tolerance * before)
+        return kept
+
+    def is_over(self) -> bool:
+        """Look whether it has converged, if it is time to look."""
+        return self._made % self._between_looks == 0 and not bool(self._runs)
+
+    def energies(self) -> tuple[float, ...]:
+        """Return the energies until it converged."""
+        return tuple(self._energies[: int(self._counted)].tolist())

@@ -7,12 +7,15 @@ from typing import Protocol
 
 import torch
 
+# A tensor stays on its device: to look at it makes the host wait for a GPU.
+Cost = float | torch.Tensor
+
 
 class Regulariser(Protocol):
     """What a rough displacement costs."""
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> float:
-        """Return the cost of a displacement; add its gradient in place.
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
+        """Return the cost of a displacement, a number or a scalar; add its gradient in place.
 
         Args:
             gradient: (3, z, y, x), to add to.
@@ -32,9 +35,9 @@ class Diffusion:
 
     strength: float
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> float:
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
         """Return the cost; each difference counts as many times as the mean of the two cells it joins says."""
-        total = 0.0
+        total: Cost = 0.0
         for axis in (1, 2, 3):
             size = displacement.shape[axis]
             if size < 2:
@@ -44,11 +47,16 @@ class Diffusion:
             if stiffness is not None:
                 ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
                 pull = step * ends.mul_(0.5)
-            total += self.strength * float((step * pull).mean())
+            total += self.strength * in_full((step * pull).mean())
             pull *= 2.0 * self.strength / step.numel()
             gradient.narrow(axis, 1, size - 1).add_(pull)
             gradient.narrow(axis, 0, size - 1).sub_(pull)
         return total
+
+
+def in_full(scalar: torch.Tensor) -> torch.Tensor:
+    """Return a scalar in double precision where its device has that, to be added up."""
+    return scalar if scalar.device.type == "mps" else scalar.double()
 
 
 def smoothing_matrices(displacement: torch.Tensor, width: int, repeats: int) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ from ..encoders.mind import MindEncoder
 from ..features import pool, voxel_descriptor
 from ..runtime.progress import Progress
 from .instance_optimisation import Descent, descend, energy_and_gradient, shortening_steps
+from .regularisers import in_full
 from .reliability import reliability
 from .similarities import CELLS_PER_SLAB, Similarity, difference_at, indices_of
 from .stages import Found, Volumes
@@ -91,7 +92,7 @@ class SelfSimilarity:
         )
         difference.start_over()
         energy, _ = energy_and_gradient([difference], found.displacement, self.descent.regulariser, stiffness)
-        return found.displacement if energy < found.energies[0] else displacement
+        return found.displacement if float(energy) < found.energies[0] else displacement
 
 
 def _averages(features: torch.Tensor, factor: int) -> torch.Tensor:
@@ -121,28 +122,30 @@ class _VoxelDifference:
         self._slabs = [(cells, flat[cells]) for cells in counted.split(CELLS_PER_SLAB)]
         offsets = list(itertools.product(range(factor), repeat=3))
         # In a mixed order, the same in every run, so that no side of the cells leads for long.
-        order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0)).tolist()
-        self._in_order = [offsets[index] for index in order]
+        order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0))
+        self._in_order = torch.tensor(offsets)[order][:, :, None].to(moving.device).unbind()
+        self._last = torch.tensor(self._voxels)[:, None].to(moving.device) - 1
         self.start_over()
 
     def start_over(self) -> None:
         """Compare the same voxels next as at first."""
         self._offsets = itertools.cycle(self._in_order)
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
         count = self._cells.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
-        offset = torch.tensor(next(self._offsets), device=gradient.device)[:, None]
-        last = torch.tensor(self._voxels, device=gradient.device)[:, None] - 1
+        offset = next(self._offsets)
         total = gradient.new_zeros(())
         for cells, weight in self._slabs:
             # Cells at the end may be incomplete.
-            voxels = torch.minimum(self._factor * indices_of(cells, self._cells, gradient.device) + offset, last)
+            voxels = torch.minimum(
+                self._factor * indices_of(cells, self._cells, gradient.device) + offset, self._last
+            )
             rows = (voxels[0] * self._voxels[1] + voxels[1]) * self._voxels[2] + voxels[2]
             positions = self._factor * displacement[:, cells] + voxels
             fixed = self._fixed[rows].to(displacement.dtype).T
             energy, pull = difference_at(positions, fixed, self._moving, weight, self._similarity)
             total += energy
             gradient[:, cells] += pull.mul_(self._factor / count)
-        return float(total) / count
+        return in_full(total) / count

@@ -14,6 +14,7 @@ import torch
 
 from ..features import pool
 from ..spatial.sampling import sample, sample_gradient
+from .regularisers import in_full
 
 CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
 
@@ -78,8 +79,8 @@ class SquaredDifference:
 class Difference(Protocol):
     """What a displacement shall lessen."""
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all cells of the difference, a scalar; add its gradient (3, z, y, x) in place."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class FeatureDifference:
         self._moving = term.moving[None].contiguous(memory_format=torch.channels_last_3d)[0]
         self._slabs = list(_slabs(term))
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> float:
-        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all cells of the difference, a scalar; add its gradient (3, z, y, x) in place."""
         count = self._shape.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         total = gradient.new_zeros(())
@@ -114,7 +115,7 @@ class FeatureDifference:
             energy, pull = difference_at(positions, slab.fixed, self._moving, slab.weight, self._similarity)
             total += energy
             gradient[:, slab.cells] += pull.div_(count)
-        return float(total) / count
+        return in_full(total) / count
 
 
 def difference_at(

@@ -102,7 +102,10 @@ def extract_features(
         square = foreground_square(masks, _margin(settings))
         slices = encoded_slice_indices(len(fixed), settings.slice_gap)
         shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
-        features = [tokens_to_grid(part, slices, shape, settings.adam_grid_spacing, square) for part in features]
+        features = [
+            tokens_to_grid(part.to(fixed.device), slices, shape, settings.adam_grid_spacing, square)
+            for part in features
+        ]
     if cache is not None:
         messages += cache.messages[said_before:]
     return FeaturePair(
@@ -167,7 +170,7 @@ def _encode_slices(
             _fill(spool, runner, volume, slices, wanted, square, progress, index / 2)
             spools.append(spool)
         inside = [token_foreground(m, slices, square, s.tokens) for m, s in zip(masks, spools, strict=True)]
-        (fixed, moving), explained = reduce_jointly(spools, inside, components)
+        (fixed, moving), explained = reduce_jointly(spools, inside, components, runner.device)
     kept = KeptFeatures(fixed, moving, explained, len(slices), runner.precision, weights_of(runner.encoder))
     return kept, runner.messages
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..runtime.device import device_with_doubles
+
 # Total variance over the channels that reduced features are scaled to, so that lambda and the coupling
 # coefficients mean the same for every encoder as for MIND-SSC, for which the reference values were found.
 FEATURE_VARIANCE = 1.0
@@ -20,7 +22,7 @@ class Projection:
     """Tokens to reduced features: matrix @ token - shift.
 
     Attributes:
-        matrix: (d, D) float32, the scaled components.
+        matrix: (d, D) float32, the scaled components, where they are to be applied.
         shift: (d,) float32, the scaled components of the mean.
         explained_variance: share of the tokens' variance that each component holds.
     """
@@ -30,12 +32,16 @@ class Projection:
     explained_variance: tuple[float, ...]
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the tokens (D, h, w) of a slice as (d, h, w)."""
-        return (self.matrix @ tokens.flatten(1) - self.shift[:, None]).unflatten(1, tokens.shape[1:])
+        """Return the tokens (D, h, w) of a slice as (d, h, w), on the host."""
+        reduced = self.matrix @ tokens.to(self.matrix.device).flatten(1) - self.shift[:, None]
+        return reduced.unflatten(1, tokens.shape[1:]).cpu()
 
 
 def reduce_jointly(
-    tokens: Sequence[Iterable[torch.Tensor]], inside: Sequence[torch.Tensor], components: int
+    tokens: Sequence[Iterable[torch.Tensor]],
+    inside: Sequence[torch.Tensor],
+    components: int,
+    device: torch.device | None = None,
 ) -> tuple[list[torch.Tensor], tuple[float, ...]]:
     """Project the tokens of all volumes onto their common principal components (paper equation 2).
 
@@ -48,13 +54,15 @@ def reduce_jointly(
             that can be gone through twice, so that not all of them need be in memory.
         inside: (N, h, w) bool of each volume, the tokens to fit to; all, if these are no more than `components`.
         components: how many to keep, d; fewer where the tokens have fewer.
+        device: where to compute; the CPU if None.
 
     Returns:
-        The reduced tokens (N, d, h, w) of each volume, and the share of variance of each component.
+        The reduced tokens (N, d, h, w) of each volume, on the host, and the share of variance of each component.
     """
-    moments = _Moments.of(tokens, inside)
+    device = device_with_doubles(device or torch.device("cpu"))
+    moments = _Moments.of(tokens, inside, device)
     if moments.count <= components:
-        moments = _Moments.of(tokens, [torch.ones_like(mask) for mask in inside])
+        moments = _Moments.of(tokens, [torch.ones_like(mask) for mask in inside], device)
     projection = moments.projection(components)
     reduced = [torch.stack([projection(piece) for piece in volume]) for volume in tokens]
     return reduced, projection.explained_variance
@@ -63,20 +71,22 @@ def reduce_jointly(
 class _Moments:
     """Number, sum and products of tokens, summed in float64, from which mean and covariance follow exactly."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, device: torch.device) -> None:
         self.count = 0
-        self._sum = torch.zeros(channels, dtype=torch.float64)
-        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+        self._sum = torch.zeros(channels, dtype=torch.float64, device=device)
+        self._products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
 
     @classmethod
-    def of(cls, tokens: Sequence[Iterable[torch.Tensor]], inside: Sequence[torch.Tensor]) -> _Moments:
+    def of(
+        cls, tokens: Sequence[Iterable[torch.Tensor]], inside: Sequence[torch.Tensor], device: torch.device
+    ) -> _Moments:
         """Return the moments of the tokens inside the masks."""
         moments = None
         for volume, masks in zip(tokens, inside, strict=True):
             for piece, mask in zip(volume, masks, strict=True):
-                moments = moments or cls(len(piece))
+                moments = moments or cls(len(piece), device)
                 for rows in piece[:, mask].T.split(_ROWS_AT_ONCE):
-                    moments._add(rows.double())
+                    moments._add(rows.to(device).double())
         if moments is None:
             msg = "There are no slices to reduce."
             raise ValueError(msg)
@@ -93,13 +103,13 @@ class _Moments:
 
         mean = self._sum / self.count
         covariance = (self._products - self.count * torch.outer(mean, mean)) / max(1, self.count - 1)
-        variances, axes = (part.numpy() for part in torch.linalg.eigh(covariance))
+        variances, axes = (part.cpu().numpy() for part in torch.linalg.eigh(covariance))
         variances = variances.clip(0.0)
         kept = min(components, len(mean), self.count)
         # eigh has them ascending; the sign of an eigenvector is free, and chosen as scikit-learn's PCA does.
         matrix = svd_flip(None, axes[:, ::-1][:, :kept].T, u_based_decision=False)[1]
         total, held = variances.sum(), variances[::-1][:kept]
         scale = (FEATURE_VARIANCE / held.sum()) ** 0.5 if held.sum() > 0 else 1.0
-        scaled = torch.from_numpy(matrix * scale)
+        scaled = torch.from_numpy(matrix * scale).to(mean.device)
         shares = held / total if total > 0 else np.zeros(kept)
         return Projection(scaled.float(), (scaled @ mean).float(), tuple(float(share) for share in shares))

@@ -176,7 +176,7 @@ def register(
     messages += [
         _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT
     ]
-    inverse = invert(initial, field, grid)
+    inverse = invert(initial, field, grid, device)
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
     steps.advance(0.8)

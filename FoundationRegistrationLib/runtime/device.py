@@ -45,8 +45,8 @@ class Runtime:
         if self.device.type != "mps":
             return []
         return [
-            "The device 'mps' was chosen, on which nobody has tried this yet; what it lacks is computed another way "
-            "or on the CPU. Check the result with care, or use --device cpu."
+            "The device 'mps' was chosen, on which nobody has tried this yet; what it lacks is computed in "
+            "another way or on the CPU. Check the result with care, or use --device cpu."
         ]
 
     def taken_by(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
@@ -86,10 +86,15 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_with_doubles(device: torch.device) -> torch.device:
+    """Return the device, or the CPU in place of one of Apple's, which has no float64 and no eigenvalues."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def describe_device(device: torch.device) -> str:
     """Return a name a person recognises, for the run record."""
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
+        return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 

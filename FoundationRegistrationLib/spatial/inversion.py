@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..runtime.device import device_with_doubles
 from .displacement import lengths
 from .grids import WorkingGrid
 from .points import transform_points
@@ -17,33 +18,37 @@ _LARGEST_FINE_INVERSE = 2_000_000
 _POINTS_AT_ONCE = 262_144  # more take memory and are no faster
 
 
-def invert(initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid) -> sitk.CompositeTransform:
+def invert(
+    initial: sitk.Transform, field: sitk.Image, domain: WorkingGrid, device: torch.device | None = None
+) -> sitk.CompositeTransform:
     """Return the inverse of `compose_transform(initial, field)`: y -> x.
 
     Args:
         initial: fixed to moving points; any transform, inverted exactly if linear, numerically otherwise.
         field: displacement on an axis-aligned isotropic grid, zero at its border, LPS mm.
         domain: where in fixed space a transform that is not linear is inverted.
+        device: where to compute; the CPU if None.
     """
-    backward = sitk.DisplacementFieldTransform(inverse_displacement(field))
-    composite = sitk.CompositeTransform([backward, *_inverted(initial, domain)])
+    device = device_with_doubles(device or torch.device("cpu"))
+    backward = sitk.DisplacementFieldTransform(inverse_displacement(field, device))
+    composite = sitk.CompositeTransform([backward, *_inverted(initial, domain, device)])
     composite.FlattenTransform()
     return composite
 
 
-def _inverted(transform: sitk.Transform, domain: WorkingGrid) -> list[sitk.Transform]:
+def _inverted(transform: sitk.Transform, domain: WorkingGrid, device: torch.device) -> list[sitk.Transform]:
     """Return the inverse as a list in the order a composite takes it (the last is applied first)."""
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         parts = [transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms())]
         inverses: list[sitk.Transform] = []
         for part in reversed(parts):
-            inverses += _inverted(part, domain)
+            inverses += _inverted(part, domain, device)
             domain = _carried(domain, part)
         return inverses
     if transform.IsLinear():
         return [transform.GetInverse()]
-    return [sitk.DisplacementFieldTransform(inverse_displacement(_rasterised(transform, domain)))]
+    return [sitk.DisplacementFieldTransform(inverse_displacement(_rasterised(transform, domain), device))]
 
 
 def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:
@@ -74,7 +79,7 @@ def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
     return field
 
 
-def inverse_displacement(field: sitk.Image) -> sitk.Image:
+def inverse_displacement(field: sitk.Image, device: torch.device) -> sitk.Image:
     """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u or, if that is small, one twice as fine.
 
     Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular. Where u
@@ -83,15 +88,16 @@ def inverse_displacement(field: sitk.Image) -> sitk.Image:
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid.
+        device: where to compute.
     """
     spacing = field.GetSpacing()[0]
-    array = torch.from_numpy(sitk.GetArrayFromImage(field)).float() / spacing
+    array = torch.from_numpy(sitk.GetArrayFromImage(field)).float().to(device) / spacing
     forward = array.permute(3, 0, 1, 2).flip(0).contiguous()
     refinement = 2 if 8 * forward[0].numel() <= _LARGEST_FINE_INVERSE else 1
     with torch.inference_mode():
         inverse = _right_between_nodes(_newton_inverse(forward, refinement, _INVERSION_TOLERANCE_MM / spacing))
     result = sitk.GetImageFromArray(
-        (inverse * spacing).flip(0).permute(1, 2, 3, 0).double().contiguous().numpy(), isVector=True
+        (inverse * spacing).flip(0).permute(1, 2, 3, 0).double().contiguous().cpu().numpy(), isVector=True
     )
     result.SetOrigin(field.GetOrigin())
     result.SetSpacing([spacing / refinement] * 3)
@@ -146,7 +152,7 @@ def _solved(forward: torch.Tensor, derivatives: torch.Tensor, target: torch.Tens
     inverse = -sample(forward, target)
     best_error = target.new_full(target.shape[1:], torch.inf)
     best = inverse.clone()
-    active = torch.arange(target.shape[1])
+    active = torch.arange(target.shape[1], device=target.device)
     for _ in range(_INVERSION_STEPS):
         position = target[:, active] + inverse[:, active]
         residual = inverse[:, active] + sample(forward, position)

@@ -90,7 +90,7 @@ def test_the_gradient_is_that_of_the_energy():
         difference = self_similarity._VoxelDifference(fixed, moving, weight, 2, SquaredDifference())
         return difference.add_to(gradient, start + step * direction), gradient
 
-    slope = (energy_at(1e-4)[0] - energy_at(-1e-4)[0]) / 2e-4
+    slope = float(energy_at(1e-4)[0] - energy_at(-1e-4)[0]) / 2e-4
     assert float((energy_at(0.0)[1] * direction).sum()) == pytest.approx(slope, rel=1e-3)
 
 
