@@ -24,7 +24,8 @@ def plain_torch() -> Iterator[None]:
             settings.enter_context(torch.autocast("cuda", enabled=False))
         if torch.backends.mps.is_available():
             settings.enter_context(torch.autocast("mps", enabled=False))
-        settings.enter_context(torch.device("cpu"))
+        if torch.get_default_device().type != "cpu":  # the context costs a call of Python for every operation
+            settings.enter_context(torch.device("cpu"))
         settings.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         settings.enter_context(full_float32())
