@@ -8,6 +8,7 @@ from volumes import empty_grid, noise, smooth_warp, volume
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.convex_adam.adam import Course
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.features import EncoderSource
 from FoundationRegistrationLib.features.encoding import SliceRunner
@@ -135,3 +136,18 @@ def test_windows_find_the_largest_at_the_edge_too():
     for z, y, x in np.ndindex(3, 7, 5):
         near = values[:, max(0, z - 3) : z + 4, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
         np.testing.assert_array_equal(found[:, z, y, x], near.max((1, 2, 3)))
+
+
+def test_what_a_gpu_does_after_convergence_until_the_host_looks_does_not_count(monkeypatch):
+    with pretended(monkeypatch):
+        course = Course(40, torch.zeros(3, 2, 2, 2).to("cuda:1"), tolerance=0.01)
+        kept, made = [], 0
+        while not course.is_over() or not made:
+            # Nothing changes from the fourth iteration on; far less after the convergence, which is at the 23rd.
+            energy = 5.0 - made if made < 3 else 2.0
+            kept.append(course.add(energy if made < 24 else 0.5, comparable=True).to("cpu"))
+            made += 1
+        assert made == 30, "it looks once in ten iterations"
+        assert course.energies()[:4] == (5.0, 4.0, 3.0, 2.0)
+        assert len(course.energies()) < 25
+        assert [index for index, flag in enumerate(kept) if flag] == [0, 1, 2, 3]
