@@ -21,13 +21,12 @@ import torch
 from ..features import pool
 from ..runtime.progress import Progress
 from ..spatial.sampling import upsample
-from .regularisers import Cost, Diffusion, Regulariser, filtered, in_full, smoothing_matrices
+from .adam import Adam, Course
+from .regularisers import Cost, Diffusion, Regulariser, filtered, smoothing_matrices
 from .similarities import Difference, FeatureDifference, Similarity, SquaredDifference, Term
 from .stages import Found, Volumes
 from .two_encoders import details_lead, gain_of_details
 
-_CONVERGENCE_WINDOW = 10
-_ITERATIONS_BETWEEN_LOOKS = 10  # at energies on a GPU, which the host waits for
 # A level is worth its while with at least this many cells along each axis.
 _LEAST_CELLS = 8
 # With several levels: share of the iterations that a level may take, and how long its first steps are, for the finest
@@ -210,8 +209,8 @@ def descend(
     matrices = smoothing_matrices(displacement, descent.smoothing_kernel, descent.smoothing_repeats)
     adjoint = [matrix.T for matrix in matrices]
     parameter, best = displacement.clone(), displacement.clone()
-    adam = _Adam(parameter)
-    course = _Course(len(steps), displacement, descent.convergence_tolerance)
+    adam = Adam(parameter)
+    course = Course(len(steps), displacement, descent.convergence_tolerance)
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = filtered(parameter, matrices)
@@ -239,71 +238,3 @@ def energy_and_gradient(
     gradient = torch.zeros_like(displacement)
     energy = sum(difference.add_to(gradient, displacement) for difference in differences)
     return energy + regulariser.add_to(gradient, displacement, stiffness), gradient
-
-
-class _Adam:
-    """Adam (Kingma and Ba, ICLR 2015) on one tensor, which it changes in place."""
-
-    _DECAY_MEAN, _DECAY_SQUARE, _EPSILON = 0.9, 0.999, 1e-8
-
-    def __init__(self, parameter: torch.Tensor) -> None:
-        self._parameter = parameter
-        self._mean = torch.zeros_like(parameter)
-        self._square = torch.zeros_like(parameter)
-        self._steps = 0
-
-    def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
-        """Change the parameter by one step; the gradient is used up."""
-        self._steps += 1
-        self._mean.lerp_(gradient, 1.0 - self._DECAY_MEAN)
-        self._square.mul_(self._DECAY_SQUARE).addcmul_(gradient, gradient, value=1.0 - self._DECAY_SQUARE)
-        unbiased = math.sqrt(1.0 - self._DECAY_SQUARE**self._steps)
-        torch.sqrt(self._square, out=gradient).div_(unbiased).add_(self._EPSILON)
-        length = learning_rate / (1.0 - self._DECAY_MEAN**self._steps)
-        self._parameter.addcdiv_(self._mean, gradient, value=-length)
-
-
-class _Course:
-    """The energies of a descent and whether it has converged, kept on the device.
-
-    The host looks seldom where that makes it wait. What comes after the convergence until it looks does not count, so
-    that a descent ends with the same field wherever it runs.
-
-    Args:
-        steps: how many there are at most.
-        displacement: tells the device.
-        tolerance: see `Descent.convergence_tolerance`.
-    """
-
-    def __init__(self, steps: int, displacement: torch.Tensor, tolerance: float) -> None:
-        self._energies = in_full(displacement.new_zeros(())).new_zeros(steps)
-        self._least = self._energies.new_full((), math.inf)
-        self._runs = torch.ones((), dtype=torch.bool, device=displacement.device)
-        self._counted = torch.zeros((), dtype=torch.int32, device=displacement.device)
-        self._tolerance = tolerance
-        self._made = 0
-        self._between_looks = 1 if displacement.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
-
-    def add(self, energy: Cost, comparable: bool) -> torch.Tensor:
-        """Take note of the energy of one more iteration; return whether its field is to be kept, a scalar."""
-        self._energies[self._made] = energy
-        new = self._energies[self._made]
-        least = new < self._least
-        kept = self._runs & least if comparable else self._runs.clone()
-        self._least = torch.where(least, new, self._least)
-        self._made += 1
-        self._counted += self._runs
-        if self._tolerance > 0.0 and self._made >= 2 * _CONVERGENCE_WINDOW:
-            # Means are compared, not minima: Adam overshoots from a good start, which stays the minimum.
-            recent = self._energies[self._made - _CONVERGENCE_WINDOW : self._made].sum()
-            before = self._energies[self._made - 2 * _CONVERGENCE_WINDOW : self._made - _CONVERGENCE_WINDOW].sum()
-            self._runs &= ~(before - recent <= self._tolerance * before)
-        return kept
-
-    def is_over(self) -> bool:
-        """Look whether it has converged, if it is time to look."""
-        return self._made % self._between_looks == 0 and not bool(self._runs)
-
-    def energies(self) -> tuple[float, ...]:
-        """Return the energies until it converged."""
-        return tuple(self._energies[: int(self._counted)].tolist())

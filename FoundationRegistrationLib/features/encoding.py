@@ -48,6 +48,11 @@ class SliceRunner:
         self.dtype = _PRECISIONS.get(precision, torch.float32)
         self.encoder = source.on(device)
         self.messages: list[str] = []
+        if device.type == "mps" and self.dtype == torch.bfloat16:  # which torch 2.5 would silently not do there
+            self.dtype = torch.float16
+            self.messages.append(
+                Note("Features are computed in float16, as not all versions have bfloat16 on 'mps'.")
+            )
 
     @property
     def precision(self) -> str:

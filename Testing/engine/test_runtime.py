@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from volumes import empty_grid, smooth_warp, volume
+from pretended_device import MPS_OPERATIONS, pretended
+from volumes import empty_grid, noise, smooth_warp, volume
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.convex_adam.adam import Course
+from FoundationRegistrationLib.encoders import encoder_info
+from FoundationRegistrationLib.features import EncoderSource
+from FoundationRegistrationLib.features.encoding import SliceRunner
+from FoundationRegistrationLib.features.slices import Square
 from FoundationRegistrationLib.runtime.device import Runtime
 from FoundationRegistrationLib.runtime.guards import full_float32
+from FoundationRegistrationLib.spatial.windows import max_around
 
 FULL = {"ieee", False}
 
@@ -111,12 +118,36 @@ def test_a_gpu_of_several_is_named_by_its_number():
     assert Settings.from_dict(Settings(device="cuda:0").to_dict()).device == "cuda:0"
 
 
+def test_bfloat16_becomes_float16_on_apples_devices_and_that_is_said(monkeypatch):
+    """Torch 2.5 would go on in float32 there, and the record would name bfloat16."""
+    info, settings, there = encoder_info("efficientnet-lite0"), Settings(input_size=64), torch.device("mps", 0)
+    with pretended(monkeypatch, "mps", MPS_OPERATIONS):
+        source = EncoderSource(info, lambda device: info.build(settings, device), "weights")
+        runner = SliceRunner(source, Runtime(there), "bfloat16")
+        (tokens,) = runner.tokens(noise(1, 1, 40, 40).to(there), [0], Square(0, 0, 40))
+    assert (runner.precision, tokens.dtype) == ("float16", torch.float16)
+    assert "float16" in runner.messages[0]
+
+
 def test_windows_find_the_largest_at_the_edge_too():
     """Against the definition, on a grid narrower than the window along one axis."""
-    from FoundationRegistrationLib.spatial.windows import max_around
-
     values = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
     found = max_around(torch.from_numpy(values), 3).numpy()
     for z, y, x in np.ndindex(3, 7, 5):
         near = values[:, max(0, z - 3) : z + 4, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
         np.testing.assert_array_equal(found[:, z, y, x], near.max((1, 2, 3)))
+
+
+def test_what_a_gpu_does_after_convergence_until_the_host_looks_does_not_count(monkeypatch):
+    with pretended(monkeypatch):
+        course = Course(40, torch.zeros(3, 2, 2, 2).to("cuda:1"), tolerance=0.01)
+        kept, made = [], 0
+        while not course.is_over() or not made:
+            # Nothing changes from the fourth iteration on; far less after the convergence, which is at the 23rd.
+            energy = 5.0 - made if made < 3 else 2.0
+            kept.append(course.add(energy if made < 24 else 0.5, comparable=True).to("cpu"))
+            made += 1
+        assert made == 30, "it looks once in ten iterations"
+        assert course.energies()[:4] == (5.0, 4.0, 3.0, 2.0)
+        assert len(course.energies()) < 25
+        assert [index for index, flag in enumerate(kept) if flag] == [0, 1, 2, 3]
