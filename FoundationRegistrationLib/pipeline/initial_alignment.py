@@ -124,7 +124,8 @@ def _is_finite(transform: sitk.Transform) -> bool:
         parts = (transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms()))
         return all(_is_finite(part) for part in parts)
     if isinstance(transform, sitk.DisplacementFieldTransform):
-        return bool(np.isfinite(sitk.GetArrayViewFromImage(transform.GetDisplacementField())).all())
+        field = transform.GetDisplacementField()  # a view of its voxels does not keep it alive
+        return bool(np.isfinite(sitk.GetArrayViewFromImage(field)).all())
     return bool(np.isfinite([*transform.GetParameters(), *transform.GetFixedParameters()]).all())
 
 

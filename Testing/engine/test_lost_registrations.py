@@ -11,6 +11,7 @@ from volumes import (
     body_depth,
     body_points,
     empty_grid,
+    field_image,
     field_transform,
     initial_transforms,
     mean_error,
@@ -212,7 +213,7 @@ def not_a_number():
 
 def spoiled_field():
     """A field with one value that is not finite, where hardly any point looks."""
-    field = sitk.Image(field_transform().GetDisplacementField())
+    field = field_image()
     field[3, 4, 5] = (float("inf"), 0.0, 0.0)
     return sitk.DisplacementFieldTransform(field)
 

@@ -9,12 +9,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 import volumes
-from FoundationRegistrationLib.preprocessing import PreparedVolume
 
 from FoundationRegistrationLib.convex_adam import stages_of
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.pipeline import working_region
+from FoundationRegistrationLib.pipeline.preprocessing import PreparedVolume
 from FoundationRegistrationLib.runtime import memory
 from FoundationRegistrationLib.runtime.device import is_out_of_memory
 from FoundationRegistrationLib.runtime.memory import (

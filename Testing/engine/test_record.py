@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from volumes import (
     body_points,
     empty_grid,
-    field_transform,
+    field_image,
     rigid_motion,
     rigid_transform,
     smooth_warp,
@@ -42,7 +42,7 @@ def case(tmp_path_factory):
     for side, placed in (("fixed", points), ("moving", rigid_motion(points))):
         write_points(folder / f"{side}.mrk.json", Landmarks(("",) * len(points), placed))
     sitk.WriteTransform(rigid_transform(), str(folder / "rigid.tfm"))
-    sitk.WriteImage(field_transform().GetDisplacementField(), str(folder / "field.nrrd"))
+    sitk.WriteImage(field_image(), str(folder / "field.nrrd"))
     return folder
 
 

@@ -8,6 +8,7 @@ from volumes import (
     GRIDS,
     body_points,
     empty_grid,
+    field_image,
     field_transform,
     initial_transforms,
     on_grid,
@@ -162,7 +163,7 @@ def test_linear_transform_files_are_read(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["field.nrrd", "field.NII.GZ", "field.mha"])
 def test_a_displacement_field_image_is_a_transform(name, tmp_path):
-    field = sitk.Cast(field_transform().GetDisplacementField(), sitk.sitkVectorFloat32)
+    field = sitk.Cast(field_image(), sitk.sitkVectorFloat32)
     path = tmp_path / name.lower()
     sitk.WriteImage(field, str(path))
     points = body_points(step_mm=9.0)

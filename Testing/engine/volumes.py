@@ -116,7 +116,15 @@ def mean_error(transform, motion, points):
 
 
 def field_transform(motion=smooth_warp, name="oblique", center=(0.0, 0.0, 0.0)):
-    """Displacement field transform x + w(x) (motion(x) - x) on a 4 mm grid, w fading to zero at its border."""
+    """Displacement field transform of `field_image`."""
+    return sitk.DisplacementFieldTransform(field_image(motion, name, center))
+
+
+def field_image(motion=smooth_warp, name="oblique", center=(0.0, 0.0, 0.0)):
+    """Displacement w(x) (motion(x) - x) on a 4 mm grid, w fading to zero at its border.
+
+    An image that a transform gives out shares the memory of that transform, and must not outlive it.
+    """
     grid = empty_grid(name, center, (150.0, 150.0, 150.0))
     grid = sitk.Shrink(grid, [max(1, round(4.0 / s)) for s in grid.GetSpacing()])
     points = points_of(grid)
@@ -125,7 +133,7 @@ def field_transform(motion=smooth_warp, name="oblique", center=(0.0, 0.0, 0.0)):
     array = (fade * (motion(local) - local)).reshape(*grid.GetSize()[::-1], 3)
     field = sitk.GetImageFromArray(array, isVector=True)
     field.CopyInformation(grid)
-    return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+    return sitk.Cast(field, sitk.sitkVectorFloat64)
 
 
 def initial_transforms():
