@@ -85,8 +85,7 @@ class InstanceOptimisation:
             optimised = optimise_instance(
                 found.terms, found.displacement, self.descent, progress, stiffness=found.stiffness
             )
-            earlier = (*found.earlier, found.displacement)
-            return replace(found, displacement=optimised.displacement, earlier=earlier, energies=optimised.energies)
+            return found.refined(optimised.displacement, energies=optimised.energies)
         count = len(found.alone)
         starts, terms, results = [], [], []
         for encoder, start in enumerate(found.alone):

@@ -7,7 +7,7 @@ Source of the measure: Avants et al., Medical Image Analysis 2008.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -59,7 +59,7 @@ class LocalCorrelation:
         factor = found.spacing // spacing
         weight, stiffness = (_repeated(each, factor, shape) for each in (volumes.counted(before), found.stiffness))
         displacement = self.refined(fixed, moving, upsample(before, factor, shape), weight, progress, stiffness)
-        return replace(found, displacement=displacement, spacing=spacing, earlier=(*found.earlier, before))
+        return found.refined(displacement, spacing=spacing)
 
     def refined(
         self,

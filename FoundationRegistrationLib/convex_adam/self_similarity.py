@@ -9,7 +9,7 @@ Like MIND itself it does not ask that both volumes show a tissue equally bright.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -51,7 +51,7 @@ class SelfSimilarity:
         displacement = self.refined(
             *volumes.intensities[1], before, volumes.spacing, volumes.counted(before), progress, found.stiffness
         )
-        return replace(found, displacement=displacement, earlier=(*found.earlier, before))
+        return found.refined(displacement)
 
     def refined(
         self,

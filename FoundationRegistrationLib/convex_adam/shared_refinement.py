@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import SettingsError
 from ..runtime.progress import Progress
@@ -35,10 +35,4 @@ class SharedRefinement:
         displacement = found.displacement
         terms = shared_by_reliability(lead, details, displacement, volumes.counted(displacement))
         optimised = optimise_instance(terms, displacement, self.descent, progress, stiffness=found.stiffness)
-        return replace(
-            found,
-            displacement=optimised.displacement,
-            terms=tuple(terms),
-            earlier=(*found.earlier, displacement),
-            energies=optimised.energies,
-        )
+        return found.refined(optimised.displacement, terms=tuple(terms), energies=optimised.energies)

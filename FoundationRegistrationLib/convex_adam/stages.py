@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -85,6 +85,15 @@ class Found:
         if self.spacing != volumes.spacing:
             msg = f"{type(stage).__name__} must come before the stages that refine the cells; change their order."
             raise SettingsError(msg)
+
+    def refined(self, displacement: torch.Tensor, **changed: Any) -> Found:
+        """Return what was found with a better displacement; the one before is kept as found in another way.
+
+        Args:
+            displacement: takes the place of `displacement`.
+            changed: other attributes.
+        """
+        return replace(self, displacement=displacement, earlier=(*self.earlier, self.displacement), **changed)
 
     @classmethod
     def nothing(cls, volumes: Volumes) -> Found:

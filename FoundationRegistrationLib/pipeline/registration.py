@@ -110,8 +110,8 @@ def register(
     device = runtime.device
     check_limits()
     settings, infos = _encoders(settings, encoder, device)
-    own_stages = stages is not None
-    stages = stages_of(settings) if stages is None else list(stages)
+    usual = stages_of(settings)
+    stages = usual if stages is None else list(stages)
     settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
     parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
     steps = Progress(_shares(stages, len(parts)), progress, cancelled)
@@ -218,7 +218,7 @@ def register(
             factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
         ],
         "stages": described_stages(stages),
-        "own_stages": own_stages,
+        "own_stages": described_stages(stages) != described_stages(usual),
     }
     for message in messages:
         _LOGGER.info(message)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from volumes import empty_grid, smooth_warp, volume
+from small_runs import small_pair
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
@@ -66,7 +66,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def pair():
-    return volume(empty_grid("oblique"), smooth_warp), volume(empty_grid("sagittal", (3, -2, 4)))
+    return small_pair()
 
 
 @pytest.fixture(scope="module")

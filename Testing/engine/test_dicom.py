@@ -1,13 +1,26 @@
 """DICOM folders and files: read right to the last voxel, or refused in words that name what was found."""
 
-import random
 import re
-import shutil
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicom_reading import (
+    ROUNDING,
+    SYNTAXES,
+    TURNED,
+    add,
+    change,
+    copied,
+    elsewhere,
+    read,
+    refused,
+    sheared,
+    spoil,
+    unequal,
+    without,
+)
 from dicom_series import (
     AXIAL,
     CORONAL,
@@ -15,50 +28,14 @@ from dicom_series import (
     largest_error,
     oblique,
     positions,
-    scene,
-    write_enhanced,
     write_object,
     write_series,
     write_slice,
 )
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
-from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.volumes import read_volume
-
-ROUNDING = 0.51  # of values to whole numbers
-SYNTAXES = (
-    ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
-)  # fmt: skip
-
-
-def read(path):
-    """The volume and what was said of it."""
-    from FoundationRegistrationLib.io.dicom import read_dicom
-
-    messages = []
-    return read_dicom(path, f"The fixed volume '{path}'", messages), messages
-
-
-def elsewhere(points):
-    """What another volume shows."""
-    return 0.8 * scene(points + np.array([7.0, -5.0, 9.0])) + 40
-
-
-def refused(path):
-    """The words with which a file or folder is refused."""
-    with pytest.raises(InputError) as error:
-        read_volume(path, "fixed", [])
-    message = str(error.value)
-    assert message.startswith("The fixed volume '") and message.endswith(".") and "\n" not in message
-    return message.replace(str(path), "")
 
 
 def test_every_orientation_is_read_at_its_place(tmp_path):
@@ -201,48 +178,6 @@ def test_localiser_in_a_series_of_its_own(tmp_path):
     assert "1 slice of 9 x 7: scout" in message and "6 slices of 9 x 7: t1/s000.dcm" in message
 
 
-def change(index, **tags):
-    """Write one slice again, with other tags."""
-    return lambda folder, places: write_slice(folder / f"s{index:03d}.dcm", places[index], **tags)
-
-
-def add(places=None, name="x{:03d}.dcm", **options):
-    """Add slices, by default another volume at the same places."""
-    return lambda folder, there: write_series(
-        folder, there if places is None else places, name, **{"show": elsewhere, **options}
-    )
-
-
-def spoil(index, make):
-    """Replace the bytes of one file."""
-
-    def spoiled(folder, _):
-        path = folder / f"s{index:03d}.dcm"
-        path.write_bytes(make(path.read_bytes()))
-
-    return spoiled
-
-
-def without(*indices):
-    """Take slices away."""
-    return lambda folder, _: [(folder / f"s{k:03d}.dcm").unlink() for k in indices]
-
-
-def sheared(folder, places):
-    for k, place in enumerate(places):
-        write_slice(folder / f"s{k:03d}.dcm", place + np.array([0, 0.8 * k, 0]), InstanceNumber=k + 1)
-
-
-def unequal(folder, places):
-    for k, place in enumerate(places):
-        write_slice(folder / f"s{k:03d}.dcm", place + np.array([0, 0, max(0, k - 3) * 2.5]))
-
-
-def copied(folder, _):
-    shutil.copy(folder / "s002.dcm", folder / "s002 copy.dcm")
-
-
-TURNED = np.array([[np.cos(0.02), np.sin(0.02), 0], [-np.sin(0.02), np.cos(0.02), 0]])
 SPOILERS = {
     "a slice is missing": (without(2), "1 slice is missing, 10 mm from 's001.dcm' to 's003.dcm'"),
     "slices are missing": (without(2, 3), "2 slices are missing"),
@@ -354,242 +289,3 @@ def test_file_without_preamble_and_without_extension(tmp_path):
         path.write_bytes(data[data.index(b"\x08\x00\x16\x00") :])
     assert largest_error(read_volume(tmp_path, "fixed", [])) < ROUNDING
     assert largest_error(read_volume(tmp_path / "3", "fixed", [])) < ROUNDING
-
-
-def test_enhanced_frames_are_sorted_by_their_own_positions(tmp_path):
-    rng = np.random.default_rng(3)
-    for k in range(6):
-        axes = oblique(rng)
-        places = positions(7, axes=axes)[rng.permutation(7)]
-        scales = [(1 + 0.1 * i, -5.0 * i) for i in range(7)]
-        path = tmp_path / str(k) / "enhanced"
-        path.parent.mkdir()
-        write_enhanced(path, places, axes=axes, scales=scales)
-        for given in (path, path.parent):
-            image, messages = read(given)
-            assert largest_error(image) < ROUNDING * 1.7 and messages == []
-            assert image.GetSize() == (9, 7, 7)
-
-
-def test_enhanced_frames_that_make_no_volume(tmp_path):
-    places = positions(6)
-    twice = np.concatenate([places, places])
-    both = [scene] * 6 + [elsewhere] * 6
-    path = tmp_path / "enhanced.dcm"
-
-    write_enhanced(path, places[[0, 1, 2, 4, 5]])
-    assert "1 slice is missing, 10 mm from frame 3 of 'enhanced.dcm' to frame 4" in refused(path)
-    own = [{"FrameContentSequence": {"TemporalPositionIndex": 1 + k // 6}} for k in range(12)]
-    write_enhanced(path, twice, show=both, own=own)
-    assert "TemporalPositionIndex (1: 6 slices, 2: 6 slices" in refused(path)
-    own = [{"MRDiffusionSequence": {"DiffusionBValue": 800.0 * (k // 6)}} for k in range(12)]
-    write_enhanced(path, twice, show=both, own=own)
-    assert "DiffusionBValue (0: 6 slices, 800: 6 slices" in refused(path)
-    write_enhanced(path, twice, show=both)
-    assert "more than one image at 6 places, such as frame 1 of 'enhanced.dcm'" in refused(path)
-    write_enhanced(path, places, frame_axes=[AXIAL] * 5 + [TURNED])
-    assert "different planes" in refused(path)
-    write_enhanced(path, places, NumberOfFrames=5)
-    assert "damaged or incomplete" in refused(path)
-    write_enhanced(path, places)
-    path.write_bytes(path.read_bytes()[:-200])
-    assert "damaged or incomplete" in refused(path)
-
-
-def test_several_enhanced_files(tmp_path):
-    places = positions(6)
-    write_enhanced(tmp_path / "a.dcm", places, SeriesInstanceUID="1.1")
-    write_enhanced(tmp_path / "b.dcm", places, SeriesInstanceUID="1.2", show=elsewhere)
-    assert "MR 't1', 6 slices of 9 x 7: a.dcm; MR 't1', 6 slices of 9 x 7: b.dcm" in refused(tmp_path)
-    assert largest_error(read(tmp_path / "b.dcm")[0], elsewhere) < ROUNDING
-    write_enhanced(tmp_path / "a.dcm", places, SeriesInstanceUID="1.2")
-    assert "more than one image at 6 places" in refused(tmp_path)
-
-
-def test_volume_spread_over_multi_frame_files(tmp_path):
-    places = positions(6)
-    for k in (0, 1):
-        write_enhanced(tmp_path / f"{k}.dcm", places[3 * k : 3 * k + 3], InConcatenationTotalNumber=2)
-    image, _ = read(tmp_path)
-    assert largest_error(image) < ROUNDING and image.GetSize() == (9, 7, 6)
-    assert "1 of 2 files" in refused(tmp_path / "1.dcm")
-
-
-def test_frames_without_places_of_their_own(tmp_path):
-    path = tmp_path / "old.dcm"
-    first = positions(6)[0].tolist()
-    write_enhanced(path, positions(6), ImagePositionPatient=first, ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    dataset = pydicom.dcmread(path)
-    del dataset.PerFrameFunctionalGroupsSequence
-    dataset.PixelSpacing = [4, 3]
-    dataset.save_as(path)
-    assert "no sound ImagePositionPatient" in refused(path)
-
-
-def test_radiotherapy_dose(tmp_path):
-    path = tmp_path / "dose.dcm"
-    first = positions(6)[0].tolist()
-    write_enhanced(path, positions(6), ImagePositionPatient=first, ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    dataset = pydicom.dcmread(path)
-    del dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence
-    dataset.SOPClassUID, dataset.PixelSpacing = "1.2.840.10008.5.1.4.1.1.481.2", [4, 3]
-    dataset.GridFrameOffsetVector, dataset.DoseGridScaling = [0, 5, 10, 15, 20, 25], 0.5
-    dataset.save_as(path)
-    assert largest_error(read(path)[0], lambda points: scene(points) / 2) < ROUNDING
-    dataset.GridFrameOffsetVector = [0, 5, 10, 15, 25, 30]
-    dataset.save_as(path)
-    assert "1 slice is missing" in refused(path)
-
-
-def add_objects(rng, folder):
-    """Add what is no image; a folder stays what it was."""
-    if rng.random() < 0.3:
-        write_object(folder / "report.dcm", "1.2.840.10008.5.1.4.1.1.88.11", SeriesInstanceUID="1.9")
-    if rng.random() < 0.3:
-        (folder / "notes.txt").write_bytes(rng.randbytes(300))
-    if rng.random() < 0.3:
-        (folder / "._s000.dcm").write_bytes(rng.randbytes(300))
-
-
-def random_series(rng, folder):
-    """Write a sound series of random make; returns its positions in the order of names, and how it was written."""
-    numbers = np.random.default_rng(rng.getrandbits(32))
-    axes = rng.choice([AXIAL, SAGITTAL, CORONAL, -AXIAL, oblique(numbers), oblique(numbers)])
-    options = {
-        "axes": axes,
-        "size": (2 * rng.randint(2, 6), rng.randint(4, 11)),
-        "spacing": (rng.uniform(0.5, 4), rng.uniform(0.5, 4)),
-        "syntax": rng.choice(SYNTAXES),
-        **rng.choice([{}, {"signed": False, "intercept": -1500}, {"slope": 0.25, "intercept": 3.5}]),
-    }
-    places = positions(rng.randint(6, 9), rng.uniform(0.7, 6), axes, numbers.uniform(-15, 15, 3))
-    order = rng.choice([1, -1]) * np.arange(len(places)) if rng.random() < 0.7 else numbers.permutation(len(places))
-    write_series(folder, places[order], **options)
-    return places[order], options
-
-
-def random_spoiler(rng, folder, places, options):
-    """Do one thing to a series after which it is no volume any more; returns what."""
-    inner = [
-        k
-        for k in range(len(places))
-        if 0 < np.argsort(np.argsort(places @ np.cross(*options["axes"])))[k] < len(places) - 1
-    ]
-    k, axes = rng.choice(inner), options["axes"]
-    path = folder / f"s{k:03d}.dcm"
-
-    def again(place=places[k], name=path, **changed):
-        write_slice(name, place, **{"InstanceNumber": k + 1, **options, **changed})
-
-    turn = np.array([[np.cos(0.1), np.sin(0.1)], [-np.sin(0.1), np.cos(0.1)]])
-    step = float(np.abs(np.diff(np.sort(places @ np.cross(*axes)))).min())
-    return rng.choice(
-        [
-            ("lost", path.unlink),
-            ("cut", lambda: path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])),
-            ("moved along", lambda: again(places[k] + rng.uniform(0.2, 0.8) * step * np.cross(*axes))),
-            ("moved sideways", lambda: again(places[k] + rng.uniform(0.6, 9) * rng.choice([axes[0], axes[1]]))),
-            ("turned", lambda: again(axes=turn @ axes)),
-            ("mirrored", lambda: again(axes=axes * [[-1], [1]])),
-            ("coarser", lambda: again(spacing=(options["spacing"][0] * 1.2, options["spacing"][1]))),
-            ("smaller", lambda: again(size=(options["size"][0] - 2, options["size"][1]))),
-            ("other echo", lambda: again(show=elsewhere, EchoTime=25.0)),
-            (
-                "other moment at one place",
-                lambda: again(show=elsewhere, name=folder / "x.dcm", AcquisitionTime="101010"),
-            ),
-            ("other series", lambda: again(show=elsewhere, name=folder / "x.dcm", SeriesInstanceUID="1.7")),
-            (
-                "other series all over",
-                lambda: write_series(folder, places, "x{}", show=elsewhere, SeriesInstanceUID="1.7", **options),
-            ),
-            ("second time", lambda: write_series(folder, places, "x{}", show=elsewhere, **options)),
-            ("colour", lambda: again(PhotometricInterpretation="RGB")),
-            (
-                "no place",
-                lambda: again(
-                    lacks=[rng.choice(["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])]
-                ),
-            ),
-            ("place that is none", lambda: again(ImagePositionPatient=["1", "nan", "2"])),
-            ("other patient", lambda: again(PatientID="9")),
-        ]
-    )
-
-
-def test_folders_put_together_at_random(tmp_path):
-    """120 folders, half of them spoiled: the sound ones are read to the last voxel, the others are refused."""
-    for seed in range(120):
-        rng = random.Random(seed)
-        folder = tmp_path / str(seed)
-        places, options = random_series(rng, folder)
-        add_objects(rng, folder)
-        if seed % 2:
-            what, spoil_it = random_spoiler(rng, folder, places, options)
-            spoil_it()
-            with pytest.raises(InputError) as error:
-                read(folder)
-                pytest.fail(f"{seed}: {what} was read")
-            assert "\n" not in str(error.value)
-        else:
-            image, _ = read(folder)
-            assert image.GetSize() == (*options["size"], len(places)), seed
-            assert largest_error(image) < ROUNDING, seed
-
-
-def test_enhanced_files_put_together_at_random(tmp_path):
-    """60 files with frames in random order, of which some were lost, doubled, moved or turned in every other file."""
-    for seed in range(60):
-        rng, numbers = random.Random(seed), np.random.default_rng(seed)
-        axes, step, count = oblique(numbers), rng.uniform(0.7, 6), rng.randint(5, 9)
-        places = positions(count, step, axes, numbers.uniform(-15, 15, 3))
-        frame_axes = [axes] * count
-        order = numbers.permutation(count)
-        if seed % 2:
-            k = rng.randrange(1, count - 1)
-            spoiler = rng.choice(["lost", "doubled", "moved", "turned"])
-            if spoiler == "lost":
-                order = order[order != k]
-            elif spoiler == "doubled":
-                order = np.append(order, k)
-            elif spoiler == "moved":
-                places[k] += rng.uniform(0.3, 0.8) * step * rng.choice([axes[0], axes[1], np.cross(*axes)])
-            else:
-                frame_axes[k] = axes[::-1]
-        path = tmp_path / "enhanced"
-        write_enhanced(path, places[order], axes=axes, frame_axes=[frame_axes[k] for k in order])
-        if seed % 2:
-            with pytest.raises(InputError):
-                read(path)
-                pytest.fail(f"{seed}: {spoiler} was read")
-        else:
-            assert largest_error(read(path)[0]) < ROUNDING, seed
-
-
-def test_damaged_headers_never_move_a_slice_and_never_end_in_a_traceback(tmp_path):
-    """300 series with one to four random bytes of one slice's header changed; 100 enhanced files likewise."""
-    rng = random.Random(5)
-    (tmp_path / "enhanced").mkdir()
-    enhanced = tmp_path / "enhanced" / "e.dcm"
-    write_enhanced(enhanced, positions(4))
-    paths = write_series(tmp_path / "series", positions(4))
-    for path in [*(paths * 75), *([enhanced] * 100)]:
-        sound = path.read_bytes()
-        damaged = bytearray(sound)
-        for _ in range(rng.randint(1, 4)):
-            damaged[rng.randrange(128, sound.rindex(b"\xe0\x7f\x10\x00") + 12)] = rng.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            image, _ = read(path.parent)
-        except InputError as error:
-            assert "\n" not in str(error)
-        else:
-            assert path == enhanced or whereabouts(image) == pytest.approx(TRUE_PLACE, abs=0.1)
-        path.write_bytes(sound)
-
-
-TRUE_PLACE = (9, 7, 4, -11, -8, -13, 3, 4, 5, 1, 0, 0, 0, 1, 0, 0, 0, 1)
-
-
-def whereabouts(image):
-    return (*image.GetSize(), *image.GetOrigin(), *image.GetSpacing(), *image.GetDirection())

@@ -14,7 +14,7 @@ import safetensors.torch
 import SimpleITK as sitk
 import timm
 import torch
-from volumes import empty_grid, smooth_warp, volume
+from small_runs import small_pair
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.encoders import encoder_info, encoders
@@ -42,7 +42,7 @@ TOO_LARGE_HERE = {"sam-vit-h"}  # 2.5 GB; its names and shapes are tested with S
 
 @pytest.fixture(scope="module")
 def pair():
-    return volume(empty_grid("oblique"), smooth_warp), volume(empty_grid("sagittal", (3, -2, 4)))
+    return small_pair()
 
 
 @pytest.fixture(autouse=True)

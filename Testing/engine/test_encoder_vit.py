@@ -232,19 +232,24 @@ def test_weights_of_another_network_are_named(tmp_path, name, state, seen):
     assert "\n" not in str(caught.value)
 
 
+def error_beside_timm(folder, name, model, size, **options):
+    """How far the features of timm's own file are from those of its network with 5 tokens before the patches."""
+    import timm
+
+    network = timm.create_model(model, pretrained=False, **options).eval()
+    network.load_state_dict({n: checkpoints.values(n, tuple(t.shape)) for n, t in network.state_dict().items()})
+    path = folder / "model.safetensors"
+    safetensors.torch.save_file(network.state_dict(), path)
+    encoder = build_encoder(Settings(encoder=name, weights=str(path), input_size=size), CPU)
+    images = slices(1)
+    expected = as_grid(network.forward_features(resized(images, size, IMAGENET)), 5)
+    return relative_error(encoder.encode(images), expected)
+
+
 @torch.inference_mode()
 def test_dinov2_with_registers_from_timm_is_the_same_network(tmp_path):
     """timm publishes it with the position of the class token added to that, and the registers by another name."""
-    import timm
-
-    network = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, img_size=154).eval()
-    network.load_state_dict({n: checkpoints.values(n, tuple(t.shape)) for n, t in network.state_dict().items()})
-    path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file(network.state_dict(), path)
-    encoder = build_encoder(Settings(encoder="dinov2-vits14-reg", weights=str(path), input_size=154), CPU)
-    images = slices(1)
-    expected = as_grid(network.forward_features(resized(images, 154, IMAGENET)), 5)
-    assert relative_error(encoder.encode(images), expected) < 1e-3
+    assert error_beside_timm(tmp_path, "dinov2-vits14-reg", "vit_small_patch14_reg4_dinov2", 154, img_size=154) < 1e-3
 
 
 class MpsDevice:
@@ -355,16 +360,7 @@ def test_dinov3_within_another_model_is_the_same_network_with_its_own_periods(tm
 @pytest.mark.usefixtures("license_accepted")
 def test_dinov3_from_timm_is_the_same_network(tmp_path):
     """timm publishes it without the biases of queries and values."""
-    import timm
-
-    network = timm.create_model("vit_small_patch16_dinov3", pretrained=False).eval()
-    network.load_state_dict({n: checkpoints.values(n, tuple(t.shape)) for n, t in network.state_dict().items()})
-    path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file(network.state_dict(), path)
-    encoder = build_encoder(Settings(encoder="dinov3", weights=str(path), input_size=160), CPU)
-    images = slices(1)
-    expected = as_grid(network.forward_features(resized(images, 160, IMAGENET)), 5)
-    assert relative_error(encoder.encode(images), expected) < 1e-3
+    assert error_beside_timm(tmp_path, "dinov3", "vit_small_patch16_dinov3", 160) < 1e-3
 
 
 # ---- MedCLIP-SAM ----

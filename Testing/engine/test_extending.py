@@ -99,6 +99,7 @@ def test_without_stages_the_settings_decide_and_the_record_says_how(pair):
     given = register(*pair, settings, stages=stages_of(settings))
     assert np.array_equal(sitk.GetArrayFromImage(plain.deformation), sitk.GetArrayFromImage(given.deformation))
     assert plain.record["stages"] == given.record["stages"]
+    assert not plain.record["own_stages"] and not given.record["own_stages"], "settings can repeat both"
     assert [stage["class"] for stage in plain.record["stages"]] == ["DiscreteSearch", "InstanceOptimisation"]
     assert plain.record["stages"][1]["descent"]["regulariser"] == {"class": "Diffusion", "strength": 1.25}
     assert plain.intermediate is None

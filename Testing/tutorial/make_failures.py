@@ -19,19 +19,18 @@ import matplotlib as mpl
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(_ROOT))
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402
+from saving import save_small  # noqa: E402
 
 from FoundationRegistrationLib import RegistrationResult, Settings, register  # noqa: E402
 from FoundationRegistrationLib.phantom import PhantomCase, make_phantom  # noqa: E402
 
 _IDENTITY = sitk.TranslationTransform(3)
-_LARGEST_BYTES = 300_000
 _PANEL_INCHES = 3.4
 _TITLE_INCHES = 0.3
 _FIXED_COLOUR, _MOVING_COLOUR = "#3ec1f0", "#ffa31a"
@@ -327,14 +326,7 @@ def _save(path: Path, panels: Sequence[Panel], view: View) -> None:
         axes.set_title(panel.title, color="white", fontsize=11)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-    plt.close(figure)
-    picture.save(path, optimize=True)
-    for colours in (256, 128, 64):
-        if path.stat().st_size > _LARGEST_BYTES:
-            picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
-    _write(f"{path} ({path.stat().st_size // 1024} kB)")
+    save_small(figure, path)
 
 
 def _slice(image: sitk.Image, view: View) -> tuple[NDArray[Any], tuple[float, float, float, float]]:

@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / folder) for folder in (".", "FoundationRegistration", "Testing", "Testing/rendering")]
@@ -29,6 +28,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.patheffects import withStroke  # noqa: E402
 from mrml.nodes import volume_node  # noqa: E402
 from phantom_nodes import add_phantom  # noqa: E402
+from saving import save_small  # noqa: E402
 from slice_view import SliceView  # noqa: E402
 from stand_in.scene import FOUR_UP_SLICES, boot  # noqa: E402
 
@@ -38,7 +38,6 @@ _LETTERS = {"Axial": "RLAP", "Sagittal": "APSI", "Coronal": "RLSI"}
 """Patient directions at the left, right, upper and lower edge of a slice view."""
 _ZOOM = {"Axial": 1.15, "Sagittal": 1.5, "Coronal": 1.15}
 _PIXELS = 360
-_LARGEST_BYTES = 300_000
 _WORKING_SPACING_MM = 2.0
 _OUTLINED = [withStroke(linewidth=3.0, foreground="black")]
 _SUV_WINDOW = (2.5, 8.0)
@@ -198,14 +197,7 @@ def _save(path: Path, rows: list[Row], caption: str) -> None:
             if column == 0:
                 _write(axes, 0.03, 0.98, title, ha="left", va="top", size=11, color="white")
     figure.text(0.5, 0.5 * margin / height, caption, ha="center", va="center", size=10, color="#d0d0d0")
-    figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-    plt.close(figure)
-    picture.save(path, optimize=True)
-    for colours in (256, 128, 64):
-        if path.stat().st_size > _LARGEST_BYTES:
-            picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
-    sys.stderr.write(f"{path} ({path.stat().st_size // 1024} kB)\n")
+    save_small(figure, path)
 
 
 def _write(axes: Any, x: float, y: float, text: str, **style: Any) -> None:

@@ -1,0 +1,25 @@
+"""Pictures for the documentation, small enough for a repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image
+
+_LARGEST_BYTES = 300_000
+
+
+def save_small(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG with as many colours as keep it small, and close it."""
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    plt.close(figure)
+    picture.save(path, optimize=True)
+    for colours in (256, 128, 64):
+        if path.stat().st_size > _LARGEST_BYTES:
+            picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+    sys.stderr.write(f"{path} ({path.stat().st_size // 1024} kB)\n")
