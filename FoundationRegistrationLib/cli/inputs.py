@@ -118,7 +118,7 @@ def read_inputs(
 def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
     """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
     from ..io.transforms import read_transform
-    from ..pipeline.initial_alignment import landmark_alignment
+    from ..pipeline.initial_transform import landmark_alignment
 
     if arguments.initial_transform is not None:
         return "given transform", read_transform(arguments.initial_transform)

@@ -105,10 +105,12 @@ def _determinant_of_slab(field: NDArray[np.float64], index_to_mm: NDArray[np.flo
     Returns:
         (Z, Y, X) determinants.
     """
-    by_index = np.zeros((*field.shape, 3))  # [..., component, index axis x, y, z]
-    for axis_zyx in range(3):
-        if field.shape[axis_zyx] > 1:
-            by_index[..., 2 - axis_zyx] = np.gradient(field, axis=axis_zyx)
-    jacobian = by_index @ np.linalg.inv(index_to_mm) + np.eye(3)
-    (a, b, c), (d, e, f), (g, h, i) = np.moveaxis(jacobian, (-2, -1), (0, 1))
+    # A change of basis leaves the determinant as it is: the displacement is counted in steps of the index axes.
+    steps = np.tensordot(np.linalg.inv(index_to_mm), np.moveaxis(field, -1, 0), 1)
+    columns = [
+        np.gradient(steps, axis=axis) if steps.shape[axis] > 1 else np.zeros_like(steps) for axis in (3, 2, 1)
+    ]  # by x, y, z
+    for component, column in enumerate(columns):
+        column[component] += 1.0
+    (a, d, g), (b, e, h), (c, f, i) = columns
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)

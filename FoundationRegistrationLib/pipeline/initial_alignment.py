@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from ..errors import InputError, RegistrationCancelledError
 from ..runtime.progress import Progress
 from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
-from ..spatial.points import foreground_points, linear_parts, physical_points
+from ..spatial.points import foreground_points
+from .initial_transform import PLAUSIBLE_VOLUME_CHANGE
+from .mutual_information import MutualInformation
 from .preprocessing import PreparedVolume
-
-_LOGGER = logging.getLogger(__name__)
 
 _SPACING_MM = 2.5
 _LEAST_VOXELS = 8
 _MOST_VOXELS = 5e7
-_LEVELS = (4, 2, 1)
-_SEED = 20251
-_ITERATIONS = 150
-_HISTOGRAM_BINS = 32
-_PLAUSIBLE_VOLUME_CHANGE = 3.0
-# A smaller gain, as a share of the mutual information, is chance of the places that are sampled: a volume that lies
-# on itself gains up to 0.0014 when it is moved by a tenth of a voxel.
-_LEAST_GAIN = 0.002
-# A given transform is looked at in so many places along each axis of the fixed volume.
-_CHECKED_PER_AXIS = 9
-_SINGULAR = 1e-6
+# Coarse to fine: by how much volumes are shrunk, and the share of the foreground's voxels that are samples.
+_LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
+_EVALUATIONS = 60  # of the mutual information, at most about so many a level
+_CONVERGED = 1e-5  # relative gain of one iteration
+# The optimiser takes a first step of 1 mm where the gradient is larger than 1.
+_SCALE = 100.0
+# A smaller gain, as a share of the mutual information, may be an effect of interpolation: noisy volumes that lie on
+# themselves gain up to 0.0031 when they are deformed by a tenth of a voxel.
+_LEAST_GAIN = 0.005
 _NOTHING_BETTER = "The automatic alignment found nothing better than its starting position."
+
+# Matrix (3, 3) for the parameters of its kind, in mm, and its derivatives (n, 3, 3) by them.
+_MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def initial_alignment(
-    fixed: PreparedVolume, moving: PreparedVolume, kind: str, progress: Progress
+    fixed: PreparedVolume, moving: PreparedVolume, kind: str, device: torch.device, progress: Progress
 ) -> tuple[sitk.Transform, list[str]]:
     """Find a transform from the volumes themselves.
 
-    Rigid and affine maximise Mattes mutual information over three resolutions, from the best of three starts
-    (as given, centres of the fields of view, centres of the foregrounds).
+    Rigid and affine maximise Mattes mutual information with L-BFGS over three resolutions, from the best of three
+    starts (as given, centres of the fields of view, centres of the foregrounds).
 
     Args:
         fixed: prepared fixed volume.
         moving: prepared moving volume.
         kind: "none", "center", "moments", "rigid" or "affine".
+        device: where tensors live.
         progress: asked whether to stop.
 
     Returns:
@@ -51,186 +56,144 @@ def initial_alignment(
     """
     if kind == "none":
         return sitk.TranslationTransform(3), []
+    centre = _centroid(fixed.foreground)
     starts = {
-        "center": _translation(field_of_view(fixed.image).mean(0), field_of_view(moving.image).mean(0)),
-        "moments": _translation(_centroid(fixed.foreground), _centroid(moving.foreground)),
+        "center": field_of_view(moving.image).mean(0) - field_of_view(fixed.image).mean(0),
+        "moments": _centroid(moving.foreground) - centre,
     }
     if kind in starts:
-        return starts[kind], []
-    pair = _MetricPair(fixed, moving)
-    if not pair.is_thick_enough:
+        return sitk.TranslationTransform(3, starts[kind].tolist()), []
+    coarse = _isotropic(fixed.image), _isotropic(moving.image)
+    if min(size for image in coarse for size in image.GetSize()) < _LEAST_VOXELS:
         message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
-        return starts["moments"], [message]
-    candidates = [sitk.TranslationTransform(3), *starts.values()]
-    start = min(candidates, key=pair.metric)
-    rigid, messages = pair.optimise(_rigid_from(start, pair.center), progress, 0.0, 0.5 if kind == "affine" else 1.0)
-    if kind == "rigid":
-        return rigid, messages
-    affine, more = pair.optimise(_affine_from(rigid), progress, 0.5, 1.0)
-    said = list(dict.fromkeys([*messages, *more]))
-    if messages != more and _NOTHING_BETTER in said:  # one of them did
-        said.remove(_NOTHING_BETTER)
-    determinant = float(np.linalg.det(np.array(affine.GetMatrix()).reshape(3, 3)))
-    if not 1 / _PLAUSIBLE_VOLUME_CHANGE < determinant < _PLAUSIBLE_VOLUME_CHANGE:
-        message = f"The affine alignment changed volumes by a factor of {determinant:.2f}; the rigid one is used."
+        return sitk.TranslationTransform(3, starts["moments"].tolist()), [message]
+    levels = _levels(*coarse, fixed.foreground, centre, device)
+    start = max((np.zeros(3), *starts.values()), key=lambda translation: levels[-1].value(np.eye(3), translation))
+    is_affine = kind == "affine"
+    radius = levels[-1].radius
+    half = 0.5 if is_affine else 1.0
+    parameters, gained = _maximised(
+        levels, _rotation(radius), np.append(np.zeros(3), start), lambda share: progress.advance(half * share)
+    )
+    rigid = sitk.Euler3DTransform()
+    rigid.SetCenter(centre.tolist())
+    rigid.SetRotation(*(parameters[:3] / radius).tolist())
+    rigid.SetTranslation(parameters[3:].tolist())
+    if not is_affine:
+        return rigid, [] if gained else [_NOTHING_BETTER]
+    rotation = np.array(rigid.GetMatrix()).reshape(3, 3)
+    parameters, more = _maximised(
+        levels,
+        _any_matrix(rotation, radius),
+        np.append(np.zeros(9), parameters[3:]),
+        lambda share: progress.advance(half + half * share),
+    )
+    matrix = rotation + parameters[:9].reshape(3, 3) / radius
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(centre.tolist())
+    affine.SetMatrix(matrix.ravel().tolist())
+    affine.SetTranslation(parameters[9:].tolist())
+    said = [] if gained or more else [_NOTHING_BETTER]
+    volume_change = float(np.linalg.det(matrix))
+    if not 1 / PLAUSIBLE_VOLUME_CHANGE < volume_change < PLAUSIBLE_VOLUME_CHANGE:
+        message = f"The affine alignment changed volumes by a factor of {volume_change:.2f}; the rigid one is used."
         return rigid, [*said, message]
     return affine, said
 
 
-def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> list[str]:
-    """Check that a given transform can be a start, and return what the user should know about it.
+def _maximised(
+    levels: list[MutualInformation],
+    matrix_of: _MatrixOf,
+    start: NDArray[np.float64],
+    advance: Callable[[float], None],
+) -> tuple[NDArray[np.float64], bool]:
+    """Return the parameters of the largest mutual information, and whether it is larger than at the start.
 
     Args:
-        transform: maps fixed points to moving points, LPS mm.
-        fixed: fixed volume, in whose space it is looked at.
-
-    Raises:
-        InputError: it is not 3D, holds numbers that are not finite, or flattens space.
+        levels: coarse to fine.
+        matrix_of: of all parameters but the last three, which are the translation.
+        start: parameters, which are kept where nothing better is found.
+        advance: told with each evaluation what share is done.
     """
-    if transform.GetDimension() != 3:
-        msg = f"The initial transform is {transform.GetDimension()}D; give a 3D transform."
-        raise InputError(msg)
-    index = np.indices((_CHECKED_PER_AXIS,) * 3).reshape(3, -1).T / (_CHECKED_PER_AXIS - 1)
-    points = physical_points(fixed, index * (np.asarray(fixed.GetSize()) - 1))
-    linear = linear_parts(transform, points)
-    if not (np.isfinite(linear).all() and _is_finite(transform)):
-        msg = "The initial transform holds numbers that are not finite; export it again."
-        raise InputError(msg)
-    ratios = np.linalg.det(linear)
-    if (np.abs(ratios) < _SINGULAR).all():
-        msg = (
-            "The initial transform is singular: it flattens the volume or shrinks it to nothing, and has no inverse; "
-            "give another one."
-        )
-        raise InputError(msg)
-    if (ratios < 0).all():
-        return [
-            "The initial transform mirrors the volume: left and right, or another pair of sides, change places. This "
-            "cannot be right unless one of the volumes is stored mirrored; check it."
-        ]
-    share = float(np.mean(ratios <= _SINGULAR))
-    if share > 0:
-        return [f"The initial transform folds space, in {100 * share:.1f} % of the fixed volume; check it."]
-    volume_change = float(np.median(ratios))
-    if not 1 / _PLAUSIBLE_VOLUME_CHANGE < volume_change < _PLAUSIBLE_VOLUME_CHANGE:
-        return [f"The initial transform changes volumes by a factor of {volume_change:.3g}; check its units."]
-    return []
+    parameters = start
+    for level, metric in enumerate(levels):
+        cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)))
+        options = {"maxfun": _EVALUATIONS, "ftol": _CONVERGED}
+        parameters = minimize(cost, parameters, method="L-BFGS-B", jac=True, options=options).x
+    before, after = (levels[-1].value(matrix_of(each[:-3])[0], each[-3:]) for each in (start, parameters))
+    better = after > before * (1.0 + _LEAST_GAIN)
+    return (parameters, True) if better else (start, False)
 
 
-def _is_finite(transform: sitk.Transform) -> bool:
-    """Return whether all parameters of a transform are finite; those of a field are the values of its image."""
-    transform = transform.Downcast()
-    if isinstance(transform, sitk.CompositeTransform):
-        parts = (transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms()))
-        return all(_is_finite(part) for part in parts)
-    if isinstance(transform, sitk.DisplacementFieldTransform):
-        field = transform.GetDisplacementField()  # a view of its voxels does not keep it alive
-        return bool(np.isfinite(sitk.GetArrayViewFromImage(field)).all())
-    return bool(np.isfinite([*transform.GetParameters(), *transform.GetFixedParameters()]).all())
+class _Cost:
+    """What L-BFGS minimises at one level: the negative mutual information, with its gradient by the parameters."""
+
+    def __init__(
+        self,
+        metric: MutualInformation,
+        matrix_of: _MatrixOf,
+        advance: Callable[[float], None],
+        shares: tuple[float, float],
+    ) -> None:
+        self._metric, self._matrix_of, self._advance = metric, matrix_of, advance
+        self._shares = itertools.chain(np.linspace(*shares, _EVALUATIONS).tolist(), itertools.repeat(shares[1]))
+
+    def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        self._advance(next(self._shares))
+        matrix, derivatives = self._matrix_of(parameters[:-3])
+        found = self._metric(matrix, parameters[-3:])
+        gradient = np.append((derivatives * found.by_matrix).sum((1, 2)), found.by_translation)
+        return -_SCALE * found.value, -_SCALE * gradient
 
 
-def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> sitk.Transform:
-    """Return the rigid transform that carries corresponding landmarks onto each other, least squares.
+def _rotation(radius: float) -> _MatrixOf:
+    """Return rotations of `Euler3DTransform`: about y, then x, then z, by the lengths of arcs at the radius."""
 
-    Args:
-        fixed_points: (N, 3) LPS mm, N at least 3, not on one line.
-        moving_points: (N, 3) LPS mm.
+    def matrix_of(arcs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        (x, by_x), (y, by_y), (z, by_z) = (_about(axis, arc / radius) for axis, arc in enumerate(arcs))
+        return z @ x @ y, np.stack([z @ by_x @ y, z @ x @ by_y, by_z @ x @ y]) / radius
 
-    Raises:
-        InputError: too few landmarks, or all on one line.
-    """
-    if len(fixed_points) != len(moving_points) or len(fixed_points) < 3:
-        msg = f"Landmark alignment needs at least 3 pairs, got {len(fixed_points)}; place more landmarks."
-        raise InputError(msg)
-    for points in (fixed_points, moving_points):
-        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
-        if spread[1] < 1e-3 * max(spread[0], 1e-9) or spread[0] == 0:
-            msg = "The landmarks lie on one line or at one place; place them apart in at least two directions."
-            raise InputError(msg)
-    return sitk.LandmarkBasedTransformInitializer(
-        sitk.VersorRigid3DTransform(), fixed_points.ravel().tolist(), moving_points.ravel().tolist()
-    )
+    return matrix_of
 
 
-class _MetricPair:
-    """Both volumes at a common coarse spacing, with the metric between them."""
+def _about(axis: int, angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the rotation about an axis, and its derivative by the angle."""
+    after = (axis + 1) % 3, (axis + 2) % 3
+    generator = np.zeros((3, 3))
+    generator[after[1], after[0]], generator[after[0], after[1]] = 1.0, -1.0
+    rotation = np.eye(3) + np.sin(angle) * generator + (1.0 - np.cos(angle)) * generator @ generator
+    return rotation, generator @ rotation
 
-    def __init__(self, fixed: PreparedVolume, moving: PreparedVolume) -> None:
-        self._fixed = _isotropic(fixed.image)
-        self._moving = _isotropic(moving.image)
-        self._mask = self._dilated_foreground(fixed.foreground)
-        self.center = _centroid(fixed.foreground)
-        self.is_thick_enough = min(*self._fixed.GetSize(), *self._moving.GetSize()) >= _LEAST_VOXELS
 
-    def metric(self, transform: sitk.Transform) -> float:
-        """Return the negative mutual information at a transform; infinite where nothing overlaps."""
-        method = self._method()
-        method.SetInitialTransform(transform)
-        method.SetMetricSamplingPercentage(0.05, _SEED)
-        try:
-            return float(method.MetricEvaluate(self._fixed, self._moving))
-        except RuntimeError:
-            return float("inf")
+def _any_matrix(near: NDArray[np.float64], radius: float) -> _MatrixOf:
+    """Return matrices that differ from a given one, by how far points at the radius move."""
+    derivatives = np.eye(9).reshape(9, 3, 3) / radius
+    return lambda parameters: (near + parameters.reshape(3, 3) / radius, derivatives)
 
-    def optimise(
-        self, transform: sitk.Transform, progress: Progress, begin: float, end: float
-    ) -> tuple[sitk.Transform, list[str]]:
-        """Improve a transform; if that fails or does not help, keep it and say so."""
-        before = self.metric(transform)
-        method = self._method()
-        method.SetMetricSamplingPercentagePerLevel([1.0, 0.5, 0.15], _SEED)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=1.0, minStep=1e-3, numberOfIterations=_ITERATIONS, relaxationFactor=0.6
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel(_LEVELS)
-        method.SetSmoothingSigmasPerLevel([0.5 * factor * _SPACING_MM for factor in _LEVELS])
-        method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-        result = type(transform)(transform)
-        method.SetInitialTransform(result, inPlace=True)
 
-        cancellations: list[RegistrationCancelledError] = []
+def _levels(
+    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image, centre: NDArray[np.float64], device: torch.device
+) -> list[MutualInformation]:
+    """Return the mutual information of isotropic volumes, coarse to fine."""
+    mask = _sampled_as(foreground, fixed)
+    mask = sitk.BinaryDilate(mask, [2, 2, 2])
+    levels = []
+    for factor, share in _LEVELS:
+        coarse, coarser = (_shrunk(image, factor) for image in (fixed, moving))
+        levels.append(MutualInformation(coarse, _sampled_as(mask, coarse), coarser, centre, share, device))
+    return levels
 
-        def report() -> None:
-            if cancellations:  # stopping ends one resolution level only
-                method.StopRegistration()
-                return
-            done = (method.GetCurrentLevel() + method.GetOptimizerIteration() / _ITERATIONS) / len(_LEVELS)
-            try:
-                progress.advance(begin + (end - begin) * done)
-            except RegistrationCancelledError as error:
-                # It cannot pass through ITK's C++ frames, so it is raised again below.
-                cancellations.append(error)
-                method.StopRegistration()
 
-        method.AddCommand(sitk.sitkIterationEvent, report)
-        try:
-            method.Execute(self._fixed, self._moving)
-        except RuntimeError as error:
-            if cancellations:
-                raise cancellations[0] from None
-            _LOGGER.debug("alignment failed: %s", error)
-            return transform, ["The automatic alignment failed; its starting position is used."]
-        if cancellations:
-            raise cancellations[0]
-        progress.check_cancelled()
-        if self.metric(result) > before * (1.0 + _LEAST_GAIN):  # both are negative
-            return transform, [_NOTHING_BETTER]
-        return result, []
+def _shrunk(image: sitk.Image, factor: int) -> sitk.Image:
+    """Return the image with fewer voxels along each axis, but no fewer than are needed."""
+    if factor == 1:
+        return image
+    smooth = sitk.SmoothingRecursiveGaussian(image, 0.5 * factor * np.asarray(image.GetSpacing()))
+    return sitk.Shrink(smooth, [min(factor, size // _LEAST_VOXELS) for size in image.GetSize()])
 
-    def _method(self) -> sitk.ImageRegistrationMethod:
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=_HISTOGRAM_BINS)
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricFixedMask(self._mask)
-        method.SetInterpolator(sitk.sitkLinear)
-        # ITK adds up the derivatives of its work units in the order they end: more than one is not repeatable.
-        method.SetNumberOfWorkUnits(1)
-        return method
 
-    def _dilated_foreground(self, foreground: sitk.Image) -> sitk.Image:
-        mask = sitk.Resample(foreground, self._fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        return sitk.BinaryDilate(mask, [2, 2, 2])
+def _sampled_as(mask: sitk.Image, image: sitk.Image) -> sitk.Image:
+    return sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 
 def _isotropic(image: sitk.Image) -> sitk.Image:
@@ -264,22 +227,3 @@ def _centroid(mask: sitk.Image) -> np.ndarray:
     if not statistics.HasLabel(1):
         return foreground_points(mask).mean(0)
     return np.array(statistics.GetCentroid(1))
-
-
-def _translation(fixed_point: np.ndarray, moving_point: np.ndarray) -> sitk.TranslationTransform:
-    return sitk.TranslationTransform(3, (moving_point - fixed_point).tolist())
-
-
-def _rigid_from(start: sitk.TranslationTransform, center: np.ndarray) -> sitk.Euler3DTransform:
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(center.tolist())
-    transform.SetTranslation(start.GetOffset())
-    return transform
-
-
-def _affine_from(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(rigid.GetCenter())
-    transform.SetMatrix(rigid.GetMatrix())
-    transform.SetTranslation(rigid.GetTranslation())
-    return transform

@@ -30,7 +30,8 @@ from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_i
 from .agreement import little_in_common, measure_agreement, what_to_say
 from .deformation import Side, deform
 from .figures import confidence_map, confidence_summary, inverse_error, mask_on_grid_of
-from .initial_alignment import check_initial_transform, initial_alignment
+from .initial_alignment import initial_alignment
+from .initial_transform import check_initial_transform
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
 from .preprocessing import prepare
 from .provenance import described_volume, environment
@@ -140,7 +141,7 @@ def register(
         initial = initial_transform
         messages += check_initial_transform(initial, fixed)
     else:
-        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, steps)
+        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
         messages += more
     check_overlap(fixed, moving, initial)
 

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 if TYPE_CHECKING:
     from FoundationRegistrationLib.runtime.progress import ProgressEvent
@@ -76,7 +77,7 @@ def prepare_pair(pair: Path, folder: Path, spacing_mm: float) -> None:
 
     fixed, moving = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in NAMES[:2])
     sides = (prepare(fixed, "mr", "fixed"), prepare(moving, "mr", "moving"))
-    affine, _ = initial_alignment(*sides, "affine", Progress({"initial alignment": 1.0}))
+    affine, _ = initial_alignment(*sides, "affine", torch.device("cpu"), Progress({"initial alignment": 1.0}))
     sitk.WriteTransform(affine, str(folder / "affine.tfm"))
     size = [
         round(extent * step / spacing_mm) for extent, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from volumes import (
     GRID_PAIRS,
     assert_readable,
@@ -16,7 +17,8 @@ from volumes import (
 )
 
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment, landmark_alignment
+from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
+from FoundationRegistrationLib.pipeline.initial_transform import landmark_alignment
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 
@@ -29,7 +31,9 @@ AFFINE.SetTranslation((3.0, -2.0, 4.0))
 def align(fixed, moving, kind, cancelled=None, callback=None):
     progress = Progress({"alignment": 1.0}, callback, cancelled)
     progress.start("alignment")
-    return initial_alignment(prepare(fixed, "mr", "fixed"), prepare(moving, "mr", "moving"), kind, progress)
+    return initial_alignment(
+        prepare(fixed, "mr", "fixed"), prepare(moving, "mr", "moving"), kind, torch.device("cpu"), progress
+    )
 
 
 def far_motion(points):

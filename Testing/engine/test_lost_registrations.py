@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from volumes import (
     anatomy,
     assert_readable,
@@ -27,7 +28,8 @@ from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.phantom import make_phantom
 from FoundationRegistrationLib.pipeline.agreement import measure_agreement, what_to_say
-from FoundationRegistrationLib.pipeline.initial_alignment import check_initial_transform, initial_alignment
+from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
+from FoundationRegistrationLib.pipeline.initial_transform import check_initial_transform
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 
@@ -96,7 +98,7 @@ def said_after_the_start(fixed, moving, kind="affine"):
     fixed, moving = prepare(fixed, "auto", "fixed"), prepare(moving, "auto", "moving")
     progress = Progress({"alignment": 1.0})
     progress.start("alignment")
-    initial, _ = initial_alignment(fixed, moving, kind, progress)
+    initial, _ = initial_alignment(fixed, moving, kind, torch.device("cpu"), progress)
     found = measure_agreement(fixed, moving, initial, initial)
     assert found is not None
     return what_to_say(found, found_automatically=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 from FoundationRegistrationLib.io.transforms import write_transform
@@ -21,7 +22,9 @@ def starting_affine(case: Case, path: Path) -> sitk.AffineTransform:
     """Return the affine from fixed to moving points, LPS mm, that a file holds; find it and write it if need be."""
     if not path.is_file():
         sides = (prepare(case.fixed, "auto", "fixed"), prepare(case.moving, "auto", "moving"))
-        found, _ = initial_alignment(*sides, case.initialization, Progress({"initial alignment": 1.0}))
+        found, _ = initial_alignment(
+            *sides, case.initialization, torch.device("cpu"), Progress({"initial alignment": 1.0})
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         with complete_or_absent(path) as unfinished:
             named = unfinished.with_suffix(".tfm")  # the kind of the file is told by its ending
