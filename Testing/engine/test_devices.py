@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from pretended_device import MPS_OPERATIONS as ON_MPS
 from pretended_device import MeetingDevicesError, NotOnMpsError, claimed, pretended
-from volumes import empty_grid, noise, on_grid, points_of, smooth_warp, volume
+from volumes import body_points, empty_grid, noise, on_grid, points_of, smooth_warp, through, volume
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.encoders import encoder_info
@@ -16,7 +16,10 @@ from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.features import EncoderSource, pool
 from FoundationRegistrationLib.features.encoding import SliceRunner
 from FoundationRegistrationLib.features.slices import Square
+from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.runtime.device import Runtime, resolve_device
+from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import PRESETS
 from FoundationRegistrationLib.spatial.lookup import looked_up, looked_up_gradient
 from FoundationRegistrationLib.spatial.sampling import sample, sample_gradient, upsample
@@ -172,13 +175,25 @@ def test_two_encoders_keep_to_their_device(monkeypatch, pair):
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_device_finds_what_the_cpu_finds(monkeypatch, pair, kind):
-    settings = {**SMALL, "initialization": "affine"}
-    expected = register(*pair, Settings(**settings))
+    settings = Settings(**SMALL)
+    expected = register(*pair, settings)
     with pretended(monkeypatch, kind, ON_MPS if kind == "mps" else None):
-        found = register(*pair, Settings(**settings, device=kind))
+        found = register(*pair, Settings(**SMALL, device=kind))
     fields = [sitk.GetArrayFromImage(result.deformation) for result in (expected, found)]
     np.testing.assert_allclose(*fields, atol=6.0 * (1e-4 if kind == "cuda" else 1e-2))
     assert found.metrics["adam_iterations"] == expected.metrics["adam_iterations"]
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_finds_the_initial_alignment_of_the_cpu(monkeypatch, pair, kind):
+    fixed, moving = (prepare(each, "mr", "fixed") for each in pair)
+    expected, messages = initial_alignment(fixed, moving, "affine", CPU, Progress({}))
+    assert messages == []
+    with pretended(monkeypatch, kind, ON_MPS if kind == "mps" else None):
+        found, _ = initial_alignment(fixed, moving, "affine", torch.device(kind, 0), Progress({}))
+    points = body_points()
+    apart = np.linalg.norm(through(found, points) - through(expected, points), axis=1)
+    assert apart.max() < (1e-3 if kind == "cuda" else 0.1)
 
 
 def test_the_host_waits_for_energies_once_in_ten_iterations(monkeypatch, pair):
