@@ -77,4 +77,4 @@ def save_overview(
 
     figure = draw_page(scene, title, warnings, lines)
     with contextlib.nullcontext(target) if path is None else complete_or_absent(path) as opened:
-        figure.savefig(opened, format="png", dpi="figure", facecolor="auto")
+        figure.savefig(opened, format="png", dpi="figure", facecolor="auto", pil_kwargs={"compress_level": 4})
