@@ -49,6 +49,28 @@ def overlap(mask, grid, truth):
 
 
 @every_grid
+def test_noise_in_air_is_no_foreground(name):
+    """A magnitude image whose coil sees one side four times better; its noise is a Rician one."""
+    image = volume(empty_grid(name))
+    points = points_of(image)
+    signal = array_of(image).ravel() * np.exp(-np.log(4.0) * (points[:, 1] + 60.0) / 120.0)
+    real, imaginary = np.random.default_rng(RNG_SEED).normal(0.0, 40.0, (2, signal.size))
+    prepared = prepare(on_grid(np.hypot(signal + real, imaginary), image), "mr", "fixed")
+    assert overlap(prepared.foreground, image, body_depth(points) > 0) > 0.9
+
+
+def test_dark_tissue_without_air_is_foreground():
+    """A volume within the body: its darkest tissue is not air."""
+    grid = empty_grid("oblique")
+    points = points_of(grid)
+    values = np.where(np.sin(points / 9.0).sum(1) > 1.2, 700.0, 300.0)
+    values += np.random.default_rng(RNG_SEED).normal(0.0, 70.0, values.size)
+    values[:20] = 0.0
+    foreground = prepare(on_grid(values, grid), "mr", "fixed").foreground
+    assert array_of(foreground).mean() > 0.95
+
+
+@every_grid
 def test_the_foreground_is_the_body_on_any_grid(name):
     image = mr(name)
     prepared = prepare(image, "auto", "fixed")
