@@ -1,4 +1,4 @@
-"""Initial alignment: where the deformable stages start. All transforms map fixed points to moving points, LPS mm."""
+"""Initial alignment before the deformable stages. All transforms map fixed points to moving points, LPS mm."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SEED = 20251
 _ITERATIONS = 150
 _HISTOGRAM_BINS = 32
 _PLAUSIBLE_VOLUME_CHANGE = 3.0
-# A smaller gain, as a share of the mutual information, is chance of the places that are sampled: a volume that lies
-# on itself gains up to 0.0014 when it is moved by a tenth of a voxel.
+# A smaller relative gain in mutual information is sampling noise: a volume registered to itself gains up to 0.0014
+# from a shift by a tenth of a voxel.
 _LEAST_GAIN = 0.002
-# A given transform is looked at in so many places along each axis of the fixed volume.
+# A given transform is checked at this many points along each axis of the fixed volume.
 _CHECKED_PER_AXIS = 9
 _SINGULAR = 1e-6
 _NOTHING_BETTER = "The automatic alignment found nothing better than its starting position."
@@ -35,16 +35,16 @@ _NOTHING_BETTER = "The automatic alignment found nothing better than its startin
 def initial_alignment(
     fixed: PreparedVolume, moving: PreparedVolume, kind: str, progress: Progress
 ) -> tuple[sitk.Transform, list[str]]:
-    """Find a transform from the volumes themselves.
+    """Estimate a transform from the volumes.
 
-    Rigid and affine maximise Mattes mutual information over three resolutions, from the best of three starts
-    (as given, centres of the fields of view, centres of the foregrounds).
+    Rigid and affine maximise Mattes mutual information at three resolutions, from the best of three starts (as given,
+    centres of the fields of view, centres of the foregrounds).
 
     Args:
         fixed: prepared fixed volume.
         moving: prepared moving volume.
         kind: "none", "center", "moments", "rigid" or "affine".
-        progress: asked whether to stop.
+        progress: checked for cancellation.
 
     Returns:
         The transform from fixed to moving points, and messages for the user.
@@ -72,20 +72,23 @@ def initial_alignment(
         said.remove(_NOTHING_BETTER)
     determinant = float(np.linalg.det(np.array(affine.GetMatrix()).reshape(3, 3)))
     if not 1 / _PLAUSIBLE_VOLUME_CHANGE < determinant < _PLAUSIBLE_VOLUME_CHANGE:
-        message = f"The affine alignment changed volumes by a factor of {determinant:.2f}; the rigid one is used."
+        message = (
+            f"The affine alignment scaled the volume by a factor of {determinant:.2f}; the rigid alignment is used "
+            "instead."
+        )
         return rigid, [*said, message]
     return affine, said
 
 
 def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> list[str]:
-    """Check that a given transform can be a start, and return what the user should know about it.
+    """Check that a given transform is a valid start, and return warnings about it.
 
     Args:
         transform: maps fixed points to moving points, LPS mm.
-        fixed: fixed volume, in whose space it is looked at.
+        fixed: fixed volume, in whose space it is checked.
 
     Raises:
-        InputError: it is not 3D, holds numbers that are not finite, or flattens space.
+        InputError: it is not 3D, not finite, or singular.
     """
     if transform.GetDimension() != 3:
         msg = f"The initial transform is {transform.GetDimension()}D; give a 3D transform."
@@ -99,26 +102,26 @@ def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> lis
     ratios = np.linalg.det(linear)
     if (np.abs(ratios) < _SINGULAR).all():
         msg = (
-            "The initial transform is singular: it flattens the volume or shrinks it to nothing, and has no inverse; "
-            "give another one."
+            "The initial transform is singular: it flattens the volume or shrinks it to a point, and has no "
+            "inverse; give another one."
         )
         raise InputError(msg)
     if (ratios < 0).all():
         return [
-            "The initial transform mirrors the volume: left and right, or another pair of sides, change places. This "
-            "cannot be right unless one of the volumes is stored mirrored; check it."
+            "The initial transform mirrors the volume: left and right, or another pair of sides, are swapped. This "
+            "can only be right if one of the volumes is stored mirrored; check it."
         ]
     share = float(np.mean(ratios <= _SINGULAR))
     if share > 0:
-        return [f"The initial transform folds space, in {100 * share:.1f} % of the fixed volume; check it."]
+        return [f"The initial transform has folds in {100 * share:.1f} % of the fixed volume; check it."]
     volume_change = float(np.median(ratios))
     if not 1 / _PLAUSIBLE_VOLUME_CHANGE < volume_change < _PLAUSIBLE_VOLUME_CHANGE:
-        return [f"The initial transform changes volumes by a factor of {volume_change:.3g}; check its units."]
+        return [f"The initial transform scales the volume by a factor of {volume_change:.3g}; check its units."]
     return []
 
 
 def _is_finite(transform: sitk.Transform) -> bool:
-    """Return whether all parameters of a transform are finite; those of a field are the values of its image."""
+    """Whether all parameters of a transform are finite; for a field, the values of its image."""
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         parts = (transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms()))
@@ -130,7 +133,7 @@ def _is_finite(transform: sitk.Transform) -> bool:
 
 
 def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> sitk.Transform:
-    """Return the rigid transform that carries corresponding landmarks onto each other, least squares.
+    """Return the least-squares rigid transform of corresponding landmarks.
 
     Args:
         fixed_points: (N, 3) LPS mm, N at least 3, not on one line.
@@ -145,7 +148,7 @@ def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> s
     for points in (fixed_points, moving_points):
         spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
         if spread[1] < 1e-3 * max(spread[0], 1e-9) or spread[0] == 0:
-            msg = "The landmarks lie on one line or at one place; place them apart in at least two directions."
+            msg = "The landmarks are collinear or coincide; place them apart in at least two directions."
             raise InputError(msg)
     return sitk.LandmarkBasedTransformInitializer(
         sitk.VersorRigid3DTransform(), fixed_points.ravel().tolist(), moving_points.ravel().tolist()
@@ -153,7 +156,7 @@ def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> s
 
 
 class _MetricPair:
-    """Both volumes at a common coarse spacing, with the metric between them."""
+    """Both volumes at a common coarse spacing, with their metric."""
 
     def __init__(self, fixed: PreparedVolume, moving: PreparedVolume) -> None:
         self._fixed = _isotropic(fixed.image)
@@ -163,7 +166,7 @@ class _MetricPair:
         self.is_thick_enough = min(*self._fixed.GetSize(), *self._moving.GetSize()) >= _LEAST_VOXELS
 
     def metric(self, transform: sitk.Transform) -> float:
-        """Return the negative mutual information at a transform; infinite where nothing overlaps."""
+        """Return the negative mutual information at a transform; infinite without overlap."""
         method = self._method()
         method.SetInitialTransform(transform)
         method.SetMetricSamplingPercentage(0.05, _SEED)
@@ -175,7 +178,7 @@ class _MetricPair:
     def optimise(
         self, transform: sitk.Transform, progress: Progress, begin: float, end: float
     ) -> tuple[sitk.Transform, list[str]]:
-        """Improve a transform; if that fails or does not help, keep it and say so."""
+        """Optimise a transform; if that fails or does not help, return it with a message."""
         before = self.metric(transform)
         method = self._method()
         method.SetMetricSamplingPercentagePerLevel([1.0, 0.5, 0.15], _SEED)
@@ -192,14 +195,14 @@ class _MetricPair:
         cancellations: list[RegistrationCancelledError] = []
 
         def report() -> None:
-            if cancellations:  # stopping ends one resolution level only
+            if cancellations:  # stopping only ends one resolution level
                 method.StopRegistration()
                 return
             done = (method.GetCurrentLevel() + method.GetOptimizerIteration() / _ITERATIONS) / len(_LEVELS)
             try:
                 progress.advance(begin + (end - begin) * done)
             except RegistrationCancelledError as error:
-                # It cannot pass through ITK's C++ frames, so it is raised again below.
+                # It cannot propagate through ITK's C++ frames, so it is re-raised below.
                 cancellations.append(error)
                 method.StopRegistration()
 
@@ -224,7 +227,7 @@ class _MetricPair:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricFixedMask(self._mask)
         method.SetInterpolator(sitk.sitkLinear)
-        # ITK adds up the derivatives of its work units in the order they end: more than one is not repeatable.
+        # ITK sums the derivatives of its work units in order of completion: several are not reproducible.
         method.SetNumberOfWorkUnits(1)
         return method
 
@@ -234,10 +237,7 @@ class _MetricPair:
 
 
 def _isotropic(image: sitk.Image) -> sitk.Image:
-    """Return the volume at the alignment's spacing in its own orientation, or at a larger one.
-
-    That is where it has no finer voxels along any axis, or no end.
-    """
+    """Return the volume with isotropic voxels in its own orientation, at the alignment's spacing or a coarser one."""
     extent = np.asarray(size_mm(image))
     wanted = max(_SPACING_MM, min(image.GetSpacing()), float(np.cbrt(extent.prod() / _MOST_VOXELS)))
     size = np.maximum(1, np.round(extent / wanted)).astype(int)

@@ -424,7 +424,7 @@ def test_what_is_no_caution_is_drawn_among_the_figures(pair, tmp_path, monkeypat
     options = [*FAST, "--memory-budget-gb", "0.1", "--feature-cache-gb", "0.000001"]
     assert main([*command, *options]) == 0
     messages = json.loads((tmp_path / "out" / "report.json").read_text())["messages"]
-    notes = [message for message in messages if message.startswith("The features were not kept")]
+    notes = [message for message in messages if message.startswith("The features were not cached")]
     assert len(notes) == 1
     assert any("of memory" in message for message in messages)
     assert drawn["warnings"] == [message for message in messages if message not in notes]
