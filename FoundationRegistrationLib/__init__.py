@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Apple's backend lacks some three-dimensional operators; torch then computes them on the CPU if told to beforehand.
+# Apple's backend lacks some 3D operators; torch falls back to the CPU only if told before it is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
     "register",
     "volume_from_array",
 ]
-# What needs torch or SimpleITK is loaded when it is first asked for (PEP 562), so that a panel opens without them.
+# Modules that need torch or SimpleITK are loaded on first use (PEP 562), so that the panel opens without them.
 _LAZY = {
     "RegistrationResult": ".pipeline.result",
     "array_from_volume": ".io.arrays",

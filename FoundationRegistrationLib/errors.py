@@ -2,7 +2,7 @@
 
 
 class FoundationRegistrationError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base class of the errors that this library raises."""
 
 
 class InputError(FoundationRegistrationError):

@@ -1,1 +1,1 @@
-"""The command line: what each command takes and does."""
+"""The command line: arguments and actions of each command."""

@@ -12,11 +12,11 @@ from .terminal import say
 
 
 def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    """Carry an image, a label map or points from one space to the other with a finished registration."""
+    """Apply a finished registration to an image, a label map or points."""
     from ..io.transforms import read_transform
 
     forward = arguments.direction == "forward"
-    # Resampling looks up each target voxel in the source; points go from the source to the target.
+    # Resampling maps target voxels to the source; points map from the source to the target.
     resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
     messages: list[str] = []
     if arguments.points:
@@ -37,7 +37,9 @@ def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
     from ..io.volumes import check_volume_name
 
     if arguments.reference is None:
-        msg = "Give --reference: the volume whose grid the result shall have (the fixed one going forward)."
+        msg = (
+            "Give --reference: the volume that defines the output grid (the fixed volume for the forward direction)."
+        )
         raise InputError(msg)
     check_volume_name(arguments.output)
 
@@ -52,7 +54,7 @@ def _apply_to_points(
     landmarks = read_points(arguments.points)
     left_out = landmarks.placed.count(False)
     if left_out:
-        messages.append(f"Entries without a position are left out: {left_out}.")
+        messages.append(f"Entries without a position are omitted: {left_out}.")
     mapped = Landmarks(landmarks.names, transform_points(transform, landmarks.points))
     with staged_folder(arguments.output.parent, interruption) as staging:
         write_points(staging / arguments.output.name, mapped)
@@ -67,7 +69,7 @@ def _apply_to_image(
     reference = read_volume(arguments.reference, "reference", messages)
     image = read_volume(arguments.image, "given", messages)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
-        msg = f"'{arguments.output.name}' cannot keep complex numbers; end its name with .nii.gz or .nrrd."
+        msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
         raise OutputError(msg)
     result = propagate_image(image, reference, transform, arguments.interpolation, messages)
     with staged_folder(arguments.output.parent, interruption) as staging:

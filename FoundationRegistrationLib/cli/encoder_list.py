@@ -1,4 +1,4 @@
-"""The list of encoders for people: what each was trained on and how, its weights, and what is known of it."""
+"""The readable list of encoders: training, weights, findings and measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FINDING = "what the paper found (Dice: longitudinal, cross-sequence, lesion)"
 
 
 def encoder_facts(info: EncoderInfo) -> dict[str, Any]:
-    """Return the facts about an encoder, fit for JSON, and whether its weights are on this machine."""
+    """Return the properties of an encoder for JSON, and whether its weights are on this machine."""
     facts = ("name", "title", "kind", "channels", "components", "tokens")
     more = ("domain", "strategy", "finding", "license", "citation")
     missing = missing_weights(info)
@@ -31,8 +31,8 @@ def missing_weights(info: EncoderInfo, given: str = "") -> list[str]:
     """Return the catalogue entries of an encoder that are not on this machine.
 
     Args:
-        info: facts of the encoder.
-        given: the setting `weights`: a file, a folder, or nothing.
+        info: properties of the encoder.
+        given: the setting `weights`: a file, a folder, or empty.
     """
     if not info.weights:
         return []
@@ -48,8 +48,8 @@ def missing_weights(info: EncoderInfo, given: str = "") -> list[str]:
 
 
 def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) -> str:
-    """Return the lines about one encoder that the command line shows."""
-    tokens = f"{info.tokens} x {info.tokens} tokens a slice" if info.tokens else "one descriptor a voxel"
+    """Return the description of an encoder on the command line."""
+    tokens = f"{info.tokens} x {info.tokens} tokens per slice" if info.tokens else "one descriptor per voxel"
     lines = [
         f"{info.title}: D = {info.channels}, d = {info.components}, {tokens}",
         f"trained on: {info.domain}; {info.strategy}",
@@ -63,12 +63,12 @@ def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) 
 
 
 def families_text() -> str:
-    """Return the lines about the encoders that are not listed one by one."""
+    """Return the description of the encoder families."""
     return "\n".join(f"{prefix + 'NAME':20s} {family.title}" for prefix, family in encoder_families().items())
 
 
 def encoder_table(measured: Mapping[str, Measurement | None] | None = None) -> str:
-    """Return all encoders as a Markdown table; with measurements, two more columns."""
+    """Return all encoders as a Markdown table, with two more columns for measurements."""
     header = ["name", "network", "trained on", "how", "D", "d", "tokens", "license", _FINDING]
     rows = [_table_row(info) for info in encoders().values()]
     if measured is not None:
@@ -106,6 +106,6 @@ def _weights_text(info: EncoderInfo) -> str:
 def _measured_text(figures: Measurement | None) -> str:
     if figures is None:
         return "not enough memory for one slice"
-    random = "" if figures.trained else " (random weights, which take as long)"
+    random = "" if figures.trained else " (random weights, which take the same time)"
     memory = f"{figures.memory_bytes / 1e9:.1f} GB at most"
-    return f"{figures.seconds:.2f} s a slice, {memory}, on {figures.device}{random}"
+    return f"{figures.seconds:.2f} s per slice, {memory}, on {figures.device}{random}"

@@ -1,4 +1,4 @@
-"""How long an encoder takes for a slice on this machine, and how much memory."""
+"""Time and memory of an encoder for a slice on this machine."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _ENOUGH_SECONDS = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What one encoder took.
+    """The measurements of an encoder.
 
     Attributes:
         seconds: median time for one slice, without loading the weights.
-        memory_bytes: peak memory of a process that does nothing else, on the GPU if it ran there, else of the host.
-        device: where it ran.
-        trained: whether its weights were there; random ones take as long.
+        memory_bytes: peak memory of a process that does nothing else, of the GPU if it is used, else of the host.
+        device: device it ran on.
+        trained: whether its weights were available; random ones take the same time.
     """
 
     seconds: float
@@ -41,15 +41,15 @@ class Measurement:
 
 
 def measure(name: str, settings: Settings) -> Measurement | None:
-    """Measure an encoder in a process of its own; None where the machine has not the memory for it.
+    """Measure an encoder in a separate process; None if there is not enough memory.
 
     Args:
         name: of the encoder.
-        settings: device, precision and where weights are; the encoder they name does not matter.
+        settings: device, precision and path of the weights; their encoder is ignored.
 
     Raises:
-        SettingsError: there is no such encoder, or no such device.
-        WeightsError: an encoder whose weights come with a package is not installed.
+        SettingsError: there is no such encoder or device.
+        WeightsError: the package of the encoder's weights is not installed.
     """
     from ..runtime.device import is_out_of_memory
 
@@ -57,7 +57,7 @@ def measure(name: str, settings: Settings) -> Measurement | None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_measure_here, chosen).result()
-        except BrokenProcessPool:  # what is left of a process the system ended
+        except BrokenProcessPool:  # raised if the system killed the process
             return None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -89,14 +89,14 @@ def _measure_here(settings: Settings) -> Measurement:
             _wait_for(device)
             times.append((time.perf_counter() - began) / shape[0])
     peak = peak_memory_bytes(device)
-    later = times[1:] or times  # the first one also sets up libraries
+    later = times[1:] or times  # the first one includes library initialisation
     return Measurement(
         statistics.median(later), peak.get("device", peak["host"]), describe_device(device), trained=trained
     )
 
 
 def _wait_for(device: torch.device) -> None:
-    """Return when the device has done what it was asked to."""
+    """Wait until the device has finished."""
     import torch
 
     if device.type == "cuda":

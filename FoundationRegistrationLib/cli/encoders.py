@@ -12,7 +12,7 @@ from ..settings import Settings
 
 
 def encoders_command(arguments: argparse.Namespace) -> None:
-    """List the encoders, for people, programs or the README, and measure them on this machine if asked to."""
+    """List the encoders as text, JSON or Markdown, and measure them on request."""
     from .encoder_list import encoder_facts, encoder_table, encoder_text, families_text
     from .encoder_measuring import measure
 

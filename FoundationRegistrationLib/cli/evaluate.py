@@ -13,7 +13,7 @@ from .terminal import say
 
 
 def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    """Measure a finished registration with labels or landmarks."""
+    """Evaluate a finished registration with labels or landmarks."""
     from ..evaluation.accuracy import evaluate
     from ..io.transforms import read_transform
     from ..pipeline.record import recorded_grids

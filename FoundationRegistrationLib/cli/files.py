@@ -1,4 +1,4 @@
-"""Before a command runs: what it would overwrite, and whether the folders it reads from are whole."""
+"""Checks before a command runs: files it would overwrite, and unfinished commits in folders it reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..files.commit import check_name, settle
 from ..files.results import RESULTS
 
-# What `phantom` writes into its folder; the last one with a PET only.
+# What `phantom` writes into its folder; the last one only with a PET.
 PHANTOM = (
     "fixed.nii.gz",
     "moving.nii.gz",
@@ -27,14 +27,14 @@ _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".
 
 
 def prepare_files(arguments: argparse.Namespace) -> None:
-    """Refuse a command that would overwrite what it reads, and finish commits that were cut off where it reads.
+    """Refuse a command that would overwrite its inputs, and finish interrupted commits in the folders it reads.
 
     Args:
         arguments: of the command line; their paths other than ``output`` are read.
 
     Raises:
-        InputError: an output has the place of an input, or of something that this program did not make.
-        OutputError: a folder of results cannot be made whole, or a name cannot be written.
+        InputError: an output would overwrite an input or a file that this program did not make.
+        OutputError: an interrupted commit cannot be finished, or a name cannot be written.
     """
     inputs = {
         name: value
@@ -52,10 +52,10 @@ def prepare_files(arguments: argparse.Namespace) -> None:
 
 
 def _check_phantoms_folder(folder: Path) -> None:
-    """Let a phantom be made anew, and nothing else be overwritten: only a phantom's folder has all its files."""
+    """Allow only a phantom to be overwritten, recognised by having all of its files."""
     there = [name for name in PHANTOM if os.path.lexists(folder / name)]
     if there and not {*PHANTOM[:-1]} <= {*there}:
-        msg = f"'{folder / there[0]}' is not of a phantom and would be overwritten; choose another --output."
+        msg = f"'{folder / there[0]}' is not from a phantom and would be overwritten; choose another --output."
         raise InputError(msg)
 
 
@@ -64,13 +64,13 @@ def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     what = f"the {name}" if name in ("fixed", "moving", "registration") else f"the --{name.replace('_', '-')}"
     folder = output if arguments.command == "register" else output.parent
     if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
-        msg = f"'{folder}' holds {what}, which is read; choose another folder for the --output."
+        msg = f"'{folder}' holds {what}, which is an input; choose another folder for the --output."
         raise InputError(msg)
     read = [path / result for result in RESULTS] if name == "registration" else [*_with_data(path)]
     written = [output / result for result in RESULTS] if arguments.command == "register" else [*_with_data(output)]
     for file in written:
         if any(_same(file, other) for other in read):
-            msg = f"'{file}' belongs to {what}, which is read, and would be overwritten; choose another --output."
+            msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."
             raise InputError(msg)
 
 
@@ -83,7 +83,7 @@ def _with_data(path: Path) -> Iterator[Path]:
 
 
 def _same(first: Path, second: Path) -> bool:
-    """Whether two names lead to one file: also through links, and where the file system ignores case."""
+    """Whether two names are the same file, also through links or on a case-insensitive file system."""
     try:
         return first.samefile(second)
     except OSError:

@@ -1,4 +1,4 @@
-"""The files that a command names, read and checked against each other."""
+"""Reading the input files of a command and checking their consistency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What was read from the files of a command line; images are SimpleITK images, None where not given."""
+    """The inputs of a command; images are SimpleITK images, None if not given."""
 
     fixed: Any = None
     moving: Any = None
@@ -35,12 +35,12 @@ class Inputs:
 def read_evaluation_inputs(
     arguments: argparse.Namespace, messages: list[str], grids: Mapping[str, Any], *, must_match: bool = False
 ) -> Inputs:
-    """Read labels and landmarks; either both sides are given or none.
+    """Read labels and landmarks, of both sides or neither.
 
     Args:
-        arguments: names the files.
-        messages: take what the user must know of them.
-        grids: by side, an image on the grid of the volume, where it is known.
+        arguments: of the command line.
+        messages: warnings are appended.
+        grids: by side, an image on the grid of the volume, if known.
         must_match: whether a label map on another grid than its volume is an error.
     """
     from ..evaluation.accuracy import check_label_maps
@@ -71,8 +71,8 @@ def read_evaluation_inputs(
                 check_label_maps(flat["fixed"], flat["moving"], grids["fixed"], grids["moving"])
             elif maps["fixed"].segments and whole["fixed"] is maps["fixed"]:
                 messages.append(
-                    "Structures are compared within the voxels that the fixed label map's file holds; what reaches "
-                    "beyond them does not count."
+                    "Structures are compared only within the grid of the fixed label map's file; parts outside it "
+                    "do not count."
                 )
             values["labels"] = paired_labels(whole["fixed"], whole["moving"], messages)
         else:
@@ -83,13 +83,13 @@ def read_evaluation_inputs(
 def read_inputs(
     arguments: argparse.Namespace, recorded: RecordedRun | None, of_volumes: list[str], notes: list[str]
 ) -> Inputs:
-    """Read all files of a registration and check that they belong together.
+    """Read all files of a registration and check their consistency.
 
     Args:
-        arguments: names the files.
-        recorded: the run that this one repeats, if it does.
-        of_volumes: take what the user must know of the two volumes.
-        notes: take what the user must know of the other files.
+        arguments: of the command line.
+        recorded: the run to repeat, if any.
+        of_volumes: warnings about the two volumes are appended.
+        notes: warnings about the other files are appended.
     """
     from ..io.segmentation_files import read_segmentation
     from ..io.volumes import read_volume
@@ -116,7 +116,7 @@ def read_inputs(
 
 
 def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
-    """Return where the run starts, in a word, and the transform if it is given; None if it is to be found."""
+    """Return the kind of initial alignment, and the transform if it is given, else None."""
     from ..io.transforms import read_transform
     from ..pipeline.initial_transform import landmark_alignment
 

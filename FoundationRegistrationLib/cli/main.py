@@ -24,7 +24,8 @@ _BAD_INPUT = 2
 _INTERRUPTED = 130
 _SPACING = "working_spacing_mm"
 _MEMORY_HINT = (
-    "Not enough memory; close other programs, crop the volumes to what matters, or use a larger --working-spacing-mm."
+    "Not enough memory; close other programs, crop the volumes to the region of interest, or use a larger "
+    "--working-spacing-mm."
 )
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted.
 
     Args:
-        argv: its arguments; those of the process if None, which then does nothing else afterwards.
+        argv: its arguments; if None, those of the process, which then does nothing else afterwards.
     """
     with lenient_streams() as lost, Interruption(to_the_end=argv is None) as interruption:
         arguments = _parser().parse_args(argv)
@@ -54,7 +55,7 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
     except FoundationRegistrationError as error:
         _say_error(arguments, error)
         return _BAD_INPUT
-    except (ImportError, MemoryError, OSError, RuntimeError) as error:  # libraries may not even load
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:  # libraries may fail to load
         from ..runtime.memory import speaks_of_memory
 
         if not speaks_of_memory(error):
@@ -65,7 +66,7 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    """Run the command; what it needs is loaded here, as that takes a while and signals are listened to already."""
+    """Run the command; libraries are imported here, after signal handling is set up, since that takes a while."""
     if arguments.command == "weights":
         _run_weights(arguments, interruption)
         return
@@ -112,13 +113,13 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
 
 
 def _memory_hint(arguments: argparse.Namespace) -> str:
-    """Say what to do about too little memory, and nothing that was done already."""
+    """Return the advice for too little memory, without measures already taken."""
     largest = next(field.metadata["maximum"] for field in dataclasses.fields(Settings) if field.name == _SPACING)
     if (getattr(arguments, _SPACING, None) or 0.0) < largest:
         return _MEMORY_HINT
     return (
-        "Not enough memory, even for the coarsest working grid; crop the volumes to what matters or resample them to "
-        "larger voxels first, and check that their voxel sizes are in millimetres."
+        "Not enough memory, even for the coarsest working grid; crop the volumes to the region of interest or "
+        "resample them to larger voxels first, and check that their voxel spacing is in millimetres."
     )
 
 
@@ -136,7 +137,7 @@ def _json_line(content: dict[str, Any]) -> None:
 
 @contextmanager
 def _progress(kind: str) -> Iterator[ProgressCallback]:
-    """Give a function that shows progress as a bar for people, lines for programs, or not at all."""
+    """Yield a function that shows progress as a bar, as JSON lines, or not at all."""
     if kind == "json":
         yield lambda event: _json_line({"event": "progress", **dataclasses.asdict(event)})
     elif kind == "bar":

@@ -10,7 +10,7 @@ from .files import PHANTOM
 
 
 def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    """Write a synthetic breast pair with its exact ground truth into a folder."""
+    """Write a synthetic breast pair with its ground truth into a folder."""
     from ..io.landmark_files import write_points
     from ..io.landmarks import Landmarks
     from ..io.volumes import write_volume_directly

@@ -19,7 +19,7 @@ from .terminal import say
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
-    """Return the settings of a command line: preset, then settings file, then options, later ones winning."""
+    """Return the settings of a command line: preset, settings file and options, later ones override."""
     given = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(Settings)
@@ -29,16 +29,16 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         given["initialization"] = "none"
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
     if "preset" in from_file and given.get("preset", from_file["preset"]) != from_file["preset"]:
-        msg = f"'{arguments.settings}' is of another preset than --preset {given['preset']}; give one of the two."
+        msg = f"'{arguments.settings}' uses another preset than --preset {given['preset']}; give only one of them."
         raise SettingsError(msg)
     values = {**from_file, **given}
     return Settings.from_preset(values.pop("preset", "default"), **values)
 
 
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
-    """Register two files and write everything about it into a folder."""
+    """Register two files and write all results into a folder."""
     settings = settings_from(arguments)
-    check_limits()  # before anything is read: libraries fail in any way where there is next to no memory
+    check_limits()  # first of all: libraries fail unpredictably when memory is very low
     check_loading()
     from ..pipeline.overview import summary
     from ..pipeline.record import read_recorded_run
@@ -65,7 +65,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         )
         record = _completed(result.record, inputs)
         notes += recorded.differences(record) if recorded else []
-        messages = (*of_volumes, *result.messages, *notes)  # the most alarming first
+        messages = (*of_volumes, *result.messages, *notes)  # the most serious first
         result = dataclasses.replace(result, messages=messages, record=record)
         evaluation = write_results(
             staging, result, labels=inputs.labels, landmarks=inputs.landmarks, maps=arguments.maps
@@ -74,7 +74,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
 
 
 def _completed(record: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Return the record of a run with the files that its inputs are from, and how its start was given."""
+    """Return the record of a run with its input files and the kind of its initial alignment."""
     images = record["inputs"]
     files = {role: {**described, **images.get(role, {})} for role, described in inputs.described.items()}
     kind = inputs.start_kind or record["start"]["kind"]

@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: closed, a pipe that nobody reads, a full disk, without Unicode."""
+"""Robust standard output and error: closed, a broken pipe, a full disk, without Unicode."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-# A reader that has had enough (EINVAL on Windows), and a terminal that was closed.
+# A closed pipe (EINVAL on Windows), and a closed terminal.
 _NOBODY_READS = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}
 
 
 @contextlib.contextmanager
 def lenient_streams() -> Iterator[Callable[[], OSError | None]]:
-    """Let standard output and error take anything without an exception while the context is open.
+    """Make writing to standard output and error never raise within the context.
 
-    What cannot be written is left out, and characters that the terminal does not have are written as codes.
+    Output that cannot be written is dropped, and characters that the terminal lacks are escaped.
 
     Yields:
-        A function that tells why a part of standard output is lost that somebody waits for; None if nothing is.
+        A function that returns why standard output was lost although it has a reader; None if it was not.
     """
     _fill_closed_descriptors()
     output, error = _lenient(sys.stdout), _lenient(sys.stderr)
@@ -40,18 +40,18 @@ def lenient_streams() -> Iterator[Callable[[], OSError | None]]:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Write lines to standard error, where the answers of commands stand that are not for programs."""
+    """Write lines to standard error, for output that is not meant for programs."""
     for line in lines:
         print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
 class _LenientFile(io.FileIO):
-    """A file that takes what it cannot write, and remembers why."""
+    """A file that drops what it cannot write, and remembers why."""
 
     problem: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write bytes, or nothing once that has failed."""
+        """Write bytes, or nothing after a failure."""
         if self.problem is None:
             try:
                 return super().write(data)
@@ -61,14 +61,14 @@ class _LenientFile(io.FileIO):
 
 
 def _lenient(stream: TextIO | None) -> TextIO:
-    """Return a stream that writes to the same place."""
+    """Return a robust stream with the same target."""
     if stream is None:  # it was closed before the start
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - lives as long as the process
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # one that a program put there, in memory
+    except (OSError, ValueError):  # an in-memory stream of the calling program
         return stream
-    if os.name == "nt" and stream.isatty():  # a console, which takes no bytes
+    if os.name == "nt" and stream.isatty():  # a console, which does not accept bytes
         stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
         return stream
     with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ def _lenient(stream: TextIO | None) -> TextIO:
 
 
 def _fill_closed_descriptors() -> None:
-    """Let no file get the number of a closed standard stream later, and with it what libraries print."""
+    """Keep other files from getting the descriptor of a closed standard stream, and with it library output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

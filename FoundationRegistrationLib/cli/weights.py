@@ -1,4 +1,4 @@
-"""What `foundation-registration weights` does: list, fetch, check, delete and find the weights of the encoders."""
+"""`foundation-registration weights`: list, download, check, delete and find the weights of the encoders."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def weights_command(
     interruption: Interruption,
     entries: Mapping[str, WeightsEntry] | None = None,
 ) -> dict[str, Any] | None:
-    """Run one action; return what a download came to, for programs.
+    """Run one action; return the result of a download, for programs.
 
     Args:
         arguments: of the command line, see `add_weights_arguments`.
         report: shows the progress of a download.
-        interruption: asked whether to stop.
-        entries: the weights there are, by name; the catalogue if None.
+        interruption: checked for cancellation.
+        entries: the known weights by name; the catalogue if None.
 
     Raises:
-        WeightsError: unknown name, missing or damaged weights, or a download that cannot be done.
+        WeightsError: unknown name, missing or damaged weights, or a failed download.
     """
     entries = catalogue() if entries is None else entries
     if arguments.action == "download":

@@ -1,8 +1,8 @@
-"""ConvexAdam on feature volumes: a discrete search, coarse to fine, then continuous refinement without folds.
+"""ConvexAdam on feature volumes: coarse-to-fine discrete search, then continuous refinement without folds.
 
-Beyond ConvexAdam, the features of a second encoder, the self-similarity of single voxels and, at last, the
-intensities themselves refine the field, each as far as it can be trusted at each place. Each is a stage of its own;
-`method.stages_of` makes the list of them from settings.
+In addition to ConvexAdam, the features of a second encoder, voxelwise self-similarity and finally the intensities
+refine the field, each weighted by its local reliability. Each is a separate stage; `method.stages_of` lists them for
+given settings.
 
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
@@ -53,16 +53,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ConvexAdamResult:
-    """What the stages found, without folds.
+    """The result of the stages, without folds.
 
     Attributes:
         displacement: (3, z, y, x) in cells of `spacing` working voxels, components (z, y, x), from fixed to moving.
         spacing: working voxels along one side of a cell of `displacement`.
-        energies: of the features at each iteration of Adam on its finest level, the last time it was run on them.
-        unfolded: share of the cells that were smoothed because space folded there.
-        gain_of_details: how much more of both features the second encoder explains with what it found alone than the
-            first with its own; 0 with one encoder. See `two_encoders`.
-        measures: (3, z, y, x) on the cells of the features, what tells how far each can be trusted, see
+        energies: of the features at each iteration of the last Adam run on them, on its finest level.
+        unfolded: fraction of the cells that were smoothed to remove folds.
+        gain_of_details: how much more of both features is explained by the second encoder's own displacement than by
+            the first's; 0 with one encoder. See `two_encoders`.
+        measures: (3, z, y, x) on the cells of the features, predictors of the local error, see
             `confidence.local_measures`.
     """
 
@@ -75,7 +75,7 @@ class ConvexAdamResult:
 
     @property
     def led_by_details(self) -> bool:
-        """Whether what the second encoder found alone was refined, as the first one failed."""
+        """Whether the second encoder's own displacement was refined because the first encoder failed."""
         return details_lead(self.gain_of_details)
 
 
@@ -85,13 +85,13 @@ def convex_adam(
     progress: Progress,
     observe: Callable[[Stage, Found], None] | None = None,
 ) -> ConvexAdamResult:
-    """Find the displacement that carries fixed cells onto moving cells with like features.
+    """Find the displacement from fixed cells to moving cells with similar features.
 
     Args:
-        volumes: what to compare.
-        stages: run one after the other, each on what those before it found.
-        progress: told of each step; see `stages.step_names`.
-        observe: called after each stage with what has been found by then.
+        volumes: the volumes to register.
+        stages: run in sequence, each on the result of the previous ones.
+        progress: receives each step; see `stages.step_names`.
+        observe: called after each stage with the current result.
     """
     found = Found.nothing(volumes)
     for step, stage in zip(step_names(stages), stages, strict=True):

@@ -1,4 +1,4 @@
-"""Adam's steps, and the course of the energy under them, without making the host wait for a GPU."""
+"""Adam's steps and their energies, without synchronising the host with a GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from .regularisers import Cost, in_full
 
 _CONVERGENCE_WINDOW = 10
-_ITERATIONS_BETWEEN_LOOKS = 10  # at energies on a GPU, which the host waits for
+_ITERATIONS_BETWEEN_LOOKS = 10  # between synchronisations with a GPU
 
 
 class Adam:
-    """Adam (Kingma and Ba, ICLR 2015) on one tensor, which it changes in place."""
+    """Adam (Kingma and Ba, ICLR 2015) on one tensor, updated in place."""
 
     _DECAY_MEAN, _DECAY_SQUARE, _EPSILON = 0.9, 0.999, 1e-8
 
@@ -24,7 +24,7 @@ class Adam:
         self._steps = 0
 
     def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
-        """Change the parameter by one step; the gradient is used up."""
+        """Update the parameter by one step; overwrites the gradient."""
         self._steps += 1
         self._mean.lerp_(gradient, 1.0 - self._DECAY_MEAN)
         self._square.mul_(self._DECAY_SQUARE).addcmul_(gradient, gradient, value=1.0 - self._DECAY_SQUARE)
@@ -35,14 +35,14 @@ class Adam:
 
 
 class Course:
-    """The energies of a descent and whether it has converged, kept on the device.
+    """The energies and convergence of a descent, kept on the device.
 
-    The host looks seldom where that makes it wait. What comes after the convergence until it looks does not count, so
-    that a descent ends with the same field wherever it runs.
+    The host checks rarely where that synchronises devices. Iterations between convergence and the check do not count,
+    so that the result is the same on every device.
 
     Args:
-        steps: how many there are at most.
-        displacement: tells the device.
+        steps: maximum number of iterations.
+        displacement: gives the device.
         tolerance: see `Descent.convergence_tolerance`.
     """
 
@@ -56,7 +56,7 @@ class Course:
         self._between_looks = 1 if displacement.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
 
     def add(self, energy: Cost, comparable: bool) -> torch.Tensor:
-        """Take note of the energy of one more iteration; return whether its field is to be kept, a scalar."""
+        """Record the energy of an iteration; return whether to keep its field, a scalar."""
         self._energies[self._made] = energy
         new = self._energies[self._made]
         least = new < self._least
@@ -65,16 +65,16 @@ class Course:
         self._made += 1
         self._counted += self._runs
         if self._tolerance > 0.0 and self._made >= 2 * _CONVERGENCE_WINDOW:
-            # Means are compared, not minima: Adam overshoots from a good start, which stays the minimum.
+            # Means are compared, not minima: from a good start Adam overshoots, and the start remains the minimum.
             recent = self._energies[self._made - _CONVERGENCE_WINDOW : self._made].sum()
             before = self._energies[self._made - 2 * _CONVERGENCE_WINDOW : self._made - _CONVERGENCE_WINDOW].sum()
             self._runs &= ~(before - recent <= self._tolerance * before)
         return kept
 
     def is_over(self) -> bool:
-        """Look whether it has converged, if it is time to look."""
+        """Check for convergence, if a check is due."""
         return self._made % self._between_looks == 0 and not bool(self._runs)
 
     def energies(self) -> tuple[float, ...]:
-        """Return the energies until it converged."""
+        """Return the energies up to convergence."""
         return tuple(self._energies[: int(self._counted)].tolist())

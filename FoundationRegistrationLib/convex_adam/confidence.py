@@ -1,9 +1,8 @@
-"""How far the true displacement may be from the one found, place by place, in mm.
+"""Expected local error of the displacement, in mm.
 
-Three signs of trouble are measured at each cell from what the optimisation has at hand. A regression on phantoms
-whose exact displacement is known says what error they go with (`fitted_error.py`). Feature differences enter as
-ratios only, so that the signs mean the same with every encoder. Lengths are counted in cells: a grid twice as fine
-expects half the error.
+Three predictors are measured at each cell from data of the optimisation. A regression on phantoms with known
+displacement maps them to an error (`fitted_error.py`). Feature differences enter only as ratios, so that the
+predictors mean the same for every encoder. Lengths are in cells: a grid twice as fine expects half the error.
 """
 
 from __future__ import annotations
@@ -19,41 +18,41 @@ from . import fitted_error
 from .similarities import Term
 
 MEASURES = ("width", "bending", "disagreement")
-# Where nothing was compared. It is large rather than negative or NaN: interpolation then errs on the safe side.
+# Where nothing was compared. It is large rather than negative or NaN, so that interpolation errs on the safe side.
 NOT_KNOWN_MM = 100.0
-# The model predicts no larger error; an interpolated map has more than this where it is partly not known.
+# Largest predicted error; larger values of an interpolated map are partly unknown.
 LARGEST_KNOWN_MM = 50.0
 
-# Costs and bending are averaged over a cube of this many cells to either side.
+# Costs and bending are averaged over a cube of this half-width in cells.
 _REACH = 2
-# Displacements up to this many cells along each axis are tried.
+# Largest tested displacement along each axis, cells.
 _FARTHEST = 2
-# A displacement is e times less likely for each such share by which its cost is above that of the result.
+# A displacement is e times less likely per cost increase of this fraction of the result's cost.
 _TEMPERATURE = 0.15
 _VALUES_AT_ONCE = 6_000_000
-# A cell was compared if at least one term gave it this much of a full weight.
+# A cell was compared if at least one term gave it this weight.
 _LEAST_WEIGHT = 0.25
-# Added before the logarithm, in cells: what is smaller says nothing about the error.
+# Added before the logarithm, in cells: smaller values are not informative.
 _LEAST = {"width": 0.05, "bending": 0.002, "disagreement": 0.05}
 
 
 def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return what tells cells that are well registered from others, as natural logarithms.
+    """Return the predictors of the local error, as natural logarithms.
 
-    - width: how far one may move along the axes before the features agree less. The root mean square of small
-      displacements, weighted by exp(-(cost - cost of the result) / (temperature x cost of the result)). It is
-      small at a sharp minimum, large where nothing is to be seen or nothing fits.
-    - bending: root mean square of the displacement's Laplacian. Tissue bends gently; where the field does not,
-      features pull it to and fro.
-    - disagreement: root mean square distance from what other searches found.
+    - width: width of the cost minimum, the root mean square of small displacements, weighted by exp(-(cost - cost of
+      the result) / (temperature x cost of the result)). It is small at a sharp minimum, large without structure or
+      without a match.
+    - bending: root mean square of the displacement's Laplacian. Tissue deforms smoothly; where the field does not,
+      features pull in inconsistent directions.
+    - disagreement: root mean square distance from the results of other searches.
 
     Args:
-        terms: the features that were brought to agree, with the weights used last.
+        terms: the matched features, with their last weights.
         displacement: (3, z, y, x) in cells, from fixed to moving: the result.
-        others: displacements of the same form that were found in other ways, such as the discrete one; at least one.
+        others: other estimates of the displacement, such as the discrete one; at least one.
 
     Returns:
-        (3, z, y, x) in the order of `MEASURES`, of lengths in cells; NaN where nothing was compared.
+        (3, z, y, x) in the order of `MEASURES`, logarithms of lengths in cells; NaN where nothing was compared.
     """
     distances = torch.stack([(displacement - other).square().sum(0) for other in others]).mean(0)
     bending, disagreement = mean_around(torch.stack([_squared_laplacian(displacement), distances]), _REACH)
@@ -63,13 +62,13 @@ def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Se
 
 
 def expected_error(measures: torch.Tensor, cell_mm: float) -> torch.Tensor:
-    """Return the mean error of displacements that such measures went with, in mm.
+    """Return the expected error for given predictors, in mm.
 
-    The model does not extrapolate: measures beyond those it was fitted on count as the most extreme of these.
+    The model does not extrapolate: predictors are clamped to the range of the fit.
 
     Args:
-        measures: (3, ...) as `local_measures` gives them.
-        cell_mm: edge of a cell.
+        measures: (3, ...) from `local_measures`.
+        cell_mm: cell size.
 
     Returns:
         (...), at most `LARGEST_KNOWN_MM`; `NOT_KNOWN_MM` where a measure is NaN.
@@ -83,7 +82,7 @@ def expected_error(measures: torch.Tensor, cell_mm: float) -> torch.Tensor:
 
 
 def _squared_width(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared length, (z, y, x), of the displacements from the result that fit as well."""
+    """Return the weighted mean squared length, (z, y, x), of displacements from the result, see `local_measures`."""
     steps = [step for step in range(-_FARTHEST, _FARTHEST + 1) if step]
     shifts = [(0, 0, 0), *((s, 0, 0) for s in steps), *((0, s, 0) for s in steps), *((0, 0, s) for s in steps)]
     costs = displacement.new_zeros((len(shifts), *displacement.shape[1:]))
@@ -93,7 +92,7 @@ def _squared_width(terms: Sequence[Term], displacement: torch.Tensor) -> torch.T
         cost.copy_(mean_around(cost[None], _REACH)[0])
     of_result = costs[0].clone()
     scale = (_TEMPERATURE * of_result).clamp_min_(torch.finfo(costs.dtype).tiny)
-    # A place that fits better than the result counts, but no more than a thousand times.
+    # A displacement that fits better than the result counts at most a thousand times.
     likely = costs.sub_(of_result).neg_().div_(scale).clamp_(max=7.0).exp_()
     squares = likely.new_tensor([sum(step * step for step in shift) for shift in shifts])
     return (squares @ likely.flatten(1)).view_as(of_result) / likely.sum(0)
@@ -104,8 +103,8 @@ def _add_costs(
 ) -> None:
     """Add the squared feature difference at each shift from the displacement, in place.
 
-    Moving features are looked up once and then shifted by whole cells, as the displacement changes little from one
-    cell to the next. Channels are taken a few at a time, so that memory beyond the features stays small.
+    Moving features are interpolated once and then shifted by whole cells, since the displacement changes little
+    between neighbouring cells. Channels are processed a few at a time to limit memory.
     """
     depth, height, width = displacement.shape[1:]
     at_once = max(1, _VALUES_AT_ONCE // displacement[0].numel())
@@ -119,7 +118,7 @@ def _add_costs(
 
 
 def _compared(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor:
-    """Return (z, y, x) bool: cells to which a term gave weight."""
+    """Return (z, y, x) bool: cells with weight in any term."""
     compared = torch.zeros_like(displacement[0], dtype=torch.bool)
     for term in terms:
         compared |= torch.ones_like(compared) if term.weight is None else term.weight >= _LEAST_WEIGHT
@@ -127,7 +126,7 @@ def _compared(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor
 
 
 def _squared_laplacian(displacement: torch.Tensor) -> torch.Tensor:
-    """Return the squared length of the displacement's Laplacian, (z, y, x), by differences of differences."""
+    """Return the squared length of the displacement's Laplacian, (z, y, x), by second differences."""
     total = torch.zeros_like(displacement)
     for axis in (1, 2, 3):
         slope = torch.gradient(displacement, dim=axis)[0]

@@ -1,4 +1,4 @@
-"""Discrete stage, step 1: what it costs to move each cell by each candidate displacement.
+"""Discrete stage, step 1: the cost of each candidate displacement at each cell.
 
 Source: ConvexAdam (Siebert et al., IEEE TMI 2024), section on the correlation layer.
 """
@@ -30,15 +30,15 @@ def cost_volume(
 ) -> torch.Tensor:
     """Return the sum of squared feature differences for each candidate, smoothed by two 3-wide box filters.
 
-    All differences between the cells of two rows are one matrix product, of which the candidates are diagonals.
-    It is taken for some rows at a time: besides the result, memory grows with the features only.
+    All differences between the cells of two rows are one matrix product, whose diagonals are the candidates. It is
+    computed for a few rows at a time to limit memory.
 
     Args:
         fixed: (C, z, y, x) features.
         moving: (C, z, y, x) features, zero beyond their grid.
-        half_width: candidates reach this many cells to either side.
-        weight: (z, y, x) in 0..1, how much the difference at each fixed cell counts; None counts all fully.
-        progress: asked whether to stop.
+        half_width: largest candidate along each axis, cells.
+        weight: (z, y, x) in 0..1, weight of each fixed cell; None for all 1.
+        progress: checked for cancellation.
 
     Returns:
         (K, z, y, x), candidates in the order of `candidate_displacements`.
@@ -65,7 +65,7 @@ def cost_volume(
 def _factors(
     fixed: torch.Tensor, moving: torch.Tensor, half_width: int, weight: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what multiplies to the squared differences, since |f - m|^2 = (-2 f, |f|^2, 1) (m, 1, |m|^2).
+    """Return the factors of the squared differences |f - m|^2 = (-2 f, |f|^2, 1) (m, 1, |m|^2).
 
     Returns:
         The fixed side (z, y, x, C + 2), weighted, and the moving side (z, y, C + 2, x), zero features around it.

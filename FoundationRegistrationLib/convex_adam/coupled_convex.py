@@ -1,4 +1,4 @@
-"""Discrete stage, step 2: a smooth field of low cost, by coupled convex optimisation.
+"""Discrete stage, step 2: a smooth field of low cost by coupled convex optimisation.
 
 Source: ConvexAdam (Siebert et al., IEEE TMI 2024); Heinrich et al., MICCAI 2014.
 """
@@ -11,7 +11,7 @@ from ..spatial.windows import sum_around
 from .cost_volume import CELLS_IN_BOX
 
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-_CELLS_PER_CHUNK = 4096  # fewer stay in the cache of one thread, but keep several waiting for each other
+_CELLS_PER_CHUNK = 4096  # fewer fit the cache of a thread better, but make threads wait for each other
 
 
 def coupled_convex(costs: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
@@ -22,7 +22,7 @@ def coupled_convex(costs: torch.Tensor, candidates: torch.Tensor) -> torch.Tenso
         candidates: (K, 3) displacements in cells, components (z, y, x).
 
     Returns:
-        (3, z, y, x) displacement in cells, components (z, y, x), from fixed cell to moving cell.
+        (3, z, y, x) displacement in cells, components (z, y, x), from fixed to moving.
     """
     shape = costs.shape[1:]
     flat = costs.reshape(costs.shape[0], -1)
@@ -51,10 +51,10 @@ def _cheapest(
 
 
 def _index_of_least(costs: torch.Tensor) -> torch.Tensor:
-    """Return the index along the first axis of (K, n) of the least value, the first one among equals.
+    """Return the index of the least value along the first axis of (K, n), the first one among equals.
 
-    The candidates fill a cube (`candidate_displacements`). Least values alone are found many times faster than their
-    indices, so the index is sought among the least of each row of the cube, then within that row.
+    The candidates fill a cube (`candidate_displacements`). Finding minima is many times faster than finding their
+    indices, so the index is searched among the minima of the rows of the cube, then within that row.
     """
     width = round(costs.shape[0] ** (1 / 3))
     rows = costs.unflatten(0, (-1, width))

@@ -1,4 +1,4 @@
-"""The discrete search: all displacements within reach, coarse to fine, in both directions.
+"""The discrete search: all displacements within range, coarse to fine, in both directions.
 
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
@@ -23,13 +23,13 @@ from .stages import Found, Stage, Volumes
 
 @dataclass(frozen=True)
 class DiscreteSearch:
-    """The stage: every displacement within reach is tried, by the squared difference of features.
+    """Stage: exhaustive search of displacements by the squared difference of features.
 
     Attributes:
         spacing: of the finest search grid, working voxels; a multiple of the cells of the features.
         half_width: search steps to either side of zero at each level.
-        range_mm: largest displacement to search for, coarse to fine; 0 means one level.
-        inverse_consistency_iterations: iterations that make the two directions agree; 0 searches one way only.
+        range_mm: largest displacement of a coarse-to-fine search; 0 searches at one level.
+        inverse_consistency_iterations: iterations that make both directions consistent; 0 searches forward only.
     """
 
     spacing: int = 6
@@ -38,15 +38,13 @@ class DiscreteSearch:
     inverse_consistency_iterations: int = 15
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return what each encoder finds alone; see `Stage`.
+        """Return the result of each encoder alone; see `Stage`.
 
         Raises:
-            SettingsError: the spacing is no multiple of the cells of the features.
+            SettingsError: the spacing is not a multiple of the cells of the features.
         """
         if self.spacing % volumes.spacing:
-            msg = (
-                f"The discrete search has a spacing of {self.spacing}, no multiple of {volumes.spacing}; choose one."
-            )
+            msg = f"The discrete search has a spacing of {self.spacing}; choose a multiple of {volumes.spacing}."
             raise SettingsError(msg)
         count = len(volumes.features)
         alone = tuple(
@@ -57,7 +55,7 @@ class DiscreteSearch:
     def factors(self, voxel_mm: float) -> list[int]:
         """Return the cell size of each search level in working voxels, coarsest first.
 
-        The finest is `spacing`; each coarser one is twice as large, until the levels together reach `range_mm`.
+        The finest is `spacing`; each coarser one is twice as large, until the total range is `range_mm`.
         """
         factors = [self.spacing]
         reach = self.half_width * self.spacing * voxel_mm
@@ -67,11 +65,11 @@ class DiscreteSearch:
         return factors
 
     def reach_mm(self, voxel_mm: float) -> float:
-        """Return the largest displacement the search levels reach together."""
+        """Return the total range of the search levels."""
         return math.fsum(self.factors(voxel_mm)) * self.half_width * voxel_mm
 
     def _search(self, volumes: Volumes, encoder: int, progress: Progress, part: tuple[float, float]) -> torch.Tensor:
-        """Return the displacement (3, z, y, x) in cells of the features that one encoder finds."""
+        """Return the displacement (3, z, y, x) of one encoder, in cells of the features."""
         fixed, moving = volumes.features[encoder]
         shape = (fixed.shape[1], fixed.shape[2], fixed.shape[3])
         factors = self.factors(volumes.voxel_mm)

@@ -1,13 +1,13 @@
-"""Continuous stage: Adam refines the field for this one pair (paper equation 3), coarse to fine.
+"""Continuous stage: Adam refines the field for this pair (paper equation 3), coarse to fine.
 
-The energy is the feature difference plus the regulariser. The field that is optimised is smoothed by repeated box
-filters at each step. The gradient is written out, and taken slab by slab, so that memory beyond the features is a few
-displacement fields.
+The energy is the feature difference plus the regulariser. The optimised field is smoothed by repeated box filters at
+each step. The gradient is analytic and computed in slabs, so that memory beyond the features is a few displacement
+fields.
 
-Most iterations run on features averaged over larger cells, where each costs an eighth; the last ones bring the
-detail. The steps shorten linearly at each level: with steps as long to the end, a few iterations would leave the
-field as rough as they are long. Of all fields that a level goes through, the one of least energy is kept: Adam's
-first steps are as long whatever the gradient, and lead away from a start that is right already.
+Most iterations run on features averaged over larger cells, at an eighth of the cost; the last ones add detail. Step
+sizes decay linearly at each level: constant steps would leave a roughness of their size after a few iterations. Each
+level keeps its field of lowest energy: Adam's first steps have the same size whatever the gradient, and would leave a
+start that is already right.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ from .similarities import Difference, FeatureDifference, Similarity, SquaredDiff
 from .stages import Found, Volumes
 from .two_encoders import details_lead, gain_of_details
 
-# A level is worth its while with at least this many cells along each axis.
+# Smallest useful size of a level along each axis, cells.
 _LEAST_CELLS = 8
-# With several levels: share of the iterations that a level may take, and how long its first steps are, for the finest
-# and the coarser ones. The finest corrects little, so that long steps would only roughen the field.
+# With several levels: fraction of the iterations per level, and relative size of the first steps, for the finest and
+# the coarser ones. The finest corrects little, and long steps would only roughen the field.
 _FINEST = (1 / 4, 1 / 4)
 _COARSER = (1 / 2, 1)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How Adam lessens an energy: what it adds up, how long its steps are, when it stops.
+    """Parameters of the minimisation by Adam: energy, step size, stopping.
 
     Attributes:
-        similarity: what features differ by.
-        regulariser: what roughness costs.
-        iterations: the most of them; 0 leaves the field as it is.
+        similarity: measure of the feature difference.
+        regulariser: cost of rough displacements.
+        iterations: maximum number; 0 leaves the field unchanged.
         learning_rate: step size of Adam, cells.
-        levels: grids, each twice as coarse as the next.
+        levels: resolution levels, each twice as coarse as the next.
         smoothing_kernel: width of the box filter applied at each step, cells, odd.
-        smoothing_repeats: how often it is applied.
-        convergence_tolerance: it stops when ten iterations lower the energy by less than this fraction; 0 never.
+        smoothing_repeats: number of passes.
+        convergence_tolerance: Adam stops when ten iterations lower the energy by less than this fraction; 0 disables
+            this.
     """
 
     similarity: Similarity = SquaredDifference()
@@ -70,16 +71,16 @@ class Optimised:
 
 @dataclass(frozen=True)
 class InstanceOptimisation:
-    """The stage: what was found is refined on the features. With two encoders each is refined alone, then one leads.
+    """Stage: refinement on the features. With two encoders each is refined alone, then one is chosen to lead.
 
     Attributes:
-        descent: how.
+        descent: parameters of the minimisation.
     """
 
     descent: Descent = Descent()
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return the displacement of the features that lead; see `Stage`."""
+        """Return the displacement of the leading features; see `Stage`."""
         found.check_cells(volumes, self)
         if not found.alone:
             optimised = optimise_instance(
@@ -109,7 +110,7 @@ class InstanceOptimisation:
         )
 
     def _better_start(self, volumes: Volumes, encoder: int, start: torch.Tensor) -> tuple[torch.Tensor, Term]:
-        """Return a start, or none at all if that is no worse: where nothing is to be seen, the search takes any."""
+        """Return a start, or zero if that is no worse: without structure the search result is arbitrary."""
         term, nowhere = volumes.term(encoder, start), torch.zeros_like(start)
         if energy_of(term, nowhere, self.descent) < energy_of(term, start, self.descent):
             return nowhere, volumes.term(encoder, nowhere)
@@ -124,15 +125,15 @@ def optimise_instance(
     part: tuple[float, float] = (0.0, 1.0),
     stiffness: torch.Tensor | None = None,
 ) -> Optimised:
-    """Refine a displacement by gradient descent on the energy of this pair, coarse to fine.
+    """Refine a displacement by minimising the energy of this pair, coarse to fine.
 
     Args:
-        terms: the features to bring to agree, all on one grid; their differences are added.
+        terms: the features to match, all on one grid; their differences are added.
         displacement: (3, z, y, x) start, in cells, components (z, y, x), from fixed to moving.
-        descent: how.
-        progress: told of each iteration.
-        part: where in the open step this begins, and its share of that step.
-        stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
+        descent: parameters of the minimisation.
+        progress: receives each iteration.
+        part: start and fraction within the current progress step.
+        stiffness: (z, y, x), factor of the regulariser at each cell; None for 1.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, descent)
@@ -145,7 +146,7 @@ def optimise_instance(
         held = None if stiffness is None else pool(stiffness[None], level.factor)[0]
         differences = [FeatureDifference(term, descent.similarity) for term in pooled]
         found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share), held)
-        if level.factor > 1:  # what the start has of finer detail is kept
+        if level.factor > 1:  # finer detail of the start is kept
             change = upsample(found.displacement - start, level.factor, shape)
             found = Optimised(optimised.displacement + change, ())
         optimised = found
@@ -161,7 +162,7 @@ class _Level:
 
 
 def _levels(shape: tuple[int, int, int], descent: Descent) -> list[_Level]:
-    """Return the levels to go through, the coarsest first."""
+    """Return the levels, the coarsest first."""
     factors = [1]
     while len(factors) < descent.levels and min(shape) >= 2 * factors[0] * _LEAST_CELLS:
         factors.insert(0, 2 * factors[0])
@@ -178,7 +179,7 @@ def _levels(shape: tuple[int, int, int], descent: Descent) -> list[_Level]:
 
 
 def shortening_steps(first: float, count: int) -> tuple[float, ...]:
-    """Return the lengths of so many steps of Adam, which shorten linearly towards zero."""
+    """Return step sizes of Adam that decay linearly towards zero."""
     return tuple(first * (1.0 - index / count) for index in range(count))
 
 
@@ -193,17 +194,17 @@ def descend(
     *,
     comparable: bool = True,
 ) -> Optimised:
-    """Lessen the sum of differences and of the regulariser by Adam, on one grid; return the field of least energy.
+    """Minimise the sum of differences and the regulariser by Adam on one grid; return the field of lowest energy.
 
     Args:
         differences: of the features.
         displacement: (3, z, y, x) start, in cells.
-        steps: length of the step of each iteration, cells.
+        steps: step size of each iteration, cells.
         descent: regulariser, smoothing, convergence tolerance.
-        progress: told of each iteration.
-        part: where in the open step this begins, and its share of that step.
-        stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
-        comparable: whether energies of two iterations tell which field is better; if not, the last field is returned.
+        progress: receives each iteration.
+        part: start and fraction within the current progress step.
+        stiffness: (z, y, x), factor of the regulariser at each cell; None for 1.
+        comparable: whether energies of different iterations are comparable; if not, the last field is returned.
     """
     matrices = smoothing_matrices(displacement, descent.smoothing_kernel, descent.smoothing_repeats)
     adjoint = [matrix.T for matrix in matrices]

@@ -1,4 +1,4 @@
-"""Discrete stage, step 3: a forward and a backward field are made each other's inverse."""
+"""Discrete stage, step 3: forward and backward field are made inverse consistent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..spatial.sampling import warp
 def make_inverse_consistent(
     forward: torch.Tensor, backward: torch.Tensor, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average each field with the inverse that the other one implies, a number of times.
+    """Repeatedly average each field with the inverse implied by the other.
 
     Args:
         forward: (3, z, y, x) displacement in cells, from fixed to moving.
         backward: (3, z, y, x) displacement in cells, from moving to fixed.
-        iterations: how often; 15 in ConvexAdam.
+        iterations: 15 in ConvexAdam.
 
     Returns:
-        The two fields, closer to being inverse to each other.
+        The two fields, closer to inverse consistency.
     """
     for _ in range(iterations):
         forward, backward = (

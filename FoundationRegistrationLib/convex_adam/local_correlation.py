@@ -1,8 +1,8 @@
-"""Last refinement, on the intensities themselves: local normalised cross-correlation.
+"""Last refinement, on the intensities: local normalised cross-correlation.
 
-Features of cells leave fine structures some millimetres off. Where both volumes show the same tissues alike, their
-intensities tell more than any feature; elsewhere they say nothing, and the field stays.
-Source of the measure: Avants et al., Medical Image Analysis 2008.
+Features of cells leave fine structures some millimetres off. Where both volumes show tissues with similar contrast,
+intensities are more precise than features; elsewhere the field is unchanged. Source of the measure: Avants et al.,
+Medical Image Analysis 2008.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .reliability import reliability
 from .similarities import Term
 from .stages import Found, Volumes
 
-# Least mean of the local correlation with which intensities say where tissue belongs. T1 against fat-suppressed T2
-# has 0.1 to 0.2 and gets worse; windowed CT against T1 has 0.3 to 0.4, one sequence more, and they get better.
+# Smallest mean local correlation at which intensities help. T1 against fat-suppressed T2 has 0.1 to 0.2 and gets
+# worse; windowed CT against T1 has 0.3 to 0.4, the same sequence more, and they improve.
 _LEAST_CORRELATION = 0.25
-# Cells of this stage need be no smaller.
+# Smallest useful cell size.
 _FINE_MM = 2.0
-# Beyond so many working voxels it would need more memory than all else.
+# With more working voxels it would dominate the memory.
 _MOST_VOXELS = 48_000_000
 # Standard deviation, in intensities of 0..1, below which a window counts as flat.
 _NOISE = 0.02
@@ -33,12 +33,12 @@ _NOISE = 0.02
 
 @dataclass(frozen=True)
 class LocalCorrelation:
-    """The stage: the field is refined where intensities correlate, on cells fine enough.
+    """Stage: refinement by local correlation of intensities, on sufficiently fine cells.
 
     Attributes:
-        rounds: how often.
-        radius: half-width of the windows correlated, cells.
-        descent: how, in each round; its regulariser holds the change of the field.
+        rounds: number of rounds.
+        radius: half-width of the correlation windows, cells.
+        descent: minimisation in each round; its regulariser penalises the change of the field.
     """
 
     rounds: int = 2
@@ -46,11 +46,11 @@ class LocalCorrelation:
     descent: Descent = Descent(regulariser=Diffusion(0.5), iterations=40, learning_rate=0.5)
 
     def intensity_spacing(self, voxels: int, voxel_mm: float, spacing: int) -> int:
-        """Return the cells of the features if these are fine enough, or voxels too many; else working voxels."""
+        """Return the cells of the features if fine enough, or if there are too many voxels; else working voxels."""
         return spacing if spacing * voxel_mm <= _FINE_MM or voxels > _MOST_VOXELS else 1
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return the displacement refined, on the cells of the intensities; see `Stage`."""
+        """Return the refined displacement on the cells of the intensities; see `Stage`."""
         found.check_cells(volumes, self)
         before = found.displacement
         spacing = self.intensity_spacing(volumes.voxels, volumes.voxel_mm, volumes.spacing)
@@ -70,22 +70,21 @@ class LocalCorrelation:
         progress: Progress,
         stiffness: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the displacement with which intensities correlate better around each voxel.
+        """Return the displacement refined by the local correlation of intensities.
 
         The squared difference of locally normalised intensities is 2 (1 - correlation). Only the change of the field
-        is regularised, and a place counts as far as the volumes agree there already, so that little pulls where a
-        lesion has come or gone. Each round normalises the moving volume anew, as it lies by then, and adds a change
-        of its own: several small ones go further than one large one, also where they should not, as chance agreement
-        adds up. If the volumes do not correlate on the whole, as with unlike contrast, the displacement is returned
-        as it is.
+        is regularised, and voxels are weighted by their current agreement, so that new or vanished lesions exert
+        little force. Each round renormalises the warped moving volume and adds its own change: several small changes
+        go further than one large one, which includes fitting of noise. If the volumes do not correlate overall, as
+        with different contrast, the displacement is returned unchanged.
 
         Args:
             fixed: (z, y, x) intensities in 0..1.
             moving: the same for the moving volume, on the same grid.
             displacement: (3, z, y, x) in voxels of that grid, from fixed to moving.
-            weight: (z, y, x) in 0..1, how much each fixed voxel counts; None counts all fully.
+            weight: (z, y, x) in 0..1, weight of each fixed voxel; None for all 1.
             progress: told of each iteration.
-            stiffness: (z, y, x), how many times the regulariser counts at each voxel; None for once everywhere.
+            stiffness: (z, y, x), factor of the regulariser at each voxel; None for 1.
         """
         unchanged = torch.zeros_like(displacement)
         fixed = locally_normalised(fixed, self.radius)
@@ -102,7 +101,7 @@ class LocalCorrelation:
 
 
 def _repeated(of_cells: torch.Tensor | None, factor: int, shape: tuple[int, int, int]) -> torch.Tensor | None:
-    """Return the value of each cell on a grid `factor` times finer, which may end within the last cells."""
+    """Return the cell values on a grid `factor` times finer, which may end within the last cells."""
     if of_cells is None:
         return None
     for axis, size in enumerate(shape):
@@ -111,7 +110,7 @@ def _repeated(of_cells: torch.Tensor | None, factor: int, shape: tuple[int, int,
 
 
 def _correlation(fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None) -> float:
-    """Return the correlation of locally normalised intensities, (1, z, y, x), over all that counts."""
+    """Return the weighted correlation of locally normalised intensities (1, z, y, x)."""
     if weight is None:
         weight = torch.ones_like(fixed[0])
     product, squares = fixed * moving, 0.5 * (fixed.square() + moving.square())
@@ -119,7 +118,7 @@ def _correlation(fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor
 
 
 def locally_normalised(volume: torch.Tensor, radius: int) -> torch.Tensor:
-    """Return (1, z, y, x): each voxel less the mean of the cube around it, over the standard deviation there."""
+    """Return (1, z, y, x): each voxel minus the local mean, divided by the local standard deviation."""
     mean, square = mean_around(torch.stack([volume, volume.square()]), radius)
     deviation = (square - mean.square()).clamp_min_(0.0).add_(_NOISE**2).sqrt_()
     return ((volume - mean) / deviation)[None]

@@ -1,4 +1,4 @@
-"""The method as a list of stages, made from settings, and such a list in words for the record."""
+"""The stages of the method for given settings, and their description for the record."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .similarities import Similarity, SquaredDifference
 from .stages import Stage
 from .unmatched import UnmatchedStructures
 
-# Step size of the refinements, as a share of that on features.
+# Step size of the refinements, relative to that on features.
 _FINER_STEP = 0.5
 
 
 def stages_of(settings: Settings) -> list[Stage]:
-    """Return the stages that settings, and so presets, stand for.
+    """Return the stages of given settings.
 
     Raises:
         SettingsError: there is no similarity of that name.
@@ -68,7 +68,7 @@ def stages_of(settings: Settings) -> list[Stage]:
 
 
 def similarities() -> dict[str, Similarity]:
-    """Return the similarities that settings can name; plugins add to them, see `runtime.plugins`."""
+    """Return the similarities by name; plugins may add some, see `runtime.plugins`."""
     return {**plugins("similarities"), "squared-difference": SquaredDifference()}
 
 
@@ -81,13 +81,13 @@ def _similarity(name: str) -> Similarity:
 
 
 def search_spacing(stages: Sequence[Stage], settings: Settings) -> int:
-    """Return the working voxels that every search grid fits into: the settings' own where nothing is searched."""
+    """Return the least common multiple of the search grid spacings; that of the settings without a search."""
     spacings = [search.spacing for search in searches_of(stages)]
     return math.lcm(*spacings) if spacings else settings.grid_spacing
 
 
 def described_stages(stages: Sequence[Stage]) -> list[Any]:
-    """Return stages as plain values for a record: of each object its class and its fields."""
+    """Return stages as plain values for a record: class and fields of each object."""
     return [_described(stage) for stage in stages]
 
 

@@ -1,8 +1,8 @@
-"""Giving a displacement at some nodes, the field around them following without a fold.
+"""Prescribing the displacement at some nodes, with a smooth transition without folds.
 
-Of all fields with the wanted displacements at those nodes, the one nearest to the field found before is taken: the
-correction c has the least integral of its squared gradient plus |c|^2 / reach^2. That is the diffusion regulariser
-of the optimisation, with a correction that fades over about `reach` cells.
+Of all fields with the prescribed displacements, the one closest to the given field is chosen: the correction c
+minimises the integral of its squared gradient plus |c|^2 / reach^2. That is the diffusion regulariser of the
+optimisation, with a correction that decays over about `reach` cells.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import torch
 
 from .unfolding import folded_nodes, unfold, window_around
 
-# Cells over which a correction fades; the next one is tried where the field would fold.
+# Decay lengths of the correction, cells; the next one is tried if the field folds.
 _REACHES = (2, 4, 8, 16)
-# The correction is below 2 % this many reaches away, where it is cut off.
+# The correction is truncated at this many reaches, where it is below 2 %.
 _CUT_OFF = 4
 _MOST_STEPS = 500
 _TOLERANCE = 1e-3
 
 
 def prescribe(displacement: torch.Tensor, given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return a displacement that is as wanted at given nodes and as before far from them.
+    """Return a displacement with prescribed values at given nodes, unchanged far from them.
 
     Args:
         displacement: (3, z, y, x) in cells, free of folds.
-        given: (z, y, x) bool, the nodes where it is given; at least one.
-        wanted: (3, z, y, x) in cells; counts at the given nodes only.
+        given: (z, y, x) bool, the prescribed nodes; at least one.
+        wanted: (3, z, y, x) in cells; used at the given nodes only.
 
     Returns:
-        (3, z, y, x). Where even the longest reach leaves a fold the field is smoothed; given nodes change only if
-        that cannot be helped, as where they would change places.
+        (3, z, y, x). If even the longest reach leaves a fold, the field is smoothed; given nodes change only if
+        unavoidable, as where they would swap positions.
     """
     correction = torch.where(given, wanted - displacement, 0.0)
     for reach in _REACHES:
@@ -47,9 +47,9 @@ def _spread(correction: torch.Tensor, given: torch.Tensor, reach: float) -> torc
     """Return the correction around given nodes, zero beyond the window, by conjugate gradients.
 
     Args:
-        correction: (3, z, y, x), zero where it is not given.
+        correction: (3, z, y, x), zero except at given nodes.
         given: (z, y, x) bool.
-        reach: cells over which it fades.
+        reach: decay length, cells.
     """
 
     def gradient_at_free_nodes(field: torch.Tensor) -> torch.Tensor:

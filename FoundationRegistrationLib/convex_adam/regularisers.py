@@ -1,4 +1,4 @@
-"""What keeps a displacement smooth: a regulariser, and the smoothing that makes the steps of Adam long."""
+"""Smoothness of displacements: the regulariser, and the smoothing of Adam's steps."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Protocol
 
 import torch
 
-# A tensor stays on its device: to look at it makes the host wait for a GPU.
+# A tensor stays on its device: reading it would synchronise the host with a GPU.
 Cost = float | torch.Tensor
 
 
 class Regulariser(Protocol):
-    """What a rough displacement costs."""
+    """The cost of a rough displacement."""
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
         """Return the cost of a displacement, a number or a scalar; add its gradient in place.
 
         Args:
-            gradient: (3, z, y, x), to add to.
+            gradient: (3, z, y, x), updated in place.
             displacement: (3, z, y, x) in cells.
-            stiffness: (z, y, x), how many times the cost counts at each cell; None for once everywhere.
+            stiffness: (z, y, x), factor of the cost at each cell; None for 1.
         """
         ...
 
@@ -36,7 +36,7 @@ class Diffusion:
     strength: float
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
-        """Return the cost; each difference counts as many times as the mean of the two cells it joins says."""
+        """Return the cost; each difference is weighted by the mean stiffness of its two cells."""
         total: Cost = 0.0
         for axis in (1, 2, 3):
             size = displacement.shape[axis]
@@ -55,15 +55,15 @@ class Diffusion:
 
 
 def in_full(scalar: torch.Tensor) -> torch.Tensor:
-    """Return a scalar in double precision where its device has that, to be added up."""
+    """Return a scalar in double precision if the device supports it."""
     return scalar if scalar.device.type == "mps" else scalar.double()
 
 
 def smoothing_matrices(displacement: torch.Tensor, width: int, repeats: int) -> list[torch.Tensor]:
-    """Return a box filter of so many cells, repeated, as one matrix per axis.
+    """Return a repeated box filter as one matrix per axis.
 
-    The filter averages over the neighbours that exist, so that a constant field stays constant. It is separable;
-    applying the matrices transposed is its adjoint.
+    The filter averages over existing neighbours, so that a constant field stays constant. It is separable; the
+    transposed matrices are its adjoint.
     """
     matrices = []
     for size in displacement.shape[1:]:

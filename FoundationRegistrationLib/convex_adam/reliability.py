@@ -1,4 +1,4 @@
-"""How far the features of one encoder can be trusted at each cell, from how well they agree there by now."""
+"""Local reliability of an encoder's features, from their current agreement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from ..spatial.sampling import warp
 from ..spatial.windows import mean_around
 
-# Agreement is judged over a cube of this many cells to either side, unless asked otherwise.
+# Default half-width of the cube over which agreement is measured, cells.
 _REACH = 2
 
 
@@ -18,19 +18,19 @@ def reliability(
     weight: torch.Tensor | None = None,
     reach: int | None = None,
 ) -> torch.Tensor:
-    """Return the share of the features' variation that the current displacement explains around each cell.
+    """Return the fraction of the features' variation that the current displacement explains around each cell.
 
-    It is a local coefficient of determination: 1 minus the squared feature difference over the one that
-    unrelated moving features would leave. It is 1 where the features agree, 0 where they agree no better than by
-    chance: in noise, where the modalities have nothing in common, where tissue is there on one side only, or
-    where the displacement is still wrong.
+    It is a local coefficient of determination: 1 minus the ratio of the squared feature difference to that of
+    unrelated moving features. It is 1 where the features agree, 0 where they agree no better than by chance: in
+    noise, where the modalities have nothing in common, where tissue is present in one volume only, or where the
+    displacement is still wrong.
 
     Args:
         fixed: (C, z, y, x) features.
         moving: (C, z, y, x) features.
         displacement: (3, z, y, x) in cells, from fixed to moving.
-        weight: (z, y, x) in 0..1, how much each fixed cell counts; None counts all fully.
-        reach: cells to either side over which agreement is judged; None for the usual.
+        weight: (z, y, x) in 0..1, weight of each fixed cell; None for all 1.
+        reach: half-width of the cube over which agreement is measured, cells; None for the default.
 
     Returns:
         (z, y, x) in 0..1.
@@ -50,7 +50,7 @@ def reliability(
 def mean_reliability(
     fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, weight: torch.Tensor | None = None
 ) -> float:
-    """Return the mean of `reliability` over the cells, each counting by its weight."""
+    """Return the weighted mean of `reliability` over the cells."""
     explained = reliability(fixed, moving, displacement, weight)
     if weight is None:
         return float(explained.mean())

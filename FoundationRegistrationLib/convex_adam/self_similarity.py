@@ -1,9 +1,9 @@
-"""Refinement on single voxels, by their self-similarity.
+"""Refinement by voxelwise self-similarity.
 
-Features are averages over cells: what is finer than a cell is blurred before it is compared. Here the cells of the
-field stay, but each voxel is compared by a narrow MIND-SSC of its own, and none of it is averaged. Each iteration
-compares one voxel of every cell, the next iteration another one, so that it costs no more than comparing averages.
-Like MIND itself it does not ask that both volumes show a tissue equally bright.
+Features are averages over cells, which blurs finer detail. This stage keeps the cells of the field but compares a
+narrow MIND-SSC at single voxels, without averaging. Each iteration compares one voxel of every cell, the next
+iteration another one, so it costs no more than comparing averages. Like MIND it does not require similar contrast in
+both volumes.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from .stages import Found, Volumes
 
 # The narrowest descriptor: patches of 3 voxels, one voxel from the centre.
 _RADIUS, _DILATION = 1, 1
-# Beyond so many working voxels the descriptors would need more memory than all else.
+# With more working voxels the descriptors would dominate the memory.
 _MOST_VOXELS = 24_000_000
 
 
 @dataclass(frozen=True)
 class SelfSimilarity:
-    """The stage: the field is refined by what single voxels are like among their neighbours.
+    """Stage: refinement by the self-similarity of single voxels.
 
     Attributes:
-        descent: how. Iterations compare different voxels, so that none of them tells whether it has converged.
+        descent: parameters of the minimisation. Iterations compare different voxels, so convergence is not tested.
     """
 
     descent: Descent = Descent(iterations=40, learning_rate=0.5, convergence_tolerance=0.0)
 
     def intensity_spacing(self, voxels: int, voxel_mm: float, spacing: int) -> int | None:
-        """Return 1, for working voxels; None if there are too many of them."""
+        """Return 1 (working voxels); None if there are too many."""
         return 1 if voxels <= _MOST_VOXELS else None
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return the displacement refined on single voxels; see `Stage`."""
+        """Return the refined displacement; see `Stage`."""
         if self.intensity_spacing(volumes.voxels, volumes.voxel_mm, volumes.spacing) is None:
             return found
         found.check_cells(volumes, self)
@@ -63,26 +63,26 @@ class SelfSimilarity:
         progress: Progress,
         stiffness: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the displacement with which the self-similarity of single voxels agrees better.
+        """Return the displacement refined by the self-similarity of single voxels.
 
-        A place counts as far as the displacement explains the descriptors there already, so that little pulls where
-        a lesion has come or gone, or where modalities have nothing in common. If it does not agree better on the
-        voxels compared first, the displacement is returned as it is.
+        Voxels are weighted by how well the displacement already explains their descriptors, so that new or vanished
+        lesions and structures of one modality exert little force. If the agreement does not improve on the voxels
+        compared first, the displacement is returned unchanged.
 
         Args:
             fixed: (Z, Y, X) intensities in 0..1 on the working grid.
             moving: the same for the moving volume.
             displacement: (3, z, y, x) in cells, from fixed to moving.
             factor: working voxels along one side of a cell.
-            weight: (z, y, x) in 0..1, how much each cell counts; None counts all fully.
+            weight: (z, y, x) in 0..1, weight of each cell; None for all 1.
             progress: told of each iteration.
             stiffness: (z, y, x), how many times the regulariser counts at each cell; None for once everywhere.
         """
         encoder = MindEncoder(_RADIUS, _DILATION)
-        # Fixed descriptors are never looked up between voxels: half precision does, in half the memory.
+        # Fixed descriptors are not interpolated: half precision suffices, with half the memory.
         fixed = voxel_descriptor(encoder, fixed, torch.float16, progress)
         moving = voxel_descriptor(encoder, moving, torch.float32, progress)
-        # Squared, as unrelated descriptors still seem to explain something: all are 1 somewhere and never below 0.
+        # Squared, since unrelated descriptors also explain something: all are 1 somewhere and never below 0.
         trusted = reliability(_averages(fixed, factor), _averages(moving, factor), displacement, weight).square_()
         counted = trusted if weight is None else trusted * weight
         difference = _VoxelDifference(fixed, moving, counted, factor, self.descent.similarity)
@@ -96,19 +96,19 @@ class SelfSimilarity:
 
 
 def _averages(features: torch.Tensor, factor: int) -> torch.Tensor:
-    """Return features of voxels averaged over cells; one channel at a time, as each has to be copied."""
+    """Return voxel features averaged over cells, one channel at a time, since each must be copied."""
     return torch.cat([pool(channel.float(), factor) for channel in features.split(1)])
 
 
 class _VoxelDifference:
-    """The difference of single voxels of each cell, others at each evaluation until all had their turn.
+    """The difference at single voxels of each cell, different ones at each evaluation until all were used.
 
     Args:
-        fixed: (C, Z, Y, X) features, the channels of a voxel side by side in memory.
+        fixed: (C, Z, Y, X) features, channels contiguous in memory.
         moving: the same for the moving volume.
-        weight: (z, y, x), how much each cell counts.
+        weight: (z, y, x), weight of each cell.
         factor: voxels along one side of a cell.
-        similarity: what descriptors differ by.
+        similarity: measure of the descriptor difference.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class _VoxelDifference:
         counted = flat.nonzero()[:, 0]
         self._slabs = [(cells, flat[cells]) for cells in counted.split(CELLS_PER_SLAB)]
         offsets = list(itertools.product(range(factor), repeat=3))
-        # In a mixed order, the same in every run, so that no side of the cells leads for long.
+        # In a reproducible shuffled order, so that no side of the cells dominates.
         order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(0))
         self._in_order = torch.tensor(offsets)[order][:, :, None].to(moving.device).unbind()
         self._last = torch.tensor(self._voxels)[:, None].to(moving.device) - 1
         self.start_over()
 
     def start_over(self) -> None:
-        """Compare the same voxels next as at first."""
+        """Restart with the voxels compared first."""
         self._offsets = itertools.cycle(self._in_order)
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-        """Return the mean over all cells of the difference; add its gradient (3, z, y, x) in place."""
+        """Return the mean difference over all cells; add its gradient (3, z, y, x) in place."""
         count = self._cells.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         offset = next(self._offsets)

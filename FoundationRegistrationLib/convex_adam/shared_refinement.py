@@ -1,4 +1,4 @@
-"""The stage in which two encoders refine one displacement together."""
+"""Joint refinement of one displacement by two encoders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .two_encoders import shared_by_reliability
 
 @dataclass(frozen=True)
 class SharedRefinement:
-    """Both features refine what was found, the second taking over at each place as far as it is reliable there.
+    """Stage: refinement by both features, the second replacing the first where it is reliable.
 
     Attributes:
         descent: how.
@@ -22,14 +22,14 @@ class SharedRefinement:
     descent: Descent = Descent()
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return the displacement refined by both; see `Stage`.
+        """Return the refined displacement; see `Stage`.
 
         Raises:
             SettingsError: there are not two encoders.
         """
         found.check_cells(volumes, self)
         if len(volumes.features) != 2:
-            msg = "SharedRefinement needs two encoders; name them as A+B, or leave this stage out."
+            msg = "SharedRefinement needs two encoders; name them as A+B, or omit this stage."
             raise SettingsError(msg)
         lead, details = volumes.features
         displacement = found.displacement

@@ -1,6 +1,6 @@
-"""How unlike fixed and moving features are under a displacement, and how that changes with it.
+"""The difference of fixed and moving features under a displacement, and its gradient.
 
-A similarity is asked place by place. Everything else is done here: the look-up of moving features, slab by slab, and
+A similarity compares features pointwise. This module does the rest: interpolation of moving features, in slabs, and
 the chain rule from features to displacements.
 """
 
@@ -16,17 +16,17 @@ from ..features import pool
 from ..spatial.sampling import sample, sample_gradient
 from .regularisers import in_full
 
-CELLS_PER_SLAB = 262144  # many more take memory, many fewer keep several threads waiting for each other
+CELLS_PER_SLAB = 262144  # many more need memory, many fewer make threads wait for each other
 
 
 @dataclass(frozen=True)
 class Term:
-    """Features that a displacement shall bring to agree.
+    """Features to be matched by a displacement.
 
     Attributes:
         fixed: (C, z, y, x) features.
         moving: (C, z, y, x) features.
-        weight: (z, y, x), how much the difference at each fixed cell counts; None counts all fully.
+        weight: (z, y, x), weight of each fixed cell; None for all 1.
     """
 
     fixed: torch.Tensor
@@ -40,17 +40,17 @@ class Term:
 
 
 class Similarity(Protocol):
-    """How alike features are; smaller is better."""
+    """A similarity measure of features; smaller is better."""
 
     def compare(
         self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the weighted sum over places of what they differ by, and its derivative by the moving features.
+        """Return the weighted sum of differences, and its derivative by the moving features.
 
         Args:
-            fixed: (C, n) features of n places.
-            moving: (C, n) features found there, which may be changed in place.
-            weight: (n), how much each place counts; None for all alike.
+            fixed: (C, n) features of n points.
+            moving: (C, n) interpolated features, which may be changed in place.
+            weight: (n), weight of each point; None for all 1.
 
         Returns:
             A scalar, and (C, n).
@@ -77,15 +77,15 @@ class SquaredDifference:
 
 
 class Difference(Protocol):
-    """What a displacement shall lessen."""
+    """A difference to be minimised by a displacement."""
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-        """Return the mean over all cells of the difference, a scalar; add its gradient (3, z, y, x) in place."""
+        """Return the mean difference over all cells, a scalar; add its gradient (3, z, y, x) in place."""
 
 
 @dataclass(frozen=True)
 class _Slab:
-    """Some of the cells that count: their indices in the flat grid, features (C, n) and weights (n)."""
+    """Part of the weighted cells: their indices in the flat grid, features (C, n) and weights (n)."""
 
     cells: slice | torch.Tensor
     fixed: torch.Tensor
@@ -93,10 +93,10 @@ class _Slab:
 
 
 class FeatureDifference:
-    """The difference of a term's features, made ready to be evaluated many times.
+    """The difference of a term's features, prepared for repeated evaluation.
 
-    Cells without weight are left out. The channels of the moving features lie side by side in memory, so that a
-    look-up touches one place for each corner and not one for each channel.
+    Cells without weight are skipped. The channels of the moving features are contiguous in memory, so that
+    interpolation accesses one block per corner, not one per channel.
     """
 
     def __init__(self, term: Term, similarity: Similarity) -> None:
@@ -106,7 +106,7 @@ class FeatureDifference:
         self._slabs = list(_slabs(term))
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-        """Return the mean over all cells of the difference, a scalar; add its gradient (3, z, y, x) in place."""
+        """Return the mean difference over all cells, a scalar; add its gradient (3, z, y, x) in place."""
         count = self._shape.numel()
         gradient, displacement = gradient.view(3, -1), displacement.reshape(3, -1)
         total = gradient.new_zeros(())
@@ -125,13 +125,13 @@ def difference_at(
     weight: torch.Tensor | None,
     similarity: Similarity,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of feature differences, and its gradient (3, n) by the positions.
+    """Return the weighted sum of feature differences, and its gradient (3, n) by position.
 
     Args:
-        positions: (3, n) continuous indices where moving features are looked up.
-        fixed: (C, n) features that belong there.
+        positions: (3, n) continuous indices into the moving features.
+        fixed: (C, n) features of these points.
         moving: (C, z, y, x) features.
-        weight: (n), None for all alike.
+        weight: (n); None for all 1.
         similarity: what features differ by.
     """
     energy, pull = similarity.compare(fixed, sample(moving, positions), weight)
@@ -139,7 +139,7 @@ def difference_at(
 
 
 def indices_of(cells: slice | torch.Tensor, shape: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Return the index (3, n) along each axis of cells, which are given by their index in the flat grid."""
+    """Return the indices (3, n) along each axis of cells given by flat index."""
     _, height, breadth = shape
     flat = torch.arange(cells.start, cells.stop, device=device) if isinstance(cells, slice) else cells
     rows = flat // breadth

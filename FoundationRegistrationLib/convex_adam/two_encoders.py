@@ -1,7 +1,6 @@
-"""Which of two encoders decides: one of them where to begin, and either of them at each place.
+"""Combining two encoders: which one to start from, and their local weights.
 
-The first is to find what is far away, the second to refine it; but where the first has failed, there is nothing to
-refine, and the second leads.
+The first finds large displacements, the second refines them; but if the first has failed, the second leads.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from .reliability import mean_reliability, reliability
 from .similarities import Term
 from .stages import Pair
 
-# What the details found alone leads only if it explains so much more, of 2 for both features: fine features
-# explain themselves well wherever they are registered alone. On PET-CT phantoms 10 and 11, where the lead is right,
+# The detail encoder leads only if its own result explains this much more, of 2 for both features: fine features
+# always explain themselves well when registered alone. On PET-CT phantoms 10 and 11, where the main encoder is right,
 # it is 0.04 to 0.10; on phantom 1, where LiteMedSAM is wrong, 0.17.
 _LEAST_GAIN_OF_DETAILS = 0.125
-# How soon the leading features give way to details that agree.
+# Exponent of the weight of the leading features, see `shared_by_reliability`.
 _POWER_OF_LEAD = 2
 
 
@@ -29,8 +28,8 @@ def gain_of_details(features: Sequence[Pair], found: Sequence[torch.Tensor], wei
 
     Args:
         features: (C, z, y, x) of both volumes, for each encoder.
-        found: the displacement (3, z, y, x) in cells that each pair of features found alone.
-        weights: (z, y, x), how much each cell counts.
+        found: the displacement (3, z, y, x) in cells from each pair of features alone.
+        weights: (z, y, x), weight of each cell.
     """
     explained = []
     for displacement in found:
@@ -40,7 +39,7 @@ def gain_of_details(features: Sequence[Pair], found: Sequence[torch.Tensor], wei
 
 
 def details_lead(gain: float) -> bool:
-    """Tell whether so large a gain means that the first features failed."""
+    """Whether a gain means that the first features failed."""
     return gain > _LEAST_GAIN_OF_DETAILS
 
 
@@ -52,8 +51,8 @@ def shared_by_reliability(
 ) -> list[Term]:
     """Return both features as terms that share the weight of each cell.
 
-    The leading features count by a power of what the details leave unexplained, the details by the rest: these
-    decide alone where they agree, and have no say where they agree no better than by chance.
+    The weight of the leading features is a power of the fraction that the details leave unexplained, and the details
+    have the rest: these decide alone where they agree, and do not count where they agree no better than by chance.
     """
     left = (1.0 - reliability(*details, displacement, weight)).pow_(_POWER_OF_LEAD)
     of_details = 1.0 - left

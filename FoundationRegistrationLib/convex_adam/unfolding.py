@@ -1,7 +1,7 @@
-"""The last step: a field that folds nowhere.
+"""The last step: removing folds from the field.
 
-The optimisation penalises steep displacements but does not forbid folds. Where one is left, the field is smoothed
-there, and only there, until space keeps its orientation everywhere.
+The optimisation penalises steep displacements but does not forbid folds. Where folds remain, the field is smoothed
+locally until its Jacobian determinant is positive everywhere.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import torch
 
 from ..spatial.windows import max_around, mean_around
 
-# A volume may shrink to this share of itself at a corner of a cell, not further.
+# Smallest allowed Jacobian determinant at a corner of a cell.
 LEAST_DETERMINANT = 0.05
-# The smoothed region grows by a node each time so many rounds did not do.
+# The smoothed region grows by a node after this many rounds without success.
 _ROUNDS_PER_NODE = 20
-# After so many rounds nothing is kept any more.
+# After this many rounds no nodes are kept.
 _ROUNDS_THAT_KEEP = 200
-# Smoothing reaches one node beyond the smoothed region, takes in one more, and the corners there one more.
+# Smoothing changes one node beyond the smoothed region, reads one more, and the corners there one more.
 _WINDOW_MARGIN = 4
 
 
 def unfold(displacement: torch.Tensor, kept: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
-    """Return a displacement whose linear interpolation keeps the orientation of space, and how much was changed.
+    """Return a displacement whose linear interpolation does not fold, and the fraction of changed nodes.
 
-    Judged are the Jacobian determinants at the corners of every cell of the grid, each from the three edges that
-    meet there. The determinant by central differences at a node is the mean of the eight corners around it, so it
-    is above the limit too.
+    Tested are the Jacobian determinants at the corners of every cell, each from the three edges that meet there. The
+    determinant by central differences at a node is the mean of the eight corners around it, so it is above the limit
+    too.
 
     Args:
         displacement: (3, z, y, x) in cells, components (z, y, x).
-        kept: (z, y, x) bool, nodes that stay as they are, unless the folds cannot be smoothed away around them.
+        kept: (z, y, x) bool, nodes that stay unchanged if the folds can be smoothed away around them.
 
     Returns:
-        The displacement, unchanged but near folds, and the share of nodes that were changed.
+        The displacement, unchanged except near folds, and the fraction of changed nodes.
     """
     changed = torch.zeros_like(displacement[0], dtype=torch.bool)
     folded = folded_nodes(displacement)
@@ -43,7 +43,7 @@ def unfold(displacement: torch.Tensor, kept: torch.Tensor | None = None) -> tupl
     rounds = 0
     while folded.any():
         reach = 1 + rounds // _ROUNDS_PER_NODE
-        # Nothing changes further than this from the folds, so that none can appear beyond.
+        # Nothing changes further than this from the folds, so no new folds appear beyond.
         window = window_around(folded, reach + _WINDOW_MARGIN)
         inside = displacement[:, window[0], window[1], window[2]]
         near = mean_around(max_around(folded[window].to(displacement.dtype)[None], reach), 1)
@@ -81,7 +81,7 @@ def folded_nodes(displacement: torch.Tensor) -> torch.Tensor:
 
 
 def _edges(displacement: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return where the edges of cells along an axis lead, (3, ...), one fewer along that axis."""
+    """Return the deformed edges of cells along an axis, (3, ...), one fewer along that axis."""
     edges = displacement.diff(dim=axis + 1)
     edges[axis] += 1.0
     return edges

@@ -1,8 +1,7 @@
-"""What only one volume shows, such as a lesion that has come or gone, and where the field is therefore to stay stiff.
+"""Structures in one volume only, such as a new or resected lesion, where the field is kept stiff.
 
-Nothing on the other side corresponds to it, so the pull of its border only squeezes it. It is found without a mask,
-by what the registered features leave unexplained. A place that is still far off cannot be told from it and is
-held too.
+They have no counterpart, so the forces at their border would only compress them. They are detected without a mask,
+where the registered features remain unexplained. Regions that are still far off look the same and are kept stiff too.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from .reliability import reliability
 from .similarities import Term
 from .stages import Found, Volumes
 
-# So far to either side the explanation is judged: less than a lesion is wide, more than noise is.
+# Half-width of the window for the explained fraction: smaller than a lesion, larger than noise.
 _REACH_MM = 4.0
-# Where less than this share of the features' variation is explained, a place begins to count as unmatched. On the
-# lesion phantoms 10 and 11 with MIND, 0.1 to 0.35 are explained in the lesion, in 95 % of the rest more than 0.55.
+# Cells with a smaller explained fraction begin to count as unmatched. On the lesion phantoms 10 and 11 with MIND, 0.1
+# to 0.35 are explained in the lesion, in 95 % of the rest more than 0.55.
 _LEAST_EXPLAINED = 0.5
 
 
 @dataclass(frozen=True)
 class UnmatchedStructures:
-    """The stage: the features are optimised once more, the field stiffer where only one volume shows a structure.
+    """Stage: repeated optimisation on the features, with a stiffer field where only one volume shows a structure.
 
     Attributes:
-        stiffness: how many times the regulariser is added there.
+        stiffness: extra factor of the regulariser there.
         descent: how.
     """
 
@@ -51,26 +50,25 @@ class UnmatchedStructures:
 def unmatched(
     fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, weight: torch.Tensor | None, cell_mm: float
 ) -> torch.Tensor:
-    """Return (z, y, x) in 0..1, how far each fixed cell shows something that only one of the volumes has.
+    """Return (z, y, x) in 0..1, to what degree each fixed cell is unmatched.
 
     Args:
         fixed: (C, z, y, x) features.
         moving: (C, z, y, x) features.
         displacement: (3, z, y, x) in cells, from fixed to moving.
-        weight: (z, y, x) in 0..1, how much each fixed cell counts; what counts less than half is not judged. None
-            counts all fully.
-        cell_mm: edge of a cell.
+        weight: (z, y, x) in 0..1, weight of each fixed cell; cells below one half are not tested. None for all 1.
+        cell_mm: cell size.
     """
     reach = max(1, round(_REACH_MM / cell_mm))
     explained = reliability(fixed, moving, displacement, weight, reach)
     missing = (1.0 - explained / _LEAST_EXPLAINED).clamp_min_(0.0)
     if weight is not None:
         missing.masked_fill_(weight <= 0.5, 0.0)
-    # The border of a lesion is explained in part, by what is beside it.
+    # The border of a lesion is partly explained by its surroundings.
     return mean_around(max_around(missing[None], 1), 1)[0]
 
 
 def without(share: torch.Tensor, term: Term) -> Term:
-    """Return a term that counts less, by this share (z, y, x) of each cell."""
+    """Return a term with its weight reduced by this fraction (z, y, x) in each cell."""
     weight = 1.0 - share if term.weight is None else term.weight * (1.0 - share)
     return Term(term.fixed, term.moving, weight)

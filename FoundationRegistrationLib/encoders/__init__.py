@@ -1,8 +1,8 @@
-"""The registry of encoders: what modules of this folder declare as `ENCODERS` or `FAMILIES`, and what plugins add.
+"""The encoder registry: those that modules of this folder declare as `ENCODERS` or `FAMILIES`, and those of plugins.
 
 Other packages add an `EncoderInfo` or an `EncoderFamily` as an entry point of `foundation_registration.encoders`.
 
-Listing the encoders imports neither torch nor any network; `build_encoder` does.
+Listing the encoders does not import torch; `build_encoder` does.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def encoders() -> dict[str, EncoderInfo]:
 
 @cache
 def encoder_families() -> dict[str, EncoderFamily]:
-    """Return the families of encoders that are not listed one by one, by their prefix."""
+    """Return the families of encoders that are not listed individually, by prefix."""
     added = [family for family in plugins("encoders").values() if isinstance(family, EncoderFamily)]
     return {family.prefix: family for family in (*added, *_declared("FAMILIES"))}
 
 
 def _declared(attribute: str) -> list[Any]:
-    """Return what the modules of this folder declare under a name, module by module."""
+    """Yield what each module of this folder declares under a name."""
     found: list[Any] = []
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         found.extend(getattr(importlib.import_module(f"{__name__}.{module}"), attribute, ()))
@@ -61,15 +61,15 @@ def encoder_info(name: str) -> EncoderInfo:
             return family.resolve(name)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or ["litemedsam", "mind", "sam"]
     near += [f"{prefix}NAME" for prefix in encoder_families()]
-    msg = f"Unknown encoder '{name}'; `foundation-registration encoders` lists all, such as {', '.join(near)}."
+    msg = f"Unknown encoder '{name}'; did you mean {', '.join(near)}? `foundation-registration encoders` lists all."
     raise SettingsError(msg)
 
 
 def build_encoder(settings: Settings, device: torch.device) -> Encoder:
-    """Return the encoder the settings name, its weights loaded onto the device.
+    """Return the encoder named in the settings, its weights loaded onto the device.
 
     Raises:
-        SettingsError: there is no encoder of that name, or its input size does not fit it.
-        WeightsError: its weights are missing, damaged or those of another network.
+        SettingsError: there is no encoder of that name, or the input size does not fit it.
+        WeightsError: its weights are missing, damaged or of another network.
     """
     return encoder_info(settings.encoder).build(settings, device)

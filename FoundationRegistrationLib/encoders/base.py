@@ -1,4 +1,4 @@
-"""What an encoder is, and the facts about it that every list of encoders shows."""
+"""The encoder interface and the properties that encoder lists show."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Turns images into dense features. Networks are frozen; nothing is trained.
+    """Turns images into dense features. Networks are frozen.
 
     Attributes:
-        weights_sha256: checksum of the weights in use; None, or left out, where there are none. Features of a slice
-            encoder without it are not kept for later runs.
-        reach: of volume encoders alone, how many voxels around a voxel its features depend on.
+        weights_sha256: checksum of the weights in use; None or absent if there are none. Features of a slice encoder
+            without it are not cached.
+        reach: for volume encoders, the radius in voxels of the neighbourhood that features depend on.
     """
 
     weights_sha256: str | None
@@ -30,33 +30,33 @@ class Encoder(Protocol):
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of intensities in 0..1.
 
-        Slice encoders take (B, H, W), square, and return (B, D, h, w): token (i, j) is centred on the
-        continuous index ((i + 1/2) H/h - 1/2, (j + 1/2) W/w - 1/2); special tokens are dropped.
-        Volume encoders take (1, Z, H, W) and return (1, D, Z, H, W), a feature for each voxel.
+        Slice encoders take (B, H, W), square, and return (B, D, h, w): token (i, j) is centred on the continuous
+        index ((i + 1/2) H/h - 1/2, (j + 1/2) W/w - 1/2); special tokens are dropped. Volume encoders take (1, Z, H,
+        W) and return (1, D, Z, H, W).
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
-    """The facts about an encoder, readable without loading it (or torch).
+    """Properties of an encoder, available without loading it or torch.
 
     Attributes:
-        name: what the user types.
-        title: what the user reads; the name where empty.
+        name: identifier for the user.
+        title: display name; the name if empty.
         kind: "slice" for 2D networks applied to axial slices, "volume" for 3D descriptors.
-        channels: number of features of a token, D.
-        components: number of principal components kept by default, d.
+        channels: features per token, D.
+        components: default number of principal components, d.
         tokens: tokens along one side of a slice; 0 for one per voxel.
-        domain: the images it was trained on.
-        strategy: how it was trained.
-        finding: what the paper found for registration with it, or what was measured here.
+        domain: training images.
+        strategy: training method.
+        finding: result of the paper for registration with it, or measured here.
         license: of the weights.
         citation: the paper to cite.
-        weights: names of the catalogue entries it reads, in order; empty where none are downloaded.
+        weights: names of its catalogue entries, in order; empty if none are downloaded.
         build: makes the encoder for given settings on a device.
-        packaged_sha256: checksum of weights that come with a Python package, None where they do not.
-        build_untrained: makes it with random weights, to measure it where the weights are missing.
+        packaged_sha256: checksum of weights from a Python package, None for others.
+        build_untrained: makes it with random weights, for benchmarks without the weights.
     """
 
     name: str
@@ -85,9 +85,9 @@ class EncoderFamily:
     """Encoders that share a prefix and are too many to list.
 
     Attributes:
-        prefix: what their names begin with.
-        title: what the user reads.
-        resolve: returns the facts about the encoder of a full name; raises SettingsError where there is none.
+        prefix: prefix of their names.
+        title: display name.
+        resolve: returns the properties of an encoder by full name; raises SettingsError if there is none.
     """
 
     prefix: str
@@ -95,22 +95,22 @@ class EncoderFamily:
     resolve: Callable[[str], EncoderInfo]
 
 
-# Mean and standard deviation of each colour channel that networks were trained with, for intensities in 0..1.
+# Mean and standard deviation of the colour channels in training, for intensities in 0..1.
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP: Statistics = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 def input_pixels(settings: Settings, own: int, multiple: int) -> int:
-    """Return the pixels along one side of an encoder's input: those of the settings, or its own.
+    """Return the pixels along one side of an encoder's input, from the settings or its default.
 
     Args:
-        settings: `input_size`; 0 takes the encoder's own.
-        own: the encoder's own size.
-        multiple: pixels of a token, of which the input must be a multiple.
+        settings: `input_size`; 0 uses the encoder's default.
+        own: the encoder's default.
+        multiple: pixels per token; the input must be a multiple.
 
     Raises:
-        SettingsError: the size asked for is no multiple of it.
+        SettingsError: the size is not a multiple.
     """
     size = settings.input_size or own
     if size % multiple:
@@ -124,26 +124,26 @@ def input_pixels(settings: Settings, own: int, multiple: int) -> int:
 
 
 def side_of(positions: int) -> int:
-    """Return the tokens along one side of the square that a position embedding is for.
+    """Return the tokens along one side of the square of a position embedding.
 
     Raises:
-        ValueError: so many positions make no square.
+        ValueError: the number of positions is not a square.
     """
     side = math.isqrt(positions)
     if side**2 != positions:
-        msg = f"the {positions} positions of its tokens make no square"
+        msg = f"its {positions} token positions do not form a square"
         raise ValueError(msg)
     return side
 
 
 def standardised(images: torch.Tensor, statistics: Statistics) -> torch.Tensor:
-    """Return colour images (B, 3, H, W) in 0..1 with the mean and deviation a network was trained with."""
+    """Return colour images (B, 3, H, W) in 0..1, standardised with the training statistics of a network."""
     mean, deviation = (images.new_tensor(values)[:, None, None] for values in statistics)
     return (images - mean) / deviation
 
 
 def network_input(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Return square slices (B, H, H) as colour images (B, 3, size, size), without aliasing where they shrink."""
+    """Return square slices (B, H, H) as colour images (B, 3, size, size), antialiased when downsampled."""
     import torch.nn.functional as F
 
     found = images[:, None].cpu() if images.device.type == "mps" else images[:, None]  # has no antialiasing

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from .networks.vit import TokenEncoder
 
 _PATCH = 14
-# Tokens along one side, tried from the largest (the paper's) on until a slice fits into a share of the device's
-# memory: of all it has, free or not, so that the same machine always gives the same features.
+# Tokens along one side, tried from the largest (the paper's) until a slice fits into a share of the device's total
+# memory: not of the free memory, so that the same machine always gives the same features.
 _SIDES = (128, 112, 96, 80, 64, 48, 37)
 _MEMORY_SHARE = 0.25
-# Float32 values that one token needs at once, in units of the channels: its stream, queries, keys, values, the
-# fourfold layer of the MLP before and after its nonlinearity, and what libraries add.
+# Float32 values per token, in units of the channels: residual stream, queries, keys, values, the fourfold MLP layer
+# before and after its nonlinearity, and library overhead.
 _VALUES_OF_TOKEN = 16
 
 
 @dataclass(frozen=True)
 class _Variant:
-    """One network: its catalogue entry, timm's name for it, channels, heads, and whether it has registers."""
+    """A network: its catalogue entry, timm name, channels, heads, and whether it has registers."""
 
     weights: str
     timm_name: str
@@ -74,13 +74,13 @@ def _network(variant: _Variant, size: int) -> Any:
 
 
 def _input_size(settings: Settings, device: torch.device, variant: _Variant) -> int:
-    """Return the input size asked for, else the largest that the device's memory allows."""
+    """Return the input size of the settings, else the largest that the device's memory allows."""
     if settings.input_size:
         return input_pixels(settings, settings.input_size, _PATCH)
     budget = _MEMORY_SHARE * _memory_bytes(device)
     for side in _SIDES:
         values = side**2 * variant.width * _VALUES_OF_TOKEN
-        if device.type == "mps":  # attention is not fused there
+        if device.type == "mps":  # no fused attention
             values += variant.heads * side**4
         if 4 * values <= budget:
             return side * _PATCH
@@ -88,7 +88,7 @@ def _input_size(settings: Settings, device: torch.device, variant: _Variant) -> 
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the memory of a device, used or not."""
+    """Return the total memory of a device."""
     import torch
 
     from ..runtime.memory import total_memory_bytes
@@ -99,13 +99,13 @@ def _memory_bytes(device: torch.device) -> int:
 
 
 def _timm_names(state: Mapping[str, torch.Tensor], network: Any, registers: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) as timm names and keeps them."""
+    """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) in timm's format."""
     from .networks.vit import as_timm_has_them, published_names
 
     published = published_names(state)
     published.pop("mask_token", None)
     if registers and {"register_tokens", "reg_token"} & published.keys():
-        # timm knows DINOv2 by a mask token, and drops it.
+        # timm recognises DINOv2 by its mask token, and drops it.
         return as_timm_has_them({**published, "mask_token": published["cls_token"]}, network)
     if not registers and "pos_embed" in published:
         published["pos_embed"] = _interpolated(published["pos_embed"], network.patch_embed.grid_size[0])
@@ -113,9 +113,9 @@ def _timm_names(state: Mapping[str, torch.Tensor], network: Any, registers: bool
 
 
 def _interpolated(positions: torch.Tensor, side: int) -> torch.Tensor:
-    """Return positions (1, 1 + n^2, D) for side x side tokens, as DINOv2's code does for networks without registers.
+    """Interpolate positions (1, 1 + n^2, D) to side x side tokens, like DINOv2's code for networks without registers.
 
-    That is by the scale (side + 0.1) / n, without antialiasing; with registers it is as timm does.
+    That is with the scale (side + 0.1) / n, without antialiasing; with registers timm's way is right.
     """
     import torch
     import torch.nn.functional as F
@@ -153,8 +153,8 @@ def _info(name: str, size: str, width: int, heads: int, registers: bool, finding
 
 
 _MEASURED = (
-    "breast Dice 81.3, 80.4, 80.5 %, close to SAM; keeps lesion volumes best (31 % change); the text of the paper "
-    "names ViT-S/14, its code loads ViT-L/14 with registers"
+    "breast Dice 81.3, 80.4, 80.5 %, close to SAM; keeps lesion volumes best (31 % change); the paper's text names "
+    "ViT-S/14, its code loads ViT-L/14 with registers"
 )
 _NOT_MEASURED = "not in the paper"
 

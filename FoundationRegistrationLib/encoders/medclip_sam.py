@@ -1,4 +1,4 @@
-"""MedCLIP-SAMv2's image encoder: BiomedCLIP's ViT-B/16, trained on with medical images and their captions.
+"""MedCLIP-SAMv2's image encoder: BiomedCLIP's ViT-B/16, fine-tuned on medical images and their captions.
 
 Sources: Koleilat et al., "MedCLIP-SAMv2: towards universal text-driven medical image segmentation",
 arXiv:2409.19483; Zhang et al., "BiomedCLIP", arXiv:2303.00915. As in the registration paper's code, the tokens are
@@ -60,10 +60,10 @@ def _encoder(network: Any, size: int, device: torch.device, sha256: str | None) 
 
 
 def _timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors of the image tower as timm names them.
+    """Return the tensors of the image tower under timm's names.
 
-    The publishers have two forms: open_clip's ("visual.trunk.", with timm's own names behind it) and that of
-    Hugging Face ("vision_model.").
+    There are two published formats: open_clip's ("visual.trunk.", followed by timm's names) and Hugging Face's
+    ("vision_model.").
     """
     from .networks.vit import published_names
 
@@ -84,7 +84,7 @@ ENCODERS = (
         components=12,
         tokens=_INPUT_SIZE // _PATCH,
         domain="medical images with captions (PMC-15M, MedPix)",
-        strategy="contrastive with text",
+        strategy="image-text contrastive learning",
         finding="fails in every task (breast Dice 69.7, 59.8, 69.6 %), perhaps because its tokens are coarse",
         license="MIT",
         citation="Koleilat et al., arXiv:2409.19483, 2025",

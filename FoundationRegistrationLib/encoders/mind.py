@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from ..settings import Settings
 
-# The six neighbours of a voxel, and the twelve pairs of them that lie at a right angle.
+# The six neighbours of a voxel, and their twelve pairs at right angles.
 _NEIGHBOURS = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
 _PAIRS = tuple(
     (a, b) for a, b in itertools.combinations(_NEIGHBOURS, 2) if sum(x * y for x, y in zip(a, b, strict=True)) == 0
 )
 
-_VOXELS_AT_ONCE = 262144  # many more leave the cache, many fewer keep several threads waiting for each other
+_VOXELS_AT_ONCE = 262144  # many more exceed the cache, many fewer make threads wait for each other
 
 
 class MindEncoder:
-    """MIND-SSC with a patch radius and a dilation, both in voxels; 12 features in 0..1 for each voxel."""
+    """MIND-SSC with a patch radius and a dilation, both in voxels; 12 features in 0..1 per voxel."""
 
     weights_sha256: str | None = None
 
@@ -83,7 +83,7 @@ def _repeat_border(volume: torch.Tensor, width: int) -> None:
 
 
 def _sum_over_patch(volume: torch.Tensor, radius: int) -> torch.Tensor:
-    """Sum (z, y, x) over the cube around each voxel, those nearer than `radius` to the border left out.
+    """Sum (z, y, x) over the cube around each voxel, without those nearer than `radius` to the border.
 
     Shifted copies are added: for narrow patches this is many times faster than torch's pooling on the CPU.
     """

@@ -1,4 +1,4 @@
-"""An encoder that the caller made: the facts about it are found by asking it."""
+"""An encoder object from the caller; its properties are found by running it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .base import Encoder, EncoderInfo
 if TYPE_CHECKING:
     import torch
 
-# Slices of this many pixels are shown to a slice encoder, voxels along each axis to a volume encoder.
+# Pixels of the test slice for a slice encoder, voxels along each axis for a volume encoder.
 _PIXELS, _VOXELS = 64, 16
 
 
 def info_of(encoder: Encoder, device: torch.device) -> EncoderInfo:
-    """Return the facts about an encoder.
+    """Return the properties of an encoder.
 
     Raises:
-        InputError: what it returns is no features.
+        InputError: it does not return features.
     """
     import torch
 

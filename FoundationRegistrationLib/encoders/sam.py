@@ -1,4 +1,4 @@
-"""SAM and the networks trained on from it: MedSAM, SSLSAM and MRI-CORE, all with SAM's image encoder.
+"""SAM and networks trained further from it: MedSAM, SSLSAM and MRI-CORE, all with SAM's image encoder.
 
 Sources: Kirillov et al., "Segment anything", ICCV 2023; Ma et al., "Segment anything in medical images", Nature
 Communications 2024; Gu et al., "How to build the best medical image segmentation algorithm using foundation models",
@@ -33,14 +33,14 @@ class _Variant:
     """One network of the family.
 
     Attributes:
-        weights: catalogue entries; each is loaded over those before it.
+        weights: catalogue entries; each is loaded on top of the previous ones.
         width: channels of a token within the transformer.
         depth: number of blocks.
         heads: heads of the attention.
-        global_blocks: blocks whose attention sees the whole image; the others see windows.
-        statistics: how intensities in 0..1 are standardised; None leaves them.
-        as_mri_core: MRI-CORE's departures from SAM: no relative positions, windows padded before the
-            normalisation, and the tokens taken before the neck, which was not trained with the rest.
+        global_blocks: blocks with global attention; the others have windowed attention.
+        statistics: standardisation of intensities in 0..1; None for none.
+        as_mri_core: MRI-CORE's differences from SAM: no relative positions, windows padded before the normalisation,
+            and tokens from before the neck, which was not trained with the rest.
     """
 
     weights: tuple[str, ...]
@@ -87,7 +87,7 @@ def _build(settings: Settings, device: torch.device, variant: _Variant) -> SamEn
         with renaming(file.state, name):
             over = _official_names(file.state, variant)
         if not {key for key in state if key.startswith("blocks.") and ".rel_pos_" not in key} <= set(over):
-            load_exactly(network, over, name)  # it is another network; this says which
+            load_exactly(network, over, name)  # it is another network; this identifies it
         state |= {key: value for key, value in over.items() if key in state}
     with renaming(state, variant.weights[-1]):
         fitted = _resampled(state, network)
@@ -102,7 +102,7 @@ def _build_untrained(settings: Settings, device: torch.device, variant: _Variant
 
 
 def _network(settings: Settings, variant: _Variant) -> ImageEncoderViT:
-    """Return the network for the input size of the settings, its parameters without values yet."""
+    """Return the network for the input size of the settings, with uninitialised parameters."""
     from .networks.values import without_values
 
     size = input_pixels(settings, _INPUT_SIZE, _PATCH)
@@ -133,8 +133,8 @@ def _random_network(size: int, variant: _Variant) -> ImageEncoderViT:
 def _official_names(state: Mapping[str, torch.Tensor], variant: _Variant) -> dict[str, torch.Tensor]:
     """Return the tensors of the image encoder under the names of `segment_anything`.
 
-    Checkpoints hold the whole of SAM ("image_encoder.", beside decoder and prompts) or the encoder alone, and may
-    have the prefix "module." of training on several devices.
+    Checkpoints contain all of SAM ("image_encoder.", decoder and prompts) or only the encoder, and may have the
+    prefix "module." from multi-GPU training.
     """
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     part = {key.removeprefix("image_encoder."): v for key, v in plain.items() if key.startswith("image_encoder.")}
@@ -142,10 +142,10 @@ def _official_names(state: Mapping[str, torch.Tensor], variant: _Variant) -> dic
 
 
 def _mri_core_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return MRI-CORE's tensors under the names of SAM.
+    """Return MRI-CORE's tensors under SAM's names.
 
-    It was trained with the code of DINOv2, which adds "backbone.", numbers blocks by chunk ("blocks.0.3."), calls
-    the layers of the MLP "fc1" and "fc2", and keeps positions as a list with that of a class token in front.
+    It was trained with DINOv2's code, which adds "backbone.", numbers blocks by chunk ("blocks.0.3."), names the MLP
+    layers "fc1" and "fc2", and stores positions as a list that begins with that of the class token.
     """
     result = {}
     for key, value in state.items():
@@ -159,7 +159,7 @@ def _mri_core_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def _resampled(state: Mapping[str, torch.Tensor], network: ImageEncoderViT) -> dict[str, torch.Tensor]:
-    """Return the tensors with positions interpolated to the size the network was made for."""
+    """Return the tensors with positions interpolated to the size of the network."""
     import torch.nn.functional as F
 
     wanted = {key: value.shape for key, value in network.state_dict().items()}

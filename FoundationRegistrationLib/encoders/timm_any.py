@@ -1,7 +1,7 @@
 """Any backbone of timm with dense features, under the name `timm:NAME`.
 
-Source: Wightman, "PyTorch image models" (timm). Of a network with stages the deepest one with at most 8 pixels to a
-token is taken, of a transformer with one grid of tokens its last block.
+Source: Wightman, "PyTorch image models" (timm). Networks with stages use the deepest one with at most 8 pixels per
+token, transformers with a single token grid their last block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILE = "model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class _Backbone:
-    """What timm says about a network: its name, the stage to take, its channels and stride, and its usual input."""
+    """timm's description of a network: name, stage to use, channels, stride and default input."""
 
     name: str
     stage: int
@@ -41,7 +41,7 @@ class _Backbone:
 
 
 class TimmEncoder:
-    """One stage of a network of timm, for square slices resized to its input size."""
+    """One stage of a timm network, for square slices resized to its input size."""
 
     reach = 0
 
@@ -62,10 +62,10 @@ class TimmEncoder:
 
 
 def _resolve(full_name: str) -> EncoderInfo:
-    """Return the facts about an encoder `timm:NAME`.
+    """Return the properties of an encoder `timm:NAME`.
 
     Raises:
-        SettingsError: timm has no such network, or it gives no dense features.
+        SettingsError: timm has no such network, or it has no dense features.
     """
     backbone = _backbone(full_name.removeprefix(_PREFIX))
     return EncoderInfo(
@@ -96,14 +96,14 @@ def _backbone(name: str) -> _Backbone:
         name != architecture and name not in timm.list_models(name, pretrained=True)
     ):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        advice = f"near to it are: {', '.join(near)}" if near else "see timm.list_models()"
+        advice = f"did you mean {', '.join(near)}" if near else "see timm.list_models()"
         msg = f"timm has no network '{name}'; {advice}."
         raise SettingsError(msg)
     try:
         with torch.device("meta"):
             network = timm.create_model(name, pretrained=False, features_only=True)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        msg = f"timm's network '{name}' gives no dense features; choose another one."
+        msg = f"timm's network '{name}' has no dense features; choose another one."
         raise SettingsError(msg) from error
     strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     fine = max(_FINEST_STRIDE, min(strides))
@@ -131,7 +131,7 @@ def _build_untrained(settings: Settings, device: torch.device, backbone: _Backbo
 
 
 def _network(backbone: _Backbone, size: int, state: Mapping[str, torch.Tensor] | None) -> Any:
-    """Return the network for an input size; without weights it has random ones."""
+    """Return the network for an input size, with random weights if none are given."""
     import timm
     import torch
 
@@ -142,13 +142,13 @@ def _network(backbone: _Backbone, size: int, state: Mapping[str, torch.Tensor] |
         with torch.device("meta"):
             timm.create_model(backbone.name, pretrained=False, **choice)
     except (AssertionError, TypeError, ValueError) as error:
-        msg = f"timm's network '{backbone.name}' takes no input of {size} pixels; leave input_size at 0."
+        msg = f"timm's network '{backbone.name}' does not accept an input of {size} pixels; leave input_size at 0."
         raise SettingsError(msg) from error
     if state is None:
         return timm.create_model(backbone.name, pretrained=False, **choice)
     given = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
     try:
-        timm.create_model(backbone.name, **given)  # strict, unlike the next, which would leave what is missing random
+        timm.create_model(backbone.name, **given)  # strict, unlike the next, which would leave missing tensors random
         return timm.create_model(backbone.name, **given, **choice)
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if speaks_of_memory(error):
@@ -160,7 +160,7 @@ def _network(backbone: _Backbone, size: int, state: Mapping[str, torch.Tensor] |
 
 
 def _read(settings: Settings, backbone: _Backbone) -> Checkpoint:
-    """Read the weight file the settings give, else the one timm downloaded earlier."""
+    """Read the weight file of the settings, else the one timm downloaded earlier."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

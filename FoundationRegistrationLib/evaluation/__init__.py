@@ -1,1 +1,1 @@
-"""How good a registration is: overlap, landmarks, volume change, folds, and the report page."""
+"""Evaluation of a registration: overlap, landmarks, volume change, folds, and the report page."""

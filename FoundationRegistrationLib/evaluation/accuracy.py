@@ -1,4 +1,4 @@
-"""How well labels and landmarks agree before and after a registration."""
+"""Agreement of labels and landmarks before and after a registration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .overlap import volume_error
 def evaluate(
     transform: sitk.Transform, labels: PairedLabels | None, landmarks: tuple[Landmarks, Landmarks] | None
 ) -> dict[str, Any]:
-    """Return agreement of the labels and landmarks that are given, before and after; nothing where none are.
+    """Return the agreement of the given labels and landmarks before and after registration.
 
     Args:
         transform: maps fixed points to moving points, LPS mm.
         labels: the structures of both sides.
-        landmarks: fixed and moving, place i of one belonging to place i of the other.
+        landmarks: fixed and moving landmarks; entry i of one corresponds to entry i of the other.
     """
     evaluation: dict[str, Any] = {}
     if labels is not None:
@@ -39,7 +39,7 @@ def evaluate(
 def evaluate_label_maps(
     transform: sitk.Transform, fixed_labels: sitk.Image, moving_labels: sitk.Image
 ) -> dict[str, Any]:
-    """Compare label maps as they were given and as the transform brings them together.
+    """Compare label maps before and after applying the transform.
 
     Args:
         transform: maps fixed points to moving points, LPS mm.
@@ -56,14 +56,14 @@ def evaluate_label_maps(
 
 
 def evaluate_paired_labels(transform: sitk.Transform, paired: PairedLabels) -> dict[str, Any]:
-    """Compare segmentations as `evaluate_label_maps` compares label maps, overlapping segments each for itself.
+    """Compare segmentations like `evaluate_label_maps`, overlapping segments separately.
 
     Args:
         transform: maps fixed points to moving points, LPS mm.
         paired: the structures of both sides.
 
     Returns:
-        The same figures; where structures were paired by name, each with its name.
+        The same figures, with names if structures were paired by name.
 
     Raises:
         InputError: a label map does not hold whole numbers.
@@ -99,13 +99,13 @@ def evaluate_landmarks(
     Args:
         transform: maps fixed points to moving points, LPS mm.
         fixed_points: (N, 3) in LPS mm.
-        moving_points: (N, 3) in LPS mm; point i belongs to the fixed point i.
+        moving_points: (N, 3) in LPS mm; point i corresponds to fixed point i.
 
     Returns:
-        Their number, and the mean, the largest and each of the errors in mm, before and after.
+        Their number, and the mean, maximum and individual errors in mm, before and after.
 
     Raises:
-        InputError: there are no points, or not as many on both sides.
+        InputError: there are no points, or the numbers differ.
     """
     result: dict[str, Any] = {"count": len(fixed_points)}
     for stage, stage_transform in (("before", sitk.TranslationTransform(3)), ("after", transform)):

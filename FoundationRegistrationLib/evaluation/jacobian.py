@@ -1,4 +1,4 @@
-"""How a displacement changes volumes: the Jacobian determinant and its summary."""
+"""The Jacobian determinant of a displacement field and its summary."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..spatial.checks import check_same_grid
 
-SMALLEST_DETERMINANT = 1e-9  # the logarithm of a folded voxel is taken here
+SMALLEST_DETERMINANT = 1e-9  # folded voxels are clipped to this before the logarithm
 _SLAB = 16  # slices whose Jacobian is computed at once: bounds the memory, not the result
 
 
 def jacobian_determinant(displacement_field: sitk.Image) -> sitk.Image:
     """Determinant of the spatial Jacobian of x -> x + u(x): local volume change of the mapping.
 
-    1 keeps the volume, above 1 a piece of the fixed image is mapped to a larger piece of the moving image,
-    0 or less means the mapping folds. Derivatives are taken along the index axes (central differences
-    inside, one-sided at the border) and turned into mm with the spacing and the direction cosines, so the
-    grid may be oblique, flipped and anisotropic. Along an axis with a single voxel u is taken as constant.
+    1 preserves volume; above 1 a region of the fixed image maps to a larger region of the moving image; 0 or less
+    means folding. Derivatives are taken along the index axes (central differences inside, one-sided at the border)
+    and converted to mm with the spacing and the direction cosines, so the grid may be oblique, flipped and
+    anisotropic. Along an axis with a single voxel u counts as constant.
 
     Args:
         displacement_field: 3D vector image, u(x) in mm, LPS components, at the voxel centres.
@@ -32,7 +32,7 @@ def jacobian_determinant(displacement_field: sitk.Image) -> sitk.Image:
     """
     if displacement_field.GetDimension() != 3 or displacement_field.GetNumberOfComponentsPerPixel() != 3:
         msg = (
-            f"A displacement field is a 3D image of 3 components, this one has "
+            f"A displacement field must be a 3D image with 3 components, but this one has "
             f"{displacement_field.GetDimension()} dimensions and "
             f"{displacement_field.GetNumberOfComponentsPerPixel()} components; give a field in mm, LPS."
         )
@@ -47,7 +47,7 @@ def jacobian_determinant(displacement_field: sitk.Image) -> sitk.Image:
         slab = _determinant_of_slab(np.asarray(field[first:last], dtype=np.float64), index_to_mm)
         determinant[start:stop] = slab[start - first : stop - first]
     if not np.isfinite(determinant).all():
-        msg = "The displacement field holds values that are not finite; compute or export it again."
+        msg = "The displacement field has values that are not finite; compute or export it again."
         raise InputError(msg)
     image = sitk.GetImageFromArray(determinant)
     image.CopyInformation(displacement_field)
@@ -55,16 +55,16 @@ def jacobian_determinant(displacement_field: sitk.Image) -> sitk.Image:
 
 
 def jacobian_summary(det: sitk.Image, mask: sitk.Image | None = None) -> dict[str, float]:
-    """Figures that say whether a deformation is plausible.
+    """Plausibility figures of a deformation.
 
     Args:
         det: Jacobian determinant, see ``jacobian_determinant``.
-        mask: 3D image on the same grid, non-zero where to look; the whole grid if not given.
+        mask: 3D image on the same grid, nonzero in the region to measure; the whole grid if not given.
 
     Returns:
         ``folded_percent`` (share of voxels with a determinant of 0 or less, in %), ``sd_log`` (standard
         deviation of the natural logarithm, determinants clipped from below at 1e-9 so that a folded voxel
-        counts as extreme and not as undefined), ``min``, ``max``, ``mean`` and ``voxels`` (how many).
+        counts as extreme rather than undefined), ``min``, ``max``, ``mean`` and ``voxels`` (their number).
 
     Raises:
         InputError: the grids differ, the mask is empty, or a determinant is not finite.
@@ -78,7 +78,7 @@ def jacobian_summary(det: sitk.Image, mask: sitk.Image | None = None) -> dict[st
         msg = "The mask is empty; give a mask with at least one voxel inside, or none."
         raise InputError(msg)
     if not np.isfinite(values).all():
-        msg = "The Jacobian determinant holds values that are not finite; compute it again from the field."
+        msg = "The Jacobian determinant has values that are not finite; compute it again from the field."
         raise InputError(msg)
     return {
         "folded_percent": 100.0 * float(np.mean(values <= 0.0)),

@@ -17,8 +17,7 @@ from .overlap import dice, hausdorff95, label_array, label_counts
 class LabelAgreement:
     """One label before and after registration.
 
-    Dice is 0 and the distance infinite where the label is missing on one side; both are NaN where it is
-    missing on both.
+    If the label is missing on one side, Dice is 0 and the distance infinite; if on both, both are NaN.
     """
 
     label: int
@@ -42,9 +41,8 @@ class LabelAgreement:
 class Evaluation:
     """Agreement of the labels before and after registration.
 
-    A mean is taken over the labels with a finite value both before and after, so that the two means of a
-    pair speak of the same structures; ``missing_before`` and ``missing_after`` name the labels that were on
-    one side only.
+    Means are over the labels with finite values both before and after, so that both refer to the same structures;
+    ``missing_before`` and ``missing_after`` list the labels present on one side only.
     """
 
     labels: tuple[LabelAgreement, ...]
@@ -109,7 +107,7 @@ def evaluate_labels(
     Args:
         fixed_labels: 3D label image in the fixed space, background 0.
         moving_labels_before: moving labels resampled onto that grid without the deformation.
-        moving_labels_after: moving labels carried onto that grid by the registration.
+        moving_labels_after: moving labels warped onto that grid by the registration.
 
     Returns:
         Dice and HD95 of every non-zero label of the three images, and their means.

@@ -12,11 +12,11 @@ from ..errors import InputError
 def target_registration_error(
     transform: sitk.Transform, fixed_points: ArrayLike, moving_points: ArrayLike
 ) -> NDArray[np.float64]:
-    """Distance that remains at each landmark: |T(fixed) - moving|, in mm.
+    """Target registration error of each landmark: |T(fixed) - moving|, in mm.
 
     Args:
-        transform: 3D transform that maps a fixed point to its moving point, LPS mm (as ``sitk.Resample``
-            takes it). The identity gives the error before registration.
+        transform: 3D transform that maps a fixed point to its moving point, LPS mm (as for ``sitk.Resample``). The
+            identity gives the error before registration.
         fixed_points: (N, 3) landmarks in the fixed image, LPS mm.
         moving_points: (N, 3) the same landmarks in the moving image, LPS mm.
 

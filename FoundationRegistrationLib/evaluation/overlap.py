@@ -1,8 +1,7 @@
 """Overlap, surface distance and volume of labels.
 
-Images are ``SimpleITK.Image``; lengths are in mm. Two images that are compared voxel by voxel must lie on one grid:
-anything else raises ``InputError`` instead of an answer. Source of the measures: paper, section 3.1 "Evaluation
-metrics".
+Images are ``SimpleITK.Image``; lengths are in mm. Images that are compared voxelwise must be on the same grid,
+otherwise ``InputError`` is raised. Source of the measures: paper, section 3.1 "Evaluation metrics".
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ def dice(a: sitk.Image, b: sitk.Image, labels: Iterable[int] | None = None) -> d
         labels: labels to measure; the non-zero labels found in either image if not given.
 
     Returns:
-        Dice by label, ascending: 0 where a label is on one side only, NaN where a label asked for is on
-        neither side.
+        Dice by label, ascending: 0 if a label is on one side only, NaN if a requested label is on neither side.
 
     Raises:
         InputError: the grids differ, or an image does not hold whole-number labels.
@@ -49,9 +47,9 @@ def dice(a: sitk.Image, b: sitk.Image, labels: Iterable[int] | None = None) -> d
 def hausdorff95(a: sitk.Image, b: sitk.Image, labels: Iterable[int] | None = None) -> dict[int, float]:
     """95th percentile Hausdorff distance of each label, in mm.
 
-    The surface of a label is the set of its voxels with a face neighbour outside it (or at the edge of the
-    image). Distances run between voxel centres, from each surface voxel to the nearest one of the other
-    surface, spacing honoured. The value is the larger of the two 95th percentiles, a to b and b to a.
+    The surface of a label is the set of its voxels with a face neighbour outside it (or at the edge of the image).
+    Distances are between voxel centres in mm, from each surface voxel to the nearest one of the other surface. The
+    value is the larger of the two 95th percentiles, a to b and b to a.
 
     Args:
         a: 3D label image, background 0.
@@ -59,8 +57,8 @@ def hausdorff95(a: sitk.Image, b: sitk.Image, labels: Iterable[int] | None = Non
         labels: labels to measure; the non-zero labels found in either image if not given.
 
     Returns:
-        Distance by label, ascending: infinity where a label is on one side only (there is nothing to
-        measure to, and a lost structure must not look good), NaN where it is on neither side.
+        Distance by label, ascending: infinity if a label is on one side only (so that a lost structure does not look
+        good), NaN if it is on neither side.
 
     Raises:
         InputError: the grids differ, or an image does not hold whole-number labels.
@@ -81,10 +79,10 @@ def hausdorff95(a: sitk.Image, b: sitk.Image, labels: Iterable[int] | None = Non
 
 
 def mean_over_labels(values: Mapping[int, float]) -> float:
-    """Mean of the finite values; NaN when there is none.
+    """Mean of the finite values; NaN if there are none.
 
-    A label that is missing on one side counts in a mean of Dice (as 0) but cannot in a mean of distances:
-    state how many labels were missing beside such a mean.
+    A label missing on one side counts in a mean Dice (as 0) but not in a mean distance: report the number of missing
+    labels with the latter.
     """
     finite = [value for value in values.values() if math.isfinite(value)]
     return float(np.mean(finite)) if finite else math.nan
@@ -97,11 +95,11 @@ def volume_error(moving_mask: sitk.Image, warped_mask: sitk.Image, label: int | 
 
     Args:
         moving_mask: 3D mask or label image in the moving image's space.
-        warped_mask: the same mask carried into the fixed image's space.
+        warped_mask: the same mask warped to the fixed image's space.
         label: the label to measure; every non-zero voxel if not given.
 
     Returns:
-        The error, 0 for a lesion whose volume is kept, 0.3 for 30 %.
+        The error, 0 if the volume is preserved, 0.3 for 30 %.
 
     Raises:
         InputError: the moving mask is empty, or a mask does not hold whole numbers.
@@ -117,14 +115,16 @@ def volume_error(moving_mask: sitk.Image, warped_mask: sitk.Image, label: int | 
 def label_array(image: sitk.Image, name: str) -> NDArray[Any]:
     """(Z, Y, X) whole numbers; a float image is taken if all its values are whole."""
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        msg = f"The {name} is not a single 3D volume with one value a voxel; give a 3D label image."
+        msg = f"The {name} is not a single 3D volume with one value per voxel; give a 3D label image."
         raise InputError(msg)
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind in "iu":
         return array
     whole = np.rint(array)
     if not np.array_equal(whole, array):
-        msg = f"The {name} holds values that are not whole numbers; resample labels with nearest neighbour."
+        msg = (
+            f"The {name} has values that are not whole numbers; resample labels with nearest-neighbour interpolation."
+        )
         raise InputError(msg)
     return whole.astype(np.int64)
 
@@ -151,7 +151,7 @@ def _labels_to_measure(
 def _surfaces(
     array: NDArray[Any], labels: list[int], spacing_zyx: NDArray[np.float64]
 ) -> dict[int, NDArray[np.float64]]:
-    """Surface voxels, (N, 3) in mm from the grid's first voxel, of each label that is there."""
+    """Surface voxels, (N, 3) in mm from the grid's first voxel, of each label present."""
     ordered = np.asarray(labels, dtype=np.int64)
     if ordered.size == 0:
         return {}
@@ -161,7 +161,7 @@ def _surfaces(
     for label, box in zip(labels, ndimage.find_objects(code, len(labels)), strict=True):
         if box is None:
             continue
-        inside = np.pad(array[box] == label, 1)  # the margin makes the image's edge a surface too
+        inside = np.pad(array[box] == label, 1)  # padding makes the image's edge a surface too
         surface = inside & ~ndimage.binary_erosion(inside)
         start = np.array([side.start - 1 for side in box])
         surfaces[label] = (np.argwhere(surface) + start) * spacing_zyx

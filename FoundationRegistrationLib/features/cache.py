@@ -1,10 +1,10 @@
-"""Features kept on disk, so that registering a pair again with other optimisation settings encodes nothing.
+"""Disk cache of features, so that registering a pair again with other optimisation settings needs no encoding.
 
-A file for each pair of volumes, in a folder of its own within the user's cache folder or where the environment
-variable FOUNDATION_REGISTRATION_CACHE says. Features show the patient's anatomy: the folder is private to the user,
-and `--feature-cache-gb 0` keeps nothing. Files appear whole (written under another name, then moved), so that any
-number of processes may share the folder; those used longest ago are removed first. Files of other names are not
-counted and never removed, whoever put them there.
+One file per pair of volumes, in a subfolder of the user's cache folder or of the folder in the environment variable
+FOUNDATION_REGISTRATION_CACHE. Features show the patient's anatomy: the folder is private to the user, and
+`--feature-cache-gb 0` disables the cache. Files are written under a temporary name and renamed, so that several
+processes can share the folder; the least recently used are removed first. Files with other names are neither counted
+nor removed.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from ..settings import Settings
 from ..weights.inspection import what_safetensors
 
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
-# To be raised whenever the same input gives other features, so that older files are not taken.
+# Increment when the same input gives other features, so that older files are not used.
 FEATURE_VERSION = 1
 
 _FOLDER = "registration-features"
 _PREFIX = "registration-features-"
 _FINISHED = re.compile(_PREFIX + r"\w+\.safetensors")
 _UNFINISHED = re.compile(_PREFIX + r"\w+\.[0-9a-f]{32}\.part")
-# A file that another process began to write this long ago will not be finished.
+# An unfinished file of this age is abandoned.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class KeptFeatures:
-    """What is kept of an encoding: all it takes to make features on the grid again.
+    """The cached part of an encoding: all that is needed to recompute features on the grid.
 
     Attributes:
         fixed: (N, d, h, w) reduced tokens of the slices; for volume encoders (C, z, y, x) on the pooled grid.
@@ -55,7 +55,7 @@ class KeptFeatures:
         explained_variance: of the principal components; empty without PCA.
         encoded_slices: slices of each volume; 0 for volume encoders.
         precision: arithmetic of the encoder.
-        weights_sha256: of the encoder, None where there are none.
+        weights_sha256: of the encoder, None without weights.
     """
 
     fixed: torch.Tensor
@@ -67,7 +67,7 @@ class KeptFeatures:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of kept features, which may not exist yet; None for a user without a home folder."""
+    """Return the cache folder, which may not exist yet; None for a user without a home folder."""
     given = os.environ.get(CACHE_VARIABLE)
     root = expanded(given) if given else user_cache()
     return root / _FOLDER if root else None
@@ -80,14 +80,14 @@ def cache_key(
     volumes: Sequence[torch.Tensor],
     masks: Sequence[torch.Tensor],
 ) -> str:
-    """Return a name for the features of two volumes that no other input shares.
+    """Return a unique name for the features of two volumes.
 
-    Features follow from the voxels on the working grid, the foregrounds, the encoder and a few settings; where
-    the grid lies in space, and what is done with the features, does not matter.
+    Features depend on the voxels on the working grid, the foregrounds, the encoder and a few settings, but not on the
+    position of the grid or the use of the features.
 
     Args:
-        info: facts of the encoder.
-        weights: what tells its weights from any others.
+        info: properties of the encoder.
+        weights: fingerprint of its weights.
         settings: of the run.
         volumes: (Z, H, W) intensities of both.
         masks: (Z, H, W) foregrounds of both.
@@ -105,14 +105,14 @@ def cache_key(
 
 
 class FeatureCache:
-    """Features of earlier runs in a folder of bounded size.
+    """Features of earlier runs in a folder of limited size.
 
-    Nothing here ends a registration: a file that cannot be read is treated as absent, and if none can be written
-    `messages` says so.
+    Errors do not end a registration: an unreadable file counts as absent, and a write error is reported in
+    `messages`.
 
     Args:
-        folder: of the files, which may hold others; made when the first is written.
-        limit_bytes: most the files may take together.
+        folder: cache folder, which may hold other files; created with the first file.
+        limit_bytes: largest total size of the files.
     """
 
     def __init__(self, folder: Path, limit_bytes: float) -> None:
@@ -122,12 +122,12 @@ class FeatureCache:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FeatureCache | None:
-        """Return the user's cache, None if the settings keep none or the user has no home folder."""
+        """Return the user's cache, None if the settings disable it or the user has no home folder."""
         folder = cache_folder()
         return cls(folder, settings.feature_cache_gb * 1e9) if folder and settings.feature_cache_gb else None
 
     def load(self, key: str) -> KeptFeatures | None:
-        """Return what is kept under a key and mark it as used; None if there is nothing, or it is damaged."""
+        """Return the entry of a key and mark it as used; None if it is missing or damaged."""
         path = self._path(key)
         try:
             if what_safetensors(path) is not None:
@@ -146,10 +146,10 @@ class FeatureCache:
         return kept
 
     def store(self, key: str, features: KeptFeatures) -> None:
-        """Keep features under a key, and remove those used longest ago if there are too many."""
+        """Store features under a key, and remove the least recently used if there are too many."""
         tensors = {"fixed": features.fixed.cpu().contiguous(), "moving": features.moving.cpu().contiguous()}
         if sum(tensor.nbytes for tensor in tensors.values()) > self._limit:
-            self.messages.append(Note("The features were not kept for later runs: they exceed --feature-cache-gb."))
+            self.messages.append(Note("The features were not cached: they exceed --feature-cache-gb."))
             return
         details = {
             "explained_variance": features.explained_variance,
@@ -168,7 +168,7 @@ class FeatureCache:
             why = " ".join(str(error).split())
             self.messages.append(
                 Note(
-                    f"The features were not kept for later runs: {self._folder} cannot be written ({why}); set "
+                    f"The features were not cached: {self._folder} cannot be written ({why}); set "
                     f"{CACHE_VARIABLE} to another folder."
                 )
             )
@@ -180,9 +180,9 @@ class FeatureCache:
         return self._folder / f"{_PREFIX}{key}.safetensors"
 
     def _make_room(self) -> None:
-        """Remove abandoned unfinished files, and finished ones, the longest unused first, down to the limit.
+        """Remove abandoned unfinished files, then the least recently used ones, down to the limit.
 
-        Only what was written here, by its name and kind.
+        Only files of this cache, by name and type.
         """
         finished: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
@@ -198,7 +198,7 @@ class FeatureCache:
         for _, size, path in sorted(finished)[:-1]:
             if taken <= self._limit:
                 break
-            with contextlib.suppress(OSError):  # in use by another process, or gone already
+            with contextlib.suppress(OSError):  # in use by another process, or already removed
                 path.unlink()
             taken -= size
 

@@ -1,4 +1,4 @@
-"""Running a slice encoder within the memory of its device, in the precision that is fast and exact enough."""
+"""Running a slice encoder within the memory of its device, in the fastest precision that is accurate enough."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .reduction import reduce_jointly
 from .slices import Square
 from .source import EncoderSource
 
-# Half precision may change the principal components of the tokens by this much, relative to their spread.
+# Largest accepted change of the tokens' principal components in half precision, relative to their spread.
 PRECISION_TOLERANCE = 0.01
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Share of the free memory of a GPU that a batch may fill, and the most slices from which it still gains.
+# Fraction of a GPU's free memory for a batch, and the largest batch that still gains speed.
 _BATCH_SHARE = 0.5
 _MOST_SLICES = 32
-# Slices at a time on devices whose use of memory cannot be measured.
+# Batch size on devices whose memory use cannot be measured.
 _SMALL_BATCH = 2
 
 
 class SliceRunner:
     """Encodes slices in batches that fit the device, and falls back to smaller batches and to the CPU.
 
-    Batches are sized by what one slice takes on CUDA; other devices gain little from batches and get small ones.
+    On CUDA the batch size follows from the memory of one slice; other devices gain little and use small batches.
 
     Args:
-        source: of the encoder; asked again if the work has to move to the CPU.
+        source: source of the encoder; used again if the work moves to the CPU.
         runtime: where to encode.
-        precision: the setting; "auto" is float32 until `choose_precision` finds better.
+        precision: the setting; "auto" is float32 until `choose_precision` finds a faster one.
     """
 
     def __init__(self, source: EncoderSource, runtime: Runtime, precision: Precision) -> None:
@@ -48,26 +48,26 @@ class SliceRunner:
         self.dtype = _PRECISIONS.get(precision, torch.float32)
         self.encoder = source.on(device)
         self.messages: list[str] = []
-        if device.type == "mps" and self.dtype == torch.bfloat16:  # which torch 2.5 would silently not do there
+        if device.type == "mps" and self.dtype == torch.bfloat16:  # silently ignored by torch 2.5
             self.dtype = torch.float16
             self.messages.append(
-                Note("Features are computed in float16, as not all versions have bfloat16 on 'mps'.")
+                Note("Features are computed in float16, since not all versions support bfloat16 on 'mps'.")
             )
 
     @property
     def precision(self) -> str:
-        """The precision in use, by its name."""
+        """The name of the precision in use."""
         return str(self.dtype).removeprefix("torch.")
 
     def choose_precision(
         self, image: torch.Tensor, inside: Callable[[tuple[int, int]], torch.Tensor], d: int
     ) -> None:
-        """Take half precision if the setting is automatic, the device is fast at it, and one slice says it is exact.
+        """Use half precision if the setting is automatic, it is faster on the device, and accurate on one slice.
 
         Args:
-            image: the slice (side, side) to try.
-            inside: tells which of its (h, w) tokens count.
-            d: number of principal components that are compared.
+            image: test slice (side, side).
+            inside: mask of its (h, w) tokens to compare.
+            d: number of principal components to compare.
         """
         device = self.device
         half = fast_half_precision(device)
@@ -75,7 +75,7 @@ class SliceRunner:
             return
         exact = self.one(image)
         if self.device != device:
-            return  # the work had to move to the CPU
+            return  # the work moved to the CPU
         self.dtype = half
         error = component_error(exact.float(), self.one(image).float(), inside((exact.shape[1], exact.shape[2])), d)
         if not error <= PRECISION_TOLERANCE:
@@ -86,12 +86,12 @@ class SliceRunner:
         return next(self.tokens(image[None], [0], Square(0, 0, len(image))))[0]
 
     def tokens(self, volume: torch.Tensor, slices: list[int], square: Square) -> Iterator[torch.Tensor]:
-        """Give the tokens of slices of a volume batch by batch, (n, D, h, w) on the host.
+        """Yield the tokens of slices of a volume in batches, (n, D, h, w) on the host.
 
         Args:
             volume: (Z, H, W) intensities in 0..1.
-            slices: which of its slices.
-            square: the part of them to encode.
+            slices: indices of the slices to encode.
+            square: the part of each slice to encode.
 
         Raises:
             InputError: there is not enough memory for a single slice on the CPU.
@@ -129,40 +129,41 @@ class SliceRunner:
         return found if found.dtype in (torch.float32, torch.bfloat16, torch.float16) else found.float()
 
     def _overflown(self, half: bool) -> None:
-        """Go back to float32 where that may help, else say what is wrong."""
+        """Fall back to float32 if that may help, else raise the error."""
         if half and self._automatic:
             self._refuse_half("overflows")
             return
         advice = "use --precision float32, or " if half else ""
         msg = (
-            f"The features of '{self._source.info.name}' are not finite: its weights are damaged or overflow; "
+            f"The features of '{self._source.info.name}' are not finite: its weights are damaged or the values "
+            "overflow; "
             f"{advice}get the official weights again."
         )
         raise WeightsError(msg)
 
     def _encode_and_measure(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode one slice and size the batches by the memory it takes (CUDA)."""
+        """Encode one slice and set the batch size by its memory (CUDA)."""
         found, taken = self._runtime.taken_by(lambda: self._encode(images))
         self._batch = min(_MOST_SLICES, max(1, int(_BATCH_SHARE * free_memory_bytes(self.device) / taken)))
         return found
 
     def _refuse_half(self, reason: str) -> None:
-        """Go back to float32 and say why."""
+        """Fall back to float32 and report why."""
         self.messages.append(Note(f"Features are computed in float32: {self.precision} {reason}."))
         self.dtype = torch.float32
 
     def _retreat(self, slices: int) -> None:
-        """Make the batches smaller, or move to the CPU where they cannot be."""
+        """Reduce the batch size, or move to the CPU if it is 1."""
         release_memory(self.device)
         if slices > 1:
             self._batch = slices // 2
-            self._say(f"The device ran out of memory; {self._batch} slices at a time are encoded from there on.")
+            self._say(f"The device ran out of memory; the batch size was reduced to {self._batch} slices.")
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
             self._batch = _SMALL_BATCH
             self.dtype = torch.float32 if self._automatic else self.dtype
             self.encoder = self._source.on(self.device)
-            self._say("The device ran out of memory for a single slice; slices are encoded on the CPU instead.")
+            self._say("The device ran out of memory for a single slice; encoding continues on the CPU.")
         else:
             msg = "There is not enough memory to encode one slice; choose a smaller --input-size or another encoder."
             raise InputError(msg)
@@ -174,21 +175,21 @@ class SliceRunner:
 
 
 def component_error(exact: torch.Tensor, other: torch.Tensor, inside: torch.Tensor, components: int) -> float:
-    """Return how far other tokens of a slice are from the exact ones in the principal components of the exact.
+    """Return the error of the tokens of a slice in the principal components of the exact tokens.
 
     Args:
         exact: (D, h, w).
         other: (D, h, w).
-        inside: (h, w) bool, the tokens that count; all, where they are too few.
-        components: how many are compared.
+        inside: (h, w) bool, the tokens to compare; all if these are too few.
+        components: number of components to compare.
 
     Returns:
-        Root mean square difference over the tokens that count, relative to the spread of the exact ones.
+        Root mean square difference over the compared tokens, relative to the spread of the exact ones.
     """
     if int(inside.sum()) <= components:
         inside = torch.ones_like(inside)
     both = torch.stack([exact, other])
-    # Fitted to the exact tokens only; the other slice is merely carried along.
+    # Fitted to the exact tokens only; the other slice is only projected.
     (reduced,), _ = reduce_jointly([both], [torch.stack([inside, torch.zeros_like(inside)])], components)
     first, second = reduced[0][:, inside], reduced[1][:, inside]
     return float((second - first).norm() / first.norm().clamp_min(torch.finfo(torch.float32).tiny))

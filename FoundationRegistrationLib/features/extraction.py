@@ -1,4 +1,4 @@
-"""Features of both volumes: encode, reduce jointly, bring to the grid; or take what an earlier run has kept."""
+"""Features of both volumes: encode, reduce jointly, resample to the grid; or load them from the cache."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class FeaturePair:
     Attributes:
         fixed: (C, z, y, x) on the working grid pooled by `adam_grid_spacing`.
         moving: the same for the moving volume.
-        explained_variance: share of the tokens' variance that each principal component holds; empty without PCA.
-        encoded_slices: number of slices that were taken of each volume; 0 for volume encoders.
+        explained_variance: share of the tokens' variance of each principal component; empty without PCA.
+        encoded_slices: number of encoded slices of each volume; 0 for volume encoders.
         precision: arithmetic of the encoder, "float32", "bfloat16" or "float16".
-        weights_sha256: checksum of the weights in use, None where there are none.
-        from_cache: whether an earlier run had encoded them.
-        messages: what the user should know.
+        weights_sha256: checksum of the weights in use, None without weights.
+        from_cache: whether they were loaded from the cache.
+        messages: notes and warnings for the user.
     """
 
     fixed: torch.Tensor
@@ -58,16 +58,16 @@ def extract_features(
     """Encode two volumes and reduce their features jointly.
 
     Args:
-        source: of the encoder, which is not built if the cache has the features.
+        source: source of the encoder, which is not built if the features are cached.
         fixed: intensities in 0..1 on the working grid, (z, y, x), z the patient's S axis, on the device.
         moving: the same for the moving volume.
-        fixed_foreground: 1 where the patient is, on the same grid. PCA is fitted to tokens of the foreground;
-            slices are cropped to it, and those far from it are taken as empty.
+        fixed_foreground: foreground mask on the same grid. PCA is fitted to foreground tokens; slices are cropped to
+            the foreground, and those far from it count as empty.
         moving_foreground: the same for the moving volume.
         settings: slice gap, components, grid spacings, precision.
-        progress: told of each batch.
-        cache: where features of earlier runs are kept; none if None.
-        runtime: of the run; one of its own for the device of the volumes if None.
+        progress: receives each batch.
+        cache: cache of features; none if None.
+        runtime: of the run; a new one for the device of the volumes if None.
 
     Returns:
         Features of both volumes on the grid pooled by `settings.adam_grid_spacing`.
@@ -75,7 +75,7 @@ def extract_features(
     Raises:
         WeightsError: the weights of the encoder are missing or damaged.
         InputError: there is not enough memory for one slice.
-        RegistrationCancelledError: the caller asked to stop.
+        RegistrationCancelledError: the caller cancelled the run.
     """
     info = source.info
     volumes = (fixed, moving)
@@ -86,7 +86,7 @@ def extract_features(
     if cache is not None:
         fingerprint = source.fingerprint(fixed.device)
         if info.kind == "slice" and not fingerprint:
-            cache = None  # other weights under the same name would be taken for these
+            cache = None  # other weights under the same name would be confused with these
         else:
             key = cache_key(info, fingerprint, settings, volumes, masks)
             kept = cache.load(key)
@@ -121,7 +121,7 @@ def extract_features(
 
 
 def _margin(settings: Settings) -> int:
-    """Return the voxels around the foreground that are encoded: two cells of the search grid, as the grid has."""
+    """Return the encoded margin around the foreground in voxels: two cells of the search grid, like the grid's."""
     return 2 * settings.grid_spacing
 
 
@@ -150,7 +150,7 @@ def _encode_slices(
     progress: Progress,
     runtime: Runtime,
 ) -> tuple[KeptFeatures, list[str]]:
-    """Return the reduced tokens of the slices of both volumes, and what the user should know."""
+    """Return the reduced tokens of the slices of both volumes, and messages."""
     margin = _margin(settings)
     slices = encoded_slice_indices(len(volumes[0]), settings.slice_gap)
     square = foreground_square(masks, margin)
@@ -185,7 +185,7 @@ def _fill(
     progress: Progress,
     done: float,
 ) -> None:
-    """Encode the wanted slices of a volume into a spool; the others get the tokens of an empty slice (all zero)."""
+    """Encode the selected slices of a volume into a spool; the others get the tokens of an empty slice (all zero)."""
     chosen = [index for index, is_wanted in zip(slices, wanted, strict=True) if is_wanted]
     if len(chosen) < len(slices):
         spool.empty = runner.one(volume.new_zeros(square.side, square.side)).float()

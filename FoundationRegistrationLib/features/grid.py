@@ -1,7 +1,7 @@
-"""Reduced tokens and descriptors brought to the grid of the instance optimisation.
+"""Resampling of reduced tokens and descriptors to the instance optimisation grid.
 
-The paper upsamples the reduced features to every voxel and ConvexAdam then averages them over cells. Both steps
-are linear and separable, so here they are one small matrix per axis, and features never exist at full resolution.
+The paper upsamples the reduced features to every voxel and ConvexAdam then averages them over cells. Both steps are
+linear and separable, so here they are combined in one small matrix per axis, without features at full resolution.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def tokens_to_grid(
 
     Args:
         tokens: (N, d, h, w); the h x w tokens tile the square.
-        slices: the N slices they belong to; slices between are interpolated, the encoded ones stay exact.
+        slices: the N encoded slices; slices between them are interpolated.
         shape: working grid (Z, H, W).
         factor: voxels along one side of a cell.
-        square: what was encoded of each slice; the square of max(H, W) voxels from the first one if None.
-            Beyond it the nearest token counts.
+        square: encoded part of each slice; the square of max(H, W) voxels from the first one if None. Beyond it the
+            nearest token is used.
 
     Returns:
         (d, ceil(Z / factor), ceil(H / factor), ceil(W / factor)).
@@ -52,7 +52,7 @@ def tokens_to_grid(
 def _pooling_matrix(voxels: np.ndarray, nodes: np.ndarray, factor: int) -> torch.Tensor:
     """Return the matrix (cells, nodes) of linear interpolation from nodes to voxels, then averaging over cells.
 
-    Voxels beyond the first or last node take its value; the last cell averages the voxels it has.
+    Voxels beyond the first or last node take its value; an incomplete last cell averages its voxels.
     """
     cells = -(-len(voxels) // factor)
     if len(nodes) == 1:
@@ -68,13 +68,13 @@ def _pooling_matrix(voxels: np.ndarray, nodes: np.ndarray, factor: int) -> torch
 
 
 def pooled_descriptor(encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress) -> torch.Tensor:
-    """Return a volume descriptor averaged over cells, computed slab by slab in bounded memory."""
+    """Return a volume descriptor averaged over cells, computed in slabs of limited memory."""
     parts = [pool(features, factor) for _, features in _described_slabs(encoder, volume, factor, progress)]
     return torch.cat(parts, dim=1)
 
 
 def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, dtype: torch.dtype, progress: Progress) -> torch.Tensor:
-    """Return a volume descriptor at each voxel, (C, z, y, x), the channels of a voxel side by side in memory."""
+    """Return a volume descriptor at each voxel, (C, z, y, x), with the channels contiguous in memory."""
     result: torch.Tensor | None = None
     for start, features in _described_slabs(encoder, volume, 1, progress):
         if result is None:
@@ -87,7 +87,7 @@ def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, dtype: torch.dtype,
 def _described_slabs(
     encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield the descriptor (C, z, H, W) of whole cells of slices, and the first slice it belongs to."""
+    """Yield the descriptor (C, z, H, W) of slabs of whole cells, and the first slice of each."""
     depth = volume.shape[0]
     per_slab = max(1, _SLAB_VOXELS // (volume.shape[1] * volume.shape[2] * factor)) * factor
     for start in range(0, depth, per_slab):
@@ -100,19 +100,19 @@ def _described_slabs(
 
 
 def pool(volume: torch.Tensor, factor: int) -> torch.Tensor:
-    """Average (C, z, y, x) over cells of `factor` voxels; incomplete cells at the end average what they have."""
+    """Average (C, z, y, x) over cells of `factor` voxels; incomplete cells at the end average their voxels."""
     if factor == 1:
         return volume
     if volume.device.type == "mps":  # which has no average pooling in 3D
         for axis in (1, 2, 3):
             volume = _pooled_along(volume, axis, factor)
         return volume
-    cell = [min(factor, size) for size in volume.shape[1:]]  # torch wants no window larger than the volume
+    cell = [min(factor, size) for size in volume.shape[1:]]  # torch refuses windows larger than the volume
     return F.avg_pool3d(volume[None], cell, stride=factor, ceil_mode=True, count_include_pad=False)[0]
 
 
 def _pooled_along(volume: torch.Tensor, axis: int, factor: int) -> torch.Tensor:
-    """Average (C, z, y, x) over `factor` voxels along one axis, the last ones over what there is."""
+    """Average (C, z, y, x) over `factor` voxels along one axis, fewer in the last cell."""
     missing = -volume.shape[axis] % factor
     if missing:
         shape = [missing if at == axis else size for at, size in enumerate(volume.shape)]

@@ -1,4 +1,4 @@
-"""Features as colours, so that a user sees what an encoder sees in their data."""
+"""Features as colours, for visual inspection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..spatial.grids import WorkingGrid
 
 _COLOURS = 3
-# Values beyond these percentiles of both volumes are shown as black or full colour.
+# Values beyond these percentiles of both volumes become black or full colour.
 _PERCENTILES = (1.0, 99.0)
 _SAMPLES = 1_000_000
 
@@ -26,12 +26,12 @@ def feature_preview(
 ) -> tuple[sitk.Image, sitk.Image]:
     """Return the first three principal components of both volumes as red, green and blue.
 
-    One colour means one feature in both volumes; outside the foreground it is black.
+    A colour means the same feature in both volumes; black outside the foreground.
 
     Args:
-        features: (C, z, y, x) of the fixed and of the moving volume, the latter as it lies before the deformable
-            stages; the components themselves, or a descriptor whose components are found here.
-        foregrounds: (z, y, x) of both, the share of each cell that is foreground.
+        features: (C, z, y, x) of the fixed and of the initially aligned moving volume: principal components, or a
+            descriptor whose components are computed here.
+        foregrounds: (z, y, x) of both, the foreground fraction of each cell.
         grid: of the cells.
 
     Returns:
@@ -61,7 +61,7 @@ def _robust_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _as_bytes(volume: np.ndarray, inside: np.ndarray, ranges: list[tuple[float, float]]) -> np.ndarray:
-    """Return (C, z, y, x) as (z, y, x, 3) in 0 to 255, zero outside and in colours that have no component."""
+    """Return (C, z, y, x) as (z, y, x, 3) in 0 to 255, zero outside and in colours without a component."""
     result = np.zeros((*inside.shape, _COLOURS), np.uint8)
     for index, (low, high) in enumerate(ranges):
         scaled = ((volume[index] - low) / (high - low)).clip(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""The joint principal component analysis of the tokens of both volumes (paper equation 2), in bounded memory."""
+"""Joint principal component analysis of the tokens of both volumes (paper equation 2), in limited memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from ..runtime.device import device_with_doubles
 
-# Total variance over the channels that reduced features are scaled to, so that lambda and the coupling
-# coefficients mean the same for every encoder as for MIND-SSC, for which the reference values were found.
+# Total variance over the channels to which reduced features are scaled, so that lambda and the coupling coefficients
+# mean the same for every encoder as for MIND-SSC, for which the reference values were tuned.
 FEATURE_VARIANCE = 1.0
 
 _ROWS_AT_ONCE = 8192
@@ -22,9 +22,9 @@ class Projection:
     """Tokens to reduced features: matrix @ token - shift.
 
     Attributes:
-        matrix: (d, D) float32, the scaled components, where they are to be applied.
+        matrix: (d, D) float32, the scaled components.
         shift: (d,) float32, the scaled components of the mean.
-        explained_variance: share of the tokens' variance that each component holds.
+        explained_variance: share of the tokens' variance of each component.
     """
 
     matrix: torch.Tensor
@@ -50,11 +50,11 @@ def reduce_jointly(
     Deterministic; the sign of a component is such that its largest loading is positive.
 
     Args:
-        tokens: for each volume its N slices of tokens (D, h, w) on the host, as a tensor (N, D, h, w) or anything
-            that can be gone through twice, so that not all of them need be in memory.
-        inside: (N, h, w) bool of each volume, the tokens to fit to; all, if these are no more than `components`.
-        components: how many to keep, d; fewer where the tokens have fewer.
-        device: where to compute; the CPU if None.
+        tokens: for each volume its N slices of tokens (D, h, w) on the host, as a tensor (N, D, h, w) or any iterable
+            that can be iterated twice, so that not all need to be in memory.
+        inside: (N, h, w) bool of each volume, the tokens to fit to; all if these are no more than `components`.
+        components: number to keep, d; fewer if the tokens have fewer.
+        device: device to compute on; the CPU if None.
 
     Returns:
         The reduced tokens (N, d, h, w) of each volume, on the host, and the share of variance of each component.
@@ -69,7 +69,7 @@ def reduce_jointly(
 
 
 class _Moments:
-    """Number, sum and products of tokens, summed in float64, from which mean and covariance follow exactly."""
+    """Number, sum and products of tokens in float64, for mean and covariance."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
         self.count = 0
@@ -99,14 +99,14 @@ class _Moments:
 
     def projection(self, components: int) -> Projection:
         """Return the projection onto the first principal components, scaled to `FEATURE_VARIANCE`."""
-        from sklearn.utils.extmath import svd_flip  # takes a second to load, and MIND needs no reduction
+        from sklearn.utils.extmath import svd_flip  # slow to import, and MIND needs no reduction
 
         mean = self._sum / self.count
         covariance = (self._products - self.count * torch.outer(mean, mean)) / max(1, self.count - 1)
         variances, axes = (part.cpu().numpy() for part in torch.linalg.eigh(covariance))
         variances = variances.clip(0.0)
         kept = min(components, len(mean), self.count)
-        # eigh has them ascending; the sign of an eigenvector is free, and chosen as scikit-learn's PCA does.
+        # eigh sorts them ascending; signs of eigenvectors are chosen as in scikit-learn's PCA.
         matrix = svd_flip(None, axes[:, ::-1][:, :kept].T, u_based_decision=False)[1]
         total, held = variances.sum(), variances[::-1][:kept]
         scale = (FEATURE_VARIANCE / held.sum()) ** 0.5 if held.sum() > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Which slices of a volume are encoded, and which square of them."""
+"""Selection of the encoded slices of a volume, and of the square within them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Square(NamedTuple):
 
 
 def encoded_slice_indices(depth: int, gap: int) -> list[int]:
-    """Return the slices to encode: every `gap`-th from the first, and always the last."""
+    """Return the slices to encode: every `gap`-th from the first, and the last."""
     return sorted({*range(0, depth, gap), depth - 1})
 
 
@@ -41,8 +41,8 @@ def foreground_square(masks: Sequence[torch.Tensor], margin: int) -> Square:
         margin: voxels around the foreground.
 
     Returns:
-        The smallest square that holds the foregrounds in the plane and the margin as far as the grid has it.
-        Only where the grid is too narrow for a square does it reach beyond the last row or column.
+        The smallest square with the in-plane foregrounds and their margin, within the grid; it extends beyond the
+        last row or column only if the grid is too narrow for a square.
     """
     plane = torch.stack([mask.ne(0).any(0) for mask in masks]).any(0).cpu()
     if not plane.any():
@@ -60,10 +60,10 @@ def foreground_square(masks: Sequence[torch.Tensor], margin: int) -> Square:
 
 
 def slices_with_foreground(mask: torch.Tensor, slices: list[int], margin: int) -> list[bool]:
-    """Return for each of the slices whether it has to be encoded.
+    """Return for each slice whether it must be encoded.
 
-    A slice may be left out only where neither it nor any slice that is interpolated from it has foreground within
-    `margin` slices, so that what stands for an empty slice never reaches the foreground.
+    A slice may be omitted only if neither it nor any slice interpolated from it has foreground within `margin`
+    slices, so that tokens of an empty slice never affect the foreground.
 
     Args:
         mask: (Z, H, W), nonzero in the foreground.
@@ -77,6 +77,6 @@ def slices_with_foreground(mask: torch.Tensor, slices: list[int], margin: int) -
 
 
 def token_foreground(mask: torch.Tensor, slices: list[int], square: Square, tokens: tuple[int, int]) -> torch.Tensor:
-    """Return which tokens of the slices see mostly foreground, (N, h, w) bool on the host."""
-    seen = square.cut(mask[slices].float()).cpu()  # Apple's devices average over equal areas only
+    """Return which tokens are mostly foreground, (N, h, w) bool on the host."""
+    seen = square.cut(mask[slices].float()).cpu()  # MPS only averages over equal areas
     return F.interpolate(seen[:, None], size=tokens, mode="area")[:, 0] > 0.5

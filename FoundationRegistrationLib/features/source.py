@@ -1,4 +1,4 @@
-"""The encoder of a run: known by its weights at once, built only when something has to be encoded."""
+"""The encoder of a run: its weights are identified at once, but it is built only when needed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..weights import file_digest, locate
 
 
 class EncoderSource:
-    """Makes the encoder on the device that asks for it, and keeps the last one made.
+    """Builds the encoder on the requested device, and keeps the last one.
 
     Args:
-        info: facts of the encoder.
-        build: makes it on a device.
-        fingerprint: what tells its weights from any others; where None, `fingerprint` is found by building.
+        info: properties of the encoder.
+        build: builds it on a device.
+        fingerprint: identifies its weights; if None, `fingerprint` builds the encoder.
 
     Attributes:
-        info: facts of the encoder.
+        info: properties of the encoder.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class EncoderSource:
 
     @classmethod
     def from_settings(cls, settings: Settings, info: EncoderInfo, device: torch.device) -> EncoderSource:
-        """Return the source of an encoder; it is built now if only that tells its weights.
+        """Return the source of an encoder, which is built now only if needed to identify its weights.
 
         Raises:
             SettingsError: its input size does not fit it.
-            WeightsError: its weights are not where they are looked for.
+            WeightsError: its weights are not found.
         """
         source = cls(info, lambda where: info.build(settings, where), _weights_checksum(info, settings))
         if source._fingerprint is None:
@@ -49,33 +49,33 @@ class EncoderSource:
         """Return the encoder on a device, its weights loaded.
 
         Raises:
-            WeightsError: its weights are missing, damaged or those of another network.
+            WeightsError: its weights are missing, damaged or of another network.
         """
         if self._made is None or self._made[0] != device:
-            self._made = None  # its memory is free before the next one is made
+            self._made = None  # free its memory before building the next one
             self._made = (device, self._build(device))
         return self._made[1]
 
     def release(self) -> None:
-        """Let go of the encoder, so that its memory is free; it is made again if it is asked for."""
+        """Release the encoder and its memory; it is built again when requested."""
         self._made = None
 
     def fingerprint(self, device: torch.device) -> str:
-        """Return what tells the weights of the encoder from any others."""
+        """Return what identifies the weights of the encoder."""
         if self._fingerprint is None:
             self._fingerprint = weights_of(self.on(device)) or ""
         return self._fingerprint
 
 
 def weights_of(encoder: Encoder) -> str | None:
-    """Return the checksum of an encoder's weights, None where it does not tell."""
+    """Return the checksum of an encoder's weights, None if it does not give one."""
     return getattr(encoder, "weights_sha256", None)
 
 
 def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
-    """Return the checksum of the weight files without loading them, None if they cannot be told.
+    """Return the checksum of the weight files without loading them, None if they cannot be identified.
 
-    For weights that come with a package, it is the checksum that they are compared with when they are loaded.
+    For weights from a package, it is the checksum that is verified when they are loaded.
     """
     if info.packaged_sha256:
         return info.packaged_sha256

@@ -10,17 +10,17 @@ import torch
 
 from ..errors import OutputError
 
-# Tokens of both volumes together take at most this much memory; more of them go to a temporary file.
+# Memory limit for the tokens of both volumes; beyond it they go to a temporary file.
 TOKEN_BUDGET_BYTES = 1_000_000_000
 
 
 class TokenSpool(AbstractContextManager["TokenSpool"]):
-    """Slices of tokens (D, h, w), written one after the other and read in that order as often as needed.
+    """Slices of tokens (D, h, w), written in sequence and read in that order any number of times.
 
-    They are kept in the precision they come in and given as float32, so that nothing is lost.
+    They are stored in their precision and returned as float32, without loss.
 
     Args:
-        budget_bytes: memory they may take before they move to a temporary file.
+        budget_bytes: memory limit, beyond which they move to a temporary file.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -67,7 +67,7 @@ class TokenSpool(AbstractContextManager["TokenSpool"]):
         self._written.append(False)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Give the tokens (D, h, w) of each slice as float32."""
+        """Yield the tokens (D, h, w) of each slice as float32."""
         self._file.seek(0)
         types = iter(self._types)
         for written in self._written:

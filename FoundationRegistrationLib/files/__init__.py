@@ -1,1 +1,1 @@
-"""Files of any kind: read within bounds, written whole or not at all, shared by several runs."""
+"""Files of any kind: bounded reading, atomic writing, and sharing between runs."""

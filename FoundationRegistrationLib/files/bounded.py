@@ -1,4 +1,4 @@
-"""Reading files that anyone may have written: regular files only, no more than a bound of them, plain JSON only."""
+"""Reading untrusted files: regular files only, up to a maximum size, strict JSON only."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# A whole number of more digits than any computer counts.
+# More digits than any sensible integer.
 _MOST_DIGITS = 40
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; a pipe or a device, which may wait or go on for ever, is not opened.
+    """Open a regular file for reading; pipes and devices, which may block or never end, are not opened.
 
     Raises:
-        OSError: it cannot be opened, or it is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     _refuse_irregular(path.stat(), path)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     file = open(os.open(path, flags), "rb")  # noqa: PTH123, SIM115 - by its descriptor; the caller closes it
     try:
-        _refuse_irregular(os.fstat(file.fileno()), path)  # it may have been exchanged meanwhile
+        _refuse_irregular(os.fstat(file.fileno()), path)  # it may have been replaced meanwhile
     except OSError:
         file.close()
         raise
@@ -36,7 +36,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     """Return the content of a regular file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or has more than `most_bytes`.
+        OSError: it cannot be read, is not a regular file, or is larger than `most_bytes`.
     """
     with open_regular(path) as file:
         content = file.read(most_bytes + 1)
@@ -46,16 +46,16 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
 
 
 def plain_json(content: bytes) -> Any:
-    """Return what a JSON text in UTF-8 says, where programs cannot disagree about it.
+    """Return the content of a UTF-8 JSON text that all parsers read alike.
 
     Raises:
-        ValueError: it is no JSON; or a name is given twice, a number is not finite or has too many digits, or the
-            text is nested too deeply. The message is one line that completes "cannot be read: ".
+        ValueError: it is not JSON, a name is given twice, a number is not finite or has too many digits, or the
+            nesting is too deep. The message is one line that completes "cannot be read: ".
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = "it is no text in UTF-8"
+        msg = "it is not UTF-8 text"
         raise ValueError(msg) from error
     try:
         return json.loads(
@@ -72,7 +72,7 @@ def plain_json(content: bytes) -> Any:
 
 def _refuse_irregular(status: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(word: str) -> float:
-    msg = f"{word} is no number"
+    msg = f"{word} is not a number"
     raise ValueError(msg)
 
 
@@ -106,7 +106,7 @@ def _counted(digits: str) -> int:
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """Return how a value of any kind is written, in one line of bounded length, for a message."""
+    """Return a value as one line of limited length for a message."""
     if isinstance(value, int) and value.bit_length() > 64:
         return f"a number of {int(value.bit_length() * math.log10(2)) + 1} digits"
     if isinstance(value, str):

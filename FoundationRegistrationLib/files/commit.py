@@ -1,10 +1,10 @@
-"""Files of one run take their places in a folder together or not at all, whatever ends the process.
+"""The files of a run are moved into a folder all together or not at all, however the process ends.
 
-The finished files wait in a private folder. It is renamed to `UNFINISHED` in the folder of the results, which is one
-step: before it nothing has changed, and from then on whoever uses the folder next can finish. Each file that is
-replaced goes to ``old`` there and the new one comes out of ``new``; both moves can be taken back, and every state in
-between tells how far they came. Only one process at a time does this in a folder, under a lock. The private folders
-have locks too, which tell those in use from what a killed process left behind.
+The finished files are staged in a private folder, which is then renamed to `UNFINISHED` in the results folder in one
+step: before it nothing has changed; after it, the next process to use the folder can finish the commit. Each replaced
+file moves to ``old`` there and the new one moves out of ``new``; both moves can be undone, and every intermediate
+state shows how far they got. A lock allows one process at a time to do this in a folder. The private folders have
+locks too, which distinguish those in use from what a killed process left behind.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .private_folders import LOCK, NO_LOCKS, STAGING_PREFIX, CommitGuard, Unguar
 logger = logging.getLogger(__name__)
 UNFINISHED = f"{STAGING_PREFIX}unfinished"
 _POLL_SECONDS = 0.02
-_PATIENCE_SECONDS = 20.0  # moving files on one file system takes a thousandth of that
+_PATIENCE_SECONDS = 20.0  # moving files within a file system takes a thousandth of that
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that ITK cannot be given, since the process would crash.
+    """Refuse a name that would crash ITK.
 
     Raises:
         OutputError: it is not text in UTF-8.
@@ -41,18 +41,18 @@ def check_name(path: Path) -> None:
 
 
 def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection[str] = ()) -> None:
-    """Move the files below ``staging / "new"`` into a folder, all of them or none.
+    """Move the files in ``staging / "new"`` into a folder, all or none.
 
     Args:
-        staging: private folder on the file system of the target.
-        target: folder of the results; it and its parents are made.
-        guard: asked before anything changes, and holds off the end of the process meanwhile.
-        replaced: names of files that go away if they are not written anew, since they belong to the earlier ones.
+        staging: private folder on the target's file system.
+        target: results folder; created with its parents.
+        guard: checked before anything changes; delays the end of the process meanwhile.
+        replaced: names of files of an earlier run that are removed if not rewritten.
 
     Raises:
-        OSError: a file cannot be moved; the target is as it was before.
-        OutputError: it cannot be put back as it was before either; it says what to do.
-        RegistrationCancelledError: the guard was told to end the process.
+        OSError: a file cannot be moved; the target is unchanged.
+        OutputError: the target cannot be restored either; the message says what to do.
+        RegistrationCancelledError: the process was told to end.
     """
     for path in (staging / "new", *staging.joinpath("new").rglob("*")):
         _to_disk(path)
@@ -72,7 +72,7 @@ def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection
                 _back(unfinished, target, staging)
                 raise
             done = True
-            with contextlib.suppress(OSError):  # then the next use finds it, with nothing left to do
+            with contextlib.suppress(OSError):  # the next use finds it with nothing left to do
                 unfinished.rename(staging)
     finally:
         for folder in () if done else missing:
@@ -80,10 +80,10 @@ def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection
 
 
 def settle(folder: Path) -> None:
-    """Make a folder of results whole before it is read: wait for a commit, finish one that was cut off.
+    """Make a results folder consistent before reading: wait for a commit, finish an interrupted one.
 
     Raises:
-        OutputError: it cannot be finished.
+        OutputError: the commit cannot be finished.
     """
     remove_abandoned(folder)
     try:
@@ -92,17 +92,17 @@ def settle(folder: Path) -> None:
                 finish(folder)
     except OSError as error:
         msg = (
-            f"A run was ended while its results took their places in '{folder}', and they cannot be put in order "
-            f"now ({error.strerror or error}); make the folder writable and try again, or register into another one."
+            f"A run was interrupted while moving its results into '{folder}', and the move cannot be finished now "
+            f"({error.strerror or error}); make the folder writable and try again, or choose another output folder."
         )
         raise OutputError(msg) from error
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Keep all others that commit to a folder out of the block; the folder is made.
+    """Lock a folder against other commits in the block; the folder is created.
 
-    On a file system without locks, whoever is at it is given the time that a commit takes many times over.
+    On a file system without locks, wait many times longer than a commit takes.
 
     Raises:
         OSError: the folder cannot be written.
@@ -112,7 +112,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         while held is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another one's failed, and it has removed the folder
+            with contextlib.suppress(FileNotFoundError):  # another commit failed and removed the folder
                 held = try_to_hold(path)
             if held is None:
                 time.sleep(_POLL_SECONDS)
@@ -130,10 +130,10 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def finish(target: Path) -> None:
-    """Finish a commit that was cut off, or take it back if that fails; under the lock of the folder.
+    """Finish an interrupted commit, or undo it if that fails; the caller holds the folder's lock.
 
     Raises:
-        OSError: neither can be done.
+        OSError: neither is possible.
     """
     unfinished = target / UNFINISHED
     if not unfinished.is_dir():
@@ -142,7 +142,9 @@ def finish(target: Path) -> None:
         try:
             _forward(unfinished, target)
         except OSError:
-            logger.exception("The results of an earlier run could not be put into %s; the ones before stay", target)
+            logger.exception(
+                "Results of an earlier run could not be moved into %s; the previous ones are kept", target
+            )
             _back(unfinished, target, rubbish / "finished")
         else:
             _to_disk(target)
@@ -156,7 +158,7 @@ def _wait_for_others(folder: Path) -> None:
 
 
 def _prepare(staging: Path, target: Path, replaced: Collection[str]) -> None:
-    """Note what is not there yet and what shall go, and see that nothing is in the way."""
+    """Record which files are new and which are removed, and check that nothing is in the way."""
     for part in ("old", "absent", "gone", "made"):
         (staging / part).mkdir()
     names = _names(staging / "new")
@@ -174,7 +176,7 @@ def _prepare(staging: Path, target: Path, replaced: Collection[str]) -> None:
 
 
 def _forward(unfinished: Path, target: Path) -> None:
-    """Put the new files in their places and the old ones aside, from wherever this or `_back` stopped."""
+    """Move the new files in and the old ones aside, resuming where this or `_back` stopped."""
     new, old = unfinished / "new", unfinished / "old"
     for name in _names(new):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ def _forward(unfinished: Path, target: Path) -> None:
 
 
 def _back(unfinished: Path, target: Path, away: Path) -> None:
-    """Put the old files back and the new ones aside, from wherever this or `_forward` stopped, and all of it away."""
+    """Move the old files back and the new ones aside, resuming where this or `_forward` stopped, and clean up."""
     new, old = unfinished / "new", unfinished / "old"
     try:
         for name in _names(unfinished / "absent"):
@@ -201,9 +203,10 @@ def _back(unfinished: Path, target: Path, away: Path) -> None:
         unfinished.rename(away)
     except OSError as error:
         msg = (
-            f"The results could not take their places in '{target}', nor the earlier ones be put back "
-            f"({error.strerror or error}); close what uses them, or free some space, and run a command on the folder "
-            f"again, which puts it in order: until then all are kept in '{unfinished}'."
+            f"The results could not be moved into '{target}', nor the earlier ones restored "
+            f"({error.strerror or error}); close programs that use them or free some space, and run any command on "
+            "the "
+            f"folder again to finish: until then all files are kept in '{unfinished}'."
         )
         raise OutputError(msg) from error
 
@@ -218,19 +221,19 @@ def _mark(path: Path) -> None:
 
 
 def _move(source: Path, destination: Path) -> None:
-    """Move a file, if it is there."""
+    """Move a file if it exists."""
     if os.path.lexists(source):
         destination.parent.mkdir(parents=True, exist_ok=True)
         source.replace(destination)
 
 
 def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it stays where someone else has put something in it
+    with contextlib.suppress(OSError):  # kept if another program has put something in it
         folder.rmdir()
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk; a full one may say so only now."""
+    """Flush a file or the names in a folder to disk; a full disk may be reported only here."""
     folder = path.is_dir()
     if (folder and os.name == "nt") or path.is_symlink():
         return
@@ -238,7 +241,7 @@ def _to_disk(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in NO_LOCKS:  # what a file system does not offer
+        if error.errno not in NO_LOCKS:  # not supported by the file system
             raise
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Locks on files, which the system releases when the process that holds them ends, however it ends."""
+"""File locks, which the system releases when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def try_to_hold(path: Path, *, create: bool = True) -> IO[bytes] | None:
 
     Args:
         path: the lock file.
-        create: make it if it is missing.
+        create: create it if it is missing.
 
     Returns:
-        The open file; None if another process or thread holds it, or has just removed it.
+        The open file; None if another process or thread holds it or has just removed it.
 
     Raises:
-        FileNotFoundError: it is missing and shall not be made, or its folder is missing.
-        OSError: it cannot be opened, or this file system has no locks.
+        FileNotFoundError: it is missing and `create` is false, or its folder is missing.
+        OSError: it cannot be opened, or the file system has no locks.
     """
     file = path.open("ab" if create else "r+b")
     try:
@@ -36,12 +36,12 @@ def try_to_hold(path: Path, *, create: bool = True) -> IO[bytes] | None:
 
 
 def release(file: IO[bytes], path: Path) -> None:
-    """Remove a lock file that is held and let go of it, in an order in which nobody can hold a removed one."""
+    """Remove and release a held lock file, in an order in which nobody can hold a removed one."""
     if os.name != "nt":
         path.unlink(missing_ok=True)
         file.close()
         return
-    file.close()  # Windows removes no open file; and none that the next one has opened meanwhile
+    file.close()  # Windows does not remove open files, also if another process opened it meanwhile
     with contextlib.suppress(OSError):
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""Results appear on the disk whole or not at all, in forms that any program can read."""
+"""Results are written completely or not at all, in formats that any program can read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .private_folders import CommitGuard, Unguarded, private_folder, remove_aban
 
 @contextlib.contextmanager
 def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, else remove it.
+    """Yield a temporary name beside ``path``; move it to ``path`` if the block succeeds, else remove it.
 
     Args:
         path: the file to write; an existing one is replaced.
 
     Yields:
-        The name to write to: hidden, in the same folder, so that the move cannot be half done.
+        The name to write to: hidden, in the same folder, so that the move is atomic.
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -37,7 +37,7 @@ def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        msg = f"{path} cannot be written ({_reason(error)}); choose a folder that exists and that you may write to."
+        msg = f"{path} cannot be written ({_reason(error)}); choose an existing folder that you may write to."
         raise OutputError(msg) from error
     finally:
         with contextlib.suppress(OSError):
@@ -48,26 +48,26 @@ def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
 def staged_folder(
     target: str | os.PathLike[str], guard: CommitGuard | None = None, replaced: Collection[str] = ()
 ) -> Iterator[Path]:
-    """Give a private folder; move its files into ``target`` if the block ends well, else leave no trace.
+    """Yield a private folder; move its files into ``target`` if the block succeeds, else remove them.
 
-    Whether ``target`` can be written is checked before the block runs. Files of the same name in it are
-    replaced, all others are kept. All files take their places or none does, also if the process is killed: the next
-    use of ``target`` then finishes (`commit.settle`), and removes what was left behind.
+    Whether ``target`` can be written is checked before the block runs. Files of the same name are replaced, all
+    others are kept. All files are moved or none, also if the process is killed: the next use of ``target`` then
+    finishes the move (`commit.settle`) and cleans up.
 
     Args:
-        target: folder of the results; it and its parents are made on success only.
-        guard: whoever may end the process from another thread; it is asked before the files take their places, and
-            until then may remove the private folder: leaving the block then raises ``RegistrationCancelledError``,
-            unless it ends with an error of its own.
-        replaced: names that are removed if they are not written anew, since they belong to the files replaced.
+        target: results folder; created with its parents on success only.
+        guard: may end the process from another thread; checked before the files are moved. Until then it may remove
+            the private folder; the end of the block then raises ``RegistrationCancelledError``, unless the block
+            raised another error.
+        replaced: names of an earlier run's files that are removed if not rewritten.
 
     Yields:
         A new folder on the file system of ``target``, in a folder whose name starts with ``STAGING_PREFIX``.
 
     Raises:
-        OutputError: ``target`` cannot be made or written, or an ``OSError`` about the private folder, or
-            about no named file, left the block (a full disk, for instance).
-        RegistrationCancelledError: the guard ends the process, or the private folder was removed meanwhile.
+        OutputError: ``target`` cannot be created or written, or the block raised an ``OSError`` about the private
+            folder or about no named file (a full disk, for instance).
+        RegistrationCancelledError: the guard ends the process, or the private folder was removed.
     """
     guard = guard or Unguarded()
     target = Path(target).absolute()
@@ -100,9 +100,9 @@ def staged_folder(
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None:
-    """Write a dictionary as JSON, readable by people and strict for programs.
+    """Write a dictionary as indented, strict JSON.
 
-    The file appears under its name only when it is complete.
+    The file gets its name only when it is complete.
 
     Args:
         path: the file; an existing one is replaced.
@@ -110,33 +110,33 @@ def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None
             NaN and infinity become null.
 
     Raises:
-        InputError: a value has no form in JSON.
+        InputError: a value cannot be represented in JSON.
         OutputError: the file cannot be written.
     """
     text = json.dumps(_plain(content, "content"), indent=2, ensure_ascii=False, allow_nan=False)
     with complete_or_absent(path) as unfinished:
-        # Names of files may hold what is no character; JSON writes it as Python does.
+        # File names may hold invalid characters; JSON writes them as Python does.
         unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _nearest_folder(target: Path) -> Path:
-    """Return the target or its nearest ancestor that exists."""
+    """Return the target or its nearest existing ancestor."""
     nearest = next((folder for folder in (target, *target.parents) if os.path.lexists(folder)), target)
     if not nearest.is_dir():
-        msg = f"The folder {target} cannot be made, because {nearest} is not a folder; choose another folder."
+        msg = f"The folder {target} cannot be created, because {nearest} is not a folder; choose another folder."
         raise OutputError(msg)
     return nearest
 
 
 def _try_names(staging: Path, names: Path) -> None:
-    """Raise an OSError if folders of these names cannot be made; they may be too long, or not allowed here."""
+    """Raise an OSError if folders of these names cannot be created; they may be too long or not allowed."""
     for name in names.parts:
         (staging / name).mkdir()
         (staging / name).rmdir()
 
 
 def _concerns(error: OSError, *folders: Path) -> bool:
-    """Whether an error may come from making or writing one of the folders; not from a file elsewhere."""
+    """Whether an error may come from creating or writing one of the folders, not from a file elsewhere."""
     if not isinstance(error.filename, str | os.PathLike):
         return True
     path = Path(error.filename).absolute()
@@ -148,7 +148,7 @@ def _reason(error: OSError) -> str:
 
 
 def _plain(value: Any, place: str) -> Any:
-    """The same value in the types of JSON."""
+    """Return a value in JSON types."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if value is None or isinstance(value, str | bool | int):
@@ -165,5 +165,5 @@ def _plain(value: Any, place: str) -> Any:
         value = sorted(value, key=str)
     if isinstance(value, list | tuple):
         return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    msg = f"{place} is a {type(value).__name__}, which JSON cannot hold; give numbers, text, lists or dicts."
+    msg = f"{place} is a {type(value).__name__}, which JSON cannot represent; give numbers, text, lists or dicts."
     raise InputError(msg)

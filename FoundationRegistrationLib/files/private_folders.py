@@ -1,4 +1,4 @@
-"""Private folders beside what they will replace, swept once no living process holds them."""
+"""Private folders beside what they will replace, cleaned up once no running process holds them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import IO, Protocol
 from .locks import release, try_to_hold
 
 STAGING_PREFIX = ".foundation-registration-"
-LOCK = ".foundation-registration.lock"  # of the folder of results, while files take their places there
+LOCK = ".foundation-registration.lock"  # of the results folder, while files are moved into it
 _SUFFIX = ".lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class CommitGuard(Protocol):
-    """Whoever may end the process from another thread."""
+    """May end the process from another thread."""
 
     def remove_on_exit(self, *paths: Path) -> None:
-        """Take note of what to remove if the process is ended before a commit."""
+        """Register what to remove if the process ends before a commit."""
 
     def committing(self) -> AbstractContextManager[None]:
-        """Hold off the end of the process while the context is open; entering it raises if the end was asked for."""
+        """Delay the end of the process within the context; raises on entry if the end was requested."""
 
 
 class Unguarded:
-    """Nobody ends the process."""
+    """Never ends the process."""
 
     def remove_on_exit(self, *paths: Path) -> None:
         """Do nothing."""
@@ -43,10 +43,10 @@ class Unguarded:
 
 @contextlib.contextmanager
 def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
-    """Make a hidden folder that is removed at the end; if the process is killed, by the next use of its parent.
+    """Create a hidden folder that is removed at the end or, if the process is killed, on the next use of its parent.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     remove_abandoned(parent)
     while True:
@@ -58,12 +58,12 @@ def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
         try:
             held = try_to_hold(lock, create=False)
         except FileNotFoundError:
-            continue  # another process has found it not yet held, and removed it
+            continue  # another process found it not yet held and removed it
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 lock.unlink(missing_ok=True)
                 raise
-            held = lock.open("rb")  # then nobody can take it for abandoned either
+            held = lock.open("rb")  # so that nobody can consider it abandoned
         if held is not None:
             break
     try:
@@ -74,10 +74,10 @@ def private_folder(parent: Path, guard: CommitGuard) -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove what killed processes left in a folder: whatever has a lock that nobody holds."""
-    with contextlib.suppress(OSError):  # a folder that one may not read or write
+    """Remove what killed processes left in a folder: whatever has an unheld lock."""
+    with contextlib.suppress(OSError):  # a folder without read or write permission
         for lock in [*parent.glob(f"{STAGING_PREFIX}*{_SUFFIX}"), *parent.glob(LOCK)]:
-            with contextlib.suppress(OSError):  # another user's, or removed at this moment
+            with contextlib.suppress(OSError):  # another user's, or just being removed
                 held = try_to_hold(lock, create=False)
                 if held is not None and lock.name == LOCK:
                     release(held, lock)
@@ -86,7 +86,7 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def _remove(folder: Path, held: IO[bytes], lock: Path) -> None:
-    """Remove a private folder, and then its lock, which else lets the next use try again."""
+    """Remove a private folder, then its lock; if that fails, the next use tries again."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         held.close()

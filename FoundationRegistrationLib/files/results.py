@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# What a registration writes into its folder, some of it only if asked to: together the record of one run.
+# What a registration writes into its folder, some of it only on request: the record of one run.
 RESULTS = (
     "transform.h5",
     "inverse.h5",

@@ -8,16 +8,16 @@ import platformdirs
 
 
 def user_cache() -> Path | None:
-    """Return where this program keeps what it can do without; None for a user without a home folder."""
+    """Return this program's cache folder; None for a user without a home folder."""
     try:
         folder = platformdirs.user_cache_path("FoundationRegistration", appauthor=False)
-    except RuntimeError:  # HOME is not set, and the system does not list the user
+    except RuntimeError:  # HOME is not set, and the system does not know the user
         return None
-    return folder if folder.is_absolute() else None  # older versions leave "~" as it is
+    return folder if folder.is_absolute() else None  # older versions keep "~"
 
 
 def expanded(given: str) -> Path | None:
-    """Return a path with its `~` resolved; None for a user who is not known or has no home."""
+    """Return a path with its `~` expanded; None if the user is unknown or has no home."""
     try:
         return Path(given).expanduser()
     except RuntimeError:

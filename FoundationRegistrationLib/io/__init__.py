@@ -1,1 +1,1 @@
-"""Files in and out: what was named is what is read, whole or not at all, and what is doubtful is said."""
+"""File input and output: exactly the named file, complete or not at all, with warnings about ambiguities."""

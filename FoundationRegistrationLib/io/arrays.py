@@ -1,7 +1,7 @@
 """Volumes as arrays with an affine, and volumes of nibabel and MONAI, to SimpleITK and back.
 
 An affine maps voxel indices (i, j, k) to millimetres, and ``array[i, j, k]`` is the voxel there, as in nibabel and
-MONAI. Arrays of SimpleITK have the opposite order of axes, (k, j, i), and its millimetres are LPS.
+MONAI. SimpleITK arrays have the opposite axis order, (k, j, i), and SimpleITK coordinates are LPS.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ..errors import InputError
 from ..spatial.checks import check_grid
 
 Space = Literal["RAS", "LPS"]
-# From a space to LPS and back: the same.
+# Between RAS and LPS; its own inverse.
 _SIGNS = {"RAS": np.array([-1.0, -1.0, 1.0]), "LPS": np.ones(3)}
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
 class HasAffine(Protocol):
-    """Anything that says where its voxels (i, j, k) are."""
+    """A volume with an affine."""
 
     @property
     def affine(self) -> Any:
@@ -31,15 +31,15 @@ class HasAffine(Protocol):
 
 
 class NibabelImage(HasAffine, Protocol):
-    """A spatial image of nibabel; its affine maps to RAS."""
+    """A nibabel spatial image; its affine maps to RAS."""
 
     @property
     def dataobj(self) -> Any:
-        """The voxels, (i, j, k) and perhaps one frame."""
+        """The voxels, (i, j, k) or (i, j, k, 1)."""
 
     @property
     def header(self) -> Any:
-        """Tells the unit of length, where the format has one."""
+        """Header; gives the unit of length where the format has one."""
 
 
 class MetaTensor(HasAffine, Protocol):
@@ -50,7 +50,7 @@ class MetaTensor(HasAffine, Protocol):
         """A dictionary."""
 
     def detach(self) -> Any:
-        """Return it without its gradient, as every tensor does."""
+        """Return the tensor without its gradient."""
 
 
 VolumeLike: TypeAlias = sitk.Image | NibabelImage | MetaTensor
@@ -60,16 +60,16 @@ def volume_from_array(array: Any, affine: Any, space: Space = "RAS") -> sitk.Ima
     """Return an array and its affine as a volume.
 
     Args:
-        array: (i, j, k) voxels of any numeric type; an array of SimpleITK is (k, j, i) and must be transposed first.
-        affine: (4, 4), maps voxel indices (i, j, k) to mm in `space`. Its axes are perpendicular; they may be
-            oblique and flipped, and of different lengths.
+        array: (i, j, k) voxels of any numeric type; transpose a SimpleITK array, which is (k, j, i), first.
+        affine: (4, 4), maps voxel indices (i, j, k) to mm in `space`. Its axes must be perpendicular; they may be
+            oblique, flipped and anisotropic.
         space: "RAS" as in nibabel, NIfTI and MONAI, or "LPS" as in DICOM, ITK and SimpleITK.
 
     Returns:
         The same voxels at the same points. Booleans become uint8, and float16 becomes float32.
 
     Raises:
-        InputError: not three-dimensional, not numbers, or an affine that no volume can have.
+        InputError: the array is not 3D or not numeric, or the affine is invalid.
     """
     return _volume(np.asarray(array), affine, space, "given")
 
@@ -78,15 +78,15 @@ def array_from_volume(image: sitk.Image, space: Space = "RAS") -> tuple[np.ndarr
     """Return the voxels of a volume and its affine, as `volume_from_array` takes them.
 
     Args:
-        image: 3D volume; of a vector image the components are left as they are.
-        space: that the affine maps to, "RAS" or "LPS".
+        image: 3D volume; vector images keep their components.
+        space: space of the affine, "RAS" or "LPS".
 
     Returns:
         Voxels (i, j, k), or (i, j, k, component).
         The affine (4, 4) from voxel indices (i, j, k) to mm.
 
     Raises:
-        InputError: the space is neither of the two.
+        InputError: the space is neither of these.
     """
     signs = _signs(space)
     array = sitk.GetArrayFromImage(image).swapaxes(0, 2)
@@ -97,14 +97,14 @@ def array_from_volume(image: sitk.Image, space: Space = "RAS") -> tuple[np.ndarr
 
 
 def as_volume(given: VolumeLike, role: str) -> sitk.Image:
-    """Return a volume of SimpleITK, nibabel or MONAI as one of SimpleITK; the first is returned as it is.
+    """Return a SimpleITK, nibabel or MONAI volume as a SimpleITK image, which is passed through.
 
     Args:
-        given: the volume; single channels and single frames are dropped.
+        given: the volume; singleton channel and time axes are dropped.
         role: its name in error messages, such as "fixed".
 
     Raises:
-        InputError: it is none of these, or has no place in space.
+        InputError: it is none of these, or has no valid geometry.
     """
     if isinstance(given, sitk.Image):
         return given
@@ -115,9 +115,9 @@ def as_volume(given: VolumeLike, role: str) -> sitk.Image:
     remedy = (
         "read the file with read_volume"
         if isinstance(given, str) or hasattr(given, "__fspath__")
-        else "make it one with volume_from_array(array, affine)"
+        else "convert it with volume_from_array(array, affine)"
     )
-    msg = f"The {role} volume is a {type(given).__name__}, not an image of SimpleITK, nibabel or MONAI; {remedy}."
+    msg = f"The {role} volume is a {type(given).__name__}, not a SimpleITK, nibabel or MONAI image; {remedy}."
     raise InputError(msg)
 
 
@@ -125,7 +125,7 @@ def _from_nibabel(image: Any, role: str) -> sitk.Image:
     try:
         array = np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error) as error:
-        msg = f"The {role} volume is damaged or incomplete; copy its file again."
+        msg = f"The {role} volume is damaged or incomplete; copy the file again."
         raise InputError(msg) from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -148,7 +148,7 @@ def _from_metatensor(tensor: Any, role: str) -> sitk.Image:
 def _volume(array: np.ndarray, affine: Any, space: Space, role: str) -> sitk.Image:
     if array.ndim != 3:
         shape = " x ".join(map(str, array.shape))
-        msg = f"The {role} volume has {array.ndim} dimensions ({shape}); give one 3D volume of one channel."
+        msg = f"The {role} volume has {array.ndim} dimensions ({shape}); give a 3D volume with one channel."
         raise InputError(msg)
     matrix = _checked_affine(affine, role)
     signs = _signs(space)
@@ -163,7 +163,7 @@ def _volume(array: np.ndarray, affine: Any, space: Space, role: str) -> sitk.Ima
 
 
 def _checked_affine(affine: Any, role: str) -> np.ndarray:
-    """Return an affine as float64, if it places voxels at all."""
+    """Return a valid affine as float64."""
     matrix = np.asarray(affine, dtype=np.float64)
     sound = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.array_equal(matrix[3], (0, 0, 0, 1))
     if not sound or np.linalg.det(matrix[:3, :3]) == 0.0:
@@ -176,19 +176,19 @@ def _checked_affine(affine: Any, role: str) -> np.ndarray:
 
 
 def _numbers(array: np.ndarray, role: str) -> np.ndarray:
-    """Return voxels in a type and byte order that SimpleITK has."""
+    """Return voxels in a type and byte order that SimpleITK supports."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind == "f":
         return array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32, copy=False)
     if array.dtype.kind not in "iu":
-        msg = f"The {role} volume holds {array.dtype}, not real numbers; give one number for each voxel."
+        msg = f"The {role} volume holds {array.dtype}, not real numbers; give one number per voxel."
         raise InputError(msg)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _signs(space: str) -> np.ndarray:
     if space not in _SIGNS:
-        msg = f"The space of an affine is 'RAS' or 'LPS', not {space!r}."
+        msg = f"The space of an affine must be 'RAS' or 'LPS', not {space!r}."
         raise InputError(msg)
     return _SIGNS[space]

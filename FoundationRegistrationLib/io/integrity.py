@@ -1,6 +1,6 @@
-"""Whether NRRD and MetaImage files are whole: the length of their voxels against the header, and their checksums.
+"""Whether NRRD and MetaImage files are complete: the length of the voxel data against the header, and checksums.
 
-ITK's own readers fill what is missing with zeros, or see only that some stream is short, not that it is damaged.
+ITK's readers fill missing voxels with zeros, or notice only that a stream is short, not that it is damaged.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class StoredVoxels:
     """Where and how the voxels of a file are stored.
 
     Attributes:
-        files: that hold them, in order; the file with the header itself is one of them if they follow in it.
-        begin: byte of the first voxel in the file with the header.
+        files: the files that hold the voxels, in order; includes the header file if they follow the header.
+        begin: offset of the first voxel in the header file, bytes.
         encoding: raw, compressed, or numbers as decimal or hexadecimal text.
-        count: of numbers.
-        bytes_each: of a number.
-        skipped_lines: of each file before its voxels.
-        skipped_bytes: of each file before its voxels; -1: all but the voxels.
-        compressed_bytes: length of the compressed stream, None where it goes on to the end of the file.
+        count: number of values.
+        bytes_each: size of a value.
+        skipped_lines: lines before the voxels of each file.
+        skipped_bytes: bytes before the voxels of each file; -1: all but the voxels.
+        compressed_bytes: length of the compressed stream, None if it extends to the end of the file.
         fields: all entries of the header.
     """
 
@@ -72,10 +72,10 @@ class StoredVoxels:
 
 
 def nrrd_voxels(path: Path, name: str) -> StoredVoxels:
-    """Read where the voxels of a NRRD file are (format: https://teem.sourceforge.net/nrrd/format.html).
+    """Locate the voxels of a NRRD file (format: https://teem.sourceforge.net/nrrd/format.html).
 
     Raises:
-        InputError: the header is cut short or lacks what is needed.
+        InputError: the header is truncated or lacks a required field.
     """
     with path.open("rb") as stream:
         lines = _lines(stream, name)
@@ -101,12 +101,12 @@ def nrrd_voxels(path: Path, name: str) -> StoredVoxels:
         each, encoding = _NRRD_BYTES[fields["type"].lower()], fields["encoding"].lower()
         lines_skipped, bytes_skipped = int(fields.get("lineskip", 0)), int(fields.get("byteskip", 0))
     except (KeyError, ValueError) as error:
-        msg = f"{name} has a NRRD header that cannot be understood ({error}); copy or save it again."
+        msg = f"{name} has an invalid NRRD header ({error}); copy or save it again."
         raise InputError(msg) from error
     if not is_complete or min(sizes) < 1 or ("datafile" not in fields and not is_ended):
         raise damaged(name)
     if encoding not in _NRRD_ENCODINGS:
-        msg = f"{name} is compressed as '{encoding[:20]}', which cannot be read; save it again with gzip or raw."
+        msg = f"{name} is compressed as '{encoding[:20]}', which is not supported; save it again with gzip or raw."
         raise InputError(msg)
     files = [path] if "datafile" not in fields else _data_files(path, fields["datafile"], listed, name)
     return StoredVoxels(
@@ -115,10 +115,10 @@ def nrrd_voxels(path: Path, name: str) -> StoredVoxels:
 
 
 def meta_voxels(path: Path, name: str) -> StoredVoxels:
-    """Read where the voxels of a MetaImage file are (format: https://itk.org/Wiki/ITK/MetaIO/Documentation).
+    """Locate the voxels of a MetaImage file (format: https://itk.org/Wiki/ITK/MetaIO/Documentation).
 
     Raises:
-        InputError: the header is cut short or lacks what is needed.
+        InputError: the header is truncated or lacks a required field.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
@@ -140,7 +140,7 @@ def meta_voxels(path: Path, name: str) -> StoredVoxels:
         data_file = fields["ElementDataFile"]
         compressed = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
     except (KeyError, ValueError) as error:
-        msg = f"{name} has a MetaImage header that cannot be understood ({error}); copy or save it again."
+        msg = f"{name} has an invalid MetaImage header ({error}); copy or save it again."
         raise InputError(msg) from error
     if not is_complete or min(sizes) < 1 or not data_file:
         raise damaged(name)
@@ -148,7 +148,7 @@ def meta_voxels(path: Path, name: str) -> StoredVoxels:
     is_text = not is_compressed and fields.get("BinaryData", "True").lower() in ("false", "0")
     is_local = data_file.upper() == "LOCAL"
     if is_compressed and is_local and compressed is None:
-        msg = f"{name} does not say how long its compressed voxels are (CompressedDataSize); save it again."
+        msg = f"{name} does not give the length of its compressed voxels (CompressedDataSize); save it again."
         raise InputError(msg)
     return StoredVoxels(
         [path] if is_local else _data_files(path, data_file, listed, name),
@@ -163,16 +163,16 @@ def meta_voxels(path: Path, name: str) -> StoredVoxels:
 
 
 def check_whole(path: Path, voxels: StoredVoxels, name: str, messages: list[str]) -> None:
-    """Read all voxels once and check that there are as many as the header says, and each checksum.
+    """Read all voxels once and check their number and checksums.
 
     Args:
-        path: the file with the header.
-        voxels: where they are.
-        name: how the volume is called in messages.
-        messages: what the user must know is appended.
+        path: the header file.
+        voxels: their location.
+        name: name of the volume in messages.
+        messages: warnings are appended.
 
     Raises:
-        InputError: they are not whole.
+        InputError: they are incomplete or damaged.
     """
     needed = voxels.count * (voxels.bytes_each if voxels.encoding in (_RAW, _COMPRESSED) else 1)
     stored = 0
@@ -190,7 +190,7 @@ def check_whole(path: Path, voxels: StoredVoxels, name: str, messages: list[str]
 
 
 def _stored(stream: BinaryIO, voxels: StoredVoxels, needed: int, name: str) -> int:
-    """Return how many bytes, or numbers as text, follow in a file."""
+    """Return how many bytes, or text values, follow in a file."""
     skipped = max(0, voxels.skipped_bytes)
     if voxels.encoding == _RAW:
         begin = stream.tell()
@@ -202,7 +202,7 @@ def _stored(stream: BinaryIO, voxels: StoredVoxels, needed: int, name: str) -> i
     text = stream.read()
     if voxels.encoding == _HEXADECIMAL:
         return len(b"".join(text.split())) // (2 * voxels.bytes_each)
-    if not text[-1:].isspace():  # the last number may have been cut
+    if not text[-1:].isspace():  # the last value may have been truncated
         raise damaged(name)
     return len(text.split())
 
@@ -211,7 +211,7 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
     """Yield the lines of a header as text; bytes that are not UTF-8 are kept for file names."""
     while line := stream.readline(_LONGEST_HEADER):
         if stream.tell() > _LONGEST_HEADER:
-            msg = f"{name} has a header without end; it is damaged or no volume."
+            msg = f"{name} has a header that does not end; it is damaged or not a volume."
             raise InputError(msg)
         yield line.decode("utf-8", errors="surrogateescape")
 
@@ -229,7 +229,7 @@ def _data_files(path: Path, value: str, listed: list[str] | None, name: str) -> 
     files = [path.parent / each for each in names]
     for file in files:
         if "\0" in str(file) or not file.is_file():
-            msg = f"{name} keeps its voxels in '{shown(file)}', which is missing; copy all its files."
+            msg = f"{name} stores its voxels in '{shown(file)}', which is missing; copy all its files."
             raise InputError(msg)
     if not files:
         raise damaged(name)

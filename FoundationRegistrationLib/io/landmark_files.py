@@ -35,9 +35,9 @@ _FCSV_HEADER = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _SPACES = {"LPS": "LPS", "1": "LPS", "RAS": "RAS", "0": "RAS"}
 _AXES_OF_TABLE = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
-# Place in the file, name, coordinates as they stand there; None for a point that was never placed.
+# Location in the file, name, coordinates as written; None for a point that was not placed.
 _Points = list[tuple[str, str, "Sequence[Any] | None"]]
-# The markups of Slicer that are no point lists, in words.
+# Slicer markups that are not point lists.
 _OTHER_MARKUPS = {
     "Line": "a line",
     "Angle": "an angle",
@@ -52,14 +52,14 @@ def read_points(path: str | os.PathLike[str]) -> Landmarks:
     """Read a landmark list.
 
     Args:
-        path: ``.csv``, ``.fcsv`` or ``.mrk.json`` file, see the module's text for each.
+        path: ``.csv``, ``.fcsv`` or ``.mrk.json`` file, see the module docstring.
 
     Returns:
-        The points that have a position, in the file's order, LPS mm; a file in RAS is converted.
+        The points that have a position, in file order, converted to LPS mm.
 
     Raises:
-        InputError: the file is missing, of an unknown kind, holds no point, a coordinate that is not a
-            number, or an unknown or contradictory coordinate system.
+        InputError: the file is missing, of unknown type or without points, a coordinate is not a number, or the
+            coordinate system is unknown or contradictory.
     """
     path = Path(path)
     extension = _extension(path)
@@ -82,9 +82,9 @@ def read_points(path: str | os.PathLike[str]) -> Landmarks:
 
 
 def write_points(path: str | os.PathLike[str], landmarks: Landmarks) -> None:
-    """Write a landmark list in LPS mm, and say so in the file.
+    """Write a landmark list in LPS mm; the file states the coordinate system.
 
-    The file appears under its name only when it is complete.
+    The file gets its name only when it is complete.
 
     Args:
         path: ``.csv``, ``.fcsv`` or ``.mrk.json`` file; an existing file is replaced.
@@ -97,7 +97,7 @@ def write_points(path: str | os.PathLike[str], landmarks: Landmarks) -> None:
     path = Path(path)
     extension = _extension(path)
     if len(landmarks) == 0:
-        msg = f"There is no landmark to write to {path}; give at least one point."
+        msg = f"There are no landmarks to write to {path}; give at least one point."
         raise InputError(msg)
     _, render = _FORMATS[extension]
     with complete_or_absent(path) as unfinished:
@@ -109,7 +109,7 @@ def _extension(path: Path) -> str:
     for extension in _FORMATS:
         if path.name.lower().endswith(extension):
             return extension
-    msg = f"{path.name} is not a known kind of landmark file; use {', '.join(_FORMATS)}."
+    msg = f"{path.name} is not a supported landmark file; use {', '.join(_FORMATS)}."
     raise InputError(msg)
 
 
@@ -130,7 +130,7 @@ def _one_space(spaces: set[str], default: str, path: Path) -> str:
 
 
 def _coordinates(values: Sequence[Any], place: str) -> list[float]:
-    """The three coordinates of a point, from numbers or text; ``place`` is named in the message."""
+    """The three coordinates of a point, from numbers or text; ``place`` is for the message."""
     try:
         coordinates = [float(value) for value in values]
     except (TypeError, ValueError):
@@ -143,7 +143,7 @@ def _coordinates(values: Sequence[Any], place: str) -> list[float]:
 
 
 def _rows(text: str) -> list[tuple[str, list[str]]]:
-    """Place and stripped cells of each line that is neither blank nor a comment."""
+    """Line number and stripped cells of each line that is neither blank nor a comment."""
     lines = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), start=1)]
     lines = [(place, line) for place, line in lines if line.strip() and not line.lstrip().startswith("#")]
     separator = next((mark for mark in ";\t" if lines and mark in lines[0][1]), ",")
@@ -156,7 +156,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
-    """Cells by column, empty text for those that a short row lacks."""
+    """Cells by column, empty where a row is short."""
     return dict(zip_longest(columns, row[: len(columns)], fillvalue=""))
 
 
@@ -166,14 +166,14 @@ def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
     axes = next((axes for axes in _AXES_OF_TABLE if set(axes) <= set(header)), None)
     if axes is None:
         if rows and not any(re.match(r"[-+]?\.?\d", cell) for cell in header[:3]):
-            msg = f"{path} has no columns x, y, z; name them in the first line or give three number columns."
+            msg = f"{path} has no columns x, y, z; name them in the first line or give three numeric columns."
             raise InputError(msg)
         return "LPS", [(place, "", row) for place, row in rows]
     records = [(place, _record(header, row)) for place, row in rows[1:]]
     spaces = {_space(record["space"], path) for _, record in records if "space" in record}
     space = _one_space(spaces, "RAS" if axes[0] == "r" else "LPS", path)
     return space, [
-        # Slicer's export keeps the points that were not placed yet
+        # Slicer also exports points not placed yet
         (
             place,
             record.get("name", record.get("label", "")),
@@ -194,7 +194,7 @@ def _parse_fcsv(text: str, path: Path) -> tuple[str, _Points]:
             columns = named
     points: _Points = []
     for place, row in _rows(text):
-        # Slicer 5 writes a position status behind the named columns; 0 and 1 are points not placed yet
+        # Slicer 5 writes a position status after the named columns; 0 and 1 are points not placed yet
         placed = row[len(columns) : len(columns) + 1] not in (["0"], ["1"])
         record = _record(columns, row)
         points.append((place, record.get("label", ""), [record[axis] for axis in "xyz"] if placed else None))
@@ -217,7 +217,7 @@ def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
         msg = f"{path} holds {' and '.join(dict.fromkeys(others))}, not points; save a point list from Slicer."
         raise InputError(msg)
     if any((unit[0] if isinstance(unit, list) and unit else unit) != "mm" for unit in units):
-        msg = f"{path} is not in mm; save the point list with the unit mm."
+        msg = f"{path} is not in mm; save the point list in mm."
         raise InputError(msg)
     return _one_space(spaces, "LPS", path), [
         (f"point {n}", name, position) for n, (name, position) in enumerate(named, start=1)
@@ -225,7 +225,7 @@ def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
 
 
 def _position(point: Mapping[str, Any]) -> list[Any] | None:
-    """Return what stands as the position of a control point, None if it was not placed."""
+    """Return the position entry of a control point, None if it was not placed."""
     if point.get("positionStatus", "defined") != "defined":
         return None
     position = point["position"]
@@ -255,7 +255,7 @@ def _markups_text(landmarks: Landmarks, title: str) -> str:
             "description": "",
             "associatedNodeID": "",
             "position": point,
-            # the axes of a point that was never turned, as Slicer writes them in LPS
+            # the default orientation of a point, as Slicer writes it in LPS
             "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
             "selected": True,
             "locked": False,
@@ -280,12 +280,12 @@ def _markups_text(landmarks: Landmarks, title: str) -> str:
 
 
 def _items(landmarks: Landmarks) -> Iterable[tuple[list[float], str]]:
-    """Coordinates and name of each point; as text a float is the shortest that reads back the same."""
+    """Coordinates and name of each point; floats as the shortest text that reads back the same."""
     return zip(landmarks.points.tolist(), landmarks.names, strict=True)
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
-    """Comma-separated lines. They are read line by line: a name cannot hold a line break."""
+    """Comma-separated lines. They are read line by line, so names must not contain line breaks."""
     file = io.StringIO()
     clean = ([" ".join(str(cell).splitlines()) for cell in row] for row in rows)
     csv.writer(file, lineterminator="\n").writerows(clean)

@@ -1,4 +1,4 @@
-"""Landmarks: named points in LPS mm, and which of two lists belong together."""
+"""Landmarks: named points in LPS mm, and the pairing of two lists."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Landmarks:
     """Named points in patient space.
 
     Attributes:
-        names: one name a point; the empty string where a point has none.
+        names: one per point; empty for a point without a name.
         points: (N, 3) float64, LPS, mm.
-        placed: for each entry of the list they are from, whether it has a position and is one of the points.
+        placed: for each entry of the original list, whether it has a position and is one of the points.
     """
 
     names: tuple[str, ...]
@@ -36,14 +36,17 @@ class Landmarks:
         """
         points = np.asarray(self.points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            msg = f"Landmarks are (N, 3) finite numbers in mm, not {points.shape}; check the coordinates."
+            msg = f"Landmarks must be (N, 3) finite numbers in mm, not {points.shape}; check the coordinates."
             raise InputError(msg)
         if len(self.names) != len(points):
-            msg = f"There are {len(self.names)} names for {len(points)} landmarks; give one name a point."
+            msg = f"There are {len(self.names)} names for {len(points)} landmarks; give one name per point."
             raise InputError(msg)
         placed = self.placed or (True,) * len(points)
         if sum(placed) != len(points):
-            msg = f"{sum(placed)} entries are placed, but there are {len(points)} landmarks; give one point for each."
+            msg = (
+                f"{sum(placed)} entries are placed, but there are {len(points)} landmarks; give one point per placed "
+                "entry."
+            )
             raise InputError(msg)
         object.__setattr__(self, "placed", placed)
         object.__setattr__(self, "names", tuple(str(name) for name in self.names))
@@ -55,19 +58,19 @@ class Landmarks:
 
 
 def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
-    """Put the landmarks that belong together at the same place of two lists.
+    """Pair the landmarks of two lists.
 
-    By name where every point of both lists has a name of its own and the lists share names: the shared
-    ones are kept, in the order of the fixed list, and the others are left out (logged). Otherwise, for
-    unnamed or repeated names, or lists named apart ("F-1" and "M-1"), by order if the counts agree: an entry that
-    was never placed keeps its place in the order, and its partner is left out (logged).
+    By name if all points of each list have unique names and the lists share names: the shared ones are kept, in the
+    order of the fixed list, and the others are omitted (logged). Otherwise (missing or repeated names, or no shared
+    names, such as "F-1" and "M-1") by order if the counts agree: an entry that was not placed counts, and its partner
+    is omitted (logged).
 
     Args:
         fixed: landmarks in the fixed image.
         moving: landmarks in the moving image.
 
     Returns:
-        Fixed and moving landmarks of equal length; place i of one belongs to place i of the other.
+        Fixed and moving landmarks of equal length; entry i of one corresponds to entry i of the other.
 
     Raises:
         InputError: the lists cannot be paired in either way.
@@ -78,7 +81,7 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
     if shared:
         left_out = sorted({*fixed.names, *moving.names} - set(shared))
         if left_out:
-            logger.warning("Landmarks on one side only are left out: %s", ", ".join(left_out))
+            logger.warning("Landmarks in one list only are omitted: %s", ", ".join(left_out))
         return _take(fixed, shared), _take(moving, shared)
     both = np.zeros(0, dtype=bool)
     if len(fixed.placed) == len(moving.placed):
@@ -91,7 +94,7 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
         )
         raise InputError(msg)
     if not both.all():
-        logger.warning("Landmarks that are not placed on both sides are left out: %d", np.count_nonzero(~both))
+        logger.warning("Landmarks not placed in both lists are omitted: %d", np.count_nonzero(~both))
     return _kept(fixed, both), _kept(moving, both)
 
 

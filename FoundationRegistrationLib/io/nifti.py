@@ -1,7 +1,7 @@
-"""NIfTI and Analyze files: the file that is named, its voxels as stored, and what its header leaves in doubt.
+"""NIfTI and Analyze files: the named file, its voxels as stored, and warnings about its header.
 
-ITK's reader takes the header of the file that is named and the voxels of whichever of `a.nii`, `a.nii.gz`,
-`a.img` and `a.img.gz` it finds first, does not look at checksums or lengths, and makes NaN 0; here nothing of this.
+ITK's reader combines the header of the named file with the voxels of whichever of `a.nii`, `a.nii.gz`, `a.img` and
+`a.img.gz` it finds first, checks neither checksums nor lengths, and turns NaN into 0; this reader does not.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>nii|hdr|img)(?P<gzip>\.gz)?", re.IGN
 
 
 def is_nifti(path: Path, head: bytes) -> bool:
-    """Whether a file is NIfTI or Analyze by its first bytes, decompressed, or half of such a pair by its name."""
+    """Whether a file is NIfTI or Analyze: by its decompressed first bytes, or by name for half of a pair."""
     return nifti_header.is_header(head) or (_is_named(path, "img") and _partner(path, "hdr") is not None)
 
 
 def has_niftis_name(path: Path) -> bool:
-    """Whether a file says by its name that it is NIfTI or Analyze."""
+    """Whether a file name has a NIfTI or Analyze extension."""
     return _NAME.fullmatch(path.name) is not None
 
 
 def header_messages(path: Path, role: str) -> list[str]:
-    """Return what the user must know of the header of a file, without reading its voxels.
+    """Return warnings about the header of a file, without reading its voxels.
 
     Args:
-        path: any file; one that is not there, or not NIfTI or Analyze, has no messages.
+        path: any file; there are no messages if it is missing, or not NIfTI or Analyze.
         role: its name in messages, such as "fixed".
 
     Returns:
-        The messages, the most alarming first; of a header that cannot be right, why it would be refused.
+        The messages, the most serious first; for an invalid header, the error that reading would raise.
     """
     name = called(f"{role} volume", path)
     try:
@@ -59,14 +59,14 @@ def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
 
     Args:
         path: a single file, or either file of a pair.
-        name: how it is called in messages.
-        messages: what the user must know is appended.
+        name: its name in messages.
+        messages: warnings are appended.
 
     Returns:
-        The volume where ITK has it, in LPS; intensities scaled as the header says, NaN as it is.
+        The volume in LPS, located as ITK does; intensities scaled as the header says, NaN kept.
 
     Raises:
-        InputError: it is not whole, or its header cannot be right.
+        InputError: it is incomplete, or its header is invalid.
     """
     header_path, header = _header(path, name)
     voxel_path = header_path if header.is_single_file else _voxel_file(path, name)
@@ -87,7 +87,7 @@ def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
 
 
 def first_bytes(path: Path, name: str, length: int = nifti_header.HEADER_BYTES) -> bytes:
-    """Return the beginning of a file, decompressed where it is gzip.
+    """Return the beginning of a file, decompressed if it is gzip.
 
     Raises:
         InputError: it is a damaged gzip file.
@@ -102,7 +102,7 @@ def first_bytes(path: Path, name: str, length: int = nifti_header.HEADER_BYTES) 
 
 
 def _header(path: Path, name: str) -> tuple[Path, NiftiHeader]:
-    """Return the file that has the header, and what it says."""
+    """Return the header file and the header."""
     if _is_named(path, "img") and (beside := _partner(path, "hdr")) is not None:
         check_input_file(beside, "header file")
         path = beside
@@ -110,7 +110,7 @@ def _header(path: Path, name: str) -> tuple[Path, NiftiHeader]:
 
 
 def _voxel_file(path: Path, name: str) -> Path:
-    """Return the file with the voxels of a pair, of which either file is named."""
+    """Return the voxel file of a pair, given either file."""
     if _is_named(path, "img"):
         return path
     if _is_named(path, "nii"):
@@ -118,9 +118,7 @@ def _voxel_file(path: Path, name: str) -> Path:
         raise InputError(msg)
     found = _partner(path, "img")
     if found is None:
-        msg = (
-            f"{name} is a header whose voxels should be beside it in '{shown(path.with_suffix('.img'))}'; copy both."
-        )
+        msg = f"{name} is a header; its voxels should be beside it in '{shown(path.with_suffix('.img'))}'; copy both."
         raise InputError(msg)
     check_input_file(found, "voxel file")
     return found
@@ -132,7 +130,7 @@ def _is_named(path: Path, kind: str) -> bool:
 
 
 def _partner(path: Path, kind: str) -> Path | None:
-    """Return the other file of a pair, the one compressed alike if there are two; None if it is missing."""
+    """Return the other file of a pair, preferably with the same compression; None if it is missing."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
@@ -143,7 +141,7 @@ def _partner(path: Path, kind: str) -> Path | None:
 
 
 def _stored(stream: BinaryIO, header: NiftiHeader, name: str, messages: list[str]) -> np.ndarray:
-    """Return the voxels as they are stored, one after the other, from a file read and checked to its end."""
+    """Return the voxels as stored, from a file read and checked to its end."""
     begin, end = header.offset, header.offset + header.voxel_bytes
     check_possible(end, stream.seek(0, 2), name)
     stream.seek(0)
@@ -161,7 +159,7 @@ def _stored(stream: BinaryIO, header: NiftiHeader, name: str, messages: list[str
 
 
 def _arranged(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    """Return voxels as an array of native byte order, indexed (..., z, y, x), with components last."""
+    """Return voxels in native byte order, indexed (..., z, y, x), with components last."""
     if not stored.dtype.isnative:
         stored = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
     shape = header.size[::-1]
@@ -176,13 +174,13 @@ def _arranged(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:
 
 
 def _scaled(array: np.ndarray, scaling: tuple[float, float] | None) -> np.ndarray:
-    """Return intensities as the header means them: whole numbers become float32, others keep their type."""
+    """Return intensities scaled by the header: integers become float32, others keep their type."""
     if scaling is None:
         return array
     slope, intercept = scaling
     dtype = array.dtype if array.dtype.kind in "fc" else np.dtype(np.float32)
     result = np.empty(array.shape, dtype)
-    with np.errstate(all="ignore"):  # stored NaN and infinities stay what they are
-        for target, values in zip(result, array, strict=True):  # a slice at a time: float64 takes much room
+    with np.errstate(all="ignore"):  # stored NaN and infinities are kept
+        for target, values in zip(result, array, strict=True):  # a slice at a time: float64 takes much memory
             target[...] = values * np.float64(slope) + intercept
     return result

@@ -1,7 +1,7 @@
-"""The header of a NIfTI or Analyze file as its bytes have it: what cannot be right, and where the volume lies.
+"""The header of a NIfTI or Analyze file: its checks, and the position of the volume.
 
-Two forms can say where the voxels are, the qform and the sform (https://nifti.nimh.nih.gov/nifti-1). Which one is
-taken is ITK's choice, so that a file lies where Slicer and SimpleITK have it. Everything is in millimetres.
+Either of two forms can position the voxels, the qform and the sform (https://nifti.nimh.nih.gov/nifti-1). The choice
+follows ITK, so that positions agree with Slicer and SimpleITK. All lengths are in mm.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from .streams import damaged
 
 HEADER_BYTES = 540  # of NIfTI-2, the longest
 _KINDS = {348: Nifti1Header, 540: Nifti2Header}
-_END_OF_SIGNATURE = b"\r\n\x1a\n"  # of NIfTI-2: shows whether it was copied as if it were text
-# What Analyze 7.5 has where NIfTI-1 keeps its intent, scaling, units and forms.
+_END_OF_SIGNATURE = b"\r\n\x1a\n"  # of NIfTI-2: shows whether it was copied as text
+# What Analyze 7.5 has where NIfTI-1 has its intent, scaling, units and forms.
 _NOT_IN_ANALYZE = (slice(56, 70), slice(112, 124), slice(252, 348))
-_STRONGEST_SCALING = 1e30  # beyond it single precision ends
+_STRONGEST_SCALING = 1e30  # the range of single precision
 _MOST_DIMENSIONS = 5
 _TENSOR_INTENT, _DISPLACEMENT_INTENT, _VECTOR_INTENT = 1005, 1006, 1007
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a header says, checked.
+    """A checked header.
 
     Attributes:
         is_single_file: the voxels follow in the same file; otherwise they are in the .img file beside it.
-        size: voxels along x, y, z and perhaps time, without trailing ones beyond the third.
-        components: values of a voxel that are stored one after the other, as vectors are; 1 for others.
-        is_displacement: the vectors are displacements in RAS.
-        dtype: of the stored values, with their byte order.
-        offset: of the first voxel, bytes.
-        scaling: slope and intercept of the intensities, None where they are as stored.
-        spacing: voxel edges in mm, one for each of `size`; 1 beyond the third.
+        size: voxels along x, y, z and any further axes, without trailing ones beyond the third.
+        components: values per voxel, for instance of vectors.
+        is_displacement: the voxels are displacement vectors in RAS.
+        dtype: type of the stored values, with byte order.
+        offset: offset of the first voxel, bytes.
+        scaling: slope and intercept of the intensities, None if they are not scaled.
+        spacing: voxel spacing in mm, one for each of `size`; 1 beyond the third.
         affine: from voxel index to LPS mm, 4 x 4.
-        notes: what the user must know, the most alarming first; each follows the name of the volume.
+        notes: warnings, the most serious first; each follows the name of the volume.
     """
 
     is_single_file: bool
@@ -74,17 +74,17 @@ def read_header(block: bytes, name: str) -> NiftiHeader:
     """Read and check a header.
 
     Args:
-        block: the first bytes of the file, `HEADER_BYTES` where it is so long.
-        name: how the volume is called in errors.
+        block: the first `HEADER_BYTES` bytes of the file, fewer if it is shorter.
+        name: name of the volume in errors.
 
     Raises:
-        InputError: it is cut short or cannot be right.
+        InputError: it is truncated or invalid.
     """
     order = _byte_order(block)
     if order is None or len(block) < struct.unpack(f"{order}i", block[:4])[0]:
         raise damaged(name)
     try:
-        with np.errstate(all="ignore"):  # what is no number is found by the checks
+        with np.errstate(all="ignore"):  # the checks find NaN
             return _read(block, order)
     except HeaderDataError as error:
         msg = f"{name} cannot be read: {error}; convert it from DICOM again or correct its header."
@@ -98,7 +98,7 @@ def _byte_order(block: bytes) -> str | None:
 
 
 def _raw(block: bytes, order: str) -> tuple[Nifti1Header, bool, bool]:
-    """Return the unchecked header, whether the voxels follow in the same file, and whether it is Analyze's."""
+    """Return the unchecked header, whether the voxels follow in the same file, and whether it is Analyze."""
     length = struct.unpack(f"{order}i", block[:4])[0]
     kind, raw = _KINDS[length], bytearray(block[:length])
     signature = raw[344:348] if kind is Nifti1Header else raw[4:8]
@@ -132,7 +132,7 @@ def _read(block: bytes, order: str) -> NiftiHeader:
 
 
 def _sizes(header: Nifti1Header) -> tuple[tuple[int, ...], int]:
-    """Return the voxels along each axis, and the components of a voxel."""
+    """Return the size along each axis, and the components per voxel."""
     dim = [int(value) for value in header["dim"]]
     if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
         msg = f"it gives the size {' x '.join(str(value) for value in dim[1:])}"
@@ -165,7 +165,7 @@ def _dtype(header: Nifti1Header) -> np.dtype:
         raise HeaderDataError(msg)
     is_colour = dtype.names is not None
     if not is_colour and (dtype.kind not in "iufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8)):
-        msg = f"its pixel type {int(header['datatype'])} is not one of images"
+        msg = f"its pixel type {int(header['datatype'])} is not supported"
         raise HeaderDataError(msg)
     return dtype
 
@@ -180,7 +180,7 @@ def _offset(header: Nifti1Header, is_single_file: bool) -> int:
 
 
 def _scaling(header: Nifti1Header) -> tuple[tuple[float, float] | None, list[str]]:
-    """Return slope and intercept, None where there are none, and what is doubtful about them."""
+    """Return slope and intercept, None if there is no scaling, and warnings about them."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isnan(slope):
         return None, []
@@ -189,6 +189,6 @@ def _scaling(header: Nifti1Header) -> tuple[tuple[float, float] | None, list[str
         msg = f"its intensities are to be scaled by {slope:g} and shifted by {intercept:g}"
         raise HeaderDataError(msg)
     if slope == 0.0:
-        note = f"shifts its intensities by {intercept:g} but scales them by 0: they were taken as they are stored."
+        note = f"shifts its intensities by {intercept:g} but scales them by 0: the stored values were used."
         return None, [note] if intercept else []
     return (None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)), []

@@ -14,12 +14,12 @@ from .segmentations import Segmentation
 
 @dataclass(frozen=True, eq=False)
 class PairedLabels:
-    """The structures of two segmentations that belong together.
+    """Corresponding structures of two segmentations.
 
     Attributes:
         fixed: in fixed space.
         moving: in moving space.
-        values: one label for each name; none where structures are paired by the values they have.
+        values: one label per name; empty if structures are paired by label value.
     """
 
     fixed: Segmentation
@@ -28,7 +28,7 @@ class PairedLabels:
 
     @property
     def pairs(self) -> Iterator[tuple[sitk.Image, sitk.Image]]:
-        """Label maps, fixed and moving, of all structures or, where segments overlap, of each of them."""
+        """Fixed and moving label maps of all structures or, if segments overlap, of each one."""
         if self.values and (self.fixed.overlaps or self.moving.overlaps):
             yield from (self._maps({name: value}) for name, value in self.values.items())
         else:
@@ -36,7 +36,7 @@ class PairedLabels:
 
     @property
     def drawn(self) -> tuple[sitk.Image, sitk.Image]:
-        """One label map for each side, of which a later structure hides an earlier one."""
+        """One label map per side; a later structure overwrites an earlier one."""
         return self._maps(self.values) if self.values else (self.fixed.layers[0], self.moving.layers[0])
 
     def _maps(self, values: Mapping[str, int]) -> tuple[sitk.Image, sitk.Image]:
@@ -44,15 +44,15 @@ class PairedLabels:
 
 
 def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]) -> PairedLabels:
-    """Find the structures that belong together: by name if both files give names, else by label value.
+    """Pair structures by name if both files give names, else by label value.
 
     Args:
         fixed: in fixed space.
         moving: in moving space.
-        messages: take what the user must know.
+        messages: warnings are appended.
 
     Raises:
-        InputError: a name is missing or occurs twice, none is shared, or segments overlap and one file has no names.
+        InputError: a name is missing or repeated, none is shared, or segments overlap and one file has no names.
     """
     if fixed.segments and moving.segments:
         names = {side: _names(labels, side) for side, labels in (("fixed", fixed), ("moving", moving))}
@@ -64,8 +64,8 @@ def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]
     for side, segmentation in (("fixed", fixed), ("moving", moving)):
         if segmentation.overlaps:
             msg = (
-                f"The segments of the {side} label map overlap, so that they are paired by name, and the other file "
-                "has no names; give a .seg.nrrd for both."
+                f"The segments of the {side} label map overlap and must be paired by name, but the other file has no "
+                "names; give a .seg.nrrd for both."
             )
             raise InputError(msg)
     if fixed.segments or moving.segments:
@@ -78,14 +78,14 @@ def _names(segmentation: Segmentation, side: str) -> list[str]:
     for segment in segmentation.segments:
         if not segment.name or segment.name in names:
             what = f"two segments named '{segment.name}'" if segment.name else "a segment without a name"
-            msg = f"The {side} segmentation has {what}; give every segment a name of its own."
+            msg = f"The {side} segmentation has {what}; give every segment a unique name."
             raise InputError(msg)
         names.append(segment.name)
     return names
 
 
 def _values(names: Sequence[str], fixed: Segmentation) -> dict[str, int]:
-    """Return a label for each name: the fixed one's own where these tell the structures apart."""
+    """Return a label per name: the fixed labels if they are unique."""
     values = {} if fixed.overlaps else {segment.name: segment.label for segment in fixed.segments}
     for name in names:
         values.setdefault(name, 1 + max([0, *values.values()]))
@@ -93,7 +93,7 @@ def _values(names: Sequence[str], fixed: Segmentation) -> dict[str, int]:
 
 
 def _valued(segmentation: Segmentation, values: Mapping[str, int]) -> sitk.Image:
-    """Return a label map of the structures that are named, with these values."""
+    """Return a label map of the named structures with these values."""
     array = np.zeros(segmentation.layers[0].GetSize()[::-1], np.int32)
     for segment in segmentation.segments:
         if segment.name in values:

@@ -1,4 +1,4 @@
-"""Names of input files: which of them can be read at all, and how they are shown to people."""
+"""Names of input files: whether they can be read, and how messages show them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _LONGEST_SHOWN = 150
 
 
 def shown(path: Path) -> str:
-    """Return a path as text that can be printed anywhere; of a very long one its end."""
+    """Return a path as printable text; only the end of a very long one."""
     text = os.fsencode(path).decode("utf-8", errors="replace").replace("\0", "?")
     return text if len(text) <= _LONGEST_SHOWN else f"...{text[-_LONGEST_SHOWN:]}"
 
 
 def called(what: str, path: Path) -> str:
-    """Return how a file is called in messages, such as "The fixed volume 'a.nii'"."""
+    """Return the name of a file in messages, such as "The fixed volume 'a.nii'"."""
     return f"The {what} '{shown(path)}'"
 
 
 def check_input(path: Path, what: str) -> None:
-    """Check that a path names a regular file or a folder, never a pipe or device, which may have no end.
+    """Check that a path is a regular file or a folder, not a pipe or device, which may never end.
 
     Args:
-        path: of an input.
-        what: what it is in messages, such as "fixed volume".
+        path: path of an input.
+        what: its kind in messages, such as "fixed volume".
 
     Raises:
-        InputError: it is missing, something else, or has a name that the libraries below cannot take.
+        InputError: it is missing, neither, or has a name that the file libraries cannot handle.
     """
     name = called(what, path)
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError as error:
-        msg = f"{name} has letters in its name or folder that are not UTF-8; rename it."
+        msg = f"{name} has characters in its name or folder that are not UTF-8; rename it."
         raise InputError(msg) from error
     try:
         mode = path.stat().st_mode
@@ -44,7 +44,7 @@ def check_input(path: Path, what: str) -> None:
         msg = f"{name} does not exist; check the path."
         raise InputError(msg) from error
     except (OSError, ValueError) as error:
-        msg = f"{name} cannot be found ({reason(error)}); check the path and your permission."
+        msg = f"{name} cannot be accessed ({reason(error)}); check the path and your permissions."
         raise InputError(msg) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         msg = f"{name} is a pipe or a device; give a file or a folder."
@@ -52,10 +52,10 @@ def check_input(path: Path, what: str) -> None:
 
 
 def check_input_file(path: Path, what: str) -> None:
-    """Check that a path names a regular file; see `check_input`.
+    """Check that a path is a regular file; see `check_input`.
 
     Raises:
-        InputError: it does not.
+        InputError: it is not.
     """
     check_input(path, what)
     if path.is_dir():
@@ -64,5 +64,5 @@ def check_input_file(path: Path, what: str) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return what the system says of an error, without the path."""
+    """Return the system's description of an error, without the path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,4 +1,4 @@
-"""What the header of a NRRD or MetaImage file leaves in doubt about where the volume lies and how large it is."""
+"""Warnings about the position and size of a volume in the header of a NRRD or MetaImage file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from ..errors import InputError
 
 UNKNOWN_ORIENTATION = (
-    "does not say how the patient lies in it ({}): left and right or head and feet may be swapped and its place is "
-    "not known; convert it from DICOM again."
+    "does not give the patient orientation ({}): left and right or head and feet may be swapped and its position is "
+    "unknown; convert it from DICOM again."
 )
-_UNKNOWN_SPACING = "does not say how large its voxels are: 1 mm was taken; convert it from DICOM again."
+_UNKNOWN_SPACING = "does not give its voxel spacing: 1 mm was assumed; convert it from DICOM again."
 _SPACES_OF_PATIENTS = {
     "ras",
     "las",
@@ -27,10 +27,10 @@ _META_AXES = ("TransformMatrix", "Orientation", "Rotation")
 
 
 def nrrd_doubts(fields: Mapping[str, str]) -> list[str]:
-    """Return what the user must know, each to follow the name of the volume.
+    """Return warnings, each to follow the name of the volume.
 
     Args:
-        fields: entries of the header, their names in small letters and without blanks.
+        fields: header entries, with names in lower case and without spaces.
     """
     space = fields.get("space", "").lower().removesuffix("-time")
     if space in _SPACES_OF_PATIENTS and {"spacedirections", "spaceorigin"} <= fields.keys():
@@ -40,14 +40,14 @@ def nrrd_doubts(fields: Mapping[str, str]) -> list[str]:
 
 
 def meta_doubts(fields: Mapping[str, str], name: str) -> list[str]:
-    """Return what the user must know, each to follow the name of the volume.
+    """Return warnings, each to follow the name of the volume.
 
     Args:
-        fields: entries of the header.
-        name: how the volume is called in errors.
+        fields: header entries.
+        name: name of the volume in errors.
 
     Raises:
-        InputError: lengths or axes are not numbers, or voxels have no size.
+        InputError: spacing or axes are not numbers, or the spacing is zero.
     """
     dimensions = int(fields["NDims"])
     doubts = []

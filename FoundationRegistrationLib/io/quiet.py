@@ -1,4 +1,4 @@
-"""What ITK and the libraries below it say of their own accord, kept from the terminal and turned into text."""
+"""Warnings of ITK and its libraries, kept from the terminal and returned as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACE = re.compile(r"^WARNING: In .*, line \d+\s*|^\w+ \((0x)?[0-9a-fA-F]+\): "
 
 @contextlib.contextmanager
 def itk_silent(is_silent: bool = True) -> Iterator[None]:
-    """Keep ITK's own warnings from the terminal while the block runs, or let them be written again."""
+    """Switch ITK's warnings to the terminal off, or on, within the block."""
     was_shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(not is_silent)
     try:
@@ -32,7 +32,7 @@ def itk_silent(is_silent: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_locale() -> Iterator[None]:
-    """Put the locale of the process back after the block: ITK's reader of VTK files leaves another one behind."""
+    """Restore the locale of the process after the block: ITK's VTK reader changes it."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield
@@ -42,19 +42,19 @@ def same_locale() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reader_heard() -> Iterator[list[str]]:
-    """Collect what ITK and the C libraries below it write to standard error in the block, complete after its end.
+    """Collect what ITK and its C libraries write to standard error in the block.
 
-    They write to the file descriptor itself, past Python. What another thread writes there meanwhile is collected
-    too, and all of it goes to the program's log at its finest level: keep the block to one reading.
+    They bypass Python and write to the file descriptor. Output of other threads is collected too, and all of it is
+    logged at debug level: limit the block to one read.
 
     Yields:
-        The lines, without the place in ITK's source, once the block has ended.
+        The lines, without their location in ITK's source; filled when the block ends.
     """
     heard: list[str] = []
     with contextlib.ExitStack() as stack:
         try:
             written = stack.enter_context(tempfile.TemporaryFile())
-        except OSError:  # no room for it anywhere: read all the same, and let nothing be said
+        except OSError:  # no space for it: read all the same, in silence
             with itk_silent(), same_locale():
                 yield heard
             return
@@ -69,11 +69,11 @@ def reader_heard() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _standard_error_to(target: int) -> Iterator[None]:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed or none
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed or None
         sys.stderr.flush()
     try:
         kept = os.dup(_STANDARD_ERROR)
-    except OSError:  # closed: nothing can be heard
+    except OSError:  # closed: nothing to collect
         yield
         return
     try:

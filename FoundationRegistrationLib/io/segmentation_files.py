@@ -1,9 +1,8 @@
 """Label maps and segmentations, with what 3D Slicer's `.seg.nrrd` keeps of each segment.
 
-A `.seg.nrrd` is an NRRD file of label values. Names, colours and terminology stand in its fields `SegmentN_...`.
-Segments that overlap lie in several layers, each a component of every voxel; older versions of Slicer gave every
-segment a layer of its own. Slicer writes no more voxels than the segments need, so that the file covers a part of
-the volume it was drawn on.
+A `.seg.nrrd` is an NRRD file of label values. Names, colours and terminology are in its `SegmentN_...` fields.
+Overlapping segments are in separate layers, one component per layer; older versions of Slicer used a layer for every
+segment. Slicer crops the file to the segments, so that it covers only part of the volume they were drawn on.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ def read_segmentation(path: Path, role: str, messages: list[str]) -> Segmentatio
     Args:
         path: any image of whole numbers, or a `.seg.nrrd` with segments in one or more layers.
         role: its name in error messages, such as "fixed label map".
-        messages: take what the user must know of the file.
+        messages: warnings about the file are appended.
 
     Raises:
-        InputError: it cannot be read, or is no 3D image of whole numbers.
+        InputError: it cannot be read, or is not a 3D image of whole numbers.
     """
     segment_fields, file_fields = _fields(path)
     if not segment_fields:
@@ -60,37 +59,37 @@ def read_segmentation(path: Path, role: str, messages: list[str]) -> Segmentatio
     segments = [_segment(number, fields, len(layers)) for number, fields in sorted(segment_fields.items())]
     for segment in segments:
         if not 0 <= segment.layer < len(layers):
-            msg = f"The {role} '{path}' has a segment in a layer that is not there; save it from Slicer again."
+            msg = f"The {role} '{path}' has a segment in a missing layer; save it from Slicer again."
             raise InputError(msg)
     return Segmentation(tuple(layers), tuple(segments), file_fields)
 
 
 def check_can_hold(path: Path, segmentation: Segmentation, messages: list[str]) -> None:
-    """Check that a file can hold a segmentation; say what it cannot keep of it.
+    """Check that a file can hold a segmentation; warn of what it cannot keep.
 
     Args:
-        path: a `.seg.nrrd` file keeps all; any other image file holds the label values of a single layer.
+        path: a `.seg.nrrd` file keeps everything; other image files keep the label values of a single layer.
         segmentation: what is to be written.
-        messages: take the names that will be lost, with their label values.
+        messages: names that will be lost are appended, with their label values.
 
     Raises:
-        InputError: segments overlap and the file can hold one label map only.
+        InputError: segments overlap and the file can hold only one label map.
     """
     if _keeps_segments(path):
         return
     if segmentation.overlaps:
-        msg = f"The segments overlap, which '{path.name}' cannot hold; give an --output that ends with .seg.nrrd."
+        msg = f"The segments overlap, which '{path.name}' cannot hold; give an --output name that ends in .seg.nrrd."
         raise InputError(msg)
     if segmentation.segments:
         named = ", ".join(f"{segment.label} = {segment.name}" for segment in segmentation.segments)
-        messages.append(f"Names and colours of segments are kept in .seg.nrrd files only; here {named}.")
+        messages.append(f"Only .seg.nrrd files keep the names and colours of segments; here {named}.")
 
 
 def write_segmentation_directly(segmentation: Segmentation, path: Path) -> None:
-    """Write a segmentation where it is, as 3D Slicer reads it; for folders that are staged already.
+    """Write a segmentation directly to its path, in the form that 3D Slicer reads; for staging folders.
 
     Args:
-        segmentation: what a file of this name can hold, see `check_can_hold`.
+        segmentation: must fit the file type, see `check_can_hold`.
         path: the file.
 
     Raises:
@@ -112,7 +111,7 @@ def _keeps_segments(path: Path) -> bool:
 
 
 def _fields(path: Path) -> tuple[dict[int, dict[str, str]], dict[str, str]]:
-    """Return the fields of each segment by its number, and those of the whole file; none of other files."""
+    """Return the fields of each segment by number, and those of the whole file; none for other files."""
     if not path.name.lower().endswith((".nrrd", ".nhdr")):
         return {}, {}
     segments: dict[int, dict[str, str]] = {}
@@ -129,23 +128,23 @@ def _say_if_many(labels: sitk.Image, name: str, messages: list[str]) -> None:
     values = sitk.GetArrayViewFromImage(labels).ravel()
     if len(np.unique(values[:: max(1, values.size // _VALUES_LOOKED_AT)])) > _MOST_LABELS:
         messages.append(
-            f"The {name} holds more than {_MOST_LABELS} different labels, as an image of intensities does: check "
-            "that it is the right file."
+            f"The {name} holds more than {_MOST_LABELS} different labels, like an intensity image: check that it is "
+            "the right file."
         )
 
 
 def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:
-    """Return a segment; a file of an older Slicer says neither layer nor value, and has a layer for each of them."""
+    """Return a segment; older Slicer files give neither layer nor value, and have one layer per segment."""
     try:
         layer = int(fields.get("Layer", number if layers > 1 else 0))
         return Segment(layer, int(fields.get("LabelValue", 1)), fields)
     except ValueError as error:
-        msg = f"Segment {number} says that its layer or value is no number ({error}); save it from Slicer again."
+        msg = f"Segment {number} has a layer or value that is not a number ({error}); save it from Slicer again."
         raise InputError(msg) from error
 
 
 def _text_fields(segmentation: Segmentation) -> dict[str, str]:
-    """Return all fields as they stand in a file on the grid that the layers have now."""
+    """Return all fields for a file on the current grid of the layers."""
     extent = " ".join(f"0 {size - 1}" for size in segmentation.layers[0].GetSize())
     fields = dict(segmentation.fields)
     fields["Segmentation_ReferenceImageExtentOffset"] = "0 0 0"
@@ -161,7 +160,7 @@ def _text_fields(segmentation: Segmentation) -> dict[str, str]:
 
 
 def _name_the_list(path: Path) -> None:
-    """Say in the header that the components are a list, as Slicer expects of layers; ITK writes a vector."""
+    """Declare the components a list in the header, as Slicer expects of layers; ITK writes a vector."""
     content = path.read_bytes()
     header, blank, voxels = content.partition(b"\n\n")
     header = re.sub(rb"(?m)^kinds: \S+ domain domain domain$", b"kinds: list domain domain domain", header)

@@ -18,9 +18,9 @@ class Segment:
     """One structure of a segmentation.
 
     Attributes:
-        layer: the layer it lies in.
-        label: its value there.
-        fields: what else the file says of it, such as "Name", "Color" and "Tags" (terminology), as it stands there.
+        layer: index of its layer.
+        label: its value in that layer.
+        fields: its other entries in the file, such as "Name", "Color" and "Tags" (terminology), as written.
     """
 
     layer: int
@@ -29,7 +29,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """Its name for people; empty if it has none."""
+        """Its display name; empty if it has none."""
         return self.fields.get("Name", "")
 
 
@@ -38,9 +38,9 @@ class Segmentation:
     """A label map, or several that overlap.
 
     Attributes:
-        layers: label maps on one grid, 0 where there is nothing.
+        layers: label maps on one grid, 0 for background.
         segments: the structures that the file describes; none for a plain label map.
-        fields: what the file says of all of them, as it stands there.
+        fields: the entries of the file as a whole, as written.
     """
 
     layers: tuple[sitk.Image, ...]
@@ -49,7 +49,7 @@ class Segmentation:
 
     @property
     def overlaps(self) -> bool:
-        """Whether it takes more than one layer."""
+        """Whether it has more than one layer."""
         return len(self.layers) > 1
 
     def label_map(self) -> sitk.Image:
@@ -59,21 +59,21 @@ class Segmentation:
         return sitk.Cast(sitk.NaryMaximum(*(layer != 0 for layer in self.layers)), sitk.sitkUInt8)
 
     def name_of(self, layer: int, label: int) -> str:
-        """Return what a structure is called in messages."""
+        """Return the name of a structure in messages."""
         for segment in self.segments:
             if (segment.layer, segment.label) == (layer, label) and segment.name:
                 return f"segment '{segment.name}'"
         return f"label {label}"
 
     def on_grid_of(self, volume: sitk.Image, role: str, messages: list[str]) -> Segmentation:
-        """Return it with all voxels of the volume it was drawn on, of which Slicer writes a part only.
+        """Return it on the full grid of the volume it was drawn on; Slicer writes a cropped one.
 
-        Without segments, and on a grid of its own, it is returned as it is.
+        Without segments, or on a grid of its own, it is returned unchanged.
 
         Args:
             volume: gives the grid.
             role: its name in messages.
-            messages: take what the user must know.
+            messages: warnings are appended.
         """
         if not self.segments or not _same_grid(self.layers[0], volume):
             return self
@@ -82,12 +82,12 @@ class Segmentation:
         for layer, whole in zip(self.layers, placed, strict=True):
             lost = _voxels(layer) - _voxels(whole)
             if lost:
-                messages.append(f"{lost} voxels of the {role} lie outside of its volume and are left out.")
+                messages.append(f"{lost} voxels of the {role} lie outside its volume and are discarded.")
         return replace(self, layers=placed)
 
 
 def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
-    """Whether the voxels of two images coincide where both have some."""
+    """Whether the voxels of two images coincide where the images overlap."""
     corners = [(0, 0, 0), *np.diag(np.array(one.GetSize()) - 1).tolist()]
     indices = [other.TransformPhysicalPointToContinuousIndex(one.TransformIndexToPhysicalPoint(c)) for c in corners]
     steps = np.subtract(indices, corners)

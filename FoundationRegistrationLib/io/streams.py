@@ -1,4 +1,4 @@
-"""Bytes as they were meant: the length of what is stored and the checksums of compressed streams."""
+"""Lengths of stored data and checksums of compressed streams."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import BinaryIO
 from ..errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_OR_ZLIB = 47  # window bits for zlib: the kind is taken from the stream
+_GZIP_OR_ZLIB = 47  # window bits for zlib: detect the format from the stream
 _COMPRESSED_AT_ONCE = 1 << 20
 _BYTES_AT_ONCE = 1 << 24
-# Deflate shrinks nothing to less than a thousandth.
+# Deflate compresses nothing to less than a thousandth.
 _LARGEST_RATIO = 1100
-# What a few programs and tapes leave behind the voxels.
+# Trailing bytes that some programs and tapes leave.
 _HARMLESS_EXCESS = 1024
 
 
 def damaged(name: str) -> InputError:
-    """Return the error of a file that is not whole.
+    """Return the error for an incomplete file.
 
     Args:
-        name: how it is called, such as "The fixed volume 'a.nii'".
+        name: its name, such as "The fixed volume 'a.nii'".
     """
     return InputError(f"{name} is damaged or incomplete; copy it again.")
 
 
 def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield the content of a file from where it stands, decompressed where it is gzip.
+    """Yield the content of a file from its current position, decompressed if it is gzip.
 
     Raises:
-        InputError: the gzip stream is cut short, or one of its checksums is wrong.
+        InputError: the gzip stream is truncated, or a checksum is wrong.
     """
     begin = stream.tell()
     magic = stream.read(len(GZIP_MAGIC))
@@ -43,12 +43,12 @@ def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def inflated(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield the content of a gzip file, of one or several members, or of a zlib stream, and read it to its end.
+    """Yield the content of a gzip file of one or more members, or of a zlib stream, and read it to its end.
 
-    Each member's checksum and length are checked; what follows the last one and is no member is passed over.
+    Each member's checksum and length are checked; trailing bytes that are not a member are ignored.
 
     Raises:
-        InputError: it is cut short, or a checksum is wrong.
+        InputError: it is truncated, or a checksum is wrong.
     """
     decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
     while compressed := stream.read(_COMPRESSED_AT_ONCE):
@@ -78,7 +78,7 @@ def _decoded(decoder: zlib._Decompress, compressed: bytes, name: str) -> bytes:
 
 
 def check_possible(needed: int, stored: int, name: str) -> None:
-    """Check that a file is long enough to hold so many bytes, compressed as strongly as can be.
+    """Check that a file is long enough for this many bytes at the strongest compression.
 
     Raises:
         InputError: it is not.
@@ -88,7 +88,7 @@ def check_possible(needed: int, stored: int, name: str) -> None:
 
 
 def check_length(stored: int, needed: int, name: str, messages: list[str]) -> None:
-    """Compare how many bytes of voxels are stored with what the header says; say where there are a few more.
+    """Compare the number of stored voxel bytes with the header; warn of a few trailing ones.
 
     Raises:
         InputError: there are fewer, or many more.
@@ -97,18 +97,19 @@ def check_length(stored: int, needed: int, name: str, messages: list[str]) -> No
         raise damaged(name)
     if stored > needed + _HARMLESS_EXCESS:
         msg = (
-            f"{name} holds {stored - needed} bytes more than its header says: one of them is wrong; copy it again or "
-            "convert it anew."
+            f"{name} holds {stored - needed} bytes more than its header says, so one of them is wrong; copy or "
+            "convert "
+            "it again."
         )
         raise InputError(msg)
     if stored > needed:
         messages.append(
-            f"{name} holds {stored - needed} bytes behind its voxels, which were not read; check that it looks right."
+            f"{name} holds {stored - needed} bytes after its voxels, which were not read; check that it looks right."
         )
 
 
 def counted(parts: Iterator[bytes], most: int) -> int:
-    """Return how many bytes there are, read to the end or until there are clearly too many."""
+    """Return the number of bytes, read to the end or until there are clearly too many."""
     total = 0
     for part in parts:
         total += len(part)

@@ -1,6 +1,6 @@
-"""Whether transform files (HDF5, text, MATLAB) are whole.
+"""Whether transform files (HDF5, text, MATLAB) are complete.
 
-On some that are not, ITK's readers crash or never end; others they read with zeros, or without the last digits.
+On incomplete files ITK's readers may crash, hang, or read zeros or truncated numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from ..errors import InputError
 from .streams import check_possible, damaged
 
-# A global heap, which holds texts, begins so. Format: "HDF5 File Format Specification", section III.E.
+# Beginning of a global heap, which holds strings. Format: "HDF5 File Format Specification", section III.E.
 _HEAP = re.compile(rb"GCOL\x01\0\0\0")
-_HEADER_BYTES = 16  # of a heap, and of an object in it
-_REFERENCE = struct.Struct("<IQI")  # to an object: its length, where its heap begins, its number
-# ITK before 5 left out a letter.
+_HEADER_BYTES = 16  # of a heap and of each object in it
+_REFERENCE = struct.Struct("<IQI")  # to an object: its length, the address of its heap, its number
+# ITK before 5 omitted a letter.
 _PARAMETERS = (
     ("TransformFixedParameters", "TranformFixedParameters"),
     ("TransformParameters", "TranformParameters"),
@@ -38,11 +38,11 @@ def check_whole_transform(path: Path, name: str) -> None:
     """Read a transform file once and check that its transforms are complete.
 
     Args:
-        path: a file in one of the formats of ITK; others are passed over.
-        name: how it is called in messages, such as "The transform file 'a.h5'".
+        path: a file in an ITK format; others are ignored.
+        name: its name in messages, such as "The transform file 'a.h5'".
 
     Raises:
-        InputError: it is damaged, or holds no transform.
+        InputError: it is damaged or holds no transform.
     """
     try:
         if h5py.is_hdf5(path):
@@ -77,13 +77,13 @@ def _check_hdf5(path: Path, name: str) -> None:
 
 
 def _heap(content: mmap.mmap, begin: int, name: str) -> dict[int, int]:
-    """Return the length of each object of a heap by its number; they must follow each other to its end."""
+    """Return the length of each object of a heap by number; they must fill it to its end."""
     end = begin + _length(content, begin)
     place = begin + _HEADER_BYTES
     lengths = {}
     while place + _HEADER_BYTES <= end <= len(content):
         number, length = int.from_bytes(content[place : place + 2], "little"), _length(content, place)
-        step = _HEADER_BYTES + length + -length % 8 if number else length  # number 0 is the room that is left
+        step = _HEADER_BYTES + length + -length % 8 if number else length  # number 0 is the free space
         if step < _HEADER_BYTES:
             raise damaged(name)
         lengths[number] = length
@@ -98,14 +98,14 @@ def _length(content: mmap.mmap, place: int) -> int:
 
 
 def _text(item: h5py.Dataset, content: mmap.mmap, heaps: Mapping[int, Mapping[int, int]]) -> str:
-    """Return a text, once it is sure that it is where the file says, which the library does not look at."""
+    """Return a string after checking that its address is valid, which the HDF5 library does not."""
     if item.shape != (1,) or not item.id.get_type().is_variable_str():
-        msg = "no single text"
+        msg = "not a single string"
         raise ValueError(msg)
     place = item.id.get_offset()
     length, heap, number = _REFERENCE.unpack(content[place : place + _REFERENCE.size])
     if number == 0 or length > heaps[heap][number]:
-        msg = "a text beyond its heap"
+        msg = "a string beyond its heap"
         raise ValueError(msg)
     return str(item[0].decode())
 
@@ -122,7 +122,7 @@ def _numbers(part: h5py.Group, file_bytes: int, name: str) -> list[np.ndarray]:
 
 
 def _check_text(content: bytes, name: str) -> None:
-    """Check that each transform has both lists of parameters, and that the last line has its end."""
+    """Check that each transform has both parameter lists, and that the last line is complete."""
     if not content[-1:].isspace():
         raise damaged(name)
     kind, lists = "Composite", {"FixedParameters": np.empty(0), "Parameters": np.empty(0)}
@@ -141,7 +141,7 @@ def _check_text(content: bytes, name: str) -> None:
 
 
 def _check_matlab(stream: BinaryIO, file_bytes: int, name: str) -> None:
-    """Check that the matrices of a file (MATLAB 4, little endian) come in pairs and end where the file ends."""
+    """Check that the matrices of a file (MATLAB 4, little endian) come in pairs and end with the file."""
     found: list[tuple[str, np.ndarray]] = []
     while stream.tell() < file_bytes:
         kind, rows, columns, is_complex, name_length = _MATLAB_HEADER.unpack(stream.read(_MATLAB_HEADER.size))
@@ -162,7 +162,7 @@ def _check_matlab(stream: BinaryIO, file_bytes: int, name: str) -> None:
 
 
 def _check_part(kind: str, fixed: np.ndarray, parameters: np.ndarray, name: str) -> None:
-    """Check one transform: finite parameters, as many as the grid has that it lies on, if it does."""
+    """Check one transform: finite parameters, in the number that its grid needs, if it has one."""
     if not (np.isfinite(fixed).all() and np.isfinite(parameters).all()):
         msg = f"{name} has values that are not finite; compute or export it again."
         raise InputError(msg)

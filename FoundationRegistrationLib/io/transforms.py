@@ -1,7 +1,7 @@
-"""Transform files: what SimpleITK, ITK, ANTs and Slicer write, told from what looks like it and means something else.
+"""Transform files of SimpleITK, ITK, ANTs and Slicer; similar files with another meaning are refused.
 
-In memory a transform always maps points in LPS mm. Several programs write other spaces or other meanings into files
-of the same formats; such a file is refused, never taken for what it is not.
+In memory a transform always maps points in LPS mm. Some programs write other spaces or other quantities in the same
+formats; their files are refused.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _FIELD_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", "
 _HEAD_BYTES = 512
 _CONVERT = "convert it to an ITK transform (.tfm or .h5), or save it from 3D Slicer"
 _NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-# How a file of another program begins, and what it is.
+# Beginnings of files of other programs.
 _FOREIGN = (
     (re.compile(rb"MNI Transform File"), "a MINC transform (.xfm), whose points are RAS"),
     (re.compile(rb"(?s)(?:\s*#[^\n]*\n)*\s*type\s*=\s*\d+\s.*nxforms"), "a FreeSurfer transform (.lta)"),
     (re.compile(rb"\s*(?://[^\n]*\n\s*)*\(\s*\w+ [^\n]*\)"), "a parameter file of elastix"),
     (
         re.compile(rb"(?:\s*#[^\n]*\n)*\s*(?:" + _NUMBER + rb"[\s,;]+){11,}" + _NUMBER),
-        "a bare matrix, as FSL, AFNI, NiftyReg and Convert3D write it, which does not say what space it maps",
+        "a bare matrix, as written by FSL, AFNI, NiftyReg and Convert3D, which does not state its space",
     ),
 )
 _FOREIGN_ENDINGS = {
@@ -41,7 +41,7 @@ _FOREIGN_ENDINGS = {
     ".m3z": "a FreeSurfer warp",
     ".x5": "an X5 transform",
 }
-# What the header of a NIfTI field says of programs whose fields hold no displacements in LPS mm.
+# NIfTI header text of programs whose fields are not displacements in LPS mm.
 _FOREIGN_INTENTS = {"NREG_TRANS": "NiftyReg", "Mapping": "SPM"}
 _FSL_INTENT_CODES = range(2001, 2020)
 _POSITIONS_TOLERANCE = 0.3
@@ -52,10 +52,10 @@ def read_transform(path: Path) -> sitk.Transform:
     """Read a transform file of SimpleITK, ITK, ANTs or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
 
     Args:
-        path: the file; an image holds displacements in mm, LPS, one vector a voxel.
+        path: the file; an image holds displacements in mm, LPS, one vector per voxel.
 
     Raises:
-        InputError: it is missing, holds no 3D transform, or one of another program, with another meaning.
+        InputError: it is missing, holds no 3D transform, or is the file of another program with another meaning.
     """
     check_input_file(path, "transform file")
     _check_origin(path)
@@ -65,7 +65,7 @@ def read_transform(path: Path) -> sitk.Transform:
     try:
         with reader_heard():
             transform = sitk.ReadTransform(str(path))
-    except (RuntimeError, ValueError) as error:  # a name of damaged letters is a ValueError
+    except (RuntimeError, ValueError) as error:  # a damaged name is a ValueError
         msg = f"'{path}' is not a transform file; give a .h5, .tfm, .txt or .mat transform."
         raise InputError(msg) from error
     if transform.GetDimension() != 3:
@@ -75,7 +75,7 @@ def read_transform(path: Path) -> sitk.Transform:
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Write a transform file (.h5 for composites), and read it back.
+    """Write a transform file (.h5 for composites) and read it back.
 
     Raises:
         OutputError: it cannot be written.
@@ -84,18 +84,18 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
     try:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
-        msg = f"Cannot write the transform '{path}': no space or no permission; choose another folder."
+        msg = f"Cannot write the transform '{path}': the disk is full or not writable; choose another folder."
         raise OutputError(msg) from error
     check_transform(path, transform)
 
 
 def _check_origin(path: Path) -> None:
-    """Refuse what other programs write."""
+    """Refuse the files of other programs."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        msg = f"The transform file '{path}' cannot be read ({error.strerror}); check that it may be read."
+        msg = f"The transform file '{path}' cannot be read ({error.strerror}); check its permissions."
         raise InputError(msg) from error
     what = next((what for start, what in _FOREIGN if start.match(head)), _FOREIGN_ENDINGS.get(path.suffix.lower()))
     if what is not None:
@@ -109,15 +109,16 @@ def _read_field(path: Path) -> sitk.Image:
     field = read_image(path, "displacement field", doubts)
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
         msg = (
-            f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values a voxel "
-            "and no 3D displacement field; give a transform, or an image of displacement vectors in mm, LPS."
+            f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values per "
+            "voxel, "
+            "not a 3D displacement field; give a transform, or an image of displacement vectors in mm, LPS."
         )
         raise InputError(msg)
-    if doubts:  # it says where things are: its own place must be beyond doubt
+    if doubts:  # the position of a displacement field must be unambiguous
         raise InputError(doubts[0])
     check_grid(field, "displacement field", any_voxels=True)
     if "integer" in field.GetPixelIDTypeAsString():
-        msg = f"'{path}' holds whole numbers, as a colour image does, not displacements in mm; give another file."
+        msg = f"'{path}' holds whole numbers, like a colour image, not displacements in mm; give another file."
         raise InputError(msg)
     field = sitk.Cast(field, sitk.sitkVectorFloat64)
     vectors = sitk.GetArrayViewFromImage(field)
@@ -136,12 +137,12 @@ def _check_intent(path: Path) -> None:
     if said.get("intent_code", "0") in map(str, _FSL_INTENT_CODES):
         program = "FSL"
     if program is not None:
-        msg = f"'{path}' is a field of {program}, which does not hold displacements in LPS mm; {_CONVERT}."
+        msg = f"'{path}' is a {program} field, which does not hold displacements in LPS mm; {_CONVERT}."
         raise InputError(msg)
 
 
 def _holds_positions(field: sitk.Image, vectors: np.ndarray) -> bool:
-    """Whether the vectors are positions: they grow by one mm a mm, in LPS or RAS, which no displacement does."""
+    """Whether the vectors are positions: unlike displacements they grow by 1 mm per mm, in LPS or RAS."""
     steps = [max(1, size // 12) for size in vectors.shape[:3]]
     index = np.stack(
         np.meshgrid(*(np.arange(0, n, s) for n, s in zip(vectors.shape, steps, strict=False)), indexing="ij"), -1

@@ -1,4 +1,4 @@
-"""Reading and writing volumes and label maps as files, with errors that say what to do."""
+"""Reading and writing volume and label map files."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .written import check_room, check_volume, incomplete
 
 _LOGGER = logging.getLogger(__name__)
 
-# What ITK's readers say, and what it means for the user.
+# Messages of ITK's readers, and their meaning for the user.
 _READER_COMPLAINTS = {
     "spacing": "has a voxel spacing of zero or less; correct its header",
     "orthonormal": "has axes that are not perpendicular unit vectors; resample it to a proper grid",
     "direction": "has axes that are not perpendicular unit vectors; resample it to a proper grid",
-    "unable to determine imageio": "is not an image; give NIfTI, NRRD, MetaImage or a DICOM slice series as such",
+    "unable to determine imageio": "is not a supported image; give NIfTI, NRRD, MetaImage or a DICOM series",
 }
 _NOT_READABLE = "cannot be read as an image; open it in 3D Slicer and save it as .nrrd or .nii.gz"
 _DAMAGE = re.compile(r"truncated|not read completely|uncompress failed|(can ?not|failed to) read|read error", re.I)
-# How files of these kinds begin, however short they were cut.
+# Beginnings of these formats, also of truncated files.
 _BEGINNINGS = (b"NRRD", GZIP_MAGIC, *(struct.pack(f"{order}i", size) for order in "<>" for size in (348, 540)))
-# Formats that know nothing of a patient, with the header before their voxels where these are not compressed.
+# Formats without patient orientation, with the header before uncompressed voxels.
 _PLAIN_FORMATS = {
     "GiplImageIO": re.compile(rb".{256}", re.DOTALL),
     "MRCImageIO": re.compile(rb".{1024}", re.DOTALL),
@@ -43,24 +43,23 @@ _PLAIN_FORMATS = {
     **dict.fromkeys(("BioRadImageIO", "StimulateImageIO")),
 }
 _LONGEST_PLAIN_HEADER = 2048
-# Formats that keep the place and the orientation of the voxels.
+# Formats that keep position and orientation.
 _KEEP_ORIENTATION = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def read_volume(path: str | os.PathLike[str], role: str = "given", messages: list[str] | None = None) -> sitk.Image:
-    """Read a volume of any pixel type: the file that is named, and only if it is whole.
+    """Read a volume of any pixel type, only if it is complete.
 
     Args:
-        path: NIfTI, NRRD, MetaImage or whatever else SimpleITK reads; a DICOM file, or a folder with one series.
+        path: NIfTI, NRRD, MetaImage or another format of SimpleITK; a DICOM file, or a folder with one series.
         role: its name in error messages, such as "fixed".
-        messages: what the user must know of the file is appended, the most alarming first; if None, it is logged as
-            warnings.
+        messages: warnings about the file are appended, the most serious first; if None, they are logged.
 
     Returns:
-        The volume in LPS, intensities as the file means them.
+        The volume in LPS, with rescaled intensities.
 
     Raises:
-        InputError: missing, no image, not whole, or an unsound header.
+        InputError: it is missing, not an image, incomplete, or has an invalid header.
     """
     found: list[str] = []
     image = read_image(Path(path), f"{role} volume", found)
@@ -73,10 +72,10 @@ def read_volume(path: str | os.PathLike[str], role: str = "given", messages: lis
 
 
 def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
-    """Read an image as `read_volume` does; `what` it is in messages is not a volume, but a transform perhaps.
+    """Read an image like `read_volume`; `what` is its kind in messages, such as "displacement field".
 
     Raises:
-        InputError: missing, no image, not whole, or an unsound header.
+        InputError: it is missing, not an image, incomplete, or has an invalid header.
     """
     check_input(path, what)
     name = called(what, path)
@@ -84,7 +83,7 @@ def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
     try:
         image = _read(path, name, found)
     except OSError as error:
-        msg = f"{name} cannot be read ({reason(error)}); check your permission and the disk, or copy it again."
+        msg = f"{name} cannot be read ({reason(error)}); check your permissions and the disk, or copy it again."
         raise InputError(msg) from error
     except RuntimeError as error:
         text = str(error).lower()
@@ -92,14 +91,14 @@ def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
         msg = f"{name} {complaint}."
         raise InputError(msg) from error
     if not np.isfinite([*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection()]).all():
-        msg = f"{name} has a position or voxel size that is no number; convert it again or correct its header."
+        msg = f"{name} has a position or voxel spacing that is not a number; convert it again or correct its header."
         raise InputError(msg)
     messages += found
     return image
 
 
 def header_fields(path: Path) -> dict[str, str]:
-    """Return what ITK gives of a file's header as text; nothing where it cannot be read, which `read_image` says."""
+    """Return the header entries that ITK gives as text; none if unreadable, which `read_image` reports."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -111,7 +110,7 @@ def header_fields(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
-    """Read a file or folder by what is in it, whatever it is called."""
+    """Read a file or folder by its content, not its name."""
     if path.is_dir():
         return _read_dicom(path, name, messages)
     with path.open("rb") as stream:
@@ -158,7 +157,7 @@ def _read_meta(path: Path, name: str, messages: list[str]) -> sitk.Image:
 
 
 def _read_other(path: Path, name: str, messages: list[str]) -> sitk.Image:
-    """Read a format that only ITK knows; what its reader complains of is refused or said."""
+    """Read a format that only ITK knows; its complaints become errors or warnings."""
     failure: RuntimeError | None = None
     with reader_heard() as heard:
         try:
@@ -180,7 +179,7 @@ def _read_other(path: Path, name: str, messages: list[str]) -> sitk.Image:
 
 
 def _check_plain_length(path: Path, image: sitk.Image, header: re.Pattern[bytes] | None, name: str) -> None:
-    """Check that a file of an uncompressed format is as long as its header and voxels are."""
+    """Check that an uncompressed file has the length of its header and voxels."""
     found = header.match(first_bytes(path, name, _LONGEST_PLAIN_HEADER)) if header else None
     if found is None or found[0].endswith(b"ASCII\n"):
         return
@@ -191,30 +190,30 @@ def _check_plain_length(path: Path, image: sitk.Image, header: re.Pattern[bytes]
 
 
 def read_labels(path: Path, role: str, messages: list[str]) -> sitk.Image:
-    """Read a label map or mask; floating point files are taken if all values are whole numbers.
+    """Read a label map or mask; floating point is accepted if all values are whole numbers.
 
     Args:
         path: as in `read_volume`.
         role: its name in error messages, such as "fixed mask".
-        messages: what the user must know of the file is appended, the most alarming first.
+        messages: warnings about the file are appended, the most serious first.
 
     Raises:
-        InputError: missing, no image, not whole, or not whole numbers.
+        InputError: it is missing, not an image, incomplete, or not whole numbers.
     """
     return whole_numbers(read_image(path, role, messages), called(role, path))
 
 
 def whole_numbers(image: sitk.Image, name: str) -> sitk.Image:
-    """Return a label map of an integer pixel type; floating point is taken if all values are whole numbers.
+    """Return a label map of an integer pixel type; floating point is accepted if all values are whole numbers.
 
     Raises:
-        InputError: they are not; `name` is what the label map is called.
+        InputError: they are not; `name` is the name of the label map.
     """
     if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
         return image
     values = sitk.GetArrayViewFromImage(image)
-    if not np.array_equal(values, np.rint(values)):  # nor is NaN a label
-        msg = f"{name} holds fractions or NaN; give whole numbers, one for each structure."
+    if not np.array_equal(values, np.rint(values)):  # NaN is not a label either
+        msg = f"{name} holds fractions or NaN; give whole numbers, one per structure."
         raise InputError(msg)
     if max(-values.min(), values.max()) > np.iinfo(np.int32).max:
         msg = f"{name} holds numbers too large for labels; give small whole numbers."
@@ -223,27 +222,27 @@ def whole_numbers(image: sitk.Image, name: str) -> sitk.Image:
 
 
 def check_volume_name(path: Path) -> None:
-    """Check that a file of this name can keep a volume with its place and orientation.
+    """Check that the file type can keep the position and orientation of a volume.
 
     Raises:
-        OutputError: it cannot, as TIFF, VTK or GIPL cannot, or it is no name of an image.
+        OutputError: it cannot (TIFF, VTK, GIPL), or is not an image type.
     """
     if not path.name.lower().endswith(_KEEP_ORIENTATION):
-        msg = f"'{path.name}' cannot keep a volume with its orientation; end its name with .nii.gz, .nrrd or .mha."
+        msg = f"'{path.name}' cannot keep the orientation of a volume; use .nii.gz, .nrrd or .mha."
         raise OutputError(msg)
 
 
 def write_volume_directly(image: sitk.Image, path: Path) -> None:
-    """Write a volume where it is, and read it back; for folders that are staged already.
+    """Write a volume directly to its path and read it back; for staging folders.
 
     Raises:
-        OutputError: it cannot be written whole, or the format cannot hold it.
+        OutputError: it cannot be written completely, or the format cannot hold it.
     """
     check_room(path, image)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
-        msg = f"Cannot write '{path.name}': unknown file type, no space or no permission; choose .nii.gz or .nrrd."
+        msg = f"Cannot write '{path.name}': unknown file type, full disk or no permission; choose .nii.gz or .nrrd."
         raise OutputError(msg) from error
     try:
         found = read_image(path, "written volume", [])

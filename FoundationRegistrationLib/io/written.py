@@ -1,4 +1,4 @@
-"""Reading back what ITK has written, which says nothing when the disk is full, and room for what ends badly then."""
+"""Reading back what ITK wrote, since it ignores a full disk, and checking for space where a full disk crashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from ..errors import OutputError
 
-# Headers hold numbers of seven digits.
+# Headers hold numbers with seven digits.
 _TOLERANCE = 1e-4
 _HDF5_ENDINGS = (".h5", ".hdf", ".hdf5", ".h4", ".hdf4", ".he2", ".he5", ".hd5", ".mnc", ".mnc2")
 _HDF5_OVERHEAD = 1 << 17
@@ -22,17 +22,17 @@ _BLOCK = 1 << 20
 
 
 def check_room(path: Path, content: sitk.Image | sitk.Transform) -> None:
-    """Write as many bytes as a file of HDF5 will take, and remove them.
+    """Write as many bytes as the HDF5 file will need, and remove them.
 
-    The library of HDF5 cannot close a file that a full disk has cut, and crashes at the end of the process.
+    The HDF5 library cannot close a file truncated by a full disk, and crashes at the end of the process.
 
     Raises:
-        OutputError: there is not so much room.
+        OutputError: there is not enough space.
     """
     if path.suffix.lower() not in _HDF5_ENDINGS:
         return
     needed = sum(_sizes(content)) + _HDF5_OVERHEAD
-    block = os.urandom(min(needed, _BLOCK))  # some file systems keep no zeros
+    block = os.urandom(min(needed, _BLOCK))  # some file systems do not store zeros
     try:
         with tempfile.TemporaryFile(dir=path.parent, buffering=0) as trial:
             for _ in range(math.ceil(needed / len(block))):
@@ -43,23 +43,25 @@ def check_room(path: Path, content: sitk.Image | sitk.Transform) -> None:
 
 
 def check_volume(path: Path, found: sitk.Image, image: sitk.Image) -> None:
-    """Compare what was read back from a volume file with the image it was written from.
+    """Compare a volume read back from its file with the image that was written.
 
     Raises:
         OutputError: it is incomplete, or its format cannot hold the image.
     """
     if found.GetSize() != image.GetSize() or not _same_place(found, image):
-        msg = f"The format of '{path.name}' does not keep size and place of a volume; choose .nii.gz or .nrrd."
+        msg = f"The format of '{path.name}' does not keep the size and position of a volume; choose .nii.gz or .nrrd."
         raise OutputError(msg)
     if _kind(found) != _kind(image):
-        msg = f"The format of '{path.name}' does not hold {image.GetPixelIDTypeAsString()}; choose .nii.gz or .nrrd."
+        msg = (
+            f"The format of '{path.name}' does not support {image.GetPixelIDTypeAsString()}; choose .nii.gz or .nrrd."
+        )
         raise OutputError(msg)
     if _checksum(found) != _checksum(image):
         raise incomplete(path)
 
 
 def check_transform(path: Path, transform: sitk.Transform) -> None:
-    """Compare a transform file with the transform it was written from.
+    """Compare a transform file with the transform that was written.
 
     Raises:
         OutputError: it is incomplete.
@@ -73,8 +75,8 @@ def check_transform(path: Path, transform: sitk.Transform) -> None:
 
 
 def incomplete(path: Path) -> OutputError:
-    """Return the error for a file of which a part is missing."""
-    return OutputError(f"'{path.name}' could not be written whole; free some space or choose another folder.")
+    """Return the error for an incomplete file."""
+    return OutputError(f"'{path.name}' could not be written completely; free some space or choose another folder.")
 
 
 def _same_place(found: sitk.Image, image: sitk.Image) -> bool:
@@ -95,7 +97,7 @@ def _checksum(image: sitk.Image) -> int:
 
 
 def _parts(transform: sitk.Transform) -> Iterator[sitk.Transform]:
-    """Give the transforms that a transform is composed of."""
+    """Yield the components of a composite transform."""
     if transform.GetName() == "CompositeTransform":
         composite = sitk.CompositeTransform(transform)
         for number in range(composite.GetNumberOfTransforms()):
@@ -105,10 +107,10 @@ def _parts(transform: sitk.Transform) -> Iterator[sitk.Transform]:
 
 
 def _content(transform: sitk.Transform) -> Iterator[tuple]:
-    """Give what a transform consists of, without making numbers of Python of a whole field."""
+    """Yield what a transform consists of, without converting a whole field to Python numbers."""
     for part in _parts(transform):
         if part.GetName() == "DisplacementFieldTransform":
-            owner = sitk.DisplacementFieldTransform(sitk.Transform(part))  # must live as long as its voxels are used
+            owner = sitk.DisplacementFieldTransform(sitk.Transform(part))  # must outlive its voxels
             yield (part.GetName(), part.GetFixedParameters(), _checksum(owner.GetDisplacementField()))
         else:
             yield (part.GetName(), part.GetFixedParameters(), part.GetParameters())

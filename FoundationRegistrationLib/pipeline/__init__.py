@@ -1,1 +1,1 @@
-"""One registration, step by step; `registration` alone knows the order of the steps."""
+"""The steps of a registration; `registration` runs them in order."""

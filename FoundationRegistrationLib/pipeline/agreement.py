@@ -1,10 +1,10 @@
-"""Whether two volumes agree after a registration, and whether better than by chance.
+"""Plausibility of a registration: whether two volumes agree better than by chance.
 
-Agreement is the normalised mutual information of both volumes inside the patient, on a coarse grid: it asks for no
-like contrast, and the outline, which any two bodies share, does not count. What chance gives is measured on the pair
-itself: the moving volume is turned in all the ways that carry axes onto axes, shifted to where it then agrees best,
-and compared again. A pair that was brought together agrees far better than any of these. If one of them agrees better
-than what was found, that is how the moving volume seems to be turned or mirrored.
+Agreement is the normalised mutual information of both volumes inside the patient, on a coarse grid: it does not
+require similar contrast, and excludes the outline, which is similar for any two bodies. Chance agreement is measured
+on the pair itself: the moving volume is rotated in all ways that map axes to axes, shifted to its best agreement, and
+compared again. A correctly registered pair agrees far better than any of these. If one of them agrees better than the
+result, the moving volume is probably rotated or mirrored accordingly.
 """
 
 from __future__ import annotations
@@ -22,49 +22,50 @@ from ..spatial.points import physical_points, transform_points
 from .orientations import AXES, ORIENTATIONS, Carried, best_nearby
 from .preprocessing import PreparedVolume
 
-_CELLS = 8000  # of the grid, inside both patients
+_CELLS = 8000  # of the grid, inside the patient in both volumes
 _LEAST_CELLS = 1000
-_LEAST_THICKNESS = 4  # cells along each axis; thinner volumes are not judged
+_LEAST_THICKNESS = 4  # cells along each axis; thinner volumes are not tested
 _POINTS = 20_000
-# A placement counts that leaves this share of what was compared.
+# Smallest fraction of the compared region for an orientation to count.
 _LEAST_OVERLAP = 0.3
-# A turn with which the fixed volume agrees so well with itself tells nothing.
+# A rotation with which the fixed volume agrees this well with itself is not informative.
 _SYMMETRIC = 0.5
-# What was found is told from chance if it is so many times better than all turned placements. Sound pairs reach 1.6
-# and more, cropped ones and other contrasts the least. From a start that was sought and is no better than chance,
-# deformation makes unrelated volumes agree up to twice as well.
+# Required ratio of the result's agreement to that of all rotated orientations. Correct pairs reach 1.6 and more,
+# cropped ones and different contrasts the least. From an automatic start no better than chance, deformation makes
+# unrelated volumes agree up to twice as well.
 _ABOVE_CHANCE = 1.3
 _START_ABOVE_CHANCE = 1.4
 _ABOVE_CHANCE_FROM_A_BAD_START = 2.5
-# A mirrored placement has to be better than what was found: anatomy is nearly symmetric itself.
+# A mirrored orientation must be better than the result: anatomy is nearly symmetric.
 _CLEARLY_BETTER = 1.15
 _CLEARLY_WORSE = 0.7
-# A placement is named if it agrees so many times better than turned ones do at the median, and more than noise does.
+# An orientation is reported if it agrees this many times better than the median of rotated ones, and better than
+# noise.
 _STANDS_OUT = 2.3
 _LEAST_TO_TRUST = 0.05
-# Of the smaller patient so much has to lie within the other.
+# Smallest fraction of the smaller patient region that must lie within the other.
 _LEAST_IN_COMMON = 0.1
 
 _FAILED = "This registration has most likely failed: "
 _ADVICE = "check that both show the same part of the same patient, align them roughly by landmarks, and run again."
-_BY_CHANCE = f"the volumes agree no better than by chance after it; {_ADVICE}"
+_BY_CHANCE = f"afterwards the volumes agree no better than by chance; {_ADVICE}"
 _SINGLE_MIRRORS = [f"mirrored {axis}" for axis in AXES]
 _TURN_BACK = "correct its orientation or start from landmarks, and run again."
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Normalised mutual information inside the patient, 0 for none, 1 if each volume tells the other.
+    """Normalised mutual information inside the patient, 0 for none, 1 if each volume determines the other.
 
     Attributes:
-        as_given: of the volumes where their headers place them; 0 if they hardly meet there.
+        as_given: with the positions in the headers; 0 if the volumes hardly overlap there.
         start: with the initial transform.
         after: with the whole transform.
-        typical: of the turned placements, the median.
-        turned: the best of the turned placements, which is what chance gives, or how the volume should lie.
-        mirrored: the best of the mirrored ones.
-        turn: the turned placement in words.
-        mirroring: the mirrored placement in words.
+        typical: median of the rotated orientations.
+        turned: the best of the rotated orientations: chance agreement, or the correct orientation.
+        mirrored: the best of the mirrored orientations.
+        turn: description of that rotation.
+        mirroring: description of that mirroring.
     """
 
     as_given: float
@@ -77,14 +78,14 @@ class Agreement:
     mirroring: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return all values for JSON."""
         return dataclasses.asdict(self)
 
 
 def measure_agreement(
     fixed: PreparedVolume, moving: PreparedVolume, initial: sitk.Transform, transform: sitk.Transform
 ) -> Agreement | None:
-    """Measure how well two volumes agree before, after, and in other placements.
+    """Measure how well two volumes agree before, after, and in other orientations.
 
     Args:
         fixed: fixed volume.
@@ -93,7 +94,7 @@ def measure_agreement(
         transform: the whole transform.
 
     Returns:
-        None where too little is common to both to tell: thin volumes, small masks, hardly any overlap.
+        None if too little is common to both: thin volumes, small masks, hardly any overlap.
     """
     grid = _grid(fixed, moving, initial)
     if grid is None:
@@ -130,12 +131,11 @@ def measure_agreement(
 
 
 def what_to_say(agreement: Agreement, *, found_automatically: bool) -> list[str]:
-    """Return a warning in words if the volumes do not agree after the registration, else nothing.
+    """Return a warning if the volumes do not agree after the registration, else nothing.
 
     Args:
-        agreement: as it was measured.
-        found_automatically: whether the start was sought in the volumes, so that it should be right if they belong
-            together.
+        agreement: the measured agreement.
+        found_automatically: whether the initial alignment was automatic, so that it should be right if they match.
     """
     after, best = agreement.after, max(agreement.start, agreement.after)
     other = max(agreement.turned, agreement.mirrored)
@@ -144,17 +144,17 @@ def what_to_say(agreement: Agreement, *, found_automatically: bool) -> list[str]
     if other > _CLEARLY_BETTER * best or after < enough * agreement.turned:
         return [_FAILED + (_how_it_lies(agreement, best) or _BY_CHANCE)]
     if best < _CLEARLY_WORSE * agreement.as_given:
-        return [f"{_FAILED}the volumes agreed better where they lay before it; start with --initialization none."]
+        return [f"{_FAILED}the volumes agreed better before it; start with --initialization none."]
     if after < _CLEARLY_WORSE * agreement.start:
         return [
-            "The deformable part has most likely made this registration worse: the volumes agree less after it than "
-            "after the initial alignment alone; use that one, or another encoder or preset."
+            "The deformable stages have most likely made this registration worse: the volumes agree less after them "
+            "than after the initial alignment alone; use the initial alignment, or another encoder or preset."
         ]
     return []
 
 
 def _how_it_lies(agreement: Agreement, best: float) -> str:
-    """Say how the moving volume is turned or mirrored, if one such placement stands out; else nothing."""
+    """Say how the moving volume is rotated or mirrored, if one orientation stands out; else nothing."""
     least = max(_CLEARLY_BETTER * best, _STANDS_OUT * agreement.typical, _LEAST_TO_TRUST)
     if agreement.turned > max(least, agreement.mirrored / _CLEARLY_BETTER):
         return f"the moving volume seems to be {agreement.turn}; {_TURN_BACK}"
@@ -164,14 +164,14 @@ def _how_it_lies(agreement: Agreement, best: float) -> str:
 
 
 def _shrunk(volume: PreparedVolume, spacing_mm: float) -> PreparedVolume:
-    """Return the volume with no more voxels than a grid of that spacing needs: it is sampled several times."""
+    """Return the volume downsampled to that spacing, since it is sampled several times."""
     steps = np.maximum(1, np.floor(0.7 * spacing_mm / np.asarray(volume.image.GetSpacing()))).astype(int)
     steps = np.minimum(steps, volume.image.GetSize())
     return dataclasses.replace(volume, image=sitk.BinShrink(volume.image, steps.tolist()))
 
 
 def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: sitk.Transform) -> list[str]:
-    """Return a warning in words if the smaller patient, or mask, hardly lies within the other; else nothing.
+    """Return a warning if the smaller patient region or mask hardly lies within the other; else nothing.
 
     Args:
         fixed: fixed volume.
@@ -184,7 +184,7 @@ def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: s
     if share >= _LEAST_IN_COMMON:
         return []
     return [
-        f"Only {100 * share:.0f} % of what the smaller volume shows of the patient lies within the other after this "
+        f"Only {100 * share:.0f} % of the patient in the smaller volume lies within the other after this "
         f"registration; {_ADVICE}"
     ]
 
@@ -194,7 +194,7 @@ def _volume_mm3(mask: sitk.Image) -> float:
 
 
 def _grid(fixed: PreparedVolume, moving: PreparedVolume, initial: sitk.Transform) -> WorkingGrid | None:
-    """Return a cubic grid around what both patients share with the initial transform; None if that is too little."""
+    """Return a cubic grid around the common patient region with the initial transform; None if too small."""
     points, shared = _common(fixed.foreground, moving.foreground, initial)
     if shared.sum() < 8:
         return None
@@ -212,7 +212,7 @@ def _grid(fixed: PreparedVolume, moving: PreparedVolume, initial: sitk.Transform
 def _common(
     fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return points spread over the fixed patient, (N, 3) in LPS mm, and which are carried into the moving one."""
+    """Return points spread over the fixed patient, (N, 3) in LPS mm, and which map into the moving one."""
     inside = sitk.GetArrayViewFromImage(fixed)
     chosen = np.flatnonzero(inside)
     indices = np.stack(np.unravel_index(chosen[:: max(1, len(chosen) // _POINTS)], inside.shape)[::-1], axis=1)

@@ -1,4 +1,4 @@
-"""The deformable stages of one pair: features of both volumes on the working grid, what counts there, ConvexAdam."""
+"""The deformable stages of a pair: features of both volumes on the working grid, weights, ConvexAdam."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .preprocessing import PreparedVolume
 
 @dataclass(frozen=True)
 class Side:
-    """The fixed or the moving volume, as the deformable stages take it.
+    """The fixed or the moving volume as input to the deformable stages.
 
     Attributes:
         role: "fixed" or "moving".
         volume: prepared intensities and foreground.
-        transform: fixed points to points of this volume, LPS mm; the deformable part comes before it.
-        masked: whether the foreground is a mask that the user gave.
-        lesion: not zero in lesions, on the grid of the volume as it was given; None without.
+        transform: fixed points to points of this volume, LPS mm; applied after the deformable part.
+        masked: whether the foreground is a mask from the user.
+        lesion: nonzero in lesions, on the original grid of the volume; None without.
     """
 
     role: str
@@ -46,13 +46,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Deformation:
-    """What the deformable stages found.
+    """The result of the deformable stages.
 
     Attributes:
         found: displacement and measures of ConvexAdam.
-        features: of each encoder, by its name.
-        preview: features of the first encoder as colours, None if not asked for.
-        intermediate: features, and the displacement after each stage; None if not asked for.
+        features: of each encoder, by name.
+        preview: features of the first encoder as colours, None if not requested.
+        intermediate: features, and the displacement after each stage; None if not requested.
     """
 
     found: ConvexAdamResult
@@ -80,18 +80,18 @@ def deform(
         fixed: the fixed volume.
         moving: the moving volume.
         grid: working grid in fixed space.
-        sources: the encoders, the leading one first.
-        parts: for each encoder the settings with it alone.
-        stages: of the deformable registration.
-        runtime: where tensors live.
-        steps: told of each step.
+        sources: the encoders, the main one first.
+        parts: for each encoder the settings with only that one.
+        stages: deformable stages.
+        runtime: device to compute on.
+        steps: receives each step.
         preview_features: whether to make `Deformation.preview`.
         keep_intermediate: whether to make `Deformation.intermediate`.
 
     Raises:
-        InputError: nothing is left on the working grid, or memory does not do.
+        InputError: nothing is left on the working grid, or there is not enough memory.
         WeightsError: weights are missing or damaged.
-        RegistrationCancelledError: the caller asked to stop.
+        RegistrationCancelledError: the caller cancelled the run.
     """
     settings, sides, device = parts[0], (fixed, moving), runtime.device
     fixed_image, moving_image = (side.on(grid, side.volume.image, device) for side in sides)
@@ -138,7 +138,7 @@ def deform(
 def _intensities(
     stages: Sequence[Stage], fixed: torch.Tensor, moving: torch.Tensor, voxel_mm: float, spacing: int
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the intensities that the stages ask for, by the working voxels along one side of what was averaged."""
+    """Return the intensities that the stages request, by averaging factor in working voxels."""
     asked = {
         stage.intensity_spacing(fixed.numel(), voxel_mm, spacing)
         for stage in stages
@@ -148,37 +148,37 @@ def _intensities(
 
 
 def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:
-    """Say why the working grid holds nothing of a volume, and what to do."""
+    """Say why the working grid has no foreground of a volume, and what to do."""
     if side.masked:
-        return f"The {side.role} mask leaves nothing to register where the volumes meet; choose a larger mask."
+        return f"The {side.role} mask leaves nothing to register where the volumes overlap; choose a larger mask."
     if min(size_mm(side.volume.image)) < 2.0 * grid.spacing:
         return (
-            f"The {side.role} volume is {size_words(side.volume.image)} large, too small or too thin for a working "
-            f"grid of {grid.spacing:g} mm; use a smaller --working-spacing-mm, or correct its voxel size if that is "
-            "in another unit."
+            f"The {side.role} volume measures {size_words(side.volume.image)}, too small or too thin for a working "
+            f"grid of {grid.spacing:g} mm; use a smaller --working-spacing-mm, or correct its voxel spacing if that "
+            "is in another unit."
         )
     return (
-        f"What the {side.role} volume shows lies outside what both volumes share, as they were aligned; check that "
-        "both show the same part of the body, or align them by landmarks first."
+        f"The anatomy in the {side.role} volume lies outside the overlap of the aligned volumes; check that both "
+        "show the same part of the body, or align them by landmarks first."
     )
 
 
 def _weight(
     side: Side, foreground: torch.Tensor, grid: WorkingGrid, settings: Settings, device: torch.device
 ) -> torch.Tensor:
-    """Return how much each cell of the instance optimisation grid counts, 0 to 1, for what one side shows there.
+    """Return the weight of each cell of the instance optimisation grid for one side, 0 to 1.
 
-    A mask that the user gave counts as it is. Else the air around the fixed patient, whose noise would be matched as
-    if it were anatomy, does not count; the patient is widened by one cell of the search grid, so that the skin counts
-    from both sides. Nothing counts beyond the field of view, where a value is not known, nor where a cell or a
-    neighbour holds a lesion, which features reach into.
+    A mask from the user is used as it is. Otherwise air around the fixed patient has no weight, since its noise would
+    be matched like anatomy; the patient is dilated by one cell of the search grid to include both sides of the skin.
+    Voxels outside the field of view or with unknown values have no weight, nor do cells with a lesion or their
+    neighbours, whose features the lesion affects.
 
     Args:
-        side: whose weight it is.
+        side: the fixed or the moving side.
         foreground: its patient or mask on the working grid, (z, y, x).
         grid: the working grid.
         settings: grid spacings.
-        device: where tensors live.
+        device: device to compute on.
     """
     seen = side.on(grid, side.volume.known, device, label=True)
     weight = pool(seen[None], settings.adam_grid_spacing)

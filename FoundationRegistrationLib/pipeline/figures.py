@@ -1,4 +1,4 @@
-"""Figures of a finished registration: the expected error, the error of the inverse."""
+"""Figures of a finished registration: expected error and inverse consistency error."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LARGE_ERROR_MM = 5.0
 
 
 def mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
-    """Return a mask on another grid, None where it slips between its voxels, as a single slice may."""
+    """Return a mask on another grid, None if it falls between its voxels, as a single slice may."""
     found = sitk.Resample(mask, image, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, 0)
     return found if sitk.GetArrayViewFromImage(found).any() else None
 
 
 def confidence_map(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
-    """Return the expected error in mm on the grid of the field, whose border beyond the cells is not known."""
+    """Return the expected error in mm on the grid of the field; it is unknown in the border beyond the cells."""
     error = cells.image(expected_error(found.measures, cells.spacing).cpu().numpy())
     return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, NOT_KNOWN_MM)
 
 
 def confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
-    """Return figures of the expected error over the anatomy where it is known, and the share where it is not."""
+    """Return figures of the expected error over the anatomy where it is known, and the unknown fraction."""
     values = sitk.GetArrayViewFromImage(confidence)
     if mask is not None:
         values = values[sitk.GetArrayViewFromImage(mask) != 0]
@@ -42,7 +42,7 @@ def confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[
 
 
 def inverse_error(transform: sitk.Transform, inverse: sitk.Transform, foreground: sitk.Image) -> dict[str, float]:
-    """Return the forward-then-inverse error over points of the fixed foreground, mm."""
+    """Return the inverse consistency error over points of the fixed foreground, mm."""
     indices = np.argwhere(sitk.GetArrayViewFromImage(foreground) != 0)[:, ::-1]
     indices = indices[:: max(1, len(indices) // _ROUND_TRIP_POINTS)]
     points = [foreground.TransformIndexToPhysicalPoint(index) for index in indices.tolist()]

@@ -1,4 +1,4 @@
-"""The foreground mask: the patient, told from air and table."""
+"""The foreground mask: the patient without air and table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NOISE_WIDTHS = 4.0  # of the darker half of the peak
 def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
     """Return a uint8 mask of the patient, on a grid of about 3 mm with the orientation of the input.
 
-    The threshold is the minimum cross-entropy one for MR and PET, or above the noise of the air where that is
-    brighter, and a fixed one for CT; holes such as the lungs are filled slice by slice, and specks are dropped.
+    The threshold is by minimum cross-entropy for MR and PET, or above the noise of the air where that is higher, and
+    fixed for CT; holes such as the lungs are filled slice by slice, and small components are removed.
     """
     coarse = _coarse(image)
     values = sitk.GetArrayFromImage(coarse)
@@ -45,15 +45,15 @@ def _coarse(image: sitk.Image) -> sitk.Image:
 
 
 def minimum_cross_entropy(values: np.ndarray) -> float:
-    """Return half of Li's threshold (Li & Tam 1998) above the least value, the brightest 0.5 % clipped.
+    """Return half of Li's threshold (Li & Tam 1998) above the minimum, with the brightest 0.5 % clipped.
 
-    Half of it, because dark tissue (muscle, suppressed fat) must stay in the foreground.
+    Half, so that dark tissue (muscle, suppressed fat) stays in the foreground.
     """
     clipped = np.minimum(values, np.percentile(values, 99.5))
     if clipped.min() == clipped.max():
         return float(clipped.min())
     low = float(clipped.min())
-    # ITK's iteration stops at steps of half a unit, whatever the unit: bring the values to 0..1000 first.
+    # ITK's iteration stops at steps of 0.5 whatever the range: scale the values to 0..1000 first.
     unit = (float(clipped.max()) - low) / 1000.0
     return low + 0.5 * unit * float(_li((clipped.ravel() - low) / unit))
 
@@ -87,7 +87,7 @@ def _li(values: np.ndarray) -> float:
 
 
 def _filled(binary: sitk.Image) -> sitk.Image:
-    """Fill holes in three dimensions and, for lungs open to the edge of the volume, in each slice of each axis."""
+    """Fill holes in 3D and, for lungs open to the edge of the volume, in each slice along each axis."""
     from scipy.ndimage import binary_fill_holes
 
     array = sitk.GetArrayFromImage(binary) != 0

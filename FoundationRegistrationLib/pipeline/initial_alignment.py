@@ -1,4 +1,4 @@
-"""Initial alignment: where the deformable stages start. All transforms map fixed points to moving points, LPS mm."""
+"""Initial alignment before the deformable stages. All transforms map fixed points to moving points, LPS mm."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .preprocessing import PreparedVolume
 _SPACING_MM = 2.5
 _LEAST_VOXELS = 8
 _MOST_VOXELS = 5e7
-# Coarse to fine: by how much volumes are shrunk, and the share of the foreground's voxels that are samples.
+# Coarse to fine: shrink factor, and the fraction of the foreground's voxels that are sampled.
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
-_EVALUATIONS = 60  # of the mutual information, at most about so many a level
+_EVALUATIONS = 60  # of the mutual information at each level, at most about
 _CONVERGED = 1e-5  # relative gain of one iteration
 # The optimiser takes a first step of 1 mm where the gradient is larger than 1.
 _SCALE = 100.0
-# A smaller gain, as a share of the mutual information, may be an effect of interpolation: noisy volumes that lie on
-# themselves gain up to 0.0031 when they are deformed by a tenth of a voxel.
+# A smaller relative gain in mutual information may come from interpolation: a noisy volume registered to itself gains
+# up to 0.0031 from a deformation by a tenth of a voxel.
 _LEAST_GAIN = 0.005
 _NOTHING_BETTER = "The automatic alignment found nothing better than its starting position."
 
@@ -39,9 +39,9 @@ _MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[n
 def initial_alignment(
     fixed: PreparedVolume, moving: PreparedVolume, kind: str, device: torch.device, progress: Progress
 ) -> tuple[sitk.Transform, list[str]]:
-    """Find a transform from the volumes themselves.
+    """Estimate a transform from the volumes.
 
-    Rigid and affine maximise Mattes mutual information with L-BFGS over three resolutions, from the best of three
+    Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions, from the best of three
     starts (as given, centres of the fields of view, centres of the foregrounds).
 
     Args:
@@ -49,7 +49,7 @@ def initial_alignment(
         moving: prepared moving volume.
         kind: "none", "center", "moments", "rigid" or "affine".
         device: where tensors live.
-        progress: asked whether to stop.
+        progress: checked for cancellation.
 
     Returns:
         The transform from fixed to moving points, and messages for the user.
@@ -96,7 +96,10 @@ def initial_alignment(
     said = [] if gained or more else [_NOTHING_BETTER]
     volume_change = float(np.linalg.det(matrix))
     if not 1 / PLAUSIBLE_VOLUME_CHANGE < volume_change < PLAUSIBLE_VOLUME_CHANGE:
-        message = f"The affine alignment changed volumes by a factor of {volume_change:.2f}; the rigid one is used."
+        message = (
+            f"The affine alignment scaled the volume by a factor of {volume_change:.2f}; the rigid alignment is used "
+            "instead."
+        )
         return rigid, [*said, message]
     return affine, said
 
@@ -112,8 +115,8 @@ def _maximised(
     Args:
         levels: coarse to fine.
         matrix_of: of all parameters but the last three, which are the translation.
-        start: parameters, which are kept where nothing better is found.
-        advance: told with each evaluation what share is done.
+        start: parameters; they are returned if nothing better is found.
+        advance: told the completed fraction at each evaluation.
     """
     parameters = start
     for level, metric in enumerate(levels):
@@ -197,10 +200,7 @@ def _sampled_as(mask: sitk.Image, image: sitk.Image) -> sitk.Image:
 
 
 def _isotropic(image: sitk.Image) -> sitk.Image:
-    """Return the volume at the alignment's spacing in its own orientation, or at a larger one.
-
-    That is where it has no finer voxels along any axis, or no end.
-    """
+    """Return the volume with isotropic voxels in its own orientation, at the alignment's spacing or a coarser one."""
     extent = np.asarray(size_mm(image))
     wanted = max(_SPACING_MM, min(image.GetSpacing()), float(np.cbrt(extent.prod() / _MOST_VOXELS)))
     size = np.maximum(1, np.round(extent / wanted)).astype(int)

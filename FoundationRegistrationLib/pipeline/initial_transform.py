@@ -8,21 +8,21 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..spatial.points import linear_parts, physical_points
 
-# A given transform is looked at in so many places along each axis of the fixed volume.
+# A given transform is checked at this many points along each axis of the fixed volume.
 _CHECKED_PER_AXIS = 9
 _SINGULAR = 1e-6
 PLAUSIBLE_VOLUME_CHANGE = 3.0
 
 
 def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> list[str]:
-    """Check that a given transform can be a start, and return what the user should know about it.
+    """Check that a given transform is a valid start, and return warnings about it.
 
     Args:
         transform: maps fixed points to moving points, LPS mm.
-        fixed: fixed volume, in whose space it is looked at.
+        fixed: fixed volume, in whose space it is checked.
 
     Raises:
-        InputError: it is not 3D, holds numbers that are not finite, or flattens space.
+        InputError: it is not 3D, not finite, or singular.
     """
     if transform.GetDimension() != 3:
         msg = f"The initial transform is {transform.GetDimension()}D; give a 3D transform."
@@ -36,26 +36,26 @@ def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> lis
     ratios = np.linalg.det(linear)
     if (np.abs(ratios) < _SINGULAR).all():
         msg = (
-            "The initial transform is singular: it flattens the volume or shrinks it to nothing, and has no inverse; "
-            "give another one."
+            "The initial transform is singular: it flattens the volume or shrinks it to a point, and has no "
+            "inverse; give another one."
         )
         raise InputError(msg)
     if (ratios < 0).all():
         return [
-            "The initial transform mirrors the volume: left and right, or another pair of sides, change places. This "
-            "cannot be right unless one of the volumes is stored mirrored; check it."
+            "The initial transform mirrors the volume: left and right, or another pair of sides, are swapped. This "
+            "can only be right if one of the volumes is stored mirrored; check it."
         ]
     share = float(np.mean(ratios <= _SINGULAR))
     if share > 0:
-        return [f"The initial transform folds space, in {100 * share:.1f} % of the fixed volume; check it."]
+        return [f"The initial transform has folds in {100 * share:.1f} % of the fixed volume; check it."]
     volume_change = float(np.median(ratios))
     if not 1 / PLAUSIBLE_VOLUME_CHANGE < volume_change < PLAUSIBLE_VOLUME_CHANGE:
-        return [f"The initial transform changes volumes by a factor of {volume_change:.3g}; check its units."]
+        return [f"The initial transform scales the volume by a factor of {volume_change:.3g}; check its units."]
     return []
 
 
 def _is_finite(transform: sitk.Transform) -> bool:
-    """Return whether all parameters of a transform are finite; those of a field are the values of its image."""
+    """Whether all parameters of a transform are finite; for a field, the values of its image."""
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         parts = (transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms()))
@@ -67,7 +67,7 @@ def _is_finite(transform: sitk.Transform) -> bool:
 
 
 def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> sitk.Transform:
-    """Return the rigid transform that carries corresponding landmarks onto each other, least squares.
+    """Return the least-squares rigid transform of corresponding landmarks.
 
     Args:
         fixed_points: (N, 3) LPS mm, N at least 3, not on one line.
@@ -82,7 +82,7 @@ def landmark_alignment(fixed_points: np.ndarray, moving_points: np.ndarray) -> s
     for points in (fixed_points, moving_points):
         spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
         if spread[1] < 1e-3 * max(spread[0], 1e-9) or spread[0] == 0:
-            msg = "The landmarks lie on one line or at one place; place them apart in at least two directions."
+            msg = "The landmarks are collinear or coincide; place them apart in at least two directions."
             raise InputError(msg)
     return sitk.LandmarkBasedTransformInitializer(
         sitk.VersorRigid3DTransform(), fixed_points.ravel().tolist(), moving_points.ravel().tolist()

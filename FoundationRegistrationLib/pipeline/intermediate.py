@@ -1,4 +1,4 @@
-"""What a registration went through: features, and the displacement after each stage, as numpy with their place."""
+"""Intermediate results of a registration: features, and the displacement after each stage, as numpy with geometry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..spatial.grids import WorkingGrid
 
 @dataclass(frozen=True)
 class Sampled:
-    """An array and where its samples lie, in fixed space.
+    """An array and its geometry in fixed space.
 
     Attributes:
         array: float32, (z, y, x, components).
@@ -39,10 +39,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Intermediate:
-    """What the stages were given and found.
+    """Inputs and results of the stages.
 
     Attributes:
-        features: of the fixed and of the moving volume as the initial alignment places it, by encoder.
+        features: of the fixed and of the initially aligned moving volume, by encoder.
         displacements: for each stage in turn, its class and the displacement u of the deformable part, mm, components
             x, y, z in LPS, see `RegistrationResult.deformation`.
     """
@@ -52,11 +52,11 @@ class Intermediate:
 
     @classmethod
     def of(cls, features: Mapping[str, FeaturePair], grid: WorkingGrid) -> Intermediate:
-        """Return what is known before the first stage."""
+        """Return the state before the first stage."""
         return cls(
             {name: (Sampled.of(pair.fixed, grid), Sampled.of(pair.moving, grid)) for name, pair in features.items()}
         )
 
     def add(self, stage: str, displacement: torch.Tensor, grid: WorkingGrid) -> None:
-        """Keep a displacement (3, z, y, x) in cells of a grid, components (z, y, x)."""
+        """Store a displacement (3, z, y, x) in cells of a grid, components (z, y, x)."""
         self.displacements.append((stage, Sampled.of(displacement.flip(0) * grid.spacing, grid)))

@@ -1,4 +1,4 @@
-"""Whether a volume is CT, PET or MR, guessed from its values."""
+"""Guessing the modality (CT, PET or MR) from the values."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import SimpleITK as sitk
 
 from .foreground import minimum_cross_entropy
 
-# No tissue is as dark: below are the values that scanners and programs put where nothing was measured.
+# Darker than any tissue: lower values are padding by scanners and programs.
 CT_PADDING_BELOW = -1500.0
-# Of what lies below, this share has one value; the rest comes from interpolation at its edge.
+# Fraction of the padding that has a single value; the rest comes from interpolation at its edge.
 _ONE_PADDING = 0.7
 
 _PET_LEAST_SPACING_MM = 1.9
 
 
 def sampled_values(image: sitk.Image) -> np.ndarray:
-    """Return about a million of the finite values of a volume, float32, fewer if it has fewer."""
+    """Return up to about a million finite values of a volume, float32."""
     values = sitk.GetArrayViewFromImage(image).ravel()
     some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
     finite = some[np.isfinite(some)]
@@ -24,11 +24,11 @@ def sampled_values(image: sitk.Image) -> np.ndarray:
 
 
 def guess_modality(image: sitk.Image) -> str:
-    """Guess "ct", "pet" or "mr" from the values of a volume; NaN and infinities say nothing.
+    """Guess "ct", "pet" or "mr" from the values of a volume, ignoring NaN and infinities.
 
-    CT has air near -1000 HU in a fair share of the voxels, below it nothing but one value of padding, and little
-    between air and soft tissue, where signed MR (inversion recovery, phase, differences) has values throughout. PET
-    is non-negative on coarse voxels, with a few of them far above the bulk of the body; anything else is taken as MR.
+    CT has air near -1000 HU in a fair fraction of the voxels, below it only a single padding value, and little
+    between air and soft tissue, where signed MR (inversion recovery, phase, differences) has many values. PET is
+    non-negative on coarse voxels, with a few far above the rest of the body; anything else is taken as MR.
     """
     values = sampled_values(image)
     if _is_ct(values):
@@ -50,7 +50,7 @@ def _is_ct(values: np.ndarray) -> bool:
         values = values[values > CT_PADDING_BELOW]
     if not values.size or np.mean(values < -300.0) <= 0.02:
         return False
-    if values.min() > -1000.0 and np.mean(values == values.min()) > 0.02:  # cut off somewhere in the air
+    if values.min() > -1000.0 and np.mean(values == values.min()) > 0.02:  # clipped within the range of air
         return bool(values.min() <= -500.0)
     air, between, tissue = (np.mean((values >= low) & (values < low + 300.0)) for low in (-1100.0, -600.0, -200.0))
     lung = np.mean((values >= -900.0) & (values < -600.0))
@@ -58,7 +58,7 @@ def _is_ct(values: np.ndarray) -> bool:
 
 
 def may_be_ct(values: np.ndarray) -> bool:
-    """Tell whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
+    """Whether values look like soft tissue in Hounsfield units: whole numbers around 0, from fat to bone."""
     low, middle, high = np.percentile(values, (2, 50, 95))
     whole = np.array_equal(values, np.rint(values))
     return bool(whole and -1100.0 < low < -50.0 and -150.0 < middle < 150.0 and 50.0 < high < 1000.0)

@@ -1,4 +1,4 @@
-"""The orientations a moving volume could have been stored in, and how well each agrees with the fixed one."""
+"""Possible orientations of the moving volume, and how well each agrees with the fixed volume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AXES = ("left-right", "front-back", "feet-head")  # x, y, z in LPS
 
 @dataclass(frozen=True)
 class Carried:
-    """A volume on the grid: brightness (z, y, x) in ranks of equal size, and where the patient is."""
+    """A volume on the grid: intensities (z, y, x) in bins of equal count, and the patient mask."""
 
     ranks: NDArray[np.intp]
     inside: NDArray[np.bool_]
@@ -34,9 +34,9 @@ class Carried:
         return cls(np.searchsorted(edges, values, side="right"), inside)
 
     def agreement(self, other: Carried, least: int, shift: tuple[int, int, int] = (0, 0, 0)) -> float:
-        """Return the agreement with another volume moved by so many cells; 0 if fewer than `least` are common.
+        """Return the agreement with another volume shifted by whole cells; 0 if fewer than `least` overlap.
 
-        The mutual information of chance, which grows with the number of bins, is taken off (Miller 1955).
+        The chance mutual information, which grows with the number of bins, is subtracted (Miller 1955).
         """
         pairs = list(zip(shift, self.inside.shape, strict=True))
         ours = tuple(slice(max(0, by), size + min(0, by)) for by, size in pairs)
@@ -61,7 +61,7 @@ def _entropy(counts: NDArray[np.intp]) -> float:
 
 
 def best_nearby(fixed: Carried, moving: Carried, least: int) -> float:
-    """Return the agreement at the best shift of the moving volume that steps of two cells, then of one, lead to."""
+    """Return the agreement at the best shift of the moving volume, found by steps of two cells, then of one."""
     here = (0, 0, 0)
     seen = {here: fixed.agreement(moving, least)}
     step = 2
@@ -84,14 +84,14 @@ def _moved(shift: tuple[int, int, int], axis: int, by: int) -> tuple[int, int, i
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the 48 ways to carry axes onto axes: which axis (z, y, x) comes first, second, third; and its sign."""
+    """One of the 48 ways to map axes to axes: which axis (z, y, x) comes first, second, third; and its sign."""
 
     axes: tuple[int, ...]
     signs: tuple[int, ...]
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """What it does to a point (x, y, z) of the patient."""
+        """Its matrix for points (x, y, z) of the patient."""
         matrix = np.zeros((3, 3))
         for row, (axis, sign) in enumerate(zip(self.axes, self.signs, strict=True)):
             matrix[2 - row, 2 - axis] = sign
@@ -99,25 +99,25 @@ class Orientation:
 
     @property
     def mirrors(self) -> bool:
-        """Whether it makes a left hand of a right hand."""
+        """Whether it mirrors."""
         return bool(np.linalg.det(self.matrix) < 0)
 
     @property
     def words(self) -> str:
-        """Say what happened to a volume that this brings back."""
+        """Describe the error in orientation that this corrects."""
         matrix = self.matrix
         kept = np.flatnonzero(np.diag(matrix) == 1)
         if self.mirrors:
             flipped = np.flatnonzero(np.diag(matrix) == -1)
-            return f"mirrored {AXES[flipped[0]]}" if len(kept) == 2 else "mirrored and turned"
+            return f"mirrored {AXES[flipped[0]]}" if len(kept) == 2 else "mirrored and rotated"
         if len(kept) == 0:
             half_turn = np.trace(matrix) == -1
-            return "turned by 180 degrees, with two axes exchanged" if half_turn else "turned, all axes exchanged"
+            return "rotated by 180 degrees, with two axes swapped" if half_turn else "rotated, all axes swapped"
         degrees = 180 if np.trace(matrix) == -1 else 90
-        return f"turned by {degrees} degrees about the {AXES[kept[0]]} axis"
+        return f"rotated by {degrees} degrees about the {AXES[kept[0]]} axis"
 
     def of(self, volume: Carried) -> Carried:
-        """Return a volume on a cubic grid, turned about its centre."""
+        """Return a volume on a cubic grid, rotated about its centre."""
         backward = tuple(axis for axis, sign in enumerate(self.signs) if sign < 0)
         ranks, inside = (np.flip(array.transpose(self.axes), backward) for array in (volume.ranks, volume.inside))
         return Carried(np.ascontiguousarray(ranks), np.ascontiguousarray(inside))
@@ -127,4 +127,4 @@ ORIENTATIONS = [
     Orientation(axes, signs)
     for axes in itertools.permutations(range(3))
     for signs in itertools.product((1, -1), repeat=3)
-]  # the first one leaves all as it is
+]  # the first one is the identity

@@ -1,4 +1,4 @@
-"""The overview of a run: its page, its key figures, and both as a notebook shows them."""
+"""The overview of a run: its page, its key figures, and their notebook display."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..spatial.warping import displacement_on_grid_of, warp_image, warp_labels
 if TYPE_CHECKING:
     from .result import RegistrationResult
 
-# Lesions in the key figures of a run; the report has all of them.
+# Number of lesions in the key figures of a run; the report has all of them.
 _MOST_LESIONS = 5
 
 
@@ -33,10 +33,10 @@ def draw_overview(
     """Draw the page of a run: volumes before and after, displacement, Jacobian, expected error, figures.
 
     Args:
-        target: the PNG, or a stream that takes it.
+        target: PNG file or binary stream.
         result: the run.
         labels: structures to outline.
-        evaluation: what `evaluate` found of labels and landmarks.
+        evaluation: results of `evaluate` for labels and landmarks.
 
     Raises:
         OutputError: the file cannot be written.
@@ -66,17 +66,17 @@ def draw_overview(
 
 
 def summary(result: RegistrationResult, evaluation: Mapping[str, Any] | None = None) -> list[str]:
-    """Return the key figures, a line each."""
+    """Return the key figures, one line each."""
     return [f"{name}: {figures}" for name, figures in key_figures(result, evaluation).items()]
 
 
 def key_figures(result: RegistrationResult, evaluation: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Return the key figures of a run in words, by what they are of."""
+    """Return the key figures of a run as text, by name."""
     jacobian, inverse = result.metrics["jacobian"], result.metrics["inverse_error_mm"]
     expected = result.metrics["expected_error"]
     figures = {
         "folded": f"{jacobian['folded_percent']:.3f} % of the anatomy; SD of log Jacobian {jacobian['sd_log']:.3f}",
-        "forward then inverse": f"{inverse['mean']:.3f} mm mean, {inverse['max']:.2f} mm max",
+        "inverse consistency error": f"{inverse['mean']:.3f} mm mean, {inverse['max']:.2f} mm max",
         "expected error": (
             f"{expected['median_mm']:.1f} mm median, 95 % below {expected['percentile_95_mm']:.1f} mm"
         ),
@@ -111,7 +111,7 @@ def notebook_page(result: RegistrationResult) -> str:
 
 
 def _agreement(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """Return what labels and landmarks say, in words."""
+    """Return the results of labels and landmarks as text."""
     figures = {}
     if "labels" in evaluation:
         dice = evaluation["labels"]

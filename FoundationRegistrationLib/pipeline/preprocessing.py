@@ -1,4 +1,4 @@
-"""Intensities of MR, CT and PET brought to 0..1 inside the foreground."""
+"""Normalisation of MR, CT and PET intensities to 0..1 inside the foreground."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .modality import CT_PADDING_BELOW, guess_modality, may_be_ct, sampled_value
 
 # Soft tissue window for the breast and trunk, Hounsfield units.
 CT_WINDOW = (-200.0, 250.0)
-# Uptake above this many SUV is equally "hot"; the square root keeps the mild uptake of organs visible.
+# Uptake above this SUV is clipped; the square root keeps the mild uptake of organs visible.
 PET_CEILING = 10.0
 MR_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
 class PreparedVolume:
-    """A volume made ready for the encoders.
+    """A volume prepared for the encoders.
 
     Attributes:
         image: float32, 0..1, on the grid of the input.
-        foreground: uint8 mask of the patient, or the mask the user gave; it may lie on a coarser grid.
+        foreground: uint8 mask of the patient, or the user's mask; may be on a coarser grid.
         modality: "mr", "ct" or "pet".
-        background: value outside the field of view when the input itself is resampled, in its own units.
-        known: uint8 mask, on the grid of the input, of the voxels whose value was measured; the others have that of
-            the nearest one measured, and nothing may be concluded from them.
-        messages: what the user should know of these intensities.
+        background: value outside the field of view when the input is resampled, in its own units.
+        known: uint8 mask, on the grid of the input, of the measured voxels; the others have the value of the nearest
+            measured one, and carry no information.
+        messages: warnings about the intensities.
     """
 
     image: sitk.Image
@@ -48,23 +48,23 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
         image: checked scalar volume of any pixel type.
         modality: "mr", "ct", "pet", or "auto" to guess it from the values.
         role: its name in error messages.
-        mask: region of interest on the grid of the image; it takes the place of the foreground.
+        mask: region of interest on the grid of the image; replaces the foreground.
 
     Raises:
-        InputError: the mask lies on another grid or leaves nothing.
+        InputError: the mask is on another grid or leaves nothing.
     """
     messages = []
     if modality == "auto":
         modality = guess_modality(image)
         if modality == "mr" and may_be_ct(sampled_values(image)):
             messages.append(
-                f"The {role} volume may be a CT without air around the patient; it is taken as MR. If it is CT, say "
-                f"so: --{role}-modality ct."
+                f"The {role} volume may be a CT without air around the patient; it is taken as MR. If it is CT, use "
+                f"--{role}-modality ct."
             )
     known = _known(image, modality)
     measured = sitk.GetArrayViewFromImage(known) != 0
     if not measured.any():
-        msg = f"The {role} volume holds no value that could be one of {modality.upper()}; choose another modality."
+        msg = f"The {role} volume has no valid {modality.upper()} value; choose another modality."
         raise InputError(msg)
     background = float(sitk.GetArrayViewFromImage(image)[measured].min())
     finite = _with_values(image, known, background)
@@ -81,7 +81,7 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
 
 
 def _known(image: sitk.Image, modality: str) -> sitk.Image:
-    """Return the mask of the voxels that were measured: they are finite, and in CT no padding."""
+    """Return the mask of measured voxels: finite, and for CT not padding."""
     values = sitk.GetArrayViewFromImage(image)
     measured = np.isfinite(values)
     if modality == "ct":
@@ -92,7 +92,7 @@ def _known(image: sitk.Image, modality: str) -> sitk.Image:
 
 
 def _with_values(image: sitk.Image, known: sitk.Image, unknown: float) -> sitk.Image:
-    """Return the volume as float32, with another value where nothing is known."""
+    """Return the volume as float32, with a given value where it is unknown."""
     values = sitk.GetArrayFromImage(image).astype(np.float32)
     values[sitk.GetArrayViewFromImage(known) == 0] = unknown
     result = sitk.GetImageFromArray(values)
@@ -101,9 +101,9 @@ def _with_values(image: sitk.Image, known: sitk.Image, unknown: float) -> sitk.I
 
 
 def _filled_from_nearest(image: sitk.Image, known: sitk.Image) -> sitk.Image:
-    """Return the volume with the nearest known value where nothing is known, so that no edge arises there.
+    """Return the volume with unknown voxels set to the nearest known value, so that no edge appears there.
 
-    Sought among every third voxel or so, as a volume may have many.
+    The nearest value is searched on a subsampled grid, since a volume may have many voxels.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -128,7 +128,7 @@ def _filled_from_nearest(image: sitk.Image, known: sitk.Image) -> sitk.Image:
 
 
 def _without_unknown(foreground: sitk.Image, known: sitk.Image, role: str) -> sitk.Image:
-    """Return a foreground without what lies at unknown voxels.
+    """Return a foreground without unknown voxels.
 
     Raises:
         InputError: nothing is left.
@@ -144,11 +144,11 @@ def _without_unknown(foreground: sitk.Image, known: sitk.Image, role: str) -> si
 
 
 def intensity_range(inside: np.ndarray, modality: str, role: str) -> tuple[float, float]:
-    """Return the intensities that become 0 and 1, given the values inside the foreground."""
+    """Return the intensities mapped to 0 and 1, from the values inside the foreground."""
     if modality == "ct":
         return CT_WINDOW
     if modality == "pet":
-        # Values far above any SUV are activity concentrations: scale them so that the body's median is 0.7 SUV.
+        # Values far above any SUV are activity concentrations: scale the median of the body to 0.7 SUV.
         suv = 1.0 if inside.max() < 200.0 else float(np.median(inside[inside > 0])) / 0.7
         return 0.0, PET_CEILING * suv
     low, high = (float(v) for v in np.percentile(inside, MR_PERCENTILES))
@@ -164,18 +164,18 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, role: str) -> sitk.Image:
     """Return a user's mask as uint8 0 or 1.
 
     Raises:
-        InputError: it lies on another grid or selects nothing.
+        InputError: it is on another grid or selects nothing.
     """
     check_same_grid(mask, image, f"{role} mask", role)
     binary = sitk.Cast(mask != 0, sitk.sitkUInt8)
     if not sitk.GetArrayViewFromImage(binary).any():
-        msg = f"The {role} mask is empty; choose a mask that selects a part of the volume."
+        msg = f"The {role} mask is empty; choose a mask that selects part of the volume."
         raise InputError(msg)
     return binary
 
 
 def _values_inside(image: sitk.Image, mask: sitk.Image, known: sitk.Image) -> np.ndarray:
-    """Return the known voxels of the volume under the mask, which may lie on another grid."""
+    """Return the known voxels of the volume inside the mask, which may be on another grid."""
     if mask.GetSize() != image.GetSize():
         mask = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     measured = sitk.GetArrayViewFromImage(known) != 0

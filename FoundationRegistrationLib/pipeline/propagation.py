@@ -1,4 +1,4 @@
-"""What a finished registration carries from one space to the other, and what is lost on the way, in words."""
+"""Propagation of volumes and label maps by a finished registration, with warnings about losses."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def propagate_image(
         reference: gives the grid.
         transform: maps a point of the reference to a point of the image, LPS mm.
         interpolation: see `warp_image`.
-        messages: take what the user must know.
+        messages: warnings are appended.
 
     Raises:
-        InputError: one of the two is no 3D volume, or they share no space.
+        InputError: one of the two is not a 3D volume, or they do not overlap.
     """
     check_grid(reference, "reference", any_voxels=True)
     check_grid(image, "given", any_voxels=True)
@@ -46,17 +46,18 @@ def propagate_image(
         _refuse_apart("volume")
     if covered < _LITTLE_COVERED:
         messages.append(
-            f"The given volume covers {100.0 * covered:.1f} % of the reference only; the rest holds its least value."
+            f"The given volume covers only {100.0 * covered:.1f} % of the reference; the rest is filled with its "
+            "minimum."
         )
     components = image.GetNumberOfComponentsPerPixel()
     if components > 1:
         messages.append(
-            f"The {components} components of each voxel were resampled one by one; if they are directions, such as "
-            "displacements or gradients, they were not turned with the anatomy."
+            f"The {components} components of each voxel were resampled independently; vectors such as displacements "
+            "or gradients were not reoriented."
         )
     result = warp_image(image, reference, transform, interpolation)
     if _is_uniform(result) and not _is_uniform(image):
-        messages.insert(0, "The result is empty: only the background of the given volume lies within the reference.")
+        messages.insert(0, "The result is empty: only background of the given volume lies within the reference.")
     return result
 
 
@@ -67,17 +68,17 @@ def propagate_segmentation(
     inverse: sitk.Transform,
     messages: list[str],
 ) -> Segmentation:
-    """Resample label maps onto the grid of a reference, and say which structures are lost or cut off.
+    """Resample label maps onto the grid of a reference, and report which structures are lost or cut off.
 
     Args:
-        segmentation: what to carry.
+        segmentation: the label maps.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the label map, LPS mm.
         inverse: maps a point of the label map to a point of the reference.
-        messages: take what the user must know.
+        messages: warnings are appended.
 
     Raises:
-        InputError: the reference is no 3D volume, or the label map is empty or shares no space with it.
+        InputError: the reference is not a 3D volume, or the label map is empty or does not overlap with it.
     """
     check_grid(reference, "reference", any_voxels=True)
     check_marked(segmentation, "given label map")
@@ -95,8 +96,8 @@ def propagate_segmentation(
 
 def _refuse_apart(what: str) -> None:
     msg = (
-        f"The given {what} does not meet the reference once it is carried: nothing of it would be in the result; "
-        "check --direction, --reference and the files."
+        f"The given {what} does not overlap with the reference after warping, so the result would be empty; check "
+        "--direction, --reference and the files."
     )
     raise InputError(msg)
 
@@ -115,7 +116,7 @@ def _is_uniform(image: sitk.Image) -> bool:
 
 
 def _covered_share(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> float:
-    """Return the share of the reference's voxels that lie in the field of view of an image."""
+    """Return the fraction of the reference's voxels in the field of view of an image."""
     ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
     ones.CopyInformation(image)
     inside = sitk.Resample(ones, reference, transform, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
@@ -124,13 +125,13 @@ def _covered_share(image: sitk.Image, reference: sitk.Image, transform: sitk.Tra
 
 @dataclass(frozen=True)
 class _Fate:
-    """What became of one label: its connected parts, and points of them that were followed.
+    """The fate of a label: its connected parts, and sample points in them.
 
     Attributes:
-        parts: how many there are.
-        lost: how many of them lie in the reference but have no voxel in the result.
-        points: how many were followed.
-        outside: how many of these lie outside of the reference.
+        parts: number of parts.
+        lost: parts inside the reference that have no voxel in the result.
+        points: number of sample points.
+        outside: sample points outside the reference.
     """
 
     parts: int
@@ -140,7 +141,7 @@ class _Fate:
 
 
 def _fates(labels: sitk.Image, carried: sitk.Image, inverse: sitk.Transform) -> Iterator[tuple[int, _Fate]]:
-    """Follow each label of a label map into its carried one; labels in rising order."""
+    """Compare each label of a label map with the warped one, in ascending order."""
     array, result = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(carried)
     size = np.array(carried.GetSize())
     for label, window in _windows(labels):
@@ -159,7 +160,7 @@ def _fates(labels: sitk.Image, carried: sitk.Image, inverse: sitk.Transform) -> 
 
 
 def _windows(labels: sitk.Image) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Return each label with the part of the array, indexed (z, y, x), that holds it."""
+    """Yield each label with its bounding box in the array, indexed (z, y, x)."""
     statistics = sitk.LabelShapeStatisticsImageFilter()
     statistics.Execute(labels)
     for label in statistics.GetLabels():
@@ -168,7 +169,7 @@ def _windows(labels: sitk.Image) -> Iterator[tuple[int, tuple[slice, ...]]]:
 
 
 def _parts(inside: np.ndarray) -> list[np.ndarray]:
-    """Return the voxels (N, 3) of each connected part of a mask; of a mask of many specks, all as one."""
+    """Return the voxels (N, 3) of each connected part of a mask; all together if there are many specks."""
     numbers, count = ndimage.label(inside, _ANY_CONTACT)
     if count > _MOST_PARTS:
         return [np.argwhere(inside)]
@@ -180,7 +181,7 @@ def _parts(inside: np.ndarray) -> list[np.ndarray]:
 
 
 def _losses(found: Sequence[tuple[str, _Fate]]) -> list[str]:
-    """Return what is lost and what is cut off, in words, at most a line each."""
+    """Return messages about lost and cut-off structures, at most one line each."""
     lost = [
         name if fate.lost == fate.parts else f"{fate.lost} of the {fate.parts} parts of {name}"
         for name, fate in found
@@ -194,10 +195,10 @@ def _losses(found: Sequence[tuple[str, _Fate]]) -> list[str]:
     messages = []
     if lost:
         messages.append(
-            f"Lost, being smaller than the voxels of the reference: {_listed(lost)}; give a finer --reference."
+            f"Lost, because smaller than the voxels of the reference: {_listed(lost)}; give a finer --reference."
         )
     if cut:
-        messages.append(f"Cut off, lying outside of the reference: {_listed(cut)}; give a larger --reference.")
+        messages.append(f"Cut off, because outside the reference: {_listed(cut)}; give a larger --reference.")
     return messages
 
 

@@ -1,4 +1,4 @@
-"""What a run was made with: software, device, encoders, volumes; kept in its record."""
+"""Provenance of a run for its record: software, device, encoders, volumes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def environment(settings: Settings, device: torch.device, features: Mapping[str,
 
 
 def described_volume(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
-    """Return size, place, modality and content hash of a volume, as plain values."""
+    """Return size, geometry, modality and content hash of a volume, as plain values."""
     return {
         "size": list(image.GetSize()),
         "spacing": list(image.GetSpacing()),

@@ -1,8 +1,7 @@
-"""What a run was made of, written so that it can be repeated, and read again to repeat it.
+"""Writing the record of a run, and reading it to repeat the run.
 
-The record, `report.json`, names every file that was given with its SHA-256, and keeps the transform that the run
-started from beside itself. A run that is repeated (`--settings report.json`) starts from that transform, and says
-what else differs.
+The record, `report.json`, lists every input file with its SHA-256; the initial transform is stored beside it. A
+repeated run (`--settings report.json`) starts from that transform, and reports other differences.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ INPUT_ROLES = (
     *(f"{side}{kind}" for kind in ("", "_mask", "_lesion", "_labels", "_landmarks") for side in ("fixed", "moving")),
     "initial_transform",
 )
-# Files that decide the result; the others only measure it.
+# Files that determine the result; the others only evaluate it.
 _DECISIVE = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion")
 _GIVEN_STARTS = ("given transform", "landmarks")
 _CHUNK_BYTES = 1 << 20
@@ -33,14 +32,14 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run that was recorded.
+    """A recorded run.
 
     Attributes:
         path: its report.
-        inputs: by role, such as "fixed_mask", what `described_file` and `described_images` say of it.
-        start_kind: "given transform", "landmarks" or the `initialization` it was found by.
-        start_sha256: of the file that keeps the transform it started from; empty if it kept none.
-        software: what else the result depends on, by its name in words.
+        inputs: by role, such as "fixed_mask", the values of `described_file` and `described_images`.
+        start_kind: "given transform", "landmarks" or the `initialization` setting.
+        start_sha256: of the file with its initial transform; empty if there is none.
+        software: what else the result depends on, by description.
     """
 
     path: Path
@@ -51,35 +50,36 @@ class RecordedRun:
 
     @property
     def has_given_start(self) -> bool:
-        """Whether the start was given, so that it cannot be found again from the volumes."""
+        """Whether the initial transform was given, so that it cannot be computed from the volumes."""
         return self.start_kind in _GIVEN_STARTS
 
     def start_file(self) -> Path:
-        """Return the file with the transform that the run started from.
+        """Return the file with the initial transform of the run.
 
         Raises:
-            InputError: it is not there, or not what it was.
+            InputError: it is missing or has changed.
         """
         path = self.path.with_name(START_FILE)
-        remedy = "give the start with --initial-transform, or choose an --initialization"
+        remedy = "give it with --initial-transform, or choose an --initialization"
         if not self.start_sha256:
-            msg = f"'{self.path}' does not keep the transform its run started from; {remedy}."
+            msg = f"'{self.path}' does not include the initial transform of its run; {remedy}."
             raise InputError(msg)
         if not path.is_file():
             msg = (
-                f"'{path}', which the recorded run started from, is gone; put it back beside the report, or {remedy}."
+                f"'{path}', the initial transform of the recorded run, is missing; put it back beside the report, or "
+                f"{remedy}."
             )
             raise InputError(msg)
         if file_sha256(path) != self.start_sha256:
-            msg = f"'{path}' is not the transform that the recorded run started from any more; {remedy}."
+            msg = f"'{path}' has changed since the recorded run, which started from it; {remedy}."
             raise InputError(msg)
         return path
 
     def differences(self, record: Mapping[str, Any]) -> list[str]:
-        """Return in words why another run is not this one again, at most one message.
+        """Return how another run differs from this one, at most one message.
 
         Args:
-            record: of the other run, as it is written to its report.
+            record: of the other run, as in its report.
         """
         now = _recorded_inputs(record)
         parts = []
@@ -87,11 +87,9 @@ class RecordedRun:
             name = role.replace("_", " ")
             if role in now and role in self.inputs:
                 if not _same_content(now[role], self.inputs[role]):
-                    parts.append(f"the {name} is another one{_than(self.inputs[role])}")
+                    parts.append(f"the {name} differs{_than(self.inputs[role])}")
             elif role in _DECISIVE:
-                parts.append(
-                    f"a {name} is given now" if role in now else f"there was a {name}, which is not given now"
-                )
+                parts.append(f"a {name} is given only now" if role in now else f"the {name} is missing now")
         software = _software(record)
         parts += [
             f"the {name} differs (then {then}, now {software[name]})"
@@ -107,12 +105,12 @@ def described_file(path: Path) -> dict[str, str]:
 
 
 def described_images(images: Mapping[str, sitk.Image | None]) -> dict[str, dict[str, str]]:
-    """Return the hashes of the images that were given, by role; the same whatever they were read from."""
+    """Return the hashes of the input images by role, independent of their file format."""
     return {role: {"content_sha256": content_sha256(image)} for role, image in images.items() if image is not None}
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the hashes of all files below it.
+    """Return the SHA-256 of a file; for a folder, that of the hashes of all files in it.
 
     Raises:
         InputError: it cannot be read.
@@ -127,13 +125,13 @@ def file_sha256(path: Path) -> str:
             while chunk := opened.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        msg = f"'{path}' cannot be read ({error.strerror}); check that it may be read."
+        msg = f"'{path}' cannot be read ({error.strerror}); check its permissions."
         raise InputError(msg) from error
     return digest.hexdigest()
 
 
 def read_recorded_run(path: Path) -> RecordedRun | None:
-    """Return the run that a report describes, None if the file holds settings only.
+    """Return the run of a report, None if the file has only settings.
 
     Raises:
         InputError: the report is damaged.
@@ -141,12 +139,12 @@ def read_recorded_run(path: Path) -> RecordedRun | None:
     try:
         record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
     except (OSError, ValueError):
-        return None  # reading the settings of the same file says what is wrong with it
+        return None  # reading the settings of the same file reports the error
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict) or "initialization" not in record:
         return None
     start = record.get("start", {})
     if not isinstance(start, dict):
-        msg = f"'{path}' is damaged: it does not say how its run started; give a report as it was written."
+        msg = f"'{path}' is damaged: it does not say how its run was initialised; give the original report."
         raise InputError(msg)
     return RecordedRun(
         path,
@@ -158,7 +156,7 @@ def read_recorded_run(path: Path) -> RecordedRun | None:
 
 
 def recorded_grids(path: Path) -> dict[str, sitk.Image]:
-    """Return empty images on the grids of a recorded run's volumes, by side; none where a report does not say."""
+    """Return empty images on the grids of a recorded run's volumes, by side; none if not in the report."""
     grids = {}
     try:
         record = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
@@ -181,7 +179,7 @@ def _recorded_inputs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _than(described: Mapping[str, Any]) -> str:
-    return f" than '{described['path']}' was" if "path" in described else ""
+    return f" from '{described['path']}'" if "path" in described else ""
 
 
 def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

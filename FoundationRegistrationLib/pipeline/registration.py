@@ -1,4 +1,4 @@
-"""One registration from two volumes to a trusted transform: the only place that knows the order of the steps."""
+"""A registration from two volumes to a checked transform: all steps in order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
-# Shares of the run, for the percent bar only.
+# Fractions of the run, for the progress bar only.
 _SHARES = {
     "preparation": 3.0,
     "initial alignment": 12.0,
@@ -78,31 +78,30 @@ def register(
     """Register a moving volume to a fixed one (paper section 2.1).
 
     Args:
-        fixed: 3D scalar volume of any size, spacing, orientation and pixel type: an image of SimpleITK or nibabel,
-            or a `MetaTensor` of MONAI. `volume_from_array` makes one of an array, `read_volume` reads a file.
-        moving: the same; it need not share anything with the fixed volume's grid.
+        fixed: 3D scalar volume of any size, spacing, orientation and pixel type: a SimpleITK or nibabel image, or a
+            MONAI `MetaTensor`. `volume_from_array` converts an array, `read_volume` reads a file.
+        moving: the same, on any grid.
         settings: all parameters; the defaults if None.
-        encoder: takes the place of those of the settings: a name, A+B for two, or an object of your own with the
-            methods of `Encoder`, on the device of the run.
+        encoder: overrides those of the settings: a name, A+B for two, or your own object with the methods of
+            `Encoder`, on the device of the run.
         fixed_mask: region to register, on the grid of the fixed volume; the foreground is segmented if None.
         moving_mask: the same on the grid of the moving volume.
-        fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They do not count in the
-            comparison, and each connected region is moved rigidly, in millimetres: its volume is kept.
+        fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They are excluded from matching,
+            and each connected region moves rigidly, which preserves its volume.
         moving_lesion: the same on the grid of the moving volume.
-        initial_transform: maps fixed points to moving points, LPS mm; takes the place of
-            `settings.initialization`.
-        stages: of the deformable registration, run one after the other; those that the settings stand for if None.
-        preview_features: also return the features as colours, which takes memory and time of its own.
+        initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
+        stages: deformable stages, run in sequence; those of the settings if None.
+        preview_features: also return the features as colours, which takes extra memory and time.
         keep_intermediate: also return the features, and the displacement after each stage, as numpy.
-        progress: called with a `ProgressEvent` as the run goes on.
-        cancelled: asked often; once it returns True the run ends.
+        progress: called with a `ProgressEvent` during the run.
+        cancelled: checked often; the run ends when it returns True.
 
     Returns:
         The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
-        InputError: a volume, mask or transform cannot be used; the message says what to do.
-        SettingsError: an unknown encoder or a device that is not there.
+        InputError: a volume, mask or transform cannot be used.
+        SettingsError: an unknown encoder or an unavailable device.
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
@@ -246,7 +245,7 @@ def register(
 
 
 def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
-    """Return the steps that a run has, with their shares of it."""
+    """Return the steps of a run with their fractions."""
     before = ["preparation", "initial alignment", "encoding", "encoding details"][: 2 + encoders]
     steps = [*before, *step_names(stages), "inverse and warp"]
     return {step: _SHARES.get(step, _SHARE_OF_OTHERS) for step in steps}
@@ -255,7 +254,7 @@ def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
 def _encoders(
     settings: Settings, encoder: Encoder | str | None, device: torch.device
 ) -> tuple[Settings, list[EncoderInfo]]:
-    """Return the settings with the encoder that was given beside them, and the facts about each encoder in use."""
+    """Return the settings with the encoder override, and the properties of each encoder in use."""
     if isinstance(encoder, str):
         settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
     elif encoder is not None:
@@ -266,12 +265,12 @@ def _encoders(
 
 
 def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:
-    """Return the lesions of a mask, in boxes no longer than the cells of the finest displacement field."""
+    """Return the lesions of a mask, in boxes no larger than the cells of the finest displacement field."""
     return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
 
 
 def _lesion_message(change: LesionVolume) -> str:
     return (
         f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
-        "lies at the edge of the region that is registered, or too near another lesion."
+        "is at the edge of the registered region, or too close to another lesion."
     )

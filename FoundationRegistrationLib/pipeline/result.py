@@ -1,4 +1,4 @@
-"""What a registration returns."""
+"""The result of a registration."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ Side = Literal["fixed", "moving"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegistrationResult:
-    """What a registration returns.
+    """The result of a registration.
 
     Attributes:
-        fixed: the fixed volume as it was given.
-        moving: the moving volume as it was given.
+        fixed: the fixed volume as given.
+        moving: the moving volume as given.
         transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
         inverse: maps moving points to fixed points, LPS mm.
-        initial_transform: the part of `transform` found or given before the deformable stages.
-        warped: the moving volume on the grid of the fixed one, resampled once, in its own pixel type.
+        initial_transform: the part of `transform` before the deformable stages.
+        warped: the moving volume on the grid of the fixed one, resampled in one step, in its own pixel type.
         displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
-            around it the transform is `initial_transform` alone.
+            outside it the transform is `initial_transform`.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
-        confidence: the expected mean error of `transform`, mm, on that grid; `NOT_KNOWN_MM` (100)
-            where nothing was compared: in air and outside either field of view. A model fitted on synthetic pairs.
-        confidence_measures: what it was found from, one component for each of `MEASURES`, on the grid of the cells;
-            NaN where nothing was compared.
-        metrics: agreement, folding, inverse error, explained variance and energies, as plain numbers.
+        confidence: the expected error of `transform`, mm, on that grid, from a model fitted on synthetic pairs;
+            `NOT_KNOWN_MM` (100) where nothing was compared: in air and outside either field of view.
+        confidence_measures: the predictors of `confidence`, one component for each of `MEASURES`, on the grid of the
+            cells; NaN where nothing was compared.
+        metrics: agreement, folding, inverse consistency error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
-        peak_memory: bytes, of this process since it began ("host") and of the accelerator ("device").
-        feature_preview: where it was asked for, the first three components of the features of the fixed and of the
-            moving volume as colours, both in fixed space before the deformable stages; one colour means one feature.
-        intermediate: where it was asked for, the features, and the displacement after each stage.
-        messages: what the user should know about this run, the most alarming first.
-        record: settings, versions, device, weights and inputs: all it takes to repeat the run.
+        peak_memory: bytes, of this process ("host") and of the accelerator ("device").
+        feature_preview: if requested, the first three components of the features of the fixed and the moving volume
+            as colours, both in fixed space before the deformable stages.
+        intermediate: if requested, the features, and the displacement after each stage.
+        messages: warnings and notes about the run, the most serious first.
+        record: settings, versions, device, weights and inputs, for repeating the run.
     """
 
     fixed: sitk.Image
@@ -81,7 +81,7 @@ class RegistrationResult:
         )
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: messages first, then key figures and the overview."""
+        """Return the notebook display: messages, key figures and the overview."""
         from .overview import notebook_page
 
         return notebook_page(self)
@@ -98,18 +98,18 @@ class RegistrationResult:
     ) -> None:
         """Write what `foundation-registration register` writes: transforms, warped volume, report and overview.
 
-        The files appear in the folder together or not at all; those of an earlier run are replaced, others are kept.
+        The files are written all together or not at all; those of an earlier run are replaced, others are kept.
 
         Args:
-            folder: made if it is not there.
+            folder: created if it does not exist.
             fixed_labels: label map on the grid of the fixed volume, to measure Dice and to outline in the overview.
             moving_labels: the same on the grid of the moving volume; a structure has the same value in both.
             fixed_landmarks: points in the fixed volume to measure the target registration error, (N, 3) in LPS mm.
-            moving_landmarks: the points in the moving volume that belong to them.
-            maps: write the Jacobian and the expected error as volumes, too.
+            moving_landmarks: the corresponding points in the moving volume.
+            maps: also write the Jacobian and the expected error as volumes.
 
         Raises:
-            InputError: labels or landmarks cannot be used, or of one side only are given.
+            InputError: labels or landmarks cannot be used, or are given for one side only.
             OutputError: the folder cannot be written.
         """
         from .saving import labels_of, landmarks_of, write_results
@@ -130,23 +130,23 @@ class RegistrationResult:
             The affine (4, 4) from voxel indices (i, j, k) to the fixed point in mm.
 
         Raises:
-            InputError: the space is neither of the two.
+            InputError: the space is neither of these.
         """
         array, affine = array_from_volume(self.displacement, space)
         return (array * (-1.0, -1.0, 1.0) if space == "RAS" else array), affine
 
     def warp_image(self, image: VolumeLike, to: Side = "fixed", interpolation: str = "linear") -> sitk.Image:
-        """Resample a volume of one side, such as a PET beside the moving CT, once onto the grid of the other.
+        """Resample a volume of one side, such as the PET of a moving PET-CT, in one step onto the grid of the other.
 
-        What is lost on the way is logged as a warning.
+        Losses are logged as warnings.
 
         Args:
             image: volume in moving space, or in fixed space if it goes to the moving side; on any grid.
-            to: the side whose grid the result has.
+            to: the side of the result.
             interpolation: "linear" or "bspline".
 
         Raises:
-            InputError: it is no 3D volume, or does not meet the other side.
+            InputError: it is not a 3D volume, or does not overlap with the other side.
         """
         reference, transform, _ = self._way(to)
         messages: list[str] = []
@@ -155,16 +155,16 @@ class RegistrationResult:
         return warped
 
     def warp_labels(self, labels: VolumeLike, to: Side = "fixed") -> sitk.Image:
-        """Resample a label map of one side once onto the grid of the other, without new labels.
+        """Resample a label map of one side in one step onto the grid of the other, without new labels.
 
-        Structures that are lost or cut off on the way are logged as warnings.
+        Lost or cut-off structures are logged as warnings.
 
         Args:
-            labels: label map in moving space, or in fixed space if it goes to the moving side; 0 is the outside.
-            to: the side whose grid the result has.
+            labels: label map in moving space, or in fixed space if it goes to the moving side; 0 is background.
+            to: the side of the result.
 
         Raises:
-            InputError: it is empty, holds fractions, or does not meet the other side.
+            InputError: it is empty, holds fractions, or does not overlap with the other side.
         """
         from ..io.volumes import whole_numbers
 
@@ -179,11 +179,11 @@ class RegistrationResult:
         """Map points of one side to the other.
 
         Args:
-            points: (N, 3) in LPS mm: moving points to go to the fixed side, or fixed points to the moving side.
-            to: the side they go to.
+            points: (N, 3) in LPS mm: moving points if `to` is "fixed", else fixed points.
+            to: the side of the result.
 
         Returns:
-            The points there, (N, 3) in LPS mm.
+            The mapped points, (N, 3) in LPS mm.
 
         Raises:
             InputError: they are not (N, 3) finite numbers.
@@ -194,7 +194,7 @@ class RegistrationResult:
     def _way(self, to: Side) -> tuple[sitk.Image, sitk.Transform, sitk.Transform]:
         """Return the volume on a side, the transform that resamples onto it, and the one that maps points to it."""
         if to not in ("fixed", "moving"):
-            msg = f"Things go to the 'fixed' or to the 'moving' side, not to {to!r}."
+            msg = f"`to` must be 'fixed' or 'moving', not {to!r}."
             raise InputError(msg)
         if to == "fixed":
             return self.fixed, self.transform, self.inverse

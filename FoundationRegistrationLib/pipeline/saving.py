@@ -1,4 +1,4 @@
-"""What a registration leaves on the disk: the same files from the command line and from Python."""
+"""Output files of a registration, the same from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def write_results(
     landmarks: tuple[Landmarks, Landmarks] | None = None,
     maps: bool = False,
 ) -> dict[str, Any]:
-    """Write all files of a registration into a folder that is staged already.
+    """Write all files of a registration into a staging folder.
 
     Args:
         staging: see `staged_folder`.
-        result: the registration; its record and its messages are written as they are.
+        result: the registration.
         labels: structures of both sides, to measure Dice.
-        landmarks: points of both sides that belong together, to measure the TRE.
-        maps: write the Jacobian and the expected error, too.
+        landmarks: corresponding points of both sides, to measure the TRE.
+        maps: also write the Jacobian and the expected error.
 
     Returns:
-        What labels and landmarks say of the registration, as it is in the report.
+        The evaluation by labels and landmarks, as in the report.
 
     Raises:
         OutputError: a file cannot be written.
@@ -73,10 +73,10 @@ def write_results(
 
 
 def labels_of(result: RegistrationResult, fixed: VolumeLike | None, moving: VolumeLike | None) -> PairedLabels | None:
-    """Return label maps of both volumes as structures that belong together by their values; None if none are given.
+    """Return label maps of both volumes as structures paired by value; None if none are given.
 
     Raises:
-        InputError: only one is given, or one is empty, holds fractions, or lies on another grid than its volume.
+        InputError: only one is given, or one is empty, holds fractions, or is not on the grid of its volume.
     """
     if not _both(fixed, moving, "labels"):
         return None
@@ -93,7 +93,7 @@ def labels_of(result: RegistrationResult, fixed: VolumeLike | None, moving: Volu
 
 
 def landmarks_of(fixed: Any, moving: Any) -> tuple[Landmarks, Landmarks] | None:
-    """Return landmarks, or arrays (N, 3) of LPS mm, of both volumes as pairs; None if none are given.
+    """Return landmarks, or arrays (N, 3) in LPS mm, of both volumes as pairs; None if none are given.
 
     Raises:
         InputError: only one is given, or they cannot be paired.
@@ -111,7 +111,7 @@ def _landmarks(given: Any) -> Landmarks:
 
 
 def _both(fixed: Any, moving: Any, what: str) -> bool:
-    """Whether both are given; an error if only one is."""
+    """Whether both are given; raises if only one is."""
     if (fixed is None) != (moving is None):
         msg = f"Give both fixed_{what} and moving_{what}, or neither."
         raise InputError(msg)

@@ -1,4 +1,4 @@
-"""The working grid of a pair: as fine as wished where memory allows, around what can be registered."""
+"""The working grid of a pair: around the registrable region, as fine as memory allows."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from ..spatial.grids import WorkingGrid, size_mm, size_words, working_grid
 from ..spatial.points import foreground_points, linear_parts
 from .preprocessing import PreparedVolume
 
-# What a device holds besides the grid: its libraries and a network. Of what the process has taken on the host before,
-# no more than this counts; the rest is the caller's.
+# Memory of a device besides the grid: libraries and a network. Of the previous host memory of the process, at most
+# this counts; the rest is the caller's.
 _BASE_BYTES = 2.0e9
-# What comes on the host besides the grid, measured: libraries that load on first use, and the inverse; a network that
-# comes with a package; one of downloaded weights; at the end what is written and drawn, also for each fixed voxel.
+# Host memory besides the grid, measured: libraries loaded on first use, and the inverse; a packaged network; one with
+# downloaded weights; finally the written and drawn results, also per fixed voxel.
 _LATER_BYTES = 0.35e9
 _PACKAGED_NETWORK_BYTES = 0.1e9
 _NETWORK_BYTES = 1.2e9
 _RESULT_BYTES = 0.1e9
 _RESULT_VOXEL_BYTES = 130.0
-_RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, what is drawn
-# Each cell of the last refinement: two volumes, their features, and ten displacement fields.
+_RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, drawing
+# Per cell of the last refinement: two volumes, their features, and ten displacement fields.
 _FINE_BYTES = 140.0
-# Each voxel whose self-similarity is compared: two descriptors of 12 channels, and what makes them.
+# Per voxel of the self-similarity: two descriptors of 12 channels, and their computation.
 _VOXEL_BYTES = 84.0
-# At least this many cells of the search grid surround the anatomy, so that the search can see past its edge.
+# Margin around the anatomy in cells of the search grid, so that the search extends past its edge.
 _MARGIN_CELLS = 2
-# Along its longest side a volume has so many working voxels, or is said to be small; and so many are enough.
+# Working voxels along the longest side of a volume: fewer cause a warning; and a sufficient number.
 _FEWEST_VOXELS = 16
 _ENOUGH_VOXELS = 100
 _LARGEST_MM = 3000.0
-# Working voxels smaller than this share of the finest voxels of both volumes are a waste.
+# Working voxels smaller than this fraction of the finest voxels of both volumes are wasteful.
 _FINEST_SHARE = 0.25
 
 
@@ -56,7 +56,7 @@ def choose_grid(
     stages: Sequence[Stage],
     device: torch.device,
 ) -> tuple[WorkingGrid, list[str]]:
-    """Return the working grid at the wished spacing, or coarser where memory would not do, and then say so."""
+    """Return the working grid at the requested spacing, or a coarser one with a message if memory is short."""
     fixed_points = foreground_points(fixed.foreground)
     center = fixed_points.mean(0)
     # The moving foreground in fixed space, through the local linear part of the initial transform.
@@ -72,7 +72,7 @@ def choose_grid(
             return _BASE_BYTES + grid_bytes(grid, settings, infos, stages)
         of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages)
         of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
-        if of_volume > budget:  # no grid helps
+        if of_volume > budget:  # no grid would fit
             return of_run
         return max(of_run, of_volume + _field_bytes(grid, settings, stages))
 
@@ -88,7 +88,7 @@ def choose_grid(
 
     spacing = settings.working_spacing_mm
     grid = grid_at(spacing)
-    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin, and two cells of anatomy
+    least = (2 * _MARGIN_CELLS + 2) * settings.grid_spacing  # the margin and two cells of anatomy
     while needed_bytes(grid) > budget and min(grid.shape) > least:
         spacing *= 1.1
         grid = grid_at(spacing)
@@ -105,8 +105,8 @@ def choose_grid(
     finest = min(*fixed.image.GetSpacing(), *moving.image.GetSpacing())
     if spacing < _FINEST_SHARE * finest:
         messages.append(
-            f"The working grid of {spacing:.2g} mm is far finer than the voxels of both volumes ({finest:.2g} mm and "
-            "more): the run takes many times longer and shows no more; use a larger --working-spacing-mm."
+            f"The working grid of {spacing:.2g} mm is much finer than the voxels of both volumes ({finest:.2g} mm or "
+            "more): the run takes many times longer without benefit; use a larger --working-spacing-mm."
         )
     needed = needed_bytes(grid)
     if needed > budget:
@@ -120,38 +120,38 @@ def choose_grid(
     of_voxels = [stage for stage in stages if isinstance(stage, SelfSimilarity)]
     if any(stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing) is None for stage in of_voxels):
         messages.append(
-            f"The working grid has {voxels / 1e6:.0f} million voxels, too many for the refinement on single voxels; "
-            "crop the volumes or choose a larger working spacing if fine structures matter."
+            f"The working grid has {voxels / 1e6:.0f} million voxels, too many for voxelwise refinement; crop the "
+            "volumes or choose a larger working spacing if fine structures matter."
         )
     return grid, messages
 
 
 def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
-    """Return a message if a volume is too small for the working grid, or larger than any patient; else nothing."""
+    """Return a warning if a volume is too small for the working grid or larger than any patient; else nothing."""
     longest = max(size_mm(image))
     if longest < _FEWEST_VOXELS * working_spacing_mm:
         return (
-            f"The {role} volume is {size_words(image)} large, few voxels of a working grid of "
+            f"The {role} volume measures {size_words(image)}, few voxels of a working grid of "
             f"{working_spacing_mm:g} mm: use a smaller --working-spacing-mm, about {longest / _ENOUGH_VOXELS:.2g}, "
-            "or correct its voxel size if that is in another unit."
+            "or correct its voxel spacing if that is in another unit."
         )
     if longest > _LARGEST_MM:
         return (
-            f"The {role} volume is {size_words(image)} large, more than any patient: its voxel size may be in "
+            f"The {role} volume measures {size_words(image)}, larger than any patient: its voxel spacing may be in "
             "another unit, such as micrometres; correct it."
         )
     return ""
 
 
 def _further_bytes(infos: Sequence[EncoderInfo]) -> float:
-    """Return what a run takes on the host beyond what is loaded, whatever its grid, with one network at a time."""
+    """Return the host memory of a run besides the grid and loaded libraries, with one network at a time."""
     slice_encoders = [info for info in infos if info.kind == "slice"]
     networks = [_PACKAGED_NETWORK_BYTES if info.packaged_sha256 else _NETWORK_BYTES for info in slice_encoders]
     return _LATER_BYTES + max(networks, default=0.0)
 
 
 def _field_bytes(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage]) -> float:
-    """Return what the displacement field of a run takes at its end, with the widest border it may get."""
+    """Return the final memory of the displacement field of a run, with its widest border."""
     cell = settings.adam_grid_spacing
     for stage in stages:
         if isinstance(stage, LocalCorrelation):
@@ -161,7 +161,7 @@ def _field_bytes(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage])
 
 
 def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]) -> float:
-    """Estimate the memory that a registration takes at its peak for what lies on a working grid, in bytes."""
+    """Estimate the peak memory of a registration for its working grid, in bytes."""
     voxels = float(np.prod(grid.shape))
     kept = [min(settings.components or info.components, info.channels) for info in infos]
     channels = sum(kept)

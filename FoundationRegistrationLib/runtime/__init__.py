@@ -1,1 +1,1 @@
-"""What a run runs on: device, memory, progress, interruption."""
+"""Device, memory, progress and interruption of a run."""

@@ -1,4 +1,4 @@
-"""Which device runs the tensors, how much memory it has, how much was used."""
+"""The compute device of a run, its memory and its peak memory use."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 from ..errors import SettingsError
 from .memory import available_memory_bytes, speaks_of_memory
 
-# Major compute capability of the first CUDA devices that have units for bfloat16 (Ampere).
+# Major compute capability of the first CUDA devices with bfloat16 units (Ampere).
 _FIRST_WITH_BFLOAT16 = 8
 
 
 @dataclass
 class Runtime:
-    """What one run computes on: its device, and how much of that device's memory was used.
+    """The device of a run and its memory use.
 
     Attributes:
-        device: where tensors live, with its number where there can be several.
+        device: torch device, with its index if there can be several.
     """
 
     device: torch.device
@@ -29,7 +29,7 @@ class Runtime:
 
     @classmethod
     def start(cls, name: str) -> Runtime:
-        """Return the runtime for a setting; its peak of memory counts from now on.
+        """Return the runtime for a setting; its peak memory counts from now on.
 
         Raises:
             SettingsError: the named device is not available on this machine.
@@ -41,33 +41,33 @@ class Runtime:
 
     @property
     def messages(self) -> list[str]:
-        """What the user should know of the device."""
+        """Warnings about the device."""
         if self.device.type != "mps":
             return []
         return [
-            "The device 'mps' was chosen, on which nobody has tried this yet; what it lacks is computed in "
-            "another way or on the CPU. Check the result with care, or use --device cpu."
+            "The device 'mps' is untested; operators that it lacks are computed in another way or on the CPU. Check "
+            "the result with care, or use --device cpu."
         ]
 
     def taken_by(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
-        """Return the result of some work and the bytes that it took on a CUDA device beyond what was taken before."""
+        """Return the result of some work and its additional peak memory on a CUDA device, in bytes."""
         before = torch.cuda.memory_allocated(self.device)
-        # Torch has one count only; what it has counted so far is remembered.
+        # Torch has a single peak counter; its value so far is saved.
         self._peak = max(self._peak, torch.cuda.max_memory_allocated(self.device))
         torch.cuda.reset_peak_memory_stats(self.device)
         result = work()
         return result, max(1, torch.cuda.max_memory_allocated(self.device) - before)
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peak memory in bytes: of the process since it began, and of the device since the run did."""
+        """Return the peak memory in bytes, of the process since its start and of the device since that of the run."""
         peak = peak_memory_bytes(self.device)
         return {**peak, "device": max(self._peak, peak["device"])} if "device" in peak else peak
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device for a setting, with its number; `auto` takes cuda, then cpu.
+    """Return the torch device for a setting, with its index; `auto` uses cuda if available, else cpu.
 
-    Macs compute on the CPU unless `mps` is asked for, as long as nobody has tried it there.
+    Macs use the CPU unless `mps` is requested, since it is untested.
 
     Raises:
         SettingsError: the named device is not available on this machine.
@@ -87,19 +87,19 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_with_doubles(device: torch.device) -> torch.device:
-    """Return the device, or the CPU in place of one of Apple's, which has no float64 and no eigenvalues."""
+    """Return the device, or the CPU in place of MPS, which has neither float64 nor eigenvalues."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a name a person recognises, for the run record."""
+    """Return a readable name for the run record."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Return the memory that is free on the device now and that this process may take, in bytes."""
+    """Return the free memory of the device that this process may use, in bytes."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
@@ -109,13 +109,13 @@ def free_memory_bytes(device: torch.device) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device or the host ran out of memory.
 
-    CUDA has a class of its own for it; MPS and the CPU allocators of Linux and Windows raise a plain RuntimeError.
+    CUDA has its own error class; MPS and the CPU allocators of Linux and Windows raise a plain RuntimeError.
     """
     return isinstance(error, torch.cuda.OutOfMemoryError) or speaks_of_memory(error)
 
 
 def release_memory(device: torch.device) -> None:
-    """Give memory that torch keeps for reuse back to the device."""
+    """Return memory that torch caches to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -123,9 +123,9 @@ def release_memory(device: torch.device) -> None:
 
 
 def fast_half_precision(device: torch.device) -> torch.dtype | None:
-    """Return the half precision that the device computes faster than float32, None where there is none.
+    """Return the half precision that is faster than float32 on the device, None if there is none.
 
-    A CPU needs units for bfloat16 (AMX or AVX512-BF16); without them bfloat16 is slower than float32.
+    On CPUs without bfloat16 units (AMX or AVX512-BF16), bfloat16 is slower than float32.
     """
     if device.type == "cuda":
         return (
@@ -133,13 +133,13 @@ def fast_half_precision(device: torch.device) -> torch.dtype | None:
         )
     if device.type == "mps":
         return torch.float16
-    # Newer versions of torch tell; without their word float32 is the safe choice.
+    # Newer versions of torch report this; for others float32 is the safe choice.
     probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return torch.bfloat16 if any(probe is not None and probe() for probe in probes) else None
 
 
 def peak_memory_bytes(device: torch.device) -> dict[str, int]:
-    """Return the peak memory of this process since it began, in bytes, host and device apart."""
+    """Return the peak memory of this process in bytes, host and device separately."""
     peak = {"host": _peak_resident_bytes()}
     if device.type == "cuda":
         peak["device"] = int(torch.cuda.max_memory_allocated(device))

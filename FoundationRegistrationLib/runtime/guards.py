@@ -1,4 +1,4 @@
-"""Torch as it computes when nothing was set: with gradients, without autocast, float32 in all its digits."""
+"""Torch in its default state: with gradients, without autocast, float32 in full precision."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Let torch compute as it does when nothing was set, and leave what the caller set as it was.
+    """Run the block with torch in its default state, and restore the caller's state afterwards.
 
-    Callers may be in the middle of an inference or a training of their own: without gradients, in mixed precision,
-    with another default type or device. The default type, and what float32 means, are one for the whole process.
+    Callers may be in the middle of their own inference or training: without gradients, in mixed precision, with
+    another default type or device. The default type and the float32 precision are global to the process.
     """
     with ExitStack() as settings:
         settings.enter_context(torch.inference_mode(mode=False))
@@ -24,7 +24,7 @@ def plain_torch() -> Iterator[None]:
             settings.enter_context(torch.autocast("cuda", enabled=False))
         if torch.backends.mps.is_available():
             settings.enter_context(torch.autocast("mps", enabled=False))
-        if torch.get_default_device().type != "cpu":  # the context costs a call of Python for every operation
+        if torch.get_default_device().type != "cpu":  # the context costs a Python call per operation
             settings.enter_context(torch.device("cpu"))
         settings.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
@@ -34,9 +34,9 @@ def plain_torch() -> Iterator[None]:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Multiply and convolve float32 in its own precision, not in TensorFloat-32 or bfloat16; restore it after.
+    """Multiply and convolve float32 in full precision, not in TensorFloat-32 or bfloat16, within the block.
 
-    GPUs of NVIDIA convolve in TensorFloat-32 unless told not to; it keeps three of the seven digits.
+    NVIDIA GPUs convolve in TensorFloat-32 by default, which keeps three of the seven digits.
     """
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in _float32_switches()]
     try:
@@ -49,9 +49,9 @@ def full_float32() -> Iterator[None]:
 
 
 def _float32_switches() -> list[tuple[Any, str, Any]]:
-    """Return what decides about float32 (object, attribute, value for full precision); torch 2.9 has other names.
+    """Return the float32 precision switches (object, attribute, value for full precision); torch 2.9 renamed them.
 
-    The two kinds must not be mixed: torch refuses to read the older ones once the newer ones were set otherwise.
+    Old and new ones must not be mixed: torch refuses to read the old ones once the new ones differ from them.
     """
     backends: Any = torch.backends
     if hasattr(backends.cudnn, "conv"):

@@ -1,4 +1,4 @@
-"""Ending a command-line run on Ctrl-C, SIGTERM or a closed terminal, within two seconds, leaving nothing behind."""
+"""Ending a command-line run on Ctrl-C, SIGTERM or a closed terminal within two seconds, with cleanup."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ _END = b"\0"  # no signal has this number
 class Interruption:
     """Listens for SIGINT, SIGTERM and SIGHUP while the context is open.
 
-    On a signal `requested` turns True, for the run to end by itself. If it has not after a short while, because
-    it is inside a long call into a library, the process removes its private folder and exits at once. Results
-    either take their places or do not: a signal that comes before `committing` prevents it, one that comes later
-    does not end the process before all is done, and then with exit code 0.
-    Python hands signals to the main thread only between its own instructions; the wake-up socket reaches the
-    watching thread at any time. The number of the signal stays in it, to be looked at.
+    On a signal `requested` becomes True, so that the run can end by itself. If it does not do so soon, because it is
+    inside a long library call, the process removes its private folder and exits. Results are written completely or
+    not at all: a signal before `committing` prevents it; after a later one the process finishes with exit code 0.
+    Python delivers signals to the main thread only between bytecode instructions; the wake-up socket reaches the
+    watching thread at any time. The signal number stays in the socket, to be peeked at.
 
     Args:
-        to_the_end: nothing of the process matters afterwards, so that it goes on to ignore the signals.
+        to_the_end: the process ends after the context, so it keeps ignoring the signals.
     """
 
     def __init__(self, to_the_end: bool = False) -> None:
@@ -43,34 +42,34 @@ class Interruption:
 
     @property
     def signal_number(self) -> int:
-        """The signal that has come, 0 if none has."""
+        """The signal received, 0 if none."""
         waiting, _, _ = select.select([self._reader], [], [], 0)
         return self._reader.recv(1, socket.MSG_PEEK)[0] if waiting else 0
 
     def requested(self) -> bool:
-        """Tell whether a signal has come."""
+        """Whether a signal was received."""
         return self.signal_number != 0
 
     def remove_on_exit(self, *paths: Path) -> None:
-        """Take note of the private folder of unfinished results, and its lock."""
+        """Register the private folder of unfinished results and its lock."""
         self._unwanted = paths
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
-        """Hold off the end of the process while results take their places.
+        """Delay the end of the process while results are moved into place.
 
         Raises:
-            RegistrationCancelledError: a signal has come before.
+            RegistrationCancelledError: a signal was received before.
         """
         with self._deciding:
             if self.requested():
-                msg = "The run was stopped before its results took their places; nothing was written."
+                msg = "The run was stopped before its results were complete; nothing was written."
                 raise RegistrationCancelledError(msg)
             yield
             self._committed = True
 
     def __enter__(self) -> Interruption:
-        """Begin to listen."""
+        """Start listening."""
         self._writer.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._handlers = {number: signal.signal(number, lambda *_: None) for number in _signals()}
@@ -81,7 +80,7 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Restore what was there before, or ignore the signals from here on."""
+        """Restore the previous handlers, or ignore the signals from now on."""
         self._finished.set()
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_IGN if self._to_the_end else handler)
@@ -106,9 +105,9 @@ class Interruption:
 
 
 def _signals() -> list[signal.Signals]:
-    """Return what asks a process to end, but not a hang-up that it was told to survive (`nohup`)."""
+    """Return the termination signals, without a hang-up that the process was told to ignore (`nohup`)."""
     numbers = [signal.SIGINT, signal.SIGTERM]
-    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
         numbers.append(hang_up)
     return numbers

@@ -1,8 +1,8 @@
-"""Memory of the host that this process may take: the machine's, within what its container and its shell allow.
+"""Host memory that this process may use: the machine's, within the limits of its container and shell.
 
-A container (a control group of Linux) and a limit of the address space end a process that takes more without a
-word, and neither shows in what the machine has free. Sources: the manual page proc(5) for /proc/self/cgroup, the
-kernel's documents "Control Group v2" and "Memory Resource Controller" (version 1), getrlimit(2).
+A Linux container (control group) or an address space limit ends a process that exceeds it without a message, and
+neither shows in the free memory of the machine. Sources: the manual page proc(5) for /proc/self/cgroup, the kernel's
+documents "Control Group v2" and "Memory Resource Controller" (version 1), getrlimit(2).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..errors import InputError
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-# The least that a registration takes beyond what is loaded: measured with volumes of a few megabytes.
+# The least that a registration needs beyond the loaded libraries: measured with volumes of a few megabytes.
 _LEAST_BYTES = 0.5e9
-# What the engine's other libraries and the smallest registration add to PyTorch is asked for at once.
+# Requests at once what the other libraries and the smallest registration need besides PyTorch.
 _TRIAL = "import mmap, torch; mmap.mmap(-1, 800_000_000)"
-_ADDRESS_SPACE = "the limit of the address space (ulimit -v)"
-# What libraries say, in errors of many kinds, where the system gives no more memory; oneDNN speaks of primitives.
+_ADDRESS_SPACE = "the address space limit (ulimit -v)"
+# Error texts of libraries that run out of memory; oneDNN mentions primitives.
 _SAYINGS = (
     "allocate memory",
     "bad_alloc",
@@ -34,13 +34,13 @@ _SAYINGS = (
     "out of memory",
     "thread creation failed",
 )
-# Version 1 writes "no limit" as the largest number of pages; no machine has as much as this.
+# Version 1 writes "no limit" as the largest number of pages; no machine has this much.
 _NO_LIMIT = 2**60
 
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """What a container or a shell allows this process, in bytes, how much of it is taken, and what sets it."""
+    """A memory limit of a container or shell, in bytes, how much of it is used, and what sets it."""
 
     allowed: int
     taken: int
@@ -48,17 +48,17 @@ class MemoryLimit:
 
 
 def memory_limits(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> list[MemoryLimit]:
-    """Return the limits that hold for this process, none where there are none.
+    """Return the limits of this process, if any.
 
     Args:
-        cgroup_root: folder where the control groups are mounted.
-        own_cgroups: file that names the groups of this process.
+        cgroup_root: mount point of the control groups.
+        own_cgroups: file that lists the groups of this process.
     """
     return [*_cgroup_limits(cgroup_root, own_cgroups), *_process_limits()]
 
 
 def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
-    """Return the memory of the host that this process may still take now; arguments as of `memory_limits`."""
+    """Return the host memory that this process may still use; arguments as in `memory_limits`."""
     import psutil
 
     left = [limit.allowed - limit.taken for limit in memory_limits(cgroup_root, own_cgroups)]
@@ -66,21 +66,21 @@ def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = 
 
 
 def total_memory_bytes(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGROUPS) -> int:
-    """Return the memory this process could ever have, used or not; arguments as of `memory_limits`."""
+    """Return the total memory available to this process, used or not; arguments as in `memory_limits`."""
     import psutil
 
     return min([psutil.virtual_memory().total, *(limit.allowed for limit in memory_limits(cgroup_root, own_cgroups))])
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process takes now."""
+    """Return the current memory use of this process."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def speaks_of_memory(error: BaseException) -> bool:
-    """Return whether an error, of any library, says that the host or a device ran out of memory."""
+    """Return whether an error of any library says that the host or a device ran out of memory."""
     if isinstance(error, MemoryError):
         return True
     said = str(error).lower()
@@ -88,13 +88,13 @@ def speaks_of_memory(error: BaseException) -> bool:
 
 
 def check_limits(needed_bytes: float = 0.0) -> None:
-    """Refuse a registration that a container or a shell would end without a word.
+    """Refuse a registration that a container or shell would end without a message.
 
     Args:
-        needed_bytes: memory it takes beyond what is taken now; at least what the smallest one takes.
+        needed_bytes: additional memory it needs; at least that of the smallest registration.
 
     Raises:
-        InputError: a limit leaves less than is needed.
+        InputError: a limit leaves too little memory.
     """
     needed = max(_LEAST_BYTES, needed_bytes)
     for limit in memory_limits():
@@ -109,10 +109,10 @@ def check_limits(needed_bytes: float = 0.0) -> None:
 
 
 def check_loading() -> None:
-    """Refuse a run whose libraries do not load within the limit of the address space.
+    """Refuse a run whose libraries do not load within the address space limit.
 
-    Some of them end the process where they get no memory. So they are loaded in another process first, in which as
-    much is left as they and the smallest registration take; this costs time only where there is such a limit.
+    Some of them end the process when they get no memory, so they are first loaded in another process together with
+    the memory of the smallest registration; this takes time only if there is a limit.
 
     Raises:
         InputError: they do not load.
@@ -128,7 +128,7 @@ def check_loading() -> None:
 
 
 def _process_limits() -> Iterator[MemoryLimit]:
-    """Give the limits of the process itself (`ulimit -v`, `ulimit -d`), which only Linux enforces."""
+    """Yield the limits of the process itself (`ulimit -v`, `ulimit -d`), which only Linux enforces."""
     if sys.platform != "linux":
         return
     import resource
@@ -138,7 +138,7 @@ def _process_limits() -> Iterator[MemoryLimit]:
     taken = psutil.Process().memory_info()
     for kind, used, what in (
         (resource.RLIMIT_AS, taken.vms, _ADDRESS_SPACE),
-        (resource.RLIMIT_DATA, taken.data, "the limit of the data segment (ulimit -d)"),
+        (resource.RLIMIT_DATA, taken.data, "the data segment limit (ulimit -d)"),
     ):
         allowed = resource.getrlimit(kind)[0]
         if allowed != resource.RLIM_INFINITY:
@@ -146,7 +146,7 @@ def _process_limits() -> Iterator[MemoryLimit]:
 
 
 def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
-    """Give the limits of the control groups this process is in and of those around them."""
+    """Yield the limits of this process's control groups and their parents."""
     lines: list[str] = []
     with contextlib.suppress(OSError, ValueError):
         lines = own_cgroups.read_text(encoding="utf-8").splitlines()
@@ -154,7 +154,7 @@ def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0":
-            for folder in (root, root / "unified"):  # alone, or beside version 1
+            for folder in (root, root / "unified"):  # version 2 alone, or beside version 1
                 yield from _limits_along(folder, path, ("memory.max", "memory.high"), "memory.current", "{}_file")
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes",)
@@ -162,7 +162,7 @@ def _cgroup_limits(root: Path, own_cgroups: Path) -> Iterator[MemoryLimit]:
 
 
 def _limits_along(root: Path, path: str, limits: tuple[str, ...], usage: str, cache: str) -> Iterator[MemoryLimit]:
-    """Give the limits of a group and of all above it, as far as they are mounted in this container."""
+    """Yield the limits of a group and its parents, as far as they are mounted in this container."""
     parts = PurePosixPath(path).parts[1:]
     inner = PurePosixPath(*(() if ".." in parts else parts))
     for group in (inner, *inner.parents):
@@ -173,13 +173,13 @@ def _limits_along(root: Path, path: str, limits: tuple[str, ...], usage: str, ca
         for name in limits:
             allowed = _number(folder / name)
             if allowed is not None:
-                # The kernel drops pages of files, libraries among them, before it ends a process.
+                # The kernel drops file pages, including those of libraries, before it ends a process.
                 cached = sum(_entry(folder / "memory.stat", cache.format(use)) for use in ("inactive", "active"))
-                yield MemoryLimit(allowed, max(0, taken - cached), "the limit of the container (control group)")
+                yield MemoryLimit(allowed, max(0, taken - cached), "the container limit (control group)")
 
 
 def _number(file: Path) -> int | None:
-    """Return the number in a file, None where there is no such file or it says that there is no limit."""
+    """Return the number in a file, None if the file is missing or states no limit."""
     try:
         number = int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -188,7 +188,7 @@ def _number(file: Path) -> int | None:
 
 
 def _entry(file: Path, name: str) -> int:
-    """Return the number behind a name in a file of such lines, 0 where there is none."""
+    """Return the number after a name in a file of name-value lines, 0 if there is none."""
     with contextlib.suppress(OSError, ValueError):
         for line in file.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(" ")

@@ -1,4 +1,4 @@
-"""What other packages add: objects they declare as entry points of groups `foundation_registration.*`."""
+"""Plugins: objects that other packages declare as entry points of the groups `foundation_registration.*`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIX = "foundation_registration."
 
 @cache
 def plugins(group: str) -> dict[str, Any]:
-    """Return the objects that installed packages declare, by name; one that cannot be loaded is left out with a word.
+    """Return the objects that installed packages declare, by name; failing ones are skipped with a warning.
 
     Args:
         group: "encoders", "similarities" or "presets".
@@ -22,6 +22,6 @@ def plugins(group: str) -> dict[str, Any]:
     for point in metadata.entry_points(group=_PREFIX + group):
         try:
             found[point.name] = point.load()
-        except Exception as error:  # of another package's code, which must not end this one
+        except Exception as error:  # errors in plugins must not end this program
             _LOGGER.warning("'%s' of %s cannot be loaded: %s", point.name, _PREFIX + group, error)
     return found

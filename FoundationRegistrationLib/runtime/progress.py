@@ -1,4 +1,4 @@
-"""How the engine tells what it does, and how it is told to stop."""
+"""Progress reports and cancellation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..errors import RegistrationCancelledError
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """One report: the step in words and the share of the whole run that is done (0 to 1)."""
+    """A progress report: the name of the step and the completed fraction of the run (0 to 1)."""
 
     step: str
     fraction: float
 
 
 class Note(str):
-    """A message that says how a run was done and is no reason to doubt its result."""
+    """A message about how a run was done, not a warning about its result."""
 
     __slots__ = ()
 
@@ -30,10 +30,10 @@ CancelledCallback = Callable[[], bool]
 
 
 class Progress:
-    """Counts and times the work of a run; each report is also a chance to cancel.
+    """Tracks and times the steps of a run; each report is also a chance to cancel.
 
-    The run is a sequence of named steps with estimated shares. `start` opens the next step, `advance` reports
-    the fraction of the open step that is done. `timings` holds the seconds each finished step took.
+    A run is a sequence of named steps with estimated shares. `start` begins the next step, `advance` reports the
+    completed fraction of the current one. `timings` holds the seconds of each finished step.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Progress:
         self.timings: dict[str, float] = {}
 
     def start(self, step: str) -> None:
-        """Open a step; the one before it counts as done."""
+        """Start a step; the previous one counts as done."""
         self._close_step()
         steps = list(self._shares)
         self._before = sum(self._shares[name] for name in steps[: steps.index(step)])
@@ -61,10 +61,10 @@ class Progress:
         self.advance(0.0)
 
     def advance(self, fraction: float) -> None:
-        """Report the fraction of the open step that is done.
+        """Report the completed fraction of the current step.
 
         Raises:
-            RegistrationCancelledError: the caller asked to stop.
+            RegistrationCancelledError: the caller cancelled the run.
         """
         self.check_cancelled()
         if self._callback is not None:
@@ -75,7 +75,7 @@ class Progress:
                 self._callback(ProgressEvent(self._step, min(done, 1.0)))
 
     def check_cancelled(self) -> None:
-        """Raise RegistrationCancelledError if the caller asked to stop."""
+        """Raise RegistrationCancelledError if the caller cancelled the run."""
         if self._cancelled is not None and self._cancelled():
             msg = "The registration was cancelled; nothing was written."
             raise RegistrationCancelledError(msg)

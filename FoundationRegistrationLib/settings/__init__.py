@@ -1,6 +1,6 @@
 """Every parameter of a registration, declared once: defaults, limits, help texts and presets.
 
-The same dataclass feeds the library, the command line, the panel in Slicer and the run record.
+The library, the command line, the Slicer panel and the run record use the same dataclass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The value of a setting, checked against the type and the limits of its declaration."""
+"""Checks of setting values against their declared types and limits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Literal, get_args, get_origin
 from ..errors import SettingsError
 from ..files.bounded import shortened
 
-# Longer than any path that a system takes.
+# Longer than any path that an operating system accepts.
 _LONGEST_TEXT = 4096
 _LONGEST_NAME = 200
 
 
 def setting_choices(annotation: Any) -> tuple[str, ...] | None:
-    """Return the allowed words of a `Literal` annotation, None for any other."""
+    """Return the allowed values of a `Literal` annotation, None for any other annotation."""
     return get_args(annotation) if get_origin(annotation) is Literal else None
 
 
 def checked(field: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
-    """Return the value in its declared type, or say what is wrong with it."""
+    """Return the value in its declared type, or raise what is wrong with it."""
     choices = setting_choices(annotation)
     if choices is not None:
         example, pattern = field.metadata["also"] or ("", "(?!)")
@@ -40,7 +40,7 @@ def _checked_text(name: str, value: Any) -> str:
         raise SettingsError(_wrong_type_message(name, "text", value))
     longest = _LONGEST_TEXT if name == "weights" else _LONGEST_NAME
     if len(value) > longest or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
-        msg = f"{name} is {shortened(value)}; give at most {longest} characters that can be read."
+        msg = f"{name} is {shortened(value)}; give at most {longest} printable characters."
         raise SettingsError(msg)
     return value
 
@@ -50,8 +50,8 @@ def _checked_number(field: dataclasses.Field[Any], annotation: Any, value: Any) 
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingsError(_wrong_type_message(field.name, kind, value))
     low, high = field.metadata["minimum"], field.metadata["maximum"]
-    if not low <= value <= high:  # also what is not a number
-        msg = f"{field.name} is {shortened(value)}; it must lie between {low:g} and {high:g}."
+    if not low <= value <= high:  # also refuses NaN
+        msg = f"{field.name} is {shortened(value)}; it must be between {low:g} and {high:g}."
         raise SettingsError(msg)
     if annotation(value) != value:
         raise SettingsError(_wrong_type_message(field.name, kind, value))

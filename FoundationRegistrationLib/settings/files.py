@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import SettingsError
 from ..files.bounded import plain_json, read_bounded
 
-# A report of thousands of lesions is smaller than this.
+# A report with thousands of lesions is smaller than this.
 MOST_SETTINGS_BYTES = 4_000_000
 
 
@@ -16,7 +16,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     """Return the values of a JSON settings file, or of the `settings` part of a run record.
 
     Raises:
-        SettingsError: the file cannot be read or holds no JSON object.
+        SettingsError: the file cannot be read or is not a JSON object.
     """
     try:
         values = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
@@ -28,9 +28,9 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if isinstance(values, dict):
         values = values.get("settings", values)
     if own_stages:
-        msg = f"'{path}' is of a run with stages of its own, which settings cannot give; repeat it from Python."
+        msg = f"'{path}' is of a run with custom stages, which settings cannot express; repeat it from Python."
         raise SettingsError(msg)
     if not isinstance(values, dict):
-        msg = f"'{path}' holds no JSON object of settings."
+        msg = f"'{path}' is not a JSON object of settings."
         raise SettingsError(msg)
     return values

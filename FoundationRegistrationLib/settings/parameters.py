@@ -1,6 +1,6 @@
 """The settings of one registration: names, defaults, limits and help texts.
 
-The same dataclass feeds the library, the command line, the panel in Slicer and the run record.
+The library, the command line, the Slicer panel and the run record use the same dataclass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
-# The longest preset has a fourteenth of it; beyond it nothing moves any more, and a run would take days.
+# The longest preset has a fourteenth of this; beyond it the field no longer changes, and a run would take days.
 _MOST_ITERATIONS = 20_000
 
 
@@ -31,16 +31,16 @@ def _setting(
     odd: bool = False,
     also: tuple[str, str] | None = None,
 ) -> Any:
-    """Declare one field with its help text, its inclusive limits, and an example and a pattern of further words."""
+    """Declare a field with its help text, inclusive limits, and an example and a pattern of further values."""
     metadata = {"help": text, "minimum": minimum, "maximum": maximum, "odd": odd, "also": also}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Parameters of one registration; immutable and validated when made.
+    """Parameters of one registration; immutable, validated on creation.
 
-    Lengths that end in ``_mm`` are millimetres; grid spacings are working voxels.
+    Fields that end in ``_mm`` are in millimetres; grid spacings are in working voxels.
 
     Raises:
         SettingsError: a value is of the wrong type or outside its limits.
@@ -52,82 +52,84 @@ class Settings:
     )
     detail_encoder: str = _setting(
         "",
-        "second encoder, which refines the result of the first where it is reliable, and replaces it where the first "
+        "second encoder: refines the result of the first where that is reliable, and replaces it where the first "
         "fails; empty for none",
     )
     device: DeviceName = _setting(
         "auto",
-        "where tensors live: cpu, mps, cuda, or one GPU of several such as cuda:1; auto takes cuda, else cpu",
+        "compute device: cpu, mps, cuda, or one of several GPUs such as cuda:1; auto uses cuda if available, else "
+        "cpu",
         also=("cuda:1", r"cuda:\d{1,3}"),
     )
 
-    weights: str = _setting("", "file or folder of the encoder's weights; empty looks where downloads are kept")
-    input_size: int = _setting(0, "pixels along one side of the encoder's input; 0 takes the encoder's own", 0, 4096)
-    precision: Precision = _setting("auto", "arithmetic of the encoder; auto takes the fastest that is exact enough")
-    feature_cache_gb: float = _setting(4.0, "disk space for features kept for later runs; 0 keeps none", 0.0, 4096.0)
+    weights: str = _setting("", "file or folder of the encoder's weights; empty uses the download folder")
+    input_size: int = _setting(0, "pixels along one side of the encoder's input; 0 uses its default", 0, 4096)
+    precision: Precision = _setting("auto", "precision of the encoder; auto uses the fastest that is accurate enough")
+    feature_cache_gb: float = _setting(4.0, "disk space for cached features, GB; 0 disables the cache", 0.0, 4096.0)
 
-    fixed_modality: Modality = _setting("auto", "how intensities of the fixed volume are normalised")
-    moving_modality: Modality = _setting("auto", "how intensities of the moving volume are normalised")
-    initialization: Initialization = _setting("affine", "alignment found before the deformable stages")
+    fixed_modality: Modality = _setting("auto", "intensity normalisation of the fixed volume")
+    moving_modality: Modality = _setting("auto", "intensity normalisation of the moving volume")
+    initialization: Initialization = _setting("affine", "initial alignment before the deformable stages")
     working_spacing_mm: float = _setting(1.0, "voxel edge of the isotropic working grid", 0.1, 20.0)
     memory_budget_gb: float = _setting(
-        0.0, "memory the registration may take; 0 takes what the device has free", 0.0, 4096.0
+        0.0, "memory limit of the registration, GB; 0 uses the free memory of the device", 0.0, 4096.0
     )
 
     slice_gap: int = _setting(6, "every k-th axial slice of the working grid is encoded", 1, 64)
-    components: int = _setting(0, "principal components kept; 0 takes the encoder's own number", 0, 256)
+    components: int = _setting(0, "principal components kept; 0 uses the encoder's default", 0, 256)
     mind_radius: int = _setting(1, "patch radius of MIND-SSC, working voxels", 1, 5)
     mind_dilation: int = _setting(2, "distance between the patches of MIND-SSC, working voxels", 1, 5)
 
     grid_spacing: int = _setting(6, "spacing of the discrete search grid, working voxels", 1, 24)
     displacement_half_width: int = _setting(4, "search steps to either side of zero at each level", 1, 8)
     search_range_mm: float = _setting(
-        0.0, "largest displacement to search for, coarse to fine; 0 means one level", 0.0, 300.0
+        0.0, "largest displacement of a coarse-to-fine search; 0 searches at one level", 0.0, 300.0
     )
     inverse_consistency_iterations: int = _setting(
-        15, "iterations that make the two search directions agree; 0 searches one way only", 0, 200
+        15, "iterations that make the forward and backward search consistent; 0 searches forward only", 0, 200
     )
 
     adam_grid_spacing: int = _setting(2, "spacing of the instance optimisation grid, working voxels", 1, 12)
-    similarity: str = _setting("squared-difference", "what features differ by; other packages may add some")
+    similarity: str = _setting("squared-difference", "similarity measure of the features; plugins may add others")
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
     unmatched_stiffness: float = _setting(
         0.0,
-        "how many times lambda is added where only one volume shows a structure, such as a lesion; 0 for never",
+        "extra regularisation, in multiples of lambda, where only one volume shows a structure such as a lesion; 0 "
+        "for none",
         0.0,
         1000.0,
     )
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
-    iterations: int = _setting(80, "most iterations of Adam; 0 keeps the discrete result", 0, 10000)
+    iterations: int = _setting(80, "maximum number of Adam iterations; 0 keeps the discrete result", 0, 10000)
     adam_levels: int = _setting(
         3,
-        "grids of Adam, each twice as coarse as the next; with more than one, a coarser one takes at most half the "
-        "iterations, the finest a quarter, in steps that shorten to zero",
+        "resolution levels of Adam, each twice as coarse as the next; with more than one, coarser levels use at "
+        "most half the iterations each, the finest a quarter, with step sizes that decay to zero",
         1,
         4,
     )
     smoothing_kernel: int = _setting(3, "width of the box filter applied at each Adam step", 1, 15, odd=True)
-    smoothing_repeats: int = _setting(3, "how often the box filter is applied at each Adam step", 0, 10)
+    smoothing_repeats: int = _setting(3, "number of box filter passes at each Adam step", 0, 10)
     convergence_tolerance: float = _setting(
-        0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 never", 0.0, 0.5
+        0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 disables this", 0.0, 0.5
     )
 
     voxel_iterations: int = _setting(
         40,
-        "iterations of Adam on the self-similarity of single voxels, whatever the contrast of either volume; 0 none",
+        "Adam iterations on voxelwise self-similarity, independent of the contrast of the volumes; 0 for none",
         0,
         10000,
     )
     correlation_rounds: int = _setting(
-        2, "how often the field is refined on the intensities, by their local correlation; 0 never", 0, 20
+        2, "number of refinements of the field by local correlation of the intensities; 0 for none", 0, 20
     )
-    correlation_iterations: int = _setting(40, "most iterations of Adam in each of these rounds", 1, 10000)
+    correlation_iterations: int = _setting(40, "maximum number of Adam iterations in each of these rounds", 1, 10000)
     correlation_regularization: float = _setting(
-        0.5, "lambda of these iterations, which holds the change of the field", 0.0, 1000.0
+        0.5, "lambda of these iterations, which penalises the change of the field", 0.0, 1000.0
     )
-    correlation_radius: int = _setting(3, "half-width of the windows correlated, cells of about 2 mm", 1, 10)
+    correlation_radius: int = _setting(3, "half-width of the correlation windows, cells of about 2 mm", 1, 10)
 
-    interpolation: Interpolation = _setting("linear", "how the moving intensities are resampled")
+    interpolation: Interpolation = _setting("linear", "interpolation of the moving intensities")
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -135,7 +137,7 @@ class Settings:
             lead, _, detail = self.encoder.partition("+")
             object.__setattr__(self, "encoder", lead.strip())
             object.__setattr__(self, "detail_encoder", detail.strip())
-        if self.detail_encoder == self.encoder:  # nothing refines itself
+        if self.detail_encoder == self.encoder:  # an encoder does not refine itself
             object.__setattr__(self, "detail_encoder", "")
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, hints[field.name], getattr(self, field.name)))
@@ -150,23 +152,23 @@ class Settings:
             msg = (
                 f"These settings ask for {iterations} iterations: iterations ({self.iterations}), voxel_iterations "
                 f"({self.voxel_iterations}), and correlation_rounds ({self.correlation_rounds}) times "
-                f"correlation_iterations ({self.correlation_iterations}); at most {_MOST_ITERATIONS} together end "
-                "within a useful time."
+                f"correlation_iterations ({self.correlation_iterations}); the total must be at most "
+                f"{_MOST_ITERATIONS}."
             )
             raise SettingsError(msg)
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """The names of the encoders in use: the leading one, and the one for details if there is one."""
+        """The names of the encoders in use: the main one, and the detail encoder if there is one."""
         return (self.encoder, self.detail_encoder) if self.detail_encoder else (self.encoder,)
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
-        """Return a preset's settings with some of them replaced.
+        """Return a preset's settings with overrides.
 
         Args:
             preset: one of `PRESETS`.
-            overrides: settings by name, which take the place of the preset's.
+            overrides: settings by name that replace those of the preset.
 
         Raises:
             SettingsError: unknown preset, unknown setting, or a value out of range.
@@ -178,7 +180,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Return settings from a mapping; what it does not name keeps its default.
+        """Return settings from a mapping, with defaults for the rest.
 
         Args:
             values: settings by name, as `to_dict` returns them.

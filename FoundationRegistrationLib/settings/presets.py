@@ -1,4 +1,4 @@
-"""Presets: named sets of settings, and what each is for."""
+"""Presets: named sets of settings and their purpose."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..runtime.plugins import plugins
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A named set of values that differ from the defaults, and what it is for."""
+    """A named set of values that differ from the defaults, and its purpose."""
 
     purpose: str
     values: Mapping[str, Any]
 
 
-# One patient differs little from date to date: one round, stiffer and longer, follows noise less than several.
+# One patient changes little between examinations: one longer, stiffer round fits less noise than several.
 _ONE_LONG_ROUND = {
     "correlation_rounds": 1,
     "correlation_iterations": 80,
@@ -28,14 +28,14 @@ _ONE_LONG_ROUND = {
 _OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset(
-        "the same sequence at another date: local structure, then the intensities",
+        "the same sequence on another date: local structure, then intensities",
         {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
     ),
     "cross-sequence": Preset(
-        "another MR sequence: local structure, whatever its contrast", {"encoder": "mind", "regularization": 2.0}
+        "another MR sequence: local structure, independent of contrast", {"encoder": "mind", "regularization": 2.0}
     ),
     "lesion": Preset(
-        "a lesion on one side only: the field stays stiff where it is, so that it keeps its size",
+        "a lesion in one volume only: the field stays stiff there, so that the lesion keeps its size",
         {
             "encoder": "mind",
             "regularization": 4.0,
@@ -44,7 +44,7 @@ _OWN: Mapping[str, Preset] = {
         },
     ),
     "pet-ct-to-mri": Preset(
-        "supine CT (of a PET-CT) to prone MR: semantic features and a long search, then local structure",
+        "supine CT (of a PET-CT) to prone MR: semantic features and a wide search, then local structure",
         {
             "encoder": "efficientnet-lite0",
             "detail_encoder": "mind",
@@ -88,7 +88,7 @@ _OWN: Mapping[str, Preset] = {
 
 
 class _Presets(Mapping[str, Preset]):
-    """The presets of this package, and after them those that plugins add; these are loaded when first looked for."""
+    """The presets of this package, followed by those of plugins, which are loaded on first use."""
 
     def __getitem__(self, name: str) -> Preset:
         return _OWN[name] if name in _OWN else plugins("presets")[name]
@@ -102,4 +102,4 @@ class _Presets(Mapping[str, Preset]):
 
 
 PRESETS: Mapping[str, Preset] = _Presets()
-"""The presets by name, in the order in which they are listed to the user; plugins add some, see `runtime.plugins`."""
+"""The presets by name, in display order; plugins may add some, see `runtime.plugins`."""

@@ -1,4 +1,4 @@
-"""Checks of volumes before anything is computed: one 3D volume, in a sound physical space, on the right grid."""
+"""Checks of input volumes: a single 3D volume, valid geometry, matching grids."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .grids import UNIT_CORNERS, field_of_view
 from .points import transform_points
 
 _ORTHONORMAL_TOLERANCE = 1e-3
-# No scanner goes beyond these: voxel edges, and where the first voxel lies.
+# Beyond the range of any scanner: voxel spacing and position of the first voxel.
 SPACING_RANGE_MM = (1e-5, 1e3)
 FARTHEST_MM = 1e6
 
 
 def check_volume(image: sitk.Image, role: str) -> None:
-    """Check that an image is one 3D scalar volume in a sound physical space, with some content.
+    """Check that an image is a single 3D scalar volume with valid geometry and some content.
 
     Args:
-        image: what was given.
+        image: the input.
         role: its name in error messages, such as "fixed".
 
     Raises:
-        InputError: with what is wrong and what to do.
+        InputError: it is not.
     """
     check_grid(image, role)
     values = sitk.GetArrayViewFromImage(image)
@@ -38,15 +38,15 @@ def check_volume(image: sitk.Image, role: str) -> None:
 
 
 def check_grid(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
-    """Check that an image is one 3D volume in a sound physical space, whatever its content.
+    """Check that an image is a single 3D volume with valid geometry, whatever its content.
 
     Args:
-        image: what was given.
+        image: the input.
         role: its name in error messages, such as "fixed".
-        any_voxels: take colours, vectors and complex numbers, too.
+        any_voxels: also accept colours, vectors and complex numbers.
 
     Raises:
-        InputError: with what is wrong and what to do.
+        InputError: it is not.
     """
     _check_dimensions(image, role, any_voxels=any_voxels)
     _check_space(image, role)
@@ -79,7 +79,7 @@ def _check_space(image: sitk.Image, role: str) -> None:
     low, high = SPACING_RANGE_MM
     if not np.all((spacing >= low) & (spacing <= high)):
         sizes = " x ".join(f"{value:g}" for value in spacing)
-        msg = f"The {role} volume has voxels of {sizes} mm; correct its header."
+        msg = f"The {role} volume has a voxel spacing of {sizes} mm; correct its header."
         raise InputError(msg)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     error = np.abs(direction.T @ direction - np.eye(3)).max()
@@ -88,12 +88,15 @@ def _check_space(image: sitk.Image, role: str) -> None:
         raise InputError(msg)
     if not np.all(np.abs(image.GetOrigin()) <= FARTHEST_MM):
         place = ", ".join(f"{value:g}" for value in image.GetOrigin())
-        msg = f"The {role} volume places its first voxel at ({place}) mm, where no patient is; correct its header."
+        msg = (
+            f"The {role} volume has its first voxel at ({place}) mm, which is not a plausible position; correct its "
+            "header."
+        )
         raise InputError(msg)
 
 
 def check_same_grid(mask: sitk.Image, image: sitk.Image, mask_role: str, image_role: str) -> None:
-    """Check that a mask or label map lies on the voxel grid of its volume (to a hundredth of a voxel).
+    """Check that a mask or label map is on the voxel grid of its volume (within a hundredth of a voxel).
 
     Raises:
         InputError: the grids differ.
@@ -112,7 +115,7 @@ def check_same_grid(mask: sitk.Image, image: sitk.Image, mask_role: str, image_r
 
 
 def check_overlap(fixed: sitk.Image, moving: sitk.Image, initial: sitk.Transform) -> None:
-    """Check that the two volumes share some space once the initial transform is applied.
+    """Check that the two volumes overlap after the initial transform.
 
     Args:
         fixed: fixed volume.

@@ -1,4 +1,4 @@
-"""A displacement found on cells, as a field that SimpleITK and Slicer read alike."""
+"""Displacements on cells as a field that SimpleITK and Slicer interpret alike."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LARGEST_BORDER_MM = 60.0
 def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.Image:
     """Return a displacement as a vector image in LPS mm, padded and tapered to zero.
 
-    A SimpleITK displacement field is zero outside its grid and one in Slicer repeats its edge; with a border
-    of zeros both mean the same. The taper is long enough not to fold space by itself.
+    Outside its grid a displacement field is zero in SimpleITK but repeats its edge in Slicer; with a border of zeros
+    both agree. The taper is long enough not to cause folding.
 
     Args:
         displacement: (3, z, y, x) in cells, components (z, y, x).
@@ -40,11 +40,11 @@ def displacement_image(displacement: torch.Tensor, cells: WorkingGrid) -> sitk.I
 
 
 def _cells_outside(size: int, border: int) -> torch.Tensor:
-    """Return how many cells each cell of a padded axis lies outside the axis."""
+    """Return the distance of each cell of a padded axis from the original axis, in cells."""
     index = torch.arange(-border, size + border, dtype=torch.float32)
     return torch.clamp(torch.maximum(-index, index - (size - 1)), min=0.0)
 
 
 def lengths(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the lengths of vectors (3, ...); torch's own norm is a hundred times slower along the first axis."""
+    """Return the lengths of vectors (3, ...); torch's norm is a hundred times slower along the first axis."""
     return vectors.square().sum(0).sqrt_()

@@ -1,6 +1,6 @@
-"""The grids that volumes lie on: the working grid, resampling onto it, comparing and describing grids.
+"""Voxel grids: the working grid, resampling onto it, comparing and describing grids.
 
-Everything is in LPS millimetres, as SimpleITK has it. Arrays are indexed (z, y, x).
+Everything is in LPS mm, as in SimpleITK. Arrays are indexed (z, y, x).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import SimpleITK as sitk
 
 @dataclass(frozen=True)
 class WorkingGrid:
-    """An isotropic grid whose axes are the patient's L, P and S axes, so that slices along z are axial.
+    """An isotropic grid along the patient's L, P and S axes, so that slices along z are axial.
 
     Attributes:
         origin: LPS position in mm of the centre of voxel (0, 0, 0), as (x, y, z).
-        spacing: voxel edge in mm.
+        spacing: voxel spacing in mm.
         shape: number of voxels as (z, y, x).
     """
 
@@ -28,7 +28,7 @@ class WorkingGrid:
     shape: tuple[int, int, int]
 
     def pooled(self, factor: int) -> WorkingGrid:
-        """Return the grid of cells made by averaging `factor` voxels along each axis, the last one padded."""
+        """Return the grid of cells of `factor` voxels along each axis, the last one padded."""
         shift = (factor - 1) / 2 * self.spacing
         x, y, z = (value + shift for value in self.origin)
         depth, height, width = (-(-size // factor) for size in self.shape)
@@ -59,17 +59,17 @@ def field_of_view(image: sitk.Image) -> np.ndarray:
 
 
 def size_mm(image: sitk.Image) -> tuple[float, ...]:
-    """Return the lengths of the voxel grid along its axes, mm."""
+    """Return the field of view along each axis, mm."""
     return tuple(size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True))
 
 
 def size_words(image: sitk.Image) -> str:
-    """Return the lengths of the voxel grid for a message: 320 x 320 x 90 mm."""
+    """Return the field of view for a message: 320 x 320 x 90 mm."""
     return " x ".join(f"{length:.3g}" for length in size_mm(image)) + " mm"
 
 
 def content_sha256(image: sitk.Image) -> str:
-    """Return a hash of the voxels, their type and their place; the same for every file that holds this volume."""
+    """Return a hash of the voxels, their type and their geometry, independent of the file format."""
     place = [round(v, 4) + 0.0 for v in (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())]
     digest = hashlib.sha256(repr((image.GetPixelIDTypeAsString(), image.GetSize(), place)).encode())
     digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
@@ -85,18 +85,18 @@ def working_grid(
     margin_voxels: int,
     multiple: int,
 ) -> WorkingGrid:
-    """Return the grid that holds the fixed anatomy and what may be matched to it.
+    """Return the grid of the fixed anatomy and what may be matched to it.
 
     The box is the fixed foreground, extended towards the moving foreground by at most `reach_mm`, and by
     `margin_voxels` on every side; its size is a multiple of `multiple` voxels.
 
     Args:
         fixed_points: extent of the fixed foreground, (N, 3) LPS mm.
-        moving_points: extent of the moving foreground carried into fixed space, (M, 3) LPS mm.
-        spacing_mm: voxel edge.
-        reach_mm: largest displacement that is searched for.
+        moving_points: extent of the moving foreground in fixed space, (M, 3) LPS mm.
+        spacing_mm: voxel spacing.
+        reach_mm: largest displacement searched for.
         margin_voxels: empty voxels on every side.
-        multiple: grid spacing of the coarsest grid that must fit a whole number of times.
+        multiple: spacing of the coarsest grid, of which the size is a multiple.
     """
     low, high = fixed_points.min(0), fixed_points.max(0)
     low = np.maximum(low - reach_mm, np.minimum(low, moving_points.min(0))) - margin_voxels * spacing_mm
@@ -117,15 +117,15 @@ def resample_to_grid(
 ) -> np.ndarray:
     """Sample a volume on the working grid, as a float32 array (z, y, x).
 
-    Intensities are interpolated linearly, after a Gaussian that removes detail finer than the grid; outside
-    the volume the nearest voxel is repeated, so that the edge of the field of view makes no edge in the image.
-    Masks (`label`) are sampled at the nearest voxel and are zero outside.
+    Intensities are interpolated linearly after Gaussian anti-alias smoothing; outside the volume the nearest voxel is
+    repeated, so that the edge of the field of view does not appear as an edge. Masks (`label`) use nearest-neighbour
+    interpolation and are zero outside.
 
     Args:
         image: scalar volume.
         grid: where to sample.
         transform: maps a point of the grid to a point of the volume, LPS mm.
-        label: sample a mask rather than intensities.
+        label: the image is a mask.
     """
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(size) for size in reversed(grid.shape)])
@@ -143,7 +143,7 @@ def resample_to_grid(
 
 
 def smoothed_for_spacing(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """Return the volume without the detail that a coarser spacing cannot carry; unchanged where it is finer."""
+    """Return the volume smoothed against aliasing on a coarser grid; unchanged along axes that are not coarser."""
     fine = np.asarray(image.GetSpacing())
     sigma = np.where(spacing_mm > 1.2 * fine, 0.4 * np.sqrt(np.maximum(spacing_mm**2 - fine**2, 0.0)), 0.0)
     if not sigma.any():

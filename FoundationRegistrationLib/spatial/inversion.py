@@ -1,4 +1,4 @@
-"""The inverse of a transform that holds a displacement field, found by Newton's method."""
+"""The inverse of a transform with a displacement field, by Newton's method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sampling import identity_positions, sample
 _INVERSION_STEPS = 30
 _INVERSION_TOLERANCE_MM = 1e-3
 _LARGEST_FINE_INVERSE = 2_000_000
-_POINTS_AT_ONCE = 262_144  # more take memory and are no faster
+_POINTS_AT_ONCE = 262_144  # more need memory and are no faster
 
 
 def invert(
@@ -26,7 +26,7 @@ def invert(
     Args:
         initial: fixed to moving points; any transform, inverted exactly if linear, numerically otherwise.
         field: displacement on an axis-aligned isotropic grid, zero at its border, LPS mm.
-        domain: where in fixed space a transform that is not linear is inverted.
+        domain: region of fixed space in which a nonlinear transform is inverted.
         device: where to compute; the CPU if None.
     """
     device = device_with_doubles(device or torch.device("cpu"))
@@ -37,7 +37,7 @@ def invert(
 
 
 def _inverted(transform: sitk.Transform, domain: WorkingGrid, device: torch.device) -> list[sitk.Transform]:
-    """Return the inverse as a list in the order a composite takes it (the last is applied first)."""
+    """Return the inverse as a list in composite order (the last is applied first)."""
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         parts = [transform.GetNthTransform(index) for index in range(transform.GetNumberOfTransforms())]
@@ -52,7 +52,7 @@ def _inverted(transform: sitk.Transform, domain: WorkingGrid, device: torch.devi
 
 
 def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:
-    """Return a grid that holds what a transform makes of a domain."""
+    """Return a grid that contains the image of a domain under a transform."""
     ends = [
         (low, low + (size - 1) * domain.spacing) for low, size in zip(domain.origin, domain.shape[::-1], strict=True)
     ]
@@ -64,7 +64,7 @@ def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:
 
 
 def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
-    """Return a transform as a displacement field, on a grid around the domain that its range fits into."""
+    """Return a transform as a displacement field, on a grid that contains the domain and its image."""
     to_field = sitk.TransformToDisplacementFieldFilter()
     to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
     to_field.SetOutputSpacing((domain.spacing,) * 3)
@@ -80,11 +80,11 @@ def _rasterised(transform: sitk.Transform, domain: WorkingGrid) -> sitk.Image:
 
 
 def inverse_displacement(field: sitk.Image, device: torch.device) -> sitk.Image:
-    """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u or, if that is small, one twice as fine.
+    """Return v with (x + u(x)) + v(x + u(x)) = x, on the grid of u or, if that is small, on one twice as fine.
 
-    Newton's method at each voxel until it has converged, damped where the Jacobian is nearly singular. Where u
-    compresses tissue its inverse has finer detail than u, hence the finer grid. Between nodes the result will be
-    interpolated linearly, so it is made right on average over the cells, not at their corners.
+    Newton's method at each voxel until convergence, damped where the Jacobian is nearly singular. Where u compresses
+    tissue its inverse has finer detail than u, hence the finer grid. The result will be interpolated linearly, so it
+    is made exact on average over the cells, not at the nodes.
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid.
@@ -107,7 +107,7 @@ def inverse_displacement(field: sitk.Image, device: torch.device) -> sitk.Image:
 def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) -> torch.Tensor:
     """Solve v = -u(y + v) for each node y of a refined grid, (3, z, y, x) in voxels of the grid of u.
 
-    The first and last nodes of the refined grid are those of the grid of u.
+    The first and last nodes of both grids coincide.
     """
     z, y, x = ((size - 1) * refinement + 1 for size in forward.shape[1:])
     target = identity_positions((z, y, x), forward.device) / refinement
@@ -115,10 +115,10 @@ def _newton_inverse(forward: torch.Tensor, refinement: int, tolerance: float) ->
 
 
 def _right_between_nodes(values: torch.Tensor) -> torch.Tensor:
-    """Return values (3, z, y, x) at nodes whose linear interpolation is right on average over the cells.
+    """Return nodal values (3, z, y, x) whose linear interpolation is exact on average over the cells.
 
-    What is interpolated from exact values is too large by h^2 / 12 times the Laplacian, on average over cells of edge
-    h, as the trapezoidal rule tells. The six neighbours less six times the node are h^2 times the Laplacian.
+    Linear interpolation of exact values is too large by h^2 / 12 times the Laplacian on average over cells of edge h
+    (trapezoidal rule). The sum of the six neighbours minus six times the node is h^2 times the Laplacian.
     """
     padded = torch.nn.functional.pad(values[None], (1,) * 6, mode="replicate")[0]
     corrected = 1.5 * values
@@ -137,7 +137,7 @@ def inverse_at(forward: torch.Tensor, targets: torch.Tensor, tolerance: float) -
     Args:
         forward: u, (3, z, y, x) in voxels, components (z, y, x).
         targets: y, (3, N) continuous indices, components (z, y, x).
-        tolerance: residual in voxels that is good enough.
+        tolerance: largest accepted residual in voxels.
 
     Returns:
         v, (3, N) in voxels.
@@ -170,7 +170,7 @@ def _solved(forward: torch.Tensor, derivatives: torch.Tensor, target: torch.Tens
 
 
 def _newton_step(derivatives: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """Return (1 + du)^-1 residual by Cramer's rule, at most two voxels long; half the residual if near singular.
+    """Return (1 + du)^-1 residual by Cramer's rule, at most two voxels long; half the residual if nearly singular.
 
     Args:
         derivatives: (9, ...) d u_i / d x_j with row i, column j.

@@ -1,6 +1,6 @@
-"""Trilinear look-up of volumes out of plain indexing, for devices whose torch has no `grid_sample` in 3D (Apple's).
+"""Trilinear interpolation by plain indexing, for devices without a 3D `grid_sample` (Apple's).
 
-It gives what `sampling.sample` and `sampling.sample_gradient` give, but for rounding.
+Equal to `sampling.sample` and `sampling.sample_gradient` up to rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def looked_up(volume: torch.Tensor, positions: torch.Tensor, padding: str) -> to
 
 
 def looked_up_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.Tensor) -> torch.Tensor:
-    """Return the gradient (3, n) of (pull * looked_up(volume, positions, "border")).sum() by the positions.
+    """Return the gradient (3, n) by position of (pull * looked_up(volume, positions, "border")).sum().
 
     Args:
         volume: (C, Z, Y, X).
@@ -44,7 +44,7 @@ _CORNERS = tuple(itertools.product((0, 1), repeat=3))
 def _corners(
     volume: torch.Tensor, positions: torch.Tensor, padding: str
 ) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
-    """Give the values (C, n) at the eight voxels around each position, and their shares (n) along each axis."""
+    """Yield the values (C, n) at the eight voxels around each position, and their weights (n) along each axis."""
     sizes = volume.shape[1:]
     flat = volume.flatten(1)
     if padding == "border":

@@ -1,4 +1,4 @@
-"""Points in LPS millimetres: of voxels, of a foreground, through a transform."""
+"""Points in LPS mm: of voxels, of a foreground, through a transform."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import SimpleITK as sitk
 def foreground_points(mask: sitk.Image) -> np.ndarray:
     """Return the extent of a mask as points, (N, 3) in LPS mm: the centres of its extreme voxels.
 
-    For each of the mask's index lines along x only the first and the last voxel are returned, which have the
-    same bounding box as all of them in any rotated frame.
+    Only the first and last voxel of each line along x are returned, which have the same bounding box as all voxels in
+    any rotated frame.
     """
     array = sitk.GetArrayViewFromImage(mask) != 0
     lines = np.argwhere(array.any(axis=2))
@@ -27,13 +27,13 @@ def physical_points(image: sitk.Image, indices: np.ndarray) -> np.ndarray:
 
 
 def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Map points (N, 3) in LPS mm through a transform, exactly."""
+    """Map points (N, 3) in LPS mm through a transform."""
     mapped = [transform.TransformPoint(point) for point in np.asarray(points, dtype=float).tolist()]
     return np.array(mapped).reshape(-1, 3)
 
 
 def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Return the matrices (N, 3, 3) that a transform is close to around points (N, 3), by steps of 1 mm."""
+    """Return the Jacobian matrices (N, 3, 3) of a transform at points (N, 3), by differences over 1 mm."""
     here = transform_points(transform, points)
     columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
     return np.stack(columns, axis=-1)

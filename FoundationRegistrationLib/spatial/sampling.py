@@ -1,4 +1,4 @@
-"""Looking up volumes at displaced positions. Positions are in voxels throughout; nothing else converts them.
+"""Interpolation of volumes at displaced positions, in voxels; only this module converts them for `grid_sample`.
 
 A grid of N voxels spans -1/2 .. N - 1/2; `grid_sample` with `align_corners=False` maps that to -1 .. 1, so a
 displacement of one voxel is 2/N there.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from .lookup import looked_up, looked_up_gradient
 
-# How much each fixed and each moving cell counts, (z, y, x) in 0..1; None counts all fully.
+# Weights of the fixed and the moving cells, (z, y, x) in 0..1; None for all 1.
 Weights = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
@@ -24,15 +24,15 @@ def identity_positions(shape: tuple[int, int, int], device: torch.device) -> tor
 def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border") -> torch.Tensor:
     """Return a volume at continuous voxel positions, trilinearly.
 
-    The work is split into batches, since torch's CPU kernel runs one thread a batch.
+    The work is split into batches, since torch's CPU kernel uses one thread per batch.
 
     Args:
         volume: (C, Z, Y, X).
-        positions: (3, ...) continuous indices with components (z, y, x), in any arrangement.
+        positions: (3, ...) continuous indices with components (z, y, x).
         padding: "border" repeats the edge, "zeros" is zero beyond it.
 
     Returns:
-        (C, ...), arranged as the positions.
+        (C, ...), with the shape of the positions.
     """
     arrangement, count = positions.shape[1:], positions[0].numel()
     if volume.device.type == "mps":
@@ -51,7 +51,7 @@ def sample(volume: torch.Tensor, positions: torch.Tensor, padding: str = "border
 def sample_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.Tensor) -> torch.Tensor:
     """Return the gradient of (pull * sample(volume, positions)).sum() with respect to the positions, (3, n).
 
-    It is what automatic differentiation computes, without its graph: the operator's own backward is called.
+    As automatic differentiation, but without a graph: the operator's backward is called directly.
 
     Args:
         volume: (C, Z, Y, X).
@@ -78,8 +78,8 @@ def sample_gradient(volume: torch.Tensor, positions: torch.Tensor, pull: torch.T
 
 
 def _batches(volume: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Return positions (3, n) as `grid_sample` takes them: (threads, 1, 1, n / threads, 3), the last one repeated."""
-    # Sizes are passed along as numbers: a tensor of them would make the host wait for a GPU each time.
+    """Return positions (3, n) for `grid_sample`: (threads, 1, 1, n / threads, 3), the last one repeated."""
+    # Sizes are passed as numbers: a tensor would synchronise the host with the GPU each time.
     along = [(2.0 * axis + 1.0) / size - 1.0 for axis, size in zip(positions, volume.shape[1:], strict=True)]
     normalised = torch.stack(along[::-1], dim=1)
     count = len(normalised)
@@ -103,12 +103,12 @@ def compose_displacements(first: torch.Tensor, then: torch.Tensor) -> torch.Tens
 
 
 def upsample(displacement: torch.Tensor, factor: int, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Bring a displacement in coarse cells to a grid `factor` times finer, in voxels of that grid.
+    """Upsample a displacement in coarse cells to a grid `factor` times finer, in voxels of that grid.
 
     Args:
         displacement: (3, z, y, x) in cells.
         factor: fine voxels along one side of a cell.
-        shape: of the fine grid; cells reaching beyond it are cut off.
+        shape: of the fine grid; cells beyond it are cropped.
     """
     if factor > 1 and displacement.device.type == "mps":  # which has no trilinear interpolation
         in_plane = F.interpolate(displacement, scale_factor=factor, mode="bilinear", align_corners=False)
@@ -125,7 +125,7 @@ def upsample(displacement: torch.Tensor, factor: int, shape: tuple[int, int, int
 def weight_on_both_sides(
     weight: torch.Tensor | None, moving_weight: torch.Tensor | None, displacement: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """Return (z, y, x), how much each fixed cell counts if the displacement carries it to weighted moving cells."""
+    """Return the weight (z, y, x) of each fixed cell, given the weights of the moving cells it is displaced to."""
     if moving_weight is None:
         return weight
     carried = moving_weight if displacement is None else warp(moving_weight[None], displacement, "zeros")[0]

@@ -1,6 +1,6 @@
-"""Images and labels resampled through a transform; needs no torch.
+"""Resampling of images and labels through a transform; does not need torch.
 
-Every transform maps a point of the space resampled onto to a point of the space resampled from, in LPS mm.
+As in ITK, transforms map points of the output space to points of the input space, in LPS mm.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitk
 
 
 def compose_transform(initial: sitk.Transform, field: sitk.Image) -> sitk.CompositeTransform:
-    """Return x -> initial(x + u(x)), flat, so that every program can read it from a file."""
+    """Return x -> initial(x + u(x)) as a flat composite, so that every program can read it from a file."""
     composite = sitk.CompositeTransform([initial, sitk.DisplacementFieldTransform(sitk.Image(field))])
     composite.FlattenTransform()
     return composite
@@ -29,7 +29,7 @@ def displacement_on_grid_of(image: sitk.Image, transform: sitk.Transform) -> sit
 
 
 def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Return how far each fixed point (N, 3) lies from where forward then inverse bring it, in mm."""
+    """Return the inverse consistency error of fixed points (N, 3) in mm: the distance to inverse(forward(point))."""
     back = transform_points(inverse, transform_points(transform, points))
     return np.linalg.norm(back - points, axis=1)
 
@@ -37,11 +37,11 @@ def round_trip_errors(transform: sitk.Transform, inverse: sitk.Transform, points
 def warp_image(
     image: sitk.Image, reference: sitk.Image, transform: sitk.Transform, interpolation: str = "linear"
 ) -> sitk.Image:
-    """Resample intensities once, from their own voxels, onto the grid of a reference.
+    """Resample intensities in one step onto the grid of a reference.
 
     Args:
-        image: 3D volume; NaN and infinities count as its least value, as does the outside. Colours and vectors are
-            resampled component by component, complex numbers part by part.
+        image: 3D volume; NaN and infinities count as its minimum, as does the outside. Colours and vectors are
+            resampled by component, complex numbers by part.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the image, LPS mm.
         interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
@@ -56,7 +56,7 @@ def warp_image(
     if "complex" in image.GetPixelIDTypeAsString():
         parts = [sitk.ComplexToReal(image), sitk.ComplexToImaginary(image)]
         return sitk.RealAndImaginaryToComplex(*(warp_image(p, reference, transform, interpolation) for p in parts))
-    # Float32 holds every whole number of 16 bits, but not of 32.
+    # Float32 represents all 16-bit integers, but not all 32-bit ones.
     wide = image.GetPixelID() not in _NARROW_PIXEL_TYPES
     source = finite_float(image, np.float64 if wide else np.float32)
     values = sitk.GetArrayViewFromImage(source)
@@ -72,12 +72,12 @@ def warp_image(
 
 
 def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """Resample a label map once onto the grid of a reference, with smooth boundaries and no new labels.
+    """Resample a label map in one step onto the grid of a reference, with smooth boundaries and no new labels.
 
-    Each voxel takes the label with the largest linearly interpolated share.
+    Each voxel gets the label with the largest linearly interpolated weight.
 
     Args:
-        labels: label map of an integer pixel type; 0 is the outside.
+        labels: label map of an integer pixel type; 0 outside.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the label map, LPS mm.
     """
@@ -85,7 +85,7 @@ def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Trans
 
 
 def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
-    """Return the volume as float32 (or float64), its NaN and infinite voxels set to the least finite value."""
+    """Return the volume as float32 (or float64), with NaN and infinite voxels set to the smallest finite value."""
     values = sitk.GetArrayFromImage(image).astype(precision)
     finite = np.isfinite(values)
     if not finite.all():

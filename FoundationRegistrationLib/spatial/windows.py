@@ -1,4 +1,4 @@
-"""Sums, means and maxima over the cube around each cell, one axis after the other."""
+"""Sums, means and maxima over the cube around each cell, separably by axis."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 
 
 def sum_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
-    """Sum (C, z, y, x) over the neighbours that exist, up to `reach` cells along each axis."""
+    """Sum (C, z, y, x) over the existing neighbours, up to `reach` cells along each axis."""
     for axis in (1, 2, 3):
         volume = _sum_along(volume, axis, reach)
     return volume
 
 
 def mean_around(volume: torch.Tensor, reach: int) -> torch.Tensor:
-    """Average (C, z, y, x) over the neighbours that exist, up to `reach` cells along each axis."""
+    """Average (C, z, y, x) over the existing neighbours, up to `reach` cells along each axis."""
     mean = sum_around(volume, reach)
     for axis in (1, 2, 3):
         ones = volume.new_ones([size if at == axis else 1 for at, size in enumerate(volume.shape)])

@@ -1,14 +1,14 @@
-"""Weights of the encoders: which there are, where they lie, how they get there, and reading them without risk.
+"""Weights of the encoders: catalogue, location, download and safe reading.
 
-`catalogue.py` lists them; `store.py` finds them on the disk; `download.py` fetches them, through `transport.py` for
-each request, and `published.py` compares them with what their publishers say. `checkpoint.py` reads them through
-`tensors.py`, after `inspection.py` has looked at the file; `recognition.py` names what a file or a checkpoint is.
-Importing this package imports neither torch nor requests.
+`catalogue.py` lists them; `store.py` finds them on disk; `download.py` fetches them, with `transport.py` for each
+request, and `published.py` compares them with the published checksums. `checkpoint.py` reads them with `tensors.py`,
+after `inspection.py` has checked the file; `recognition.py` identifies files and checkpoints. Importing this package
+imports neither torch nor requests.
 
-Connections, certificates, proxies and redirects are left to `requests`, locks to `filelock`.
-Neither `pooch` nor `huggingface_hub` could keep what a download promises here: pooch deletes what has come when a
-transfer breaks; `huggingface_hub` joins parts without asking whether they are of the same file; both follow redirects
-to any address, unpack what a server compresses, and set no bound to the size or to a server that is slow.
+`requests` handles connections, certificates, proxies and redirects, and `filelock` locks. Neither `pooch` nor
+`huggingface_hub` meets the guarantees of the downloads here: pooch deletes partial files when a transfer breaks;
+`huggingface_hub` joins parts without checking that they are of the same file; both follow redirects to any address,
+decompress responses, and limit neither the size nor slow servers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The weights the encoders read: official file, address, licence and citation. No torch here.
+"""The weights of the encoders: official file, address, licence and citation. Does not import torch.
 
-Facts are the publishers', from their repositories. What a publisher does not say is None; what could not be checked
-stands in `note`. Sizes are what the publishers' servers were reported to announce; they serve for display only.
+The facts are from the publishers' repositories; what a publisher does not state is None, and what could not be
+checked is in `note`. Sizes are as reported for the publishers' servers, for display only.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class WeightsEntry:
     """One official weight file.
 
     Attributes:
-        name: what users and encoders call it.
+        name: its name for users and encoders.
         title: the network.
-        filename: the publisher's name of the file.
-        url: of the file where `access` is open, else of the page to visit in a browser.
+        filename: the publisher's file name.
+        url: of the file if `access` is open, else of the page to open in a browser.
         license: short name of the licence of the weights.
-        license_url: its text.
+        license_url: address of its text.
         citation: the paper to cite.
-        size_bytes: of the file, None where unknown.
-        checksum: "algorithm:leading hexadecimal digits" as far as the publisher gives them, None where they do not.
-        access: open (a program can fetch it), browser (a person can), login (after asking the publisher for access).
-        needs_consent: the licence restricts use and has to be accepted once.
-        other_filenames: names of the same weights in other official forms.
-        note: what was not checked, or what else one should know.
+        size_bytes: size of the file, None if unknown.
+        checksum: "algorithm:leading hexadecimal digits" as published, None if there is none.
+        access: open (downloadable), browser (only with a browser), login (the publisher grants access on request).
+        needs_consent: the licence restricts use and must be accepted once.
+        other_filenames: file names of the same weights in other official formats.
+        note: what was not checked, and other remarks.
     """
 
     name: str
@@ -56,7 +56,7 @@ def catalogue() -> dict[str, WeightsEntry]:
 
 
 def weights_entry(name: str | WeightsEntry, among: Mapping[str, WeightsEntry] | None = None) -> WeightsEntry:
-    """Return the entry of a name, in the catalogue or among others; an entry is its own.
+    """Return the entry of a name; an entry is returned as it is.
 
     Raises:
         WeightsError: there is no entry of that name.
@@ -65,13 +65,13 @@ def weights_entry(name: str | WeightsEntry, among: Mapping[str, WeightsEntry] | 
         return name
     known = catalogue() if among is None else among
     if name not in known:
-        msg = f"There are no weights called '{name}'; choose one of: {', '.join(known)}."
+        msg = f"There are no weights named '{name}'; choose one of: {', '.join(known)}."
         raise WeightsError(msg)
     return known[name]
 
 
 def _sam() -> list[WeightsEntry]:
-    """The names of SAM's files carry the first six digits of their MD5 (not of their SHA-256)."""
+    """SAM's file names contain the first six digits of the MD5 (not of the SHA-256)."""
     files = {"b": ("01ec64", 375042383), "l": ("0b3195", 1249524607), "h": ("4b8939", 2564550879)}
     return [
         WeightsEntry(
@@ -100,19 +100,19 @@ def _medical() -> list[WeightsEntry]:
             license_url="https://github.com/bowang-lab/MedSAM/blob/main/LICENSE",
             citation="Ma et al., Nature Communications 2024",
             checksum="md5:3bb6db55bd0c9ca30b61248bca72f8d6",
-            note="the authors' page names a Google Drive folder; address and MD5 of this copy on Zenodo are as other "
-            "projects report them, its page was not seen; it is reported to be under CC-BY-4.0",
+            note="the authors' page links to a Google Drive folder; address and MD5 of this Zenodo copy are "
+            "as reported by other projects, not checked on its page; its licence is reported as CC-BY-4.0",
         ),
         WeightsEntry(
             name="sslsam",
-            title="SSLSAM, the encoder of SAM ViT-B/16 trained on with MRI",
+            title="SSLSAM, SAM ViT-B/16 encoder pretrained further on MRI",
             filename="sslsam.pth",
             url="https://drive.google.com/drive/folders/1JAoy-Mh5QgxXsjWtQhMjOX16dN1kytLQ",
             license="Apache-2.0",
             license_url="https://github.com/mazurowski-lab/finetune-SAM/blob/main/LICENSE",
             citation="Gu et al., arXiv:2404.09957, 2024",
             access="browser",
-            note="the licence is that of the authors' repository; loaded over the weights 'sam-vit-b'",
+            note="the licence is that of the authors' repository; loaded on top of the weights 'sam-vit-b'",
         ),
         WeightsEntry(
             name="mri-core",
@@ -127,7 +127,7 @@ def _medical() -> list[WeightsEntry]:
         ),
         WeightsEntry(
             name="medclip-sam",
-            title="MedCLIP-SAMv2, BiomedCLIP ViT-B/16 trained on",
+            title="MedCLIP-SAMv2, fine-tuned BiomedCLIP ViT-B/16",
             filename="pytorch_model.bin",
             url="https://drive.google.com/file/d/1jjnZabUlc9_gpcP0d2nz_GNS-EGX0lq5/view",
             license="MIT",
@@ -160,7 +160,7 @@ def _dinov2() -> list[WeightsEntry]:
 
 
 def _dinov3() -> list[WeightsEntry]:
-    """The names carry the first eight digits of the SHA-256, as `torch.hub` checks them."""
+    """The names contain the first eight digits of the SHA-256, as checked by `torch.hub`."""
     files = {"s16": "08c60483", "b16": "73cec8be"}
     return [
         WeightsEntry(

@@ -1,6 +1,6 @@
-"""Reading checkpoints: tensors only, never code, and a wrong file is called by its name.
+"""Reading checkpoints: tensors only, never code, with errors that identify a wrong file.
 
-torch is imported inside the functions, so that finding and downloading weights works without waiting for it.
+torch is imported inside the functions, so that finding and downloading weights does not wait for it.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class Checkpoint:
 
 
 def read_checkpoint(name: str | WeightsEntry, settings: Settings, beside: bool = False) -> Checkpoint:
-    """Find the file of a catalogue entry and read its tensors; containers around them are taken off.
+    """Find the file of a catalogue entry and read its tensors, without containers around them.
 
-    A file with the publisher's name must have the publisher's checksum, as far as there is one. A file of another
-    name is the user's own choice, and whether it fits shows when it is loaded into the network.
+    A file with the publisher's name must have the published checksum, if there is one. A file with another name is
+    the user's choice; whether it fits is checked when it is loaded into the network.
 
     Args:
-        name: of the entry, or the entry itself.
+        name: name of the entry, or the entry itself.
         settings: `weights` may name the file or its folder.
         beside: `settings.weights` is the file of another entry (weights in two files); see `locate`.
 
     Raises:
-        WeightsError: the file is missing, damaged, unsafe or none of weights; or its licence was not accepted yet.
+        WeightsError: the file is missing, damaged, unsafe or not a weight file, or its licence is not accepted yet.
     """
     entry = weights_entry(name)
     path = _located(entry, settings.weights, beside)
@@ -56,14 +56,14 @@ def read_checkpoint(name: str | WeightsEntry, settings: Settings, beside: bool =
 
 
 def verify(name: str | WeightsEntry, given: str = "") -> dict[str, str | None]:
-    """Check the file of an entry: whole, as published, readable as tensors.
+    """Check the file of an entry: complete, as published, readable as tensors.
 
     Returns:
-        name, path, sha256, the network the tensors seem to be of, and the published checksum that `agrees_with` the
-        file (None where the publisher gives none or the file has another name).
+        name, path, sha256, the apparent network, and the published checksum that `agrees_with` the file (None if
+        there is none or the file has another name).
 
     Raises:
-        WeightsError: it is missing or something is wrong with it.
+        WeightsError: it is missing or invalid.
     """
     entry = weights_entry(name)
     checkpoint = _read(_located(entry, given), entry)
@@ -84,24 +84,24 @@ def _located(entry: WeightsEntry, given: str, beside: bool = False) -> Path:
 
 
 def _read(path: Path, entry: WeightsEntry) -> Checkpoint:
-    """Read what is a weight file and, under the publisher's name, the publisher's."""
+    """Read a weight file; with the publisher's name it must be the published one."""
     refuse_no_weight_file(path)
     difference = difference_from_published(path, entry) if path.name == entry.filename else None
     if difference is not None:
         msg = (
-            f"The weight file '{path}' is damaged or not the published one of '{entry.name}' ({difference}); get it "
-            "again, or give it another name if it is a file of your own."
+            f"The weight file '{path}' is damaged or not the published file of '{entry.name}' ({difference}); get it "
+            "again, or rename it if it is your own file."
         )
         raise WeightsError(msg)
     return Checkpoint(read_tensors(path), file_digest(path, "sha256"), path)
 
 
 def packaged_file(package: str, locate: Callable[[], str]) -> Path:
-    """Return a weight file that an installed package carries.
+    """Return a weight file from an installed package.
 
     Args:
         package: name to install with pip, for the error message.
-        locate: asks the package where its file is.
+        locate: returns the path of the file in the package.
 
     Raises:
         WeightsError: the package is not installed or its file is missing.
@@ -118,15 +118,15 @@ def packaged_file(package: str, locate: Callable[[], str]) -> Path:
 
 
 def read_state_dict(path: Path, sha256: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint after its checksum was verified; never runs code from the file.
+    """Return the tensors of a checkpoint after verifying its checksum; never runs code from the file.
 
     Raises:
-        WeightsError: the file differs from the published one or is no checkpoint of tensors.
+        WeightsError: the file differs from the published one or is not a checkpoint of tensors.
     """
     found = file_digest(path, "sha256")
     if found != sha256:
         msg = (
-            f"The weight file '{path}' is damaged or another one (sha256 {found[:12]}..., "
+            f"The weight file '{path}' is damaged or another file (sha256 {found[:12]}..., "
             f"expected {sha256[:12]}...); reinstall the package it came with."
         )
         raise WeightsError(msg)
@@ -135,10 +135,10 @@ def read_state_dict(path: Path, sha256: str) -> dict[str, torch.Tensor]:
 
 
 def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
-    """Load a state dictionary whose names, shapes and kinds of numbers must all agree with the network.
+    """Load a state dictionary; its names, shapes and data types must match the network.
 
     Raises:
-        WeightsError: they do not.
+        WeightsError: they do not match.
     """
     target = network.state_dict()
     shared = [key for key in target if key in state]
@@ -149,7 +149,7 @@ def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], na
         [f"'{key}' is unexpected" for key in state if key not in target],
         [f"'{key}' is {given} instead of {own}" for key, (given, own) in shapes.items() if given != own],
         [
-            f"'{key}' holds numbers of type {given} instead of {own}"
+            f"'{key}' has data type {given} instead of {own}"
             for key, (given, own) in types.items()
             if given.is_floating_point != own.is_floating_point
         ],
@@ -162,10 +162,10 @@ def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], na
 
 @contextmanager
 def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
-    """Say whose weights they are where a block cannot bring tensors into the form of a network.
+    """Name the apparent network of the weights if the block cannot convert them.
 
-    The block takes names, shapes and kinds of numbers as the publishers have them; what it raises about others is
-    told as a fault of the weights.
+    The block assumes the publishers' names, shapes and data types; its errors about others are reported as errors of
+    the weights.
 
     Raises:
         WeightsError: the block failed on the tensors.
@@ -180,6 +180,6 @@ def renaming(state: Mapping[str, torch.Tensor], name: str) -> Iterator[None]:
 
 def _another_network_message(state: Mapping[str, torch.Tensor], name: str, why: str) -> str:
     return (
-        f"The weights given for '{name}' are those of another architecture, it seems {what_network(state)} "
+        f"The weights given for '{name}' are those of another architecture, apparently {what_network(state)} "
         f"({why}); give the official file of '{name}'."
     )

@@ -1,4 +1,4 @@
-"""Fetching weights: resumed, cancellable, and under their name only when whole and as published."""
+"""Downloading weights: resumable, cancellable, and named only when complete and as published."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PATIENCE_SECONDS = 60.0
 _ATTEMPTS = 5
 _REPORTS = 200
 _MEGABYTE = 1e6
-# The catalogue's sizes are what servers were reported to announce; a file of unknown size is not one of the largest.
+# Catalogue sizes are as reported for the servers; files of unknown size are not among the largest.
 _SIZE_TOLERANCE = 1.1
 _LARGEST_UNKNOWN = 3e9
-# What is left free on a disk, for the system and everyone else on it.
+# Disk space left free for the system and others.
 _RESERVE_BYTES = 500e6
 
 
@@ -39,23 +39,23 @@ def download(
     cancelled: CancelledCallback | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Path:
-    """Fetch the file of a catalogue entry, going on with an unfinished download.
+    """Download the file of a catalogue entry, resuming an unfinished download.
 
-    Another process that fetches the same file is waited for, and its result is taken.
+    If another process is downloading the same file, wait for it and use its result.
 
     Args:
         name: of the entry, or the entry itself.
-        folder: where to; the download folder if None.
-        progress: called with the share that is done.
-        cancelled: asked at every piece whether to stop; what has come is kept for the next time.
-        patience_seconds: longest to wait for an answer, and for each piece of 64 KB.
+        folder: target folder; the download folder if None.
+        progress: called with the completed fraction.
+        cancelled: checked at every piece; received data are kept for the next time.
+        patience_seconds: longest wait for a response, and for each piece of 64 KB.
 
     Returns:
-        The file, whole and with the published checksum as far as there is one.
+        The file, complete and with the published checksum if there is one.
 
     Raises:
-        WeightsError: unknown name, licence not accepted, only a person can fetch it, or the download failed.
-        RegistrationCancelledError: `cancelled` said so.
+        WeightsError: unknown name, licence not accepted, only available with a browser, or the download failed.
+        RegistrationCancelledError: `cancelled` returned True.
     """
     entry = weights_entry(name)
     if not store.license_accepted(entry):
@@ -68,31 +68,31 @@ def download(
         raise WeightsError(_by_hand_message(entry, target.with_name(entry.name) / entry.filename))
     receiver = _Receiver(entry, target, progress, cancelled, patience_seconds)
     with store.exclusive(target, receiver.check_cancelled):
-        if not _is_right(target, entry):  # another process may have fetched it meanwhile
+        if not _is_right(target, entry):  # another process may have downloaded it meanwhile
             receiver.fetch()
     return target
 
 
 def _is_right(path: Path, entry: WeightsEntry) -> bool:
-    """Whether a file needs not be fetched: it may be one, and under the publisher's name it is the publisher's."""
+    """Whether a file need not be downloaded: it is a weight file, and as published if it has the publisher's name."""
     may_be = path.is_file() and what_else(path) is None
     return may_be and (path.name != entry.filename or difference_from_published(path, entry) is None)
 
 
 def _by_hand_message(entry: WeightsEntry, target: Path) -> str:
-    """Say in one line where a person gets the file and where to put it; the folder for it is made."""
-    with store.exclusive(target):  # makes it
+    """Say in one line where to get the file and where to put it; creates that folder."""
+    with store.exclusive(target):  # creates the folder
         pass
     if entry.access == "login":
-        how = f"need the publisher's permission: ask for it at {entry.url}, then fetch '{entry.filename}'"
+        how = f"need the publisher's permission: request it at {entry.url}, then download '{entry.filename}'"
     else:
-        how = f"can be fetched with a browser only: open {entry.url}"
+        how = f"can only be downloaded with a browser: open {entry.url}"
     return f"The weights '{entry.name}' {how} and save it as '{target}' (or give the file with --weights)."
 
 
 @dataclass
 class _Receiver:
-    """Receives a file under an unfinished name, with notes that let it go on, and moves it to its own when right."""
+    """Receives a file under a temporary name, with notes for resuming, and renames it when it is verified."""
 
     entry: WeightsEntry
     target: Path
@@ -106,9 +106,9 @@ class _Receiver:
         self.most = _SIZE_TOLERANCE * self.entry.size_bytes if self.entry.size_bytes else _LARGEST_UNKNOWN
 
     def fetch(self) -> None:
-        """Receive the file, going on where a transfer breaks, and compare it with what is published."""
+        """Receive the file, resuming broken transfers, and compare it with the published checksum."""
         if not any(self._receive() for _ in range(_ATTEMPTS)):
-            self._refuse(f"the connection broke off {_ATTEMPTS} times; run it again to go on")
+            self._refuse(f"the connection was lost {_ATTEMPTS} times; run it again to resume")
         what = what_else(self.unfinished)
         problem = f"it {what}" if what else difference_from_published(self.unfinished, self.entry)
         if problem is None:
@@ -118,13 +118,13 @@ class _Receiver:
             self._refuse(f"what {self.entry.url} sent is not the published file ({problem}); {ELSEWHERE}")
 
     def check_cancelled(self) -> None:
-        """Raise RegistrationCancelledError if the user asked to stop."""
+        """Raise RegistrationCancelledError if the user cancelled."""
         if self.cancelled is not None and self.cancelled():
-            msg = f"The download of '{self.entry.name}' was cancelled; run it again to go on where it stopped."
+            msg = f"The download of '{self.entry.name}' was cancelled; run it again to resume."
             raise RegistrationCancelledError(msg)
 
     def _receive(self) -> bool:
-        """Ask for what is missing, and append it, or begin anew if it is another file now; tell whether all came."""
+        """Request and append the missing part, or start over if the file changed; return whether it is complete."""
         validator, total = self._noted()
         done = self.unfinished.stat().st_size if validator and self.unfinished.is_file() else 0
         if done and done == total:
@@ -152,7 +152,7 @@ class _Receiver:
         return total is None or done == total
 
     def _begin(self, status: int, headers: Mapping[str, str], done: int, total: int | None) -> tuple[int, int | None]:
-        """Return the bytes there are before the body of an answer, and those of the whole file, None if unsaid."""
+        """Return the bytes before the body of a response, and those of the whole file, None if not stated."""
         self._refuse_errors(status)
         missing = rf"206 bytes {done}-[0-9]+/({total or '[0-9]+'}|\*)"
         if status == 200:
@@ -162,23 +162,23 @@ class _Receiver:
             raise CutOffError
         encoding = headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
-            compressed = f"compressed ({encoding[:20]!r}), which was not asked for"
+            compressed = f"compressed ({encoding[:20]!r}), which was not requested"
             self._refuse(f"{self.entry.url} sends it {compressed}; {ELSEWHERE}")
         length = headers.get("Content-Length")
         if length is not None and not re.fullmatch(r"[0-9]{1,15}", length):
-            self._refuse(f"{self.entry.url} announces a length that cannot be; {ELSEWHERE}")
+            self._refuse(f"{self.entry.url} announces an impossible length; {ELSEWHERE}")
         total = None if length is None else done + int(length)
         self._refuse_excess(total or done)
         self._refuse_full_disk(int(length or 0))
         if not done:
             self._discard()
-            tag = headers.get("ETag", "")  # a weak one does not tell whether the file is still the same
+            tag = headers.get("ETag", "")  # a weak one does not guarantee that the file is the same
             validator = tag if tag.startswith('"') else headers.get("Last-Modified", "")
             self.notes.write_text(json.dumps([self.entry.url, validator, total]), encoding="utf-8")
         return done, total
 
     def _noted(self) -> tuple[str, int | None]:
-        """The server's version of the unfinished file, empty if it cannot go on, and the length of the whole one."""
+        """The server's version of the unfinished file, empty if it cannot be resumed, and the total length."""
         try:
             url, validator, total = plain_json(read_bounded(self.notes, store.MOST_NOTED_BYTES))
         except (OSError, ValueError, TypeError):
@@ -192,7 +192,7 @@ class _Receiver:
         self.unfinished.unlink(missing_ok=True)
 
     def _report(self, done: int, total: int | None) -> None:
-        """Tell how many of how many bytes have come, and look at the disk, not too often."""
+        """Report the received bytes and check the free disk space, at intervals."""
         self.check_cancelled()
         total = total or self.entry.size_bytes
         fraction = min(done / total, 1.0) if total else 0.0
@@ -210,24 +210,24 @@ class _Receiver:
         raise WeightsError(msg) from None
 
     def _refuse_errors(self, status: int) -> None:
-        """Raise what a status of failure means for the user."""
+        """Raise the error for an HTTP status."""
         url, host = self.entry.url, urlsplit(self.entry.url).hostname
-        gone = f"{url} is not there any more ({status}); see {self.entry.license_url}, or {ELSEWHERE}"
-        refused = f"{host} or a proxy on the way refuses access ({status}); ask who runs your network, or {ELSEWHERE}"
+        gone = f"{url} no longer exists ({status}); see {self.entry.license_url}, or {ELSEWHERE}"
+        refused = f"{host} or a proxy refuses access ({status}); ask your network administrator, or {ELSEWHERE}"
         known = {404: gone, 410: gone, 401: refused, 403: refused, 407: refused}
-        if status >= 400 and status != 416:  # what came is no part of the file any more
+        if status >= 400 and status != 416:  # the received part is no longer valid
             self._refuse(known.get(status, f"{host} cannot serve it now ({status}); try again later"))
 
     def _refuse_excess(self, size: int) -> None:
-        """Refuse a file larger than the published one; a part of it is thrown away."""
+        """Refuse a file larger than the published one, and delete the received part."""
         if size > self.most:
             self._discard()
-            most = f"{self.most / _MEGABYTE:.1f} MB, which the published file cannot have"
+            most = f"{self.most / _MEGABYTE:.1f} MB, more than the published file can have"
             self._refuse(f"{self.entry.url} sends more than {most}; {ELSEWHERE}")
 
     def _refuse_full_disk(self, needed: int) -> None:
         free = shutil.disk_usage(self.target.parent).free
         if needed + _RESERVE_BYTES > free:
-            room = f"{free / _MEGABYTE:.0f} MB are free and {_RESERVE_BYTES / _MEGABYTE:.0f} are to stay so"
+            room = f"{free / _MEGABYTE:.0f} MB are free and {_RESERVE_BYTES / _MEGABYTE:.0f} are reserved"
             needs = f"it needs {needed / _MEGABYTE:.0f} MB more in '{self.target.parent}', where {room}"
             self._refuse(f"{needs}; free some space or choose another folder with --folder")

@@ -1,4 +1,4 @@
-"""Whether a weight file is the one its publishers gave out."""
+"""Whether a weight file is the published one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK = 2**20
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hexadecimal digest of a file, read in pieces.
+    """Return the hexadecimal digest of a file.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -30,9 +30,9 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def difference_from_published(path: Path, entry: WeightsEntry) -> str | None:
-    """Say how a file differs from what the publisher says of it; None if it does not, as far as that is known."""
+    """Say how a file differs from the published checksum; None if it does not, or there is none."""
     algorithm, _, published = (entry.checksum or "").partition(":")
     found = file_digest(path, algorithm) if algorithm else ""
     if found.startswith(published):
         return None
-    return f"its {algorithm} begins with {found[: len(published)]}, that of the published file with {published}"
+    return f"its {algorithm} begins with {found[: len(published)]}, but that of the published file with {published}"

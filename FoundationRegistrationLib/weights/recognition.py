@@ -1,4 +1,4 @@
-"""Naming what a file or a checkpoint is, so that a wrong one is called by its name. No torch here."""
+"""Identifying files and checkpoints, for error messages. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _WIDTHS = {192: "Ti", 384: "S", 768: "B", 1024: "L", 1280: "H", 1536: "g"}
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell whether a file begins as a safetensors file does: the length of a JSON header, then the header."""
+    """Whether a file begins like a safetensors file: the length of a JSON header, then the header."""
     with open_regular(path) as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
 
 
 def what_else(path: Path) -> str | None:
-    """Say what a file is if it is plainly no whole weight file, as in "is empty"; None if it may be one."""
+    """Say what a file is if it cannot be a complete weight file, as in "is empty"; None if it may be one."""
     with open_regular(path) as file:
         head = file.read(_SNIFFED_BYTES)
     if not head:
         return "is empty"
     if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, a note in place of the file (fetch the file itself with: git lfs pull)"
+        return "is a Git LFS pointer, not the file itself (get it with: git lfs pull)"
     text = _as_text(head)
     if text is not None:
         return _what_text(text)
@@ -38,11 +38,13 @@ def what_else(path: Path) -> str | None:
         return what_safetensors(path)
     if head.startswith(b"PK\x03\x04"):
         return what_archive(path)
-    return None if head.startswith(b"\x80") else "is damaged or no checkpoint"  # a pickle, the form before torch 1.6
+    return (
+        None if head.startswith(b"\x80") else "is damaged or not a checkpoint"
+    )  # a pickle, the format before torch 1.6
 
 
 def what_network(state: Mapping[str, Any]) -> str:
-    """Say of which network the tensors seem to be, from their names and shapes, as in "a DINOv2 ViT-S/14"."""
+    """Identify a network by the names and shapes of its tensors, as in "a DINOv2 ViT-S/14"."""
     shapes = {name.removeprefix("module."): tuple(tensor.shape) or (1,) for name, tensor in state.items()}
     for describe in (_what_sam, _what_clip, _what_hugging_face, _what_vit):
         found = describe(shapes)
@@ -54,7 +56,7 @@ def what_network(state: Mapping[str, Any]) -> str:
 
 
 def _as_text(head: bytes) -> str | None:
-    """The bytes as text, None if they are none; a character cut at the end does not count."""
+    """The bytes as text, None if they are not text; a truncated last character is ignored."""
     for end in range(len(head), max(len(head) - 4, 0), -1):
         try:
             text = head[:end].decode("utf-8")
@@ -71,8 +73,8 @@ def _what_text(text: str) -> str:
         page = f" ('{' '.join(title.group(1).split())[:_QUOTED]}')" if title else ""
         return f"is a web page{page}, perhaps an error page saved under the file's name"
     if text.startswith(("{", "[")):
-        return f"is a JSON text, perhaps an error message saved under the file's name ('{quoted}')"
-    return f"is a text ('{quoted}')"
+        return f"is JSON, perhaps an error message saved under the file's name ('{quoted}')"
+    return f"is text ('{quoted}')"
 
 
 def _what_sam(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -97,11 +99,11 @@ def _what_hugging_face(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     inner = {re.sub(r"^(dinov2|model|backbone)\.", "", name): shape for name, shape in shapes.items()}
     if "embeddings.patch_embeddings.weight" in inner:
         width = inner["embeddings.patch_embeddings.weight"]
-        return f"a DINOv3 ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in the form of Hugging Face"
+        return f"a DINOv3 ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in Hugging Face format"
     if "embeddings.patch_embeddings.projection.weight" in inner:
         width = inner["embeddings.patch_embeddings.projection.weight"]
         kind = "DINOv2 " if "encoder.layer.0.layer_scale1.lambda1" in inner else ""
-        return f"a {kind}ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in the form of Hugging Face"
+        return f"a {kind}ViT-{_WIDTHS.get(width[0], width[0])}/{width[-1]} in Hugging Face format"
     return None
 
 

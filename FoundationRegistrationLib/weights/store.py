@@ -1,4 +1,4 @@
-"""Where weight files lie on this machine, and which licences were accepted. No torch here."""
+"""Locations of weight files on this machine, and accepted licences. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
-ELSEWHERE = f"get the file on another machine and give it with --weights or by the folder in {WEIGHTS_VARIABLE}"
+ELSEWHERE = (
+    f"get the file on another machine and give it with --weights, or put it in the folder named by {WEIGHTS_VARIABLE}"
+)
 _LISTED = 8
 _LOCK_SECONDS = 0.2
 MOST_NOTED_BYTES = 100_000
-_is_file = os.path.isfile  # unlike the method of `Path`, False also in a folder one may not enter
+_is_file = os.path.isfile  # unlike `Path.is_file`, also False in an inaccessible folder
 
 
 def download_folder() -> Path:
-    """Return the folder that downloads go to: the user's own, or in $FOUNDATION_REGISTRATION_CACHE if that is set.
+    """Return the download folder: in $FOUNDATION_REGISTRATION_CACHE if that is set, else in the user's cache folder.
 
     Raises:
         WeightsError: it is not set, and the user has no home folder.
@@ -31,29 +33,29 @@ def download_folder() -> Path:
     root = expanded(cache) if cache else user_cache()
     if root is None:
         msg = (
-            "You have no home folder, where weights are kept; set the environment variable "
-            f"{CACHE_VARIABLE} to a full path."
+            "Weights are kept in the home folder, but you have none; set the environment variable {CACHE_VARIABLE} "
+            "to a full path."
         )
         raise WeightsError(msg)
     return root / "weights"
 
 
 def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> Path | None:
-    """Return the file of a catalogue entry, None if it is nowhere.
+    """Return the file of a catalogue entry, None if it is not found.
 
-    Looked for in this order: what was given, the folder $FOUNDATION_REGISTRATION_WEIGHTS, the download folder. A
-    folder may hold the file itself, or a folder of the entry's name with the file in it.
+    Search order: the given path, the folder $FOUNDATION_REGISTRATION_WEIGHTS, the download folder. A folder may hold
+    the file itself, or a subfolder with the entry's name that holds it.
 
     Args:
         name: of the entry, or the entry itself.
-        given: the user's setting: a file, a folder, or nothing.
+        given: the user's setting: a file, a folder, or empty.
         beside: the given file belongs to another entry (weights that come in two files): only its folder is searched.
 
     Raises:
-        WeightsError: unknown name; or something was given, but the file is not there.
+        WeightsError: unknown name, or the file is not at the given path.
     """
     entry = weights_entry(name)
-    path = (expanded(given) or Path(given)) if given else None  # without a home it is said not to be there
+    path = (expanded(given) or Path(given)) if given else None  # without a home folder it is reported as missing
     folders = _searched()
     if path is not None and beside and _is_file(path):
         folders.insert(0, path.parent)
@@ -63,7 +65,7 @@ def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> P
 
 
 def missing_message(entry: WeightsEntry) -> str:
-    """Say in one line where the file was looked for and how to get it."""
+    """Say in one line where the file was searched for and how to get it."""
     places = " and ".join(f"'{folder}'" for folder in _searched()) or "any folder: you have no home folder"
     return (
         f"The weights '{entry.name}' are not on this machine (no '{entry.filename}' in {places}); get them with: "
@@ -72,7 +74,7 @@ def missing_message(entry: WeightsEntry) -> str:
 
 
 def remove(name: str | WeightsEntry) -> list[Path]:
-    """Delete and return the files that were downloaded of an entry, finished or not; never those elsewhere.
+    """Delete and return the downloaded files of an entry, finished or not; never files elsewhere.
 
     Raises:
         WeightsError: unknown name, or a file cannot be deleted.
@@ -85,28 +87,31 @@ def remove(name: str | WeightsEntry) -> list[Path]:
         try:
             path.unlink()
         except OSError as error:
-            msg = f"'{path}' cannot be deleted ({error.strerror or error}); close what uses it and try again."
+            msg = (
+                f"'{path}' cannot be deleted ({error.strerror or error}); close the program that uses it and try "
+                "again."
+            )
             raise WeightsError(msg) from error
     return removed
 
 
 def unfinished_files(target: Path) -> tuple[Path, Path]:
-    """Return the names of an unfinished download and of the notes that let it go on."""
+    """Return the paths of an unfinished download and of its notes for resuming."""
     return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
 
 
 def license_accepted(name: str | WeightsEntry) -> bool:
-    """Tell whether the weights may be used: their licence needs no consent, or it was given on this machine."""
+    """Whether the weights may be used: their licence needs no consent, or consent was given on this machine."""
     entry = weights_entry(name)
     return not entry.needs_consent or entry.license_url in _accepted()
 
 
 def accept_license(name: str | WeightsEntry) -> None:
-    """Remember the user's consent to the licence of an entry (and of all under the same licence).
+    """Record the user's consent to the licence of an entry (and of all under the same licence).
 
     Raises:
         WeightsError: unknown name.
-        OutputError: the note cannot be written.
+        OutputError: the record cannot be written.
     """
     from ..files.outputs import write_json
 
@@ -118,23 +123,23 @@ def accept_license(name: str | WeightsEntry) -> None:
 
 
 def consent_message(entry: WeightsEntry) -> str:
-    """Say in one line that the licence restricts use, and how to accept it."""
+    """Say in one line that the licence restricts use and how to accept it."""
     return (
-        f"'{entry.name}' is under the {entry.license} ({entry.license_url}), which restricts its use; read it, and "
+        f"'{entry.name}' is under the {entry.license} ({entry.license_url}), which restricts its use; read it and, "
         f"if you accept it, run once: foundation-registration weights download {entry.name} --accept-license"
     )
 
 
 @contextmanager
 def exclusive(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keep other processes out of the block for this path; the lock ends with the process.
+    """Keep other processes out of the block for this path; the lock is released when the process ends.
 
     Args:
-        path: the file that is written in the block; its folder is made.
-        check: called again and again while another process is in the block; may raise to end the waiting.
+        path: the file that is written in the block; its folder is created.
+        check: called repeatedly while another process is in the block; may raise to stop waiting.
 
     Raises:
-        WeightsError: the folder cannot be written, before the block or in it.
+        WeightsError: the folder cannot be written.
     """
     import filelock
 
@@ -166,7 +171,7 @@ def _searched() -> list[Path]:
 
 
 def _inside(folder: Path, entry: WeightsEntry, *names: str) -> Path | None:
-    """The file of an entry in a folder, or in a folder of the entry's name within it."""
+    """The file of an entry in a folder, or in its subfolder with the entry's name."""
     candidates = [folder / name for name in names]
     candidates += [folder / entry.name / name for name in (entry.filename, *entry.other_filenames)]
     return next((path for path in candidates if _is_file(path)), None)
@@ -184,7 +189,7 @@ def _given_folder(folder: Path, entry: WeightsEntry) -> Path:
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         holds = ", ".join(names[:_LISTED]) or "nothing"
         what = f"holds no '{entry.filename}' for '{entry.name}' (it holds: {holds}{more})"
-    msg = f"What is given as weights, '{folder}', {what}; give the file '{entry.filename}' or the folder it is in."
+    msg = f"The path given for the weights, '{folder}', {what}; give the file '{entry.filename}' or its folder."
     raise WeightsError(msg)
 
 

@@ -1,4 +1,4 @@
-"""The tensors of a weight file, read without running any code of it, and refused where they are unsound."""
+"""The tensors of a weight file, read without running code and refused if they are invalid."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-# Where training codes keep the network within a checkpoint; of a teacher and a student the teacher is the result.
+# Keys under which training code stores the network; of teacher and student, the teacher is the result.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "ema", "network", "net", "backbone", "encoder")
-# Containers within containers; a dictionary may hold itself.
+# Nested containers; a dictionary may contain itself.
 _DEEPEST = 8
 _LONGEST_NAME = 300
-# Values beyond this overflow on the way through any network.
+# Larger values overflow in any network.
 _LARGEST_VALUE = 1e10
 
 
 def refuse_no_weight_file(path: Path) -> None:
-    """Refuse what is plainly no weight file, and one that does not fit into memory."""
+    """Refuse a file that cannot be a weight file or does not fit into memory."""
     try:
         size, what = path.stat().st_size, what_else(path)
     except OSError as error:
@@ -41,22 +41,22 @@ def refuse_no_weight_file(path: Path) -> None:
 
 
 def unreadable_message(path: Path, error: OSError) -> str:
-    """Say that the system does not let a weight file be read."""
+    """Return the error for an unreadable weight file."""
     return (
-        f"The weight file '{path}' cannot be read ({error.strerror or error}); check that it is there and readable."
+        f"The weight file '{path}' cannot be read ({error.strerror or error}); check that it exists and is readable."
     )
 
 
 def too_large_message(path: Path, size: int) -> str:
-    """Say that a weight file takes more memory than there is."""
+    """Return the error for a weight file that does not fit into memory."""
     return (
-        f"The weight file '{path}' takes {size / 1e9:.1f} GB of memory, and {available_memory_bytes() / 1e9:.1f} GB "
-        "are free; free some memory, or choose a smaller encoder."
+        f"The weight file '{path}' needs {size / 1e9:.1f} GB of memory, but only "
+        f"{available_memory_bytes() / 1e9:.1f} GB are free; free some memory, or choose a smaller encoder."
     )
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, whatever its form; plain numbers all, and fit to compute with."""
+    """The tensors of a file of any format by name; all are plain, finite numbers."""
     try:
         content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except (MemoryError, WeightsError):
@@ -89,19 +89,21 @@ def _read_torch(path: Path) -> Any:
     if what is not None:
         msg = f"The weight file '{path}' {what}."
         raise WeightsError(msg)
-    with open_regular(path) as file:  # given a path, torch goes by the name's ending and not by what is inside
+    with open_regular(path) as file:  # given a path, torch goes by the extension, not by the content
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    """Why torch or safetensors did not read a file, in a line a user can act on."""
+    """Why torch or safetensors failed to read a file, in one line with advice."""
     if speaks_of_memory(error):
         return f"There is not enough memory to read the weight file '{path}' (or it is damaged); free some memory."
-    return f"The weight file '{path}' is damaged, cut off or no checkpoint of plain tensors; get the official file."
+    return (
+        f"The weight file '{path}' is damaged, truncated or not a checkpoint of plain tensors; get the official file."
+    )
 
 
 def _named_tensors(content: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, out of their container, without what else a training code noted."""
+    """The tensors of a checkpoint by name, without their container and other training data."""
     import torch
 
     for _ in range(_DEEPEST):
@@ -115,14 +117,14 @@ def _named_tensors(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _refuse_odd_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse tensors of another kind than plain numbers, and those that would swell when they are used."""
+    """Refuse tensors other than plain numbers, and those that would expand in use."""
     import torch
 
     plain = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool}
     plain |= {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
     for name, tensor in state.items():
         if len(name) > _LONGEST_NAME or not name.isprintable():
-            msg = f"The weight file '{path}' has tensors without proper names; give the official file."
+            msg = f"The weight file '{path}' has tensors without valid names; give the official file."
             raise WeightsError(msg)
         if tensor.dtype not in plain or tensor.layout != torch.strided or tensor.device.type != "cpu":
             msg = (
@@ -131,14 +133,14 @@ def _refuse_odd_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
             )
             raise WeightsError(msg)
     laid_out = sum(tensor.nbytes for tensor in state.values())
-    if laid_out > available_memory_bytes():  # many views of few numbers
+    if laid_out > available_memory_bytes():  # many views of the same numbers
         raise WeightsError(too_large_message(path, laid_out))
 
 
 def _first_fault(state: Mapping[str, torch.Tensor]) -> str | None:
-    """Name the first tensor with values that no network has; None if there is none.
+    """Name the first tensor with invalid values; None if there is none.
 
-    Tensors may be views of the same numbers, and many more than there are numbers: those are looked at once.
+    Many tensors may be views of the same numbers: these are checked once.
     """
     import torch
 
@@ -154,10 +156,10 @@ def _first_fault(state: Mapping[str, torch.Tensor]) -> str | None:
         if not sound[key] and not _is_sound(tensor):
             if tensor.isfinite().all():
                 return f"'{name}' holds values beyond {_LARGEST_VALUE:.0e}"
-            return f"'{name}' holds values that are no numbers (NaN or infinite)"
+            return f"'{name}' holds values that are not finite (NaN or infinite)"
     return None
 
 
 def _is_sound(values: torch.Tensor) -> bool:
     low, high = (float(value) for value in values.aminmax())
-    return low >= -_LARGEST_VALUE and high <= _LARGEST_VALUE  # what is not a number is neither
+    return low >= -_LARGEST_VALUE and high <= _LARGEST_VALUE  # NaN is neither

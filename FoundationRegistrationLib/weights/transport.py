@@ -1,7 +1,7 @@
-"""One request to a server that may do anything: encrypted all the way, bytes as they are sent, never waited for long.
+"""One request to an untrusted server: always encrypted, undecoded, with time limits.
 
-It runs in a thread of its own, which is left behind when the server says too little: no library ends a read on
-which a few bytes arrive now and then.
+It runs in a thread, which is abandoned if the server is too slow: no library ends a read in which a few bytes arrive
+now and then.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _MOST_REDIRECTS = 10
 
 
 class NoAnswerError(Exception):
-    """There is no answer, or next to none; the message says why and what to do, without a full stop."""
+    """There is no response, or only a trickle; the message says why and what to do, without a full stop."""
 
 
 class CutOffError(Exception):
-    """The transfer ended early; it may go on from where it stopped."""
+    """The transfer ended early; it may be resumed."""
 
 
 @contextmanager
 def asking(
     url: str, headers: Mapping[str, str], patience_seconds: float, check: Callable[[], None]
 ) -> Iterator[tuple[int, Mapping[str, str], Iterator[bytes]]]:
-    """Send a GET request; give status and headers (by their names in any case), and the body in pieces, not decoded.
+    """Send a GET request; yield status and (case-insensitive) headers, and the undecoded body in pieces.
 
-    Redirects are followed where they stay encrypted. An address that is not encrypted is asked only if the caller
-    names it itself and it is on this machine (127.0.0.1), never because a server says so.
+    Redirects are followed if they stay encrypted. An unencrypted address is only contacted if the caller names it and
+    it is on this machine (127.0.0.1), never by a redirect.
 
-    The answer, and each piece of 64 KB, is waited for no longer than `patience_seconds`. Meanwhile `check` is called
-    again and again; it may raise to end the waiting.
+    The response and each piece of 64 KB must arrive within `patience_seconds`. Meanwhile `check` is called
+    repeatedly; it may raise to stop waiting.
 
     Raises:
-        NoAnswerError: there is no answer, or the body comes too slowly.
+        NoAnswerError: there is no response, or the body arrives too slowly.
         CutOffError: the body ends early.
     """
     items: queue.Queue[Any] = queue.Queue(_WAITING_PIECES)
@@ -64,13 +64,13 @@ def asking(
         pieces = iter(lambda: _next(items, patience_seconds, check, urlsplit(url).hostname), None)
         yield *next(pieces), pieces
     finally:
-        left.set()  # the thread ends when it has handed over one item more
+        left.set()  # the thread ends after handing over one more item
         with suppress(queue.Empty):
-            items.get_nowait()  # for which there is room now
+            items.get_nowait()  # makes room for it
 
 
 def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], None], host: str | None) -> Any:
-    """Return the next item, or raise it; NoAnswerError if it does not come in time."""
+    """Return the next item, or raise it; NoAnswerError if it does not arrive in time."""
     end = time.monotonic() + patience_seconds
     while True:
         with suppress(queue.Empty):
@@ -78,7 +78,7 @@ def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], 
             break
         check()
         if time.monotonic() >= end:
-            item = NoAnswerError(f"{host} sends next to nothing; run it again later to go on, or {ELSEWHERE}")
+            item = NoAnswerError(f"{host} sends almost nothing; run it again later to resume, or {ELSEWHERE}")
             break
     if isinstance(item, Exception):
         raise item
@@ -86,7 +86,7 @@ def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], 
 
 
 def _exchange(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
-    """Give status and headers, the pieces of the body, and None behind them; an exception for what does not come."""
+    """Yield status and headers, the pieces of the body, then None; or an exception."""
     import requests
     import urllib3
 
@@ -98,12 +98,12 @@ def _exchange(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
             while piece := response.raw.read(_PIECE_BYTES, decode_content=False):
                 yield piece
             yield None
-    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # those of requests are OSErrors
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # errors of requests are OSErrors
         yield CutOffError() if answered else NoAnswerError(_why(error, urlsplit(url).hostname))
 
 
 def _response(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
-    """Ask, encrypted or the one server named on this machine; no body of a redirect is read, however long."""
+    """Send the request, encrypted or to the named local server; bodies of redirects are not read."""
     from requests.adapters import HTTPAdapter
 
     session.adapters.clear()
@@ -117,16 +117,16 @@ def _response(session: requests.Session, url: str, headers: Mapping[str, str]) -
 
 
 def _why(error: Exception, host: str | None) -> str:
-    """Say why there is no answer and what to do."""
+    """Say why there is no response and what to do."""
     from requests import exceptions
 
     if isinstance(error, exceptions.SSLError):
-        advice = f"name the certificate file of your institution in REQUESTS_CA_BUNDLE, or {ELSEWHERE}"
-        return f"the certificate of {host} is not trusted, as behind a proxy that inspects traffic; {advice}"
+        advice = f"set REQUESTS_CA_BUNDLE to the certificate file of your institution, or {ELSEWHERE}"
+        return f"the certificate of {host} is not trusted, perhaps because of a proxy that inspects traffic; {advice}"
     if isinstance(error, exceptions.ProxyError):
-        return f"the proxy does not let it through; check HTTPS_PROXY, or {ELSEWHERE}"
+        return f"the proxy blocks it; check HTTPS_PROXY, or {ELSEWHERE}"
     if isinstance(error, (exceptions.InvalidSchema, exceptions.TooManyRedirects)):
-        return f"{host} sends on to another address that is not encrypted (https), or on and on; {ELSEWHERE}"
+        return f"{host} redirects to an unencrypted address (not https), or endlessly; {ELSEWHERE}"
     if isinstance(error, exceptions.Timeout):
         return f"{host} does not answer; try again later, or {ELSEWHERE}"
     return f"{host} cannot be reached; check the network, or {ELSEWHERE}"

@@ -172,7 +172,7 @@ def test_what_has_no_place_in_space_is_refused_and_the_remedy_named(tmp_path):
         (torch.as_tensor(array.copy()), "volume_from_array"),
         (tmp_path / "fixed.nii.gz", "read_volume"),
         ("fixed.nii.gz", "read_volume"),
-        (frames, "one 3D volume"),
+        (frames, "a 3D volume"),
         (channels, "one channel"),
     ):
         with pytest.raises(InputError, match=f"The fixed volume .*{word}") as error:

@@ -36,7 +36,7 @@ def test_enhanced_frames_that_make_no_volume(tmp_path):
     write_enhanced(path, twice, show=both, own=own)
     assert "DiffusionBValue (0: 6 slices, 800: 6 slices" in refused(path)
     write_enhanced(path, twice, show=both)
-    assert "more than one image at 6 places, such as frame 1 of 'enhanced.dcm'" in refused(path)
+    assert "several images at 6 positions, such as frame 1 of 'enhanced.dcm'" in refused(path)
     write_enhanced(path, places, frame_axes=[AXIAL] * 5 + [TURNED])
     assert "different planes" in refused(path)
     write_enhanced(path, places, NumberOfFrames=5)
@@ -53,7 +53,7 @@ def test_several_enhanced_files(tmp_path):
     assert "MR 't1', 6 slices of 9 x 7: a.dcm; MR 't1', 6 slices of 9 x 7: b.dcm" in refused(tmp_path)
     assert largest_error(read(tmp_path / "b.dcm")[0], elsewhere) < ROUNDING
     write_enhanced(tmp_path / "a.dcm", places, SeriesInstanceUID="1.2")
-    assert "more than one image at 6 places" in refused(tmp_path)
+    assert "several images at 6 positions" in refused(tmp_path)
 
 
 def test_volume_spread_over_multi_frame_files(tmp_path):
@@ -62,7 +62,7 @@ def test_volume_spread_over_multi_frame_files(tmp_path):
         write_enhanced(tmp_path / f"{k}.dcm", places[3 * k : 3 * k + 3], InConcatenationTotalNumber=2)
     image, _ = read(tmp_path)
     assert largest_error(image) < ROUNDING and image.GetSize() == (9, 7, 6)
-    assert "1 of 2 files" in refused(tmp_path / "1.dcm")
+    assert "1 of the 2 files" in refused(tmp_path / "1.dcm")
 
 
 def test_frames_without_places_of_their_own(tmp_path):
@@ -73,7 +73,7 @@ def test_frames_without_places_of_their_own(tmp_path):
     del dataset.PerFrameFunctionalGroupsSequence
     dataset.PixelSpacing = [4, 3]
     dataset.save_as(path)
-    assert "no sound ImagePositionPatient" in refused(path)
+    assert "no valid ImagePositionPatient" in refused(path)
 
 
 def test_radiotherapy_dose(tmp_path):

@@ -116,7 +116,7 @@ def test_encoders_are_measured_where_the_user_asks(capsys):
 def test_measurements_are_shown(capsys):
     figures = Measurement(seconds=1.234, memory_bytes=2_500_000_000, device="cpu (2 threads)", trained=False)
     text = encoder_text(encoder_info("sam"), {"sam": figures})
-    assert "1.23 s a slice, 2.5 GB" in text
+    assert "1.23 s per slice, 2.5 GB" in text
     assert "random weights" in text
     assert "not enough memory" in encoder_text(encoder_info("sam"), {"sam": None})
     table = encoder_table({"sam": figures, "dinov2": None}).splitlines()

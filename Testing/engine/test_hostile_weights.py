@@ -41,25 +41,25 @@ SAYS = {
     "self_referring": "no named tensors",
     "swelling": "compressed",
     "swelling_pickle": "compressed",
-    "overlapping_parts": "would swell from 1 to 10003 MB",
+    "overlapping_parts": "would expand from 1 to 10003 MB",
     "long_pickle": "",
-    "many_steps": "more steps than any weight file needs",
+    "many_steps": "more operations than any weight file needs",
     "huge_directory": "damaged",
-    "wide_laughter": "would not end",
-    "deep_laughter": "nested so deeply",
-    "deep_dictionaries": "nested so deeply",
+    "wide_laughter": "too often to be read",
+    "deep_laughter": "nested too deeply",
+    "deep_dictionaries": "nested too deeply",
     "giant_bytes": "Python objects",
     "giant_tensor": "torch.FloatTensor",
-    "expanded": "takes 4000000.0 GB of memory",
-    "wild_name": "proper names",
-    "sparse": "of a kind that no encoder has (torch._utils._rebuild_sparse_tensor)",
-    "complex_numbers": "of a kind that no encoder has",
+    "expanded": "needs 4000000.0 GB of memory",
+    "wild_name": "valid names",
+    "sparse": "of a type that no encoder has (torch._utils._rebuild_sparse_tensor)",
+    "complex_numbers": "of a type that no encoder has",
     "protocol_4": "pickle protocol 4",
     "large_header": "header of 21 MB",
     "crowded_header": "header of 16 MB",
     "deep_header": "damaged safetensors",
     "twice_header": "damaged safetensors",
-    "promised_header": "cut off",
+    "promised_header": "truncated",
 }
 
 
@@ -122,7 +122,7 @@ def test_a_file_larger_than_the_memory_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.write(b"\x80\x02")
         file.truncate(2**42)  # sparse: four terabytes of nothing
-    with pytest.raises(WeightsError, match=r"takes 4398\.0 GB of memory, and .* GB are free"):
+    with pytest.raises(WeightsError, match=r"needs 4398\.0 GB of memory, but only .* GB are free"):
         read(path)
 
 
@@ -273,5 +273,5 @@ def test_a_position_embedding_of_odd_length_is_named(tmp_path):
     state = checkpoints.dinov2(384)
     torch.save({**state, "pos_embed": state["pos_embed"][:, :-3]}, tmp_path / "weights")
     settings = Settings(encoder="dinov2", weights=str(tmp_path / "weights"), input_size=224)
-    with pytest.raises(WeightsError, match=r"seems a DINOv2 ViT-S/14 \(.*1366.* no square"):
+    with pytest.raises(WeightsError, match=r"apparently a DINOv2 ViT-S/14 \(.*1366.* do not form a square"):
         encoder_info("dinov2").build(settings, CPU)

@@ -22,7 +22,7 @@ from FoundationRegistrationLib.io.transforms import read_transform
 from FoundationRegistrationLib.io.volumes import read_labels, read_volume
 
 DAMAGED = "damaged or incomplete; copy it again"
-UNKNOWN = "does not say how the patient lies"
+UNKNOWN = "does not give the patient orientation"
 # Name of the file to be read, whether it is compressed, and the names of all files that belong to it.
 FORMATS = {
     "plain.nii": (False, ("plain.nii",)),
@@ -246,7 +246,7 @@ def test_what_a_metaimage_does_not_say_is_said(tmp_path):
     for key, word in (
         ("TransformMatrix", UNKNOWN),
         ("Offset", UNKNOWN),
-        ("ElementSpacing", "how large its voxels are"),
+        ("ElementSpacing", "voxel spacing"),
     ):
         (tmp_path / "less.mhd").write_text(
             "".join(line for line in text.splitlines(True) if not line.startswith(key))
@@ -310,7 +310,7 @@ def pair(tmp_path_factory):
 
 def odd_names(folder):
     """Names that hung, ate the memory, aborted the process or gave a traceback; with a word of what is said."""
-    yield folder / ("n" * 300 + ".csv"), "cannot be found"
+    yield folder / ("n" * 300 + ".csv"), "cannot be accessed"
     yield folder / "absent.csv", "does not exist"
     if sys.platform != "win32":
         os.mkfifo(folder / "pipe.csv")
@@ -424,7 +424,7 @@ def test_what_is_no_caution_is_drawn_among_the_figures(pair, tmp_path, monkeypat
     options = [*FAST, "--memory-budget-gb", "0.1", "--feature-cache-gb", "0.000001"]
     assert main([*command, *options]) == 0
     messages = json.loads((tmp_path / "out" / "report.json").read_text())["messages"]
-    notes = [message for message in messages if message.startswith("The features were not kept")]
+    notes = [message for message in messages if message.startswith("The features were not cached")]
     assert len(notes) == 1
     assert any("of memory" in message for message in messages)
     assert drawn["warnings"] == [message for message in messages if message not in notes]

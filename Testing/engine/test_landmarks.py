@@ -217,7 +217,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, extension):
     taken.mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         write_points(taken, LANDMARKS)
-    with pytest.raises(OutputError, match="folder that exists"):
+    with pytest.raises(OutputError, match="existing folder"):
         write_points(tmp_path / "missing" / f"p{extension}", LANDMARKS)
     assert list(tmp_path.iterdir()) == [taken]
     assert list(taken.iterdir()) == []

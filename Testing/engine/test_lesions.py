@@ -203,9 +203,9 @@ def test_unsuitable_masks_are_refused_in_words():
     alone = on_grid(specks.astype(np.uint8), fixed)
     wrong_way_round = 1 - ball(fixed)
     for masks, words in (
-        ({"fixed_lesion": sitk.Cast(fixed, sitk.sitkInt16)}, "an image of intensities"),
+        ({"fixed_lesion": sitk.Cast(fixed, sitk.sitkInt16)}, "like an intensity image"),
         ({"moving_lesion": alone}, "more than 500 separate regions"),
-        ({"moving_lesion": wrong_way_round}, "the wrong way round"),
+        ({"moving_lesion": wrong_way_round}, "is the mask inverted"),
         ({"moving_lesion": nothing}, "moving lesion mask is empty"),
         ({"fixed_lesion": fractions}, "fractions"),
         ({"fixed_lesion": ball(empty_grid("LPS"))}, "fixed lesion mask does not lie on the grid of the fixed volume"),

@@ -115,7 +115,7 @@ def test_a_turned_volume_is_said_to_be_turned_and_how(axis, degrees):
     result = register(fixed, moving, QUICK)
     first = result.messages[0]
     assert "most likely failed" in first
-    assert f"turned by {degrees} degrees about the {AXES[axis]} axis" in first
+    assert f"rotated by {degrees} degrees about the {AXES[axis]} axis" in first
     assert "\n" not in first
     agreement = result.metrics["agreement"]
     assert agreement["turned"] > 1.15 * max(agreement["start"], agreement["after"])

@@ -211,7 +211,7 @@ def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
     image.SetSpacing((2.0,) * 3)
     mask = sitk.Cast(image, sitk.sitkUInt8) + 1
     part = PreparedVolume(image, mask, "mr", 0.0, mask)
-    limits = [] if limit is None else [MemoryLimit(int(limit), 0, "the limit of the container (control group)")]
+    limits = [] if limit is None else [MemoryLimit(int(limit), 0, "the container limit (control group)")]
     monkeypatch.setattr(working_region, "resident_bytes", lambda: int(0.5e9))
     monkeypatch.setattr(working_region, "free_memory_bytes", lambda device: int(free_bytes))
     monkeypatch.setattr(memory, "memory_limits", lambda: limits)

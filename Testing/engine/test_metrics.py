@@ -73,7 +73,7 @@ def test_dice_of_a_label_on_neither_side_is_nan_and_of_empty_maps_is_empty():
 
 def test_labels_that_were_interpolated_are_refused():
     soft = box((1, 1, 1), (4, 4, 4)).astype(np.float32) * 0.5
-    with pytest.raises(InputError, match="nearest neighbour"):
+    with pytest.raises(InputError, match="nearest-neighbour"):
         dice(image(soft), image(soft))
 
 

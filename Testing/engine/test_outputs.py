@@ -160,7 +160,7 @@ def test_what_cannot_be_put_back_is_kept_and_the_next_use_puts_all_in_order(tmp_
     with monkeypatch.context() as broken:
         broken.setattr(Path, "replace", replace)
         with (
-            pytest.raises(OutputError, match=r"nor the earlier ones be put back.*Input/output"),
+            pytest.raises(OutputError, match=r"nor the earlier ones restored.*Input/output"),
             staged_folder(tmp_path) as new,
         ):
             fill(new, a="new", b="new")
@@ -209,7 +209,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, end):
 @pytest.mark.parametrize("name", ["taken", "missing/file"])
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, name):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match=r"cannot be written .*choose a folder"):
+    with pytest.raises(OutputError, match=r"cannot be written .*choose an existing folder"):
         write_json(tmp_path / name, {})
     assert on_disk(tmp_path) == {"taken": None}
 

@@ -101,7 +101,7 @@ def test_complex_numbers_are_not_written_where_they_cannot_be_kept(registration,
 def test_directions_are_said_not_to_turn(registration, reference, tmp_path, capsys):
     sitk.WriteImage(source_image("RAS", "vector", np.float32), str(tmp_path / "field.nrrd"))
     assert apply(registration, reference, "image", tmp_path / "field.nrrd", tmp_path / "out.nrrd") == 0
-    assert "not turned" in capsys.readouterr().err
+    assert "not reoriented" in capsys.readouterr().err
 
 
 def shifted(image, path, shift):
@@ -116,7 +116,7 @@ def test_a_volume_that_does_not_meet_the_reference_is_refused_or_said(registrati
     far = shifted(image, tmp_path / "far.nrrd", (300.0, 0.0, 0.0))
     output = tmp_path / "output.nrrd"
     assert apply(registration, reference, "image", far, output) == 2
-    assert "does not meet the reference" in capsys.readouterr().err
+    assert "does not overlap with the reference" in capsys.readouterr().err
     assert not output.exists()
     at_the_edge = shifted(image, tmp_path / "edge.nrrd", (70.0, 0.0, 0.0))
     assert apply(registration, reference, "image", at_the_edge, output) == 0
@@ -125,7 +125,7 @@ def test_a_volume_that_does_not_meet_the_reference_is_refused_or_said(registrati
     moved = sitk.ReadImage(str(at_the_edge))
     index = np.array([moved.TransformPhysicalPointToContinuousIndex(point) for point in points.tolist()])
     inside = ((index >= -0.5) & (index <= np.array(moved.GetSize()) - 0.5)).all(axis=1)
-    assert f"covers {100 * inside.mean():.1f} % of the reference" in said
+    assert f"covers only {100 * inside.mean():.1f} % of the reference" in said
     capsys.readouterr()
     assert apply(registration, reference, "image", shifted(image, tmp_path / "same.nrrd", (0, 0, 0)), output) == 0
     assert capsys.readouterr().err == ""
@@ -199,7 +199,7 @@ def test_no_label_vanishes_in_silence(registration, tmp_path, capsys, seed):
     code = apply(registration, tmp_path / "target.nii.gz", "labels", tmp_path / "labels.nii.gz", output)
     said = capsys.readouterr().err
     if code == 2:
-        assert "does not meet the reference" in said
+        assert "does not overlap with the reference" in said
         return
     found = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(output)))).tolist()) - {0}
     assert found <= given

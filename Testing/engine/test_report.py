@@ -140,7 +140,7 @@ def test_a_long_common_shift_is_named_and_does_not_hide_the_rest():
         " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", [], []).axes)
         for each in (scene, near)
     )
-    assert re.search(r"shift of all by R (5|6)\d, P 2\d, S 1[01]\d mm", said)
+    assert re.search(r"mean shift of R (5|6)\d, P 2\d, S 1[01]\d mm", said)
     assert "shift" not in not_said
 
 

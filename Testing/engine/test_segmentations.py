@@ -156,7 +156,7 @@ def test_a_part_is_put_on_the_grid_of_its_volume(tmp_path, shift):
         assert all(placed.GetPixel(place) == value for place in kept[::50].tolist())
     lost = sum((places < 0).any(axis=1).sum() for places in index)
     assert messages == (
-        [f"{lost} voxels of the fixed mask lie outside of its volume and are left out."] if lost else []
+        [f"{lost} voxels of the fixed mask lie outside its volume and are discarded."] if lost else []
     )
 
 

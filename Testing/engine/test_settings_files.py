@@ -41,11 +41,11 @@ REFUSED = [
     ('{"iterations": null}', "iterations is None"),
     ('{"iterations": 80.5}', "iterations is 80.5; give a whole number"),
     ('{"iterations": 1e300}', "between 0 and 10000"),
-    ('{"iterations": 1' + "0" * 39 + "}", "iterations is a number of 40 digits; it must lie between"),
+    ('{"iterations": 1' + "0" * 39 + "}", "iterations is a number of 40 digits; it must be between"),
     ('{"iterations": 1' + "0" * 400 + "}", "a number has 401 digits"),
     ('{"iterations": 1' + "0" * 5000 + "}", "a number has 5001 digits"),
-    ('{"regularization": NaN}', "NaN is no number"),
-    ('{"regularization": -Infinity}', "-Infinity is no number"),
+    ('{"regularization": NaN}', "NaN is not a number"),
+    ('{"regularization": -Infinity}', "-Infinity is not a number"),
     ('{"regularization": 1e999}', "'1e999' is too large a number"),
     ('{"iterations": 5, "iterations": 900}', "'iterations' is given twice"),
     ('{"iterations": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
@@ -54,17 +54,17 @@ REFUSED = [
     ('{"device": ["cpu"]}', "device is a list of 1; choose one of: auto"),
     ('{"device": 7}', "device is 7; choose one of"),
     ('{"encoder": ["mind"]}', "encoder is a list of 1; give text"),
-    ('{"encoder": "' + "m" * 100_000 + '"}', "at most 200 characters"),
-    ('{"weights": "a\\u0000b"}', "characters that can be read"),
-    ('{"weights": "\\ud800"}', "characters that can be read"),
-    ('{"settings": [1, 2]}', "no JSON object"),
+    ('{"encoder": "' + "m" * 100_000 + '"}', "at most 200 printable characters"),
+    ('{"weights": "a\\u0000b"}', "printable characters"),
+    ('{"weights": "\\ud800"}', "printable characters"),
+    ('{"settings": [1, 2]}', "not a JSON object"),
     ('{"settings": {"settings": {"iterations": 5}}}', "Unknown setting 'settings'"),
     ('{"' + "x" * 100_000 + '": 1}', "Unknown setting 'xxx"),
-    ("[]", "no JSON object"),
+    ("[]", "not a JSON object"),
     ("", "Cannot read settings"),
     ('{"iterations": 5', "Cannot read settings"),
-    ('{"iterations": 5}'.encode("utf-16"), "no text in UTF-8"),
-    (b'{"encoder": "m\xff"}', "no text in UTF-8"),
+    ('{"iterations": 5}'.encode("utf-16"), "not UTF-8 text"),
+    (b'{"encoder": "m\xff"}', "not UTF-8 text"),
     (b" " * 5_000_000, "larger than 4 MB"),
     (
         '{"iterations": 10000, "voxel_iterations": 9000, "correlation_rounds": 20, "correlation_iterations": 10000}',
@@ -94,7 +94,7 @@ def test_pipes_devices_and_folders_end_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for name in ("pipe", "link", "."):
-        assert "no regular file" in refused(lambda name=name: read_settings_file(tmp_path / name))
+        assert "not a regular file" in refused(lambda name=name: read_settings_file(tmp_path / name))
     assert "No such file" in refused(lambda: read_settings_file(tmp_path / "none"))
 
 

@@ -83,7 +83,7 @@ def test_terminal_without_unicode(tmp_path):
     assert shell("fr --help", tmp_path, **ASCII)[0] == 0
     code, _, said = shell("fr weights path 'Größe'", tmp_path, **ASCII)
     assert code == 2
-    assert "There are no weights called" in said
+    assert "There are no weights named" in said
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become a user who is not listed")

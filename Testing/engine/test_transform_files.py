@@ -91,8 +91,8 @@ def test_what_is_no_field_is_told_apart(tmp_path):
     endless = sitk.GetArrayFromImage(field())
     endless[0, 0, 0, 0] = np.inf
     cases = {
-        "scalar.nii.gz": (plain, "1 values a voxel"),
-        "two.nrrd": (sitk.Compose([plain, plain]), "2 values a voxel"),
+        "scalar.nii.gz": (plain, "1 values per voxel"),
+        "two.nrrd": (sitk.Compose([plain, plain]), "2 values per voxel"),
         "flat.nrrd": (sitk.Compose([plain[:, :, 3]] * 3), "2D"),
         "colour.nii.gz": (sitk.Cast(sitk.Compose([plain] * 3), sitk.sitkVectorUInt8), "colour"),
         "endless.nrrd": (sitk.GetImageFromArray(endless, isVector=True), "not finite"),

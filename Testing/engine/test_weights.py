@@ -232,12 +232,12 @@ def saved_safely(path):
         (lambda path: path.write_text("Access to this site is blocked by the hospital"), "text.*blocked"),
         (lambda path: path.write_text("Zugriff gesperrt für Gäste", encoding="utf-8"), "text.*gesperrt"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS"),
-        (lambda path: path.write_bytes(saved(path)[:-100]), "cut off"),
-        (lambda path: path.write_bytes(saved_safely(path)[:-10]), "cut off"),
-        (lambda path: path.write_bytes(saved_safely(path)[:60]), "cut off"),
+        (lambda path: path.write_bytes(saved(path)[:-100]), "truncated"),
+        (lambda path: path.write_bytes(saved_safely(path)[:-10]), "truncated"),
+        (lambda path: path.write_bytes(saved_safely(path)[:60]), "truncated"),
         (lambda path: torch.jit.script(nn.ReLU()).save(path), "TorchScript"),
         (lambda path: archive(path, "weights.pth"), "zip archive with other content"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 9), "no checkpoint"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), "not a checkpoint"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_called_by_its_name(tmp_path, make, named):
@@ -285,7 +285,7 @@ def on_meta(build):
 )
 def test_weights_of_another_architecture_are_called_by_its_name(build, named):
     state = on_meta(build).state_dict()
-    with pytest.raises(WeightsError, match=f"another architecture, it seems {named} .*'own.weight' is missing"):
+    with pytest.raises(WeightsError, match=f"another architecture, apparently {named} .*'own.weight' is missing"):
         load_exactly(nn.ModuleDict({"own": nn.Linear(2, 2)}), state, "test")
 
 
@@ -352,7 +352,7 @@ def test_unknown_weights_are_named_with_those_there_are():
 
 def test_under_the_publishers_name_only_the_publishers_file_is_taken(tmp_path):
     own = put(tmp_path, "sam_vit_b_01ec64.pth")
-    with pytest.raises(WeightsError, match=r"md5 begins with .*01ec64.*another name"):
+    with pytest.raises(WeightsError, match=r"md5 begins with .*01ec64.*rename it"):
         read_checkpoint("sam-vit-b", Settings(weights=str(own)))
     renamed = own.rename(tmp_path / "retrained.pth")
     assert read_checkpoint("sam-vit-b", Settings(weights=str(renamed))).state
@@ -380,7 +380,7 @@ def test_verify_tells_what_the_file_is(tmp_path):
     assert found["agrees_with"] is None
     assert found["path"] == str(path)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(WeightsError, match="cut off"):
+    with pytest.raises(WeightsError, match="truncated"):
         verify(NAME)
 
 

@@ -137,7 +137,7 @@ def test_parts_of_two_versions_of_a_file_are_never_joined(server):
 
 def test_a_connection_that_always_breaks_is_given_up_and_what_came_is_kept(server, downloads):
     server.cuts = [100_000] * 5
-    with pytest.raises(WeightsError, match="run it again to go on"):
+    with pytest.raises(WeightsError, match="run it again to resume"):
         download(entry(server))
     assert locate(entry(server)) is None
     assert download(entry(server)).read_bytes() == CONTENT
@@ -189,7 +189,7 @@ def test_a_damaged_file_is_replaced_by_a_download(server, downloads):
         (b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>", "web page.*Quota exceeded"),
         (b'{"error": "not found"}', "JSON.*not found"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "Git LFS pointer"),
-        (CONTENT[:-1000], "cut off"),
+        (CONTENT[:-1000], "truncated"),
         (b"", "empty"),
     ],
 )
@@ -201,7 +201,7 @@ def test_what_is_sent_instead_of_weights_is_named_and_thrown_away(server, downlo
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(404, "not there any more"), (403, "refuses access"), (407, "refuses"), (503, "try again")]
+    ("status", "advice"), [(404, "no longer exists"), (403, "refuses access"), (407, "refuses"), (503, "try again")]
 )
 def test_refusals_of_the_server_are_explained_in_one_line(server, downloads, status, advice):
     server.status = status

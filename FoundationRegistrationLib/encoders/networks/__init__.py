@@ -1,1 +1,1 @@
-"""Networks of the encoders: code that needs torch when it is imported, kept apart so that listing them does not."""
+"""Networks of the encoders: code that imports torch, kept separate so that listing the encoders does not."""

@@ -3,10 +3,9 @@
 Source: Kirillov et al., "Segment anything", ICCV 2023; Li et al., "Exploring plain vision transformer backbones for
 object detection", ECCV 2022, for windows and decomposed relative positions.
 
-The network is that of `segment_anything`; only the order of the arithmetic differs. Attention is fused, its
-relative positions enter as a bias that is made piece by piece, each small enough for the processor's cache; and
-the padding of incomplete windows, whose queries nobody needs and whose keys and values are constants, is neither
-multiplied by the projection to queries, keys and values nor by the one after attention.
+The network is that of `segment_anything`; only the order of the arithmetic differs. Attention is fused; its relative
+positions are a bias computed in pieces that fit the processor's cache. The padding of incomplete windows has unused
+queries and constant keys and values, so it is left out of the projections before and after attention.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import Attention, Block, ImageEncoderViT
 
-# Bias of the attention made at once, bytes: on the CPU what its caches hold, elsewhere what fills the device.
+# Attention bias computed at once, bytes: on the CPU what fits the caches, elsewhere what fills the device.
 _BIAS_BYTES_CPU = 4_000_000
 _BIAS_BYTES_DEVICE = 1_000_000_000
 
@@ -23,13 +22,13 @@ _BIAS_BYTES_DEVICE = 1_000_000_000
 def image_features(
     network: ImageEncoderViT, images: torch.Tensor, neck: bool = True, pad_before_norm: bool = False
 ) -> torch.Tensor:
-    """Return the features of images (B, 3, S, S), already standardised, as (B, D, S/16, S/16).
+    """Return the features of standardised images (B, 3, S, S) as (B, D, S/16, S/16).
 
     Args:
         network: the encoder, made for images of S pixels.
         images: its input.
-        neck: return what leaves the neck (D = 256); otherwise the tokens that enter it (D of the transformer).
-        pad_before_norm: windows are padded before the normalisation, not after it (as MRI-CORE's code has it).
+        neck: return the output of the neck (D = 256), else its input tokens (D of the transformer).
+        pad_before_norm: windows are padded before the normalisation, not after it (as in MRI-CORE's code).
     """
     tokens = network.patch_embed(images)
     if network.pos_embed is not None:
@@ -47,7 +46,7 @@ def _attention(block: Block, tokens: torch.Tensor, pad_before_norm: bool) -> tor
     qkv = attention.qkv(block.norm1(tokens))
     if not side:
         return attention.proj(_attend(attention, qkv))
-    # A token of zeros leaves the normalisation as its bias, and the projection as the bias of that.
+    # A zero token leaves the normalisation as its bias, and the projection as that of the bias.
     padding = attention.qkv(block.norm1.bias) if pad_before_norm else attention.qkv.bias
     mixed = _attend(attention, _windows(qkv, side, padding))
     return attention.proj(_joined(mixed, tokens.shape[0], tokens.shape[1], tokens.shape[2]))
@@ -66,7 +65,7 @@ def _windows(tokens: torch.Tensor, side: int, padding: torch.Tensor) -> torch.Te
 
 
 def _joined(windows: torch.Tensor, batch: int, height: int, width: int) -> torch.Tensor:
-    """Put windows (B * windows, side, side, C) back into (B, H, W, C), without their padding."""
+    """Merge windows (B * windows, side, side, C) into (B, H, W, C), without their padding."""
     side, channels = windows.shape[1], windows.shape[3]
     rows, columns = -(-height // side), -(-width // side)
     cut = windows.view(batch, rows, columns, side, side, channels).transpose(2, 3)
@@ -121,6 +120,6 @@ def _attend_with_positions(
 
 
 def _relative(table: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the embedding of the offset between each two positions of an axis, (size, size, channels)."""
+    """Return the embedding of the offset between each pair of positions of an axis, (size, size, channels)."""
     position = torch.arange(size, device=table.device)
     return table[position[:, None] - position[None, :] + size - 1]

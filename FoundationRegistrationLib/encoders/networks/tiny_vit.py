@@ -1,12 +1,12 @@
-"""TinyViT as LiteMedSAM has it, for inference only: the same features as the published network in less time.
+"""LiteMedSAM's TinyViT for inference only: the same features as the published network in less time.
 
 Source: Wu et al., "TinyViT: fast pretraining distillation for small vision transformers", ECCV 2022; the variant
 of LiteMedSAM keeps full resolution in its first stage, which takes most of the memory and much of the time.
 
-What makes it fast, all of it exact but for rounding: batch normalisation is folded into the convolutions; images
-stay (row, column, channel), so that every 1 x 1 convolution is one matrix product; work goes in strips of rows
-that fit the processor's cache, from the expansion of a block to its residual; attention is fused; and the
-padding of incomplete windows, whose keys and values are constants, is neither normalised nor projected.
+Optimisations, all exact up to rounding: batch normalisation is folded into the convolutions; images stay (row,
+column, channel), so that every 1 x 1 convolution is one matrix product; blocks are computed from expansion to
+residual in strips of rows that fit the processor's cache; attention is fused; and the padding of incomplete windows,
+whose keys and values are constant, is neither normalised nor projected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TinyViT(nn.Module):
     """The image encoder of LiteMedSAM from its state dictionary: (B, 3, 256, 256) to (B, 256, 64, 64).
 
     Args:
-        state: tensors by their published names, which begin with "patch_embed.", "layers." and "neck.".
+        state: tensors by their published names, beginning with "patch_embed.", "layers." and "neck.".
     """
 
     def __init__(self, state: State) -> None:
@@ -122,7 +122,7 @@ class _MobileBlock(nn.Module):
             y = self.project(hidden)
             return F.gelu(y.add_(rows[:, inner])) if self.residual else y
 
-        # Output rows of stride 2 are centred on even rows, so that the neighbouring rows come in pairs.
+        # Output rows of stride 2 are centred on even rows, so neighbouring rows come in pairs.
         return _by_strips(x, _rows_in_cache(x, len(self.expand.weight), 2), strip, halo=stride, stride=stride)
 
 
@@ -150,8 +150,8 @@ class _Block(nn.Module):
 class _WindowAttention(nn.Module):
     """Self-attention in square windows with a bias for each distance, and a residual.
 
-    Incomplete windows are padded with zeros before the normalisation, so that their padding has constant keys and
-    values, which are found once.
+    Incomplete windows are padded with zeros before the normalisation, so the padding has constant keys and values,
+    which are computed once.
     """
 
     bias: torch.Tensor
@@ -166,7 +166,7 @@ class _WindowAttention(nn.Module):
         )
         index = torch.arange(window)
         apart = (index[:, None] - index[None]).abs()
-        # One value a head for each distance (down, across) of two tokens, the distances row by row.
+        # One value per head for each offset (down, across) of two tokens, row by row.
         table = state[f"{name}.attention_biases"].view(-1, window, window)
         pairs = table[:, apart[:, None, :, None], apart[None, :, None, :]]
         self.register_buffer("bias", pairs.reshape(1, -1, window**2, window**2))
@@ -208,12 +208,12 @@ class _Neck(nn.Module):
 
 
 def _rows_in_cache(x: torch.Tensor, channels: int, multiple: int = 1) -> int:
-    """Return how many rows of (B, H, W, C) to work on at once, a multiple of `multiple`.
+    """Return how many rows of (B, H, W, C) to process at once, a multiple of `multiple`.
 
     Args:
         x: the whole.
-        channels: of the widest activation that is made of it.
-        multiple: of rows that belong together.
+        channels: of the widest activation computed from it.
+        multiple: rows that belong together.
     """
     if x.device.type != "cpu":
         return x.shape[1]
@@ -228,8 +228,8 @@ def _by_strips(
     Args:
         x: the whole.
         rows: input rows of a strip.
-        strip: takes a strip with up to `halo` neighbouring rows on each side, and which rows of its result to
-            return, so that those which lack neighbours are left out.
+        strip: takes a strip with up to `halo` neighbouring rows on each side, and the rows of its result to return,
+            which excludes those without neighbours.
         halo: neighbouring rows that the function needs.
         stride: input rows for each row of the result.
     """

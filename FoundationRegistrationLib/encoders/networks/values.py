@@ -1,4 +1,4 @@
-"""Networks without values and with random ones."""
+"""Uninitialised networks and networks with random weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 def without_values(make: Callable[[], Any]) -> Any:
-    """Return a network whose parameters have memory but no values yet, which saves the time to draw them.
+    """Return a network with uninitialised parameters, which saves the time to draw them.
 
-    It must have no buffers that it fills itself.
+    It must not have buffers that it initialises itself.
     """
     with torch.device("meta"):
         network = make()
@@ -19,7 +19,7 @@ def without_values(make: Callable[[], Any]) -> Any:
 
 
 def randomise(network: Any) -> Any:
-    """Give every parameter of a network small random values, the same ones each time; return the network."""
+    """Give every parameter of a network small, reproducible random values; return the network."""
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02, generator=generator)

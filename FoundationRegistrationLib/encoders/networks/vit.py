@@ -1,4 +1,4 @@
-"""Vision transformers of timm as encoders of slices, and the names other codes give to their tensors."""
+"""timm vision transformers as slice encoders, and conversion of other checkpoints' tensor names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from ..base import Statistics, network_input, side_of, standardised
 
 _BLOCK = r"(?:vision_model\.)?(?:encoder\.)?layers?\.(\d+)\."
-# Names of Hugging Face for DINOv2, DINOv3 and CLIP, and those of the publishers' own code.
+# Hugging Face's names for DINOv2, DINOv3 and CLIP, and those of the publishers' code.
 _HUGGING_FACE = (
     (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
     (r"vision_model\.embeddings\.class_embedding", "cls_token"),
@@ -33,15 +33,15 @@ _HUGGING_FACE = (
 
 
 class TokenEncoder:
-    """The tokens that leave a transformer's last block, for square slices resized to the network's input size.
+    """Tokens of a transformer's last block, for square slices resized to the network's input size.
 
     Args:
-        network: a transformer of timm made for square images.
+        network: a timm transformer for square images.
         input_size: pixels along one side of them.
-        statistics: mean and deviation the network was trained with.
-        normalised: whether the final normalisation is applied.
+        statistics: mean and standard deviation in training.
+        normalised: apply the final normalisation.
         device: where it runs.
-        sha256: checksum of its weights, None where they are random.
+        sha256: checksum of its weights, None if they are random.
     """
 
     reach = 0
@@ -71,24 +71,24 @@ class TokenEncoder:
 
 
 def as_timm_has_them(state: Mapping[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
-    """Return published tensors as timm, beside its network, makes them fit: names, positions of its size.
+    """Return published tensors as timm converts them for its network: names, interpolated positions.
 
-    What has patches of another size is left alone; timm would interpolate its kernel, but it is of another network.
+    Patch kernels of another size are not converted: timm would interpolate them, but they are of another network.
     """
     kernel = state.get("patch_embed.proj.weight")
     if kernel is None or kernel.shape != network.patch_embed.proj.weight.shape:
         return dict(state)
     positions = state.get("pos_embed")
     if positions is not None and math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
-        side_of(positions.shape[1] - 1)  # with a class token; timm takes any number for a square
+        side_of(positions.shape[1] - 1)  # with a class token; timm assumes a square
     return import_module(type(network).__module__).checkpoint_filter_fn(dict(state), network)
 
 
 def published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors under the names of their publishers' own code; Hugging Face has others for the same networks.
+    """Return tensors under the names of their publishers' code; Hugging Face uses others for the same networks.
 
-    Of its form, what is none of a vision transformer is left out. Separate ".attn.q.", ".attn.k." and ".attn.v." of a
-    block are stacked as ".attn.qkv.".
+    Tensors in its format that do not belong to a vision transformer are dropped. Separate ".attn.q.", ".attn.k." and
+    ".attn.v." of a block are stacked as ".attn.qkv.".
     """
     if "embeddings.cls_token" not in state and "vision_model.embeddings.class_embedding" not in state:
         return dict(state)

@@ -1,7 +1,7 @@
-"""The quality page of one registration, as a picture.
+"""The quality page of a registration, as an image.
 
-The picture follows the radiological convention: the patient's right on the left of the picture, anterior
-and superior up. Everything on it lies on one grid; lengths are mm.
+The images follow the radiological convention: the patient's right on the left of the image, anterior and superior up.
+All images are on one grid; lengths are in mm.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ def save_overview(
     """Draw the quality page of one registration as a PNG.
 
     Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice with
-    something to see): fixed image, moving image before and after, checkerboards before and after, displacement
-    (mm, arrows from a fixed point to its moving point, in the plane; less its mean, which is named, where that is
-    longer than what is left), Jacobian determinant (folded voxels marked), and the expected error if there is one.
-    Grey windows are robust percentiles of the foreground, the same before and after. With labels, outlines of the
-    fixed (blue) and of the moving labels (orange). The file appears under its name only when it is complete.
+    enough foreground): fixed image, moving image before and after, checkerboards before and after, displacement (mm,
+    arrows from a fixed point to its moving point, in the plane; minus its mean, which is stated, if that is longer
+    than the remainder), Jacobian determinant (folded voxels marked), and the expected error if there is one. Grey
+    windows are robust percentiles of the foreground, the same before and after. With labels, outlines of the fixed
+    (blue) and of the moving labels (orange). The file gets its name only when it is complete.
 
     Args:
-        target: the PNG; an existing file is replaced. Or a binary stream, which takes it.
-        fixed: fixed image. Its grid may be oblique or flipped (it is turned to the nearest LPS order) and
-            anisotropic (pictures are drawn in mm).
+        target: the PNG, an existing file is replaced; or a binary stream.
+        fixed: fixed image. Its grid may be oblique or flipped (it is reoriented to the nearest LPS order) and
+            anisotropic (images are drawn in mm).
         moving_before: moving image resampled onto that grid without the deformation.
-        moving_after: moving image carried onto that grid by the registration.
+        moving_after: moving image warped onto that grid by the registration.
         displacement: u(x) in mm, LPS, fixed point x -> moving point x + u(x), on that grid.
         jacobian: determinant of x -> x + u(x) on that grid.
         title: first line of the page.
-        warnings: what must be read before anything else, in a colour of its own.
+        warnings: displayed first, highlighted.
         lines: key figures, one line of text each.
         fixed_labels: labels of the fixed image on that grid.
         labels_before: labels of the moving image before, on that grid.
         labels_after: labels of the moving image after, on that grid.
-        expected_error: mm, on that grid; `NOT_KNOWN_MM` where nothing is known.
+        expected_error: mm, on that grid; `NOT_KNOWN_MM` where unknown.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, ``displacement`` is not a field, or the
@@ -68,12 +68,12 @@ def save_overview(
     """
     path = os.fspath(target) if isinstance(target, str | os.PathLike) else None
     if path is not None and not path.lower().endswith(".png"):
-        msg = f"{path} does not end in .png; the overview is a PNG picture."
+        msg = f"{path} does not end in .png; the overview is a PNG image."
         raise InputError(msg)
     labels = (fixed_labels, labels_before, labels_after)
     scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error)
 
-    from .page import draw_page  # matplotlib, which takes a second to load
+    from .page import draw_page  # matplotlib is slow to import
 
     figure = draw_page(scene, title, warnings, lines)
     with contextlib.nullcontext(target) if path is None else complete_or_absent(path) as opened:

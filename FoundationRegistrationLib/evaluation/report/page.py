@@ -1,4 +1,4 @@
-"""The quality page: where its pictures and texts lie. Lengths are inches from the upper left corner."""
+"""The layout of the quality page. Lengths are inches from the upper left corner."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _TEXT = "#f2f2f2"
 _QUIET = "#a8a8ad"
 _WARNING = "#ffb000"
 _DPI = 140
-_PAGES = ((18.5, 12.5), (12.5, 18.5))  # room for the pictures: a wide and a tall page
+_PAGES = ((18.5, 12.5), (12.5, 18.5))  # space for the images: a wide and a tall page
 _TALL_IF = 1.3  # screens are wide: the tall page must show this much more
-_LEFT = 0.55  # of the pictures
+_LEFT = 0.55  # of the images
 _MARGIN = 0.15  # of the header
-_GAP = 0.06  # between pictures
-_SMALLEST_CELL = 1.4  # the heads must fit
-_LETTER = 0.088  # a letter of the key figures
+_GAP = 0.06  # between images
+_SMALLEST_CELL = 1.4  # the titles must fit
+_LETTER = 0.088  # width of a character of the key figures
 _TITLE_LETTER = 0.155
 _TITLE_LINE = 0.29
 _LINE = 0.2
@@ -52,13 +52,12 @@ _Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie on the page.
+    """The layout of the page.
 
     Attributes:
-        wide: the pictures of a plane lie side by side and the planes below each other, or the
-            transpose.
-        widths: width of each column of pictures.
-        heights: height of each row of pictures.
+        wide: whether the images of a plane are side by side and the planes below each other; else transposed.
+        widths: width of each column of images.
+        heights: height of each row of images.
         header: height of the title and the key figures.
     """
 
@@ -69,12 +68,12 @@ class Layout:
 
     @property
     def top(self) -> float:
-        """Upper edge of the pictures."""
+        """Upper edge of the images."""
         return self.header + (0.45 if self.wide else 0.3)
 
     @property
     def bottom(self) -> float:
-        """Lower edge of the pictures."""
+        """Lower edge of the images."""
         return self.top + sum(self.heights) + (len(self.heights) - 1) * _GAP
 
     @property
@@ -84,25 +83,25 @@ class Layout:
         return _LEFT + sum(self.widths) + (len(self.widths) - 1) * _GAP + right, self.bottom + below
 
     def cell(self, picture: int, plane: int) -> _Box:
-        """Left, top, width and height of a picture's place."""
+        """Left, top, width and height of an image's cell."""
         row, column = (plane, picture) if self.wide else (picture, plane)
         left = _LEFT + sum(self.widths[:column]) + column * _GAP
         top = self.top + sum(self.heights[:row]) + row * _GAP
         return left, top, self.widths[column], self.heights[row]
 
     def fractions(self, left: float, top: float, width: float, height: float) -> _Box:
-        """A rectangle as matplotlib wants it: fractions of the page from its lower left corner."""
+        """A rectangle in matplotlib's form: fractions of the page from its lower left corner."""
         page_width, page_height = self.page
         return left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height
 
 
 def draw_page(scene: Scene, title: str, warnings: Sequence[str], lines: Sequence[str]) -> Figure:
-    """The figure with all pictures and texts.
+    """The figure with all images and texts.
 
     Args:
-        scene: what is shown.
+        scene: the data to show.
         title: first line of the page.
-        warnings: what must be read before anything else, below the title in a colour of its own.
+        warnings: displayed below the title, highlighted.
         lines: key figures, one line of text each.
     """
     layout, heads = page_layout(scene), _heads(scene)
@@ -133,7 +132,7 @@ def draw_page(scene: Scene, title: str, warnings: Sequence[str], lines: Sequence
     length = "true length" if factor == 1 else f"{factor:g}x"
     label = f"mm (arrows {length}, fixed to moving)" if factor else "mm"
     if scene.shift.any():
-        label = f"{label}\nbeyond a shift of all by {_direction_words(scene.shift)} mm"
+        label = f"{label}\nwithout the mean shift of {_direction_words(scene.shift)} mm"
     _draw_bar(figure, layout, displacement, 5, label)
     ticks = [scene.largest_ratio**power for power in (-1, -0.5, 0, 0.5, 1)]
     _draw_bar(figure, layout, jacobian, 6, "local volume, moving / fixed", ticks)
@@ -144,7 +143,7 @@ def draw_page(scene: Scene, title: str, warnings: Sequence[str], lines: Sequence
 
 
 def page_layout(scene: Scene) -> Layout:
-    """The wide page, or the tall one if it shows clearly more; pictures fill their column or row."""
+    """The wide page, or the tall one if it shows clearly more; images fill their column or row."""
     tallness = np.array([height / width for height, width in map(scene.size_mm, PLANES)])
     pictures = len(_heads(scene))
     width = min(_PAGES[0][0] / pictures, _PAGES[0][1] / tallness.sum())
@@ -160,12 +159,12 @@ def page_layout(scene: Scene) -> Layout:
 
 
 def _heads(scene: Scene) -> tuple[str, ...]:
-    """Names of the pictures of a plane."""
+    """Titles of the images of a plane."""
     return _HEADS if scene.expected_error is None else (*_HEADS, _EXPECTED_ERROR_HEAD)
 
 
 def add_axes(figure: Figure, layout: Layout, scene: Scene, picture: int, plane: int) -> Axes:
-    """Axes of a picture, in mm, in the middle of its place."""
+    """Axes of an image, in mm, in the middle of its cell."""
     left, top, width, height = layout.cell(picture, plane)
     size = np.array(scene.size_mm(PLANES[plane]))
     high, wide = size * min(height / size[0], width / size[1])
@@ -175,7 +174,7 @@ def add_axes(figure: Figure, layout: Layout, scene: Scene, picture: int, plane: 
 
 
 def _in_columns(lines: Sequence[str], letters: int) -> list[list[str]]:
-    """The key figures in as many columns as a line of so many letters has room for, long lines wrapped."""
+    """The key figures in as many columns as fit, long lines wrapped."""
     wrapped = [part for line in lines for part in (textwrap.wrap(line, letters) or [""])]
     if not wrapped:
         return []
@@ -186,7 +185,7 @@ def _in_columns(lines: Sequence[str], letters: int) -> list[list[str]]:
 
 
 def _write(figure: Figure, layout: Layout, left: float, top: float, text: str, **style: Any) -> None:
-    """Text whose own upper left corner lies at a place, unless told otherwise."""
+    """Text with its upper left corner at a position, by default."""
     options: dict[str, Any] = {"color": _TEXT, "ha": "left", "va": "top", "parse_math": False, **style}
     x, y, _, _ = layout.fractions(left, top, 0.0, 0.0)
     figure.text(x, y, text, **options)
@@ -208,7 +207,7 @@ def _write_header(
 
 
 def _write_heads(figure: Figure, layout: Layout, scene: Scene) -> None:
-    """Names of the pictures and of the planes: one above the pictures, the other beside them."""
+    """Titles of the images and of the planes: one above the images, the other beside them."""
     heads = [(layout.cell(picture, 0), head, {"size": 10}) for picture, head in enumerate(_heads(scene))]
     planes = [
         (layout.cell(0, number), _plane_name(scene, plane), {"size": 9.5, "color": _QUIET})
@@ -223,7 +222,7 @@ def _write_heads(figure: Figure, layout: Layout, scene: Scene) -> None:
 
 
 def _plane_name(scene: Scene, plane: Plane) -> str:
-    """Name and coordinate of a plane through the centre, as radiologists say it: Axial, S 34 mm."""
+    """Name and coordinate of a plane through the centre in radiological notation: Axial, S 34 mm."""
     component = 2 - plane.axis
     value = scene.position[component]
     letter = ("LR", "PA", "SI")[component][0 if value >= 0 else 1]
@@ -231,7 +230,7 @@ def _plane_name(scene: Scene, plane: Plane) -> str:
 
 
 def _direction_words(vector: NDArray[np.floating[Any]]) -> str:
-    """Say an LPS vector as radiologists do, to whole millimetres: L 12, A 3, S 40."""
+    """An LPS vector in radiological notation, to whole millimetres: L 12, A 3, S 40."""
     return ", ".join(
         f"{letters[0 if value >= 0 else 1]} {abs(value):.0f}"
         for letters, value in zip(("LR", "PA", "SI"), vector.tolist(), strict=True)
@@ -246,7 +245,7 @@ def _draw_bar(
     label: str,
     ticks: Sequence[float] = (),
 ) -> None:
-    """Colour bar of the displacement, the Jacobian or the expected error beside its pictures."""
+    """Colour bar of the displacement, the Jacobian or the expected error beside its images."""
     left, top, width, height = layout.cell(picture, len(PLANES) - 1)
     if layout.wide:
         orientation, place = "horizontal", (left + 0.12, layout.bottom + 0.1, width - 0.24, 0.11)
@@ -263,7 +262,7 @@ def _draw_bar(
 
 
 def _write_footer(figure: Figure, layout: Layout, scene: Scene) -> None:
-    """What the colours mean, and what the page must not be used for."""
+    """Legend of the colours, and the disclaimer."""
     handles: list[Any] = []
     if scene.labels[0] is not None:
         handles.append(Line2D([], [], color=panels.FIXED_COLOUR, linewidth=1.6, label="fixed labels"))

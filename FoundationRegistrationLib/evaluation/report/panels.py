@@ -1,4 +1,4 @@
-"""What is drawn in one picture of the quality page. Axes are in mm from the picture's upper left corner."""
+"""Drawing the single images of the quality page. Axes are in mm from the image's upper left corner."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CONTOUR_LEVEL = 0.3  # of the grey window
 
 
 def draw_anatomy(axes: Axes, scene: Scene, plane: Plane, picture: int) -> None:
-    """Fixed, before, after, checkerboard before or after (picture 0 to 4)."""
+    """Fixed, before, after, checkerboard before or after (image 0 to 4)."""
     fixed, *moving = (scene.cut(array, plane) for array in (scene.fixed, scene.before, scene.after))
     if picture < 3:
         shown = (fixed, *moving)[picture]
@@ -48,7 +48,7 @@ def draw_anatomy(axes: Axes, scene: Scene, plane: Plane, picture: int) -> None:
 
 
 def draw_displacement(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
-    """Length of u in colour and its part in the plane as arrows."""
+    """Length of u in colour and its in-plane component as arrows."""
     vectors = scene.cut(scene.displacement, plane)
     length = np.linalg.norm(vectors, axis=-1)
     fastest = max(scene.largest_displacement, 1e-3)
@@ -82,7 +82,7 @@ def draw_displacement(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
 
 
 def arrow_factor(scene: Scene) -> float:
-    """How many times longer than true the arrows are drawn; 0 for no arrows."""
+    """Magnification of the arrows; 0 for no arrows."""
     if scene.largest_displacement < 1e-3:
         return 0.0
     allowed = 1.7 * scene.longest_mm / _ARROWS_PER_SIDE / scene.largest_displacement
@@ -90,7 +90,7 @@ def arrow_factor(scene: Scene) -> float:
 
 
 def draw_jacobian(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
-    """Determinant on a logarithmic scale about 1; folded voxels in a colour of their own."""
+    """Determinant on a logarithmic scale about 1; folded voxels in a separate colour."""
     determinant = scene.cut(scene.jacobian, plane)
     folded = determinant <= 0
     scale = LogNorm(1 / scene.largest_ratio, scene.largest_ratio, clip=True)
@@ -101,7 +101,7 @@ def draw_jacobian(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
 
 
 def draw_expected_error(axes: Axes, scene: Scene, plane: Plane, expected_error: NDArray) -> AxesImage:
-    """The expected error in mm, on the same scale for every pair; a colour of its own where it is not known."""
+    """The expected error in mm, on the same scale for every pair; unknown voxels in a separate colour."""
     error = scene.cut(expected_error, plane)
     unknown = error > LARGEST_KNOWN_MM
     image = _show(axes, scene, plane, error, cmap=_ERROR_COLOURS, vmin=0, vmax=_LARGEST_ERROR_MM)
@@ -111,14 +111,14 @@ def draw_expected_error(axes: Axes, scene: Scene, plane: Plane, expected_error: 
 
 
 def draw_letters(axes: Axes, plane: Plane) -> None:
-    """Patient directions at the edges of the picture."""
+    """Patient directions at the edges of the image."""
     style = {"xycoords": "axes fraction", "ha": "center", "va": "center", "size": 7.5, "color": "#ffe680"}
     for letter, x, y in zip(plane.letters, (0.0, 1.0, 0.5, 0.5), (0.5, 0.5, 1.0, 0.0), strict=True):
         _note(axes, letter, (x, y), (10 * (0.5 - x), 10 * (0.5 - y)), **style)
 
 
 def draw_scale_bar(axes: Axes, scene: Scene, plane: Plane) -> None:
-    """A bar of a round length in the lower right corner, if the picture has room for one."""
+    """A scale bar of round length in the lower right corner, if it fits."""
     height, width = scene.size_mm(plane)
     length = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= 0.35 * width), default=0)
     if length:
@@ -135,7 +135,7 @@ def _show(axes: Axes, scene: Scene, plane: Plane, picture: NDArray, **style: Any
 
 
 def _checkerboard(scene: Scene, plane: Plane) -> NDArray[np.bool_]:
-    """Where a checkerboard shows the fixed image; tiles are squares in mm, of one size in all planes."""
+    """Mask of the fixed image in a checkerboard; tiles are squares in mm, of the same size in all planes."""
     shape = [scene.fixed.shape[axis] for axis in plane.shown]
     down, across = (
         np.floor((np.arange(n) + 0.5) * mm / (scene.longest_mm / 8))
@@ -154,13 +154,13 @@ def _draw_outline(axes: Axes, scene: Scene, plane: Plane, labels: NDArray | None
     row, column = np.nonzero(picture[:, 1:] != picture[:, :-1])
     upright = np.stack([column + 1, row, column + 1, row + 1], axis=-1)
     segments = np.concatenate([level, upright]).reshape(-1, 2, 2) * scene.pixel_mm(plane)[::-1]
-    width = 0.9 if len(np.unique(picture)) <= 10 else 0.5  # many regions: leave the anatomy visible
+    width = 0.9 if len(np.unique(picture)) <= 10 else 0.5  # many regions: keep the anatomy visible
     lines = LineCollection(list(segments), colors=colour, linewidths=width, capstyle="round")
     axes.add_collection(lines, autolim=False)
 
 
 def _draw_contour(axes: Axes, scene: Scene, plane: Plane) -> None:
-    """A faint contour of the smoothed fixed image, to see where in the body a colour lies."""
+    """A faint contour of the smoothed fixed image, for orientation."""
     pixel = scene.pixel_mm(plane)
     picture = ndimage.gaussian_filter(scene.cut(scene.fixed, plane), 2.5 / pixel)
     if min(picture.shape) < 2 or not picture.min() < _CONTOUR_LEVEL < picture.max():
@@ -170,5 +170,5 @@ def _draw_contour(axes: Axes, scene: Scene, plane: Plane) -> None:
 
 
 def _note(axes: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
-    """Text shifted by some points from a place, readable on any ground."""
+    """Text offset from a position in points, readable on any background."""
     axes.annotate(text, place, shift, textcoords="offset points", path_effects=_OUTLINED, **style)

@@ -1,4 +1,4 @@
-"""From the images of a registration to the arrays that the quality page shows."""
+"""From the images of a registration to the arrays shown on the quality page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest
 
 @dataclass(frozen=True)
 class Plane:
-    """One of the three cuts. Pictures are (rows, columns), the first row on top.
+    """One of the three cuts. Images are (rows, columns), the first row on top.
 
     Attributes:
         name: Axial, Coronal or Sagittal.
         axis: array axis (Z, Y, X) that is cut.
-        letters: patient directions at the left, right, top and bottom of the picture.
+        letters: patient directions at the left, right, top and bottom of the image.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Plane:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Array axes (Z, Y, X) that run down and across the picture."""
+        """Array axes (Z, Y, X) that run down and across the image."""
         rows, columns = (axis for axis in range(3) if axis != self.axis)
         return rows, columns
 
@@ -49,16 +49,16 @@ PLANES = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pictures show: arrays (Z, Y, X) in LPS order, cropped to the foreground.
+    """The displayed data: arrays (Z, Y, X) in LPS order, cropped to the foreground.
 
     Attributes:
         fixed: fixed image, 0 to 1.
         before: moving image before, 0 to 1.
         after: moving image after, 0 to 1, in the window of ``before``.
         foreground: fixed foreground.
-        displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes, less `shift`.
-        shift: the mean of the displacement in the foreground, LPS mm, where it is longer than what is left without
-            it, as after a start from afar; else zero.
+        displacement: (Z, Y, X, 3) mm along the array's own x, y, z axes, minus `shift`.
+        shift: the mean displacement in the foreground, LPS mm, if it is longer than the remainder, as for distant
+            volumes; else zero.
         jacobian: determinant.
         expected_error: mm; None where not given.
         labels: fixed, before and after, None where not given.
@@ -81,22 +81,22 @@ class Scene:
     spacing: Sequence[float]
 
     def cut(self, array: NDArray[Any], plane: Plane) -> NDArray[Any]:
-        """Picture of a (Z, Y, X, ...) array through the centre: S is turned up, A is up already."""
+        """Image of a (Z, Y, X, ...) array through the centre: flipped so that S is up; A is up already."""
         picture = np.take(array, self.centre[plane.axis], axis=plane.axis)
         return picture if plane.axis == 0 else picture[::-1]
 
     def pixel_mm(self, plane: Plane) -> NDArray[np.float64]:
-        """Height and width of a pixel of a plane's picture."""
+        """Height and width of a pixel of a plane's image."""
         return np.array([self.spacing[axis] for axis in plane.shown])
 
     def size_mm(self, plane: Plane) -> tuple[float, float]:
-        """Height and width of a plane's picture."""
+        """Height and width of a plane's image."""
         height, width = (self.fixed.shape[axis] * self.spacing[axis] for axis in plane.shown)
         return height, width
 
     @cached_property
     def longest_mm(self) -> float:
-        """Longest side of all pictures."""
+        """Longest side of all images."""
         return max(max(self.size_mm(plane)) for plane in PLANES)
 
     @cached_property
@@ -107,7 +107,7 @@ class Scene:
 
     @cached_property
     def largest_ratio(self) -> float:
-        """End of the determinant's scale: the foreground's values lie between this and its inverse."""
+        """End of the determinant's scale: the foreground's values are between this and its inverse."""
         determinant = self.jacobian[self.foreground & (self.jacobian > 0)]
         if determinant.size == 0:
             return 4.0
@@ -124,7 +124,7 @@ def build_scene(
     labels: Sequence[sitk.Image | None],
     expected_error: sitk.Image | None = None,
 ) -> Scene:
-    """Check the images of ``save_overview``, turn them to LPS order and crop them to what there is to see.
+    """Check the images of ``save_overview``, reorient them to LPS order and crop them to the foreground.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, or ``displacement`` is not a field.
@@ -165,7 +165,7 @@ def build_scene(
 
 
 def _leading_shift(vectors: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-    """Return the mean of vectors (N, 3) if it is long, and longer than nearly all that is left; else zero."""
+    """Return the mean of vectors (N, 3) if it is long, and longer than nearly all residuals; else zero."""
     mean = vectors.mean(0)
     left = np.percentile(np.linalg.norm(vectors - mean, axis=1), 99.5)
     return mean if np.linalg.norm(mean) > max(left, _LEAST_SHIFT_MM) else np.zeros_like(mean)
@@ -175,8 +175,8 @@ def _array(image: sitk.Image, fixed: sitk.Image, name: str, components: int = 1)
     """(Z, Y, X[, components]) array in LPS order."""
     if image.GetNumberOfComponentsPerPixel() != components:
         msg = (
-            f"The {name} has {image.GetNumberOfComponentsPerPixel()} values a voxel instead of {components}; "
-            "give the image that belongs in this place."
+            f"The {name} has {image.GetNumberOfComponentsPerPixel()} values per voxel instead of {components}; give "
+            "the right image."
         )
         raise InputError(msg)
     scalar = image if components == 1 else sitk.VectorIndexSelectionCast(image, 0)
@@ -185,7 +185,7 @@ def _array(image: sitk.Image, fixed: sitk.Image, name: str, components: int = 1)
 
 
 def _foreground(array: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Voxels brighter than a tenth of the robust range; everything in an even image."""
+    """Voxels brighter than a tenth of the robust range; all voxels of a uniform image."""
     low, high = np.percentile(array, (0.5, 99.5))
     bright = array > low + 0.1 * (high - low)
     return bright if bright.any() else np.ones_like(bright)
@@ -197,9 +197,9 @@ def _area(foreground: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
 
 
 def _index_to_cut(foreground: NDArray[np.bool_], axis: int) -> int:
-    """Slice nearest to the centre of mass that cuts at least half as much foreground as the fullest.
+    """Slice nearest to the centre of mass with at least half as much foreground as the fullest slice.
 
-    The centre itself in nearly all volumes; not the empty slice between two breasts.
+    The centre in nearly all volumes, but not the empty slice between two breasts.
     """
     area = _area(foreground, axis)
     index = np.arange(area.size)
@@ -208,7 +208,7 @@ def _index_to_cut(foreground: NDArray[np.bool_], axis: int) -> int:
 
 
 def _box(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice, ...]:
-    """Range (Z, Y, X) that holds the foreground, stray voxels aside, and a margin."""
+    """Range (Z, Y, X) of the foreground without stray voxels, with a margin."""
     sides = []
     for axis, size in enumerate(foreground.shape):
         share = np.cumsum(_area(foreground, axis)) / foreground.sum()
@@ -221,8 +221,8 @@ def _box(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice
 def _window(array: NDArray[np.float32]) -> tuple[float, float]:
     """Grey window from robust percentiles of the image's own foreground.
 
-    Black lies half the foreground's range below it, so that its darkest tissue differs from air, and not
-    below the image's own dark end.
+    Black is half the foreground's range below it, so that the darkest tissue differs from air, but not below the
+    image's minimum.
     """
     low, high = np.percentile(array[_foreground(array)], (1.0, 99.0))
     low = max(np.percentile(array, 0.5), low - 0.5 * (high - low))

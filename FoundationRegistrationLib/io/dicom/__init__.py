@@ -1,7 +1,7 @@
-"""DICOM: one volume from the slices of a series or the frames of a file, each where it says it is, or a refusal.
+"""DICOM: one volume from the slices of a series or the frames of a file, refused if they form no regular grid.
 
-ITK's own series reader takes the first of several series and the place of the first slice for all; here the place of
-each slice is compared with its place in the image that results.
+ITK's series reader takes the first of several series and assumes that all slices follow from the first; here the
+position of every slice is compared with its position in the resulting image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["is_dicom", "read_dicom"]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content, whatever its name; not where it cannot be opened."""
+    """Whether the content of a file is DICOM; false if it cannot be opened."""
     try:
         return headers.is_dicom(path)
     except InputError:
@@ -31,18 +31,18 @@ def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
     """Read the one volume of a folder, or the series that a file belongs to.
 
     Args:
-        path: a folder in which, or in whose subfolders, lies one series; or one DICOM file, for the series of which
-            the other files are looked for in its folder.
-        name: how it is called in messages.
-        messages: what the user must know about the volume is added here, the most alarming first.
+        path: a folder that holds one series, also in subfolders; or one DICOM file, whose series is read from its
+            folder.
+        name: its name in messages.
+        messages: warnings about the volume are appended, the most serious first.
 
     Returns:
-        The volume: values after rescaling, in the units of the files; the third axis is the cross product of
-        rows and columns, so that the order of files does not matter. Each corner of each slice lies within 2 % of a
-        voxel (or 0.02 mm where that is more, but never more than 10 %) of where its own tags put it.
+        The volume, rescaled to the units of the files. The third axis is the cross product of the row and column
+        directions, whatever the order of the files. Each slice corner lies within 2 % of a voxel (or 0.02 mm if
+        larger, but at most 10 %) of the position that its tags give.
 
     Raises:
-        InputError: several series, or slices that make no regular grid, or a file that is damaged.
+        InputError: several series, slices that form no regular grid, or a damaged file.
     """
     try:
         stack = stacked(series_below(path) if path.is_dir() else series_of(path))

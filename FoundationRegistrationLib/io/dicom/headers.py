@@ -1,7 +1,7 @@
-"""What a DICOM file says of its slices: one slice of a classic file, or each frame of an enhanced multi-frame one.
+"""Headers of the slices in a DICOM file: one slice of a classic file, or each frame of an enhanced multi-frame file.
 
-Geometry and rescaling of a frame stand in its functional groups (DICOM PS3.3, C.7.6.16); they are laid over what
-stands at the top of the file, so that everything above this module looks tags up in one way.
+The functional groups of a frame hold its geometry and rescaling (DICOM PS3.3, C.7.6.16). They override the tags at
+the top level of the file, so that other modules look up tags in one way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from ...errors import InputError
 
-# What pydicom raises on files that are cut off or damaged.
+# What pydicom raises for truncated or damaged files.
 UNREADABLE = (
     pydicom.errors.InvalidDicomError,
     pydicom.errors.BytesLengthException,
@@ -43,7 +43,7 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
-# Tags that tell volumes apart which lie at the same place, the most telling first.
+# Tags that distinguish volumes at the same location, the most distinctive first.
 DISTINCTIONS = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -75,22 +75,22 @@ _TAGS = [
     *DISTINCTIONS,
     *(_FRAMES, _SHARED),
 ]
-ORIGINALS = "export the original slices of the scanner"
+ORIGINALS = "export the original slices from the scanner"
 _NOT_PERPENDICULAR = 0.01
 _AXIAL = [1, 0, 0, 0, 1, 0]
-# Words in the names of storage classes that have rows and columns but no volume of intensities.
+# Words in the names of storage classes that have rows and columns but are not intensity images.
 _NO_VOLUME = ("Segmentation", "Presentation State", "Parametric Map", "Spectroscopy")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One plane of pixels, and what its file says of it.
+    """One plane of pixels and its header.
 
     Attributes:
         path: its file.
-        frame: which of the file's frames it is, from 0.
-        frames: how many the file has.
-        values: the tags that hold for this slice, by their DICOM keyword, as pydicom has them.
+        frame: its frame number in the file, from 0.
+        frames: number of frames in the file.
+        values: the tags of this slice by DICOM keyword, as in pydicom.
     """
 
     path: Path
@@ -100,15 +100,15 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """How a message calls it."""
+        """Its name in messages."""
         return f"'{self.path.name}'" if self.frames == 1 else f"frame {self.frame + 1} of '{self.path.name}'"
 
     @cached_property
     def position(self) -> np.ndarray:
-        """Centre of its first pixel, (3,) in LPS mm.
+        """Centre of the first pixel, (3,) in LPS mm.
 
         Raises:
-            InputError: the file does not say it.
+            InputError: it is missing.
         """
         values = self.numbers("ImagePositionPatient", 3)
         if values is None:
@@ -120,7 +120,7 @@ class Slice:
         """Unit vectors in LPS along a row (the column index grows) and along a column, (2, 3).
 
         Raises:
-            InputError: the file does not say them, or they are not perpendicular.
+            InputError: they are missing or not perpendicular.
         """
         values = self.numbers("ImageOrientationPatient", 6)
         axes = np.zeros((2, 3)) if values is None else values.reshape(2, 3)
@@ -131,10 +131,10 @@ class Slice:
 
     @cached_property
     def pixel_spacing(self) -> np.ndarray:
-        """Distance in mm of neighbouring pixels along a row, and along a column.
+        """Pixel spacing in mm along a row and along a column.
 
         Raises:
-            InputError: the file does not say it.
+            InputError: it is missing.
         """
         values = self.numbers("PixelSpacing", 2)
         if values is None or values.min() <= 0:
@@ -147,22 +147,22 @@ class Slice:
         return int(self.values["Columns"]), int(self.values["Rows"])
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """Return a tag's finite numbers; None where it is absent or holds something else, or another count."""
+        """Return a tag's finite numbers; None if it is absent, not numeric or of another count."""
         return numbers(self.values.get(keyword), count)
 
     def text(self, keyword: str) -> str:
-        """Return a tag as one line of text, empty where it is absent; equal numbers give equal texts."""
+        """Return a tag as one line of text, empty if it is absent; equal numbers give equal texts."""
         value = self.values.get(keyword)
         texts = (f"{item:g}" if isinstance(item, float) else str(item) for item in _items(value))
         return "" if value is None else re.sub(r"[\s\x00-\x1f\x7f]+", " ", "\\".join(texts)).strip()
 
 
 def _placeless(item: Slice, keyword: str) -> InputError:
-    return InputError(f"does not say where its slices are: {item.name} has no sound {keyword}; {ORIGINALS}.")
+    return InputError(f"does not give the positions of its slices: {item.name} has no valid {keyword}; {ORIGINALS}.")
 
 
 def numbers(value: Any, count: int) -> np.ndarray | None:
-    """Return a tag's value as finite numbers; None where it holds something else, or another count."""
+    """Return a tag's value as finite numbers; None if it is not numeric or of another count."""
     try:
         found = np.array([float(item) for item in _items(value)])
     except (TypeError, ValueError):
@@ -171,12 +171,12 @@ def numbers(value: Any, count: int) -> np.ndarray | None:
 
 
 def _items(value: Any) -> Sequence[Any]:
-    """Return what a tag holds as a sequence, also where it holds one thing."""
+    """Return a tag's value as a sequence, also if it is a single value."""
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content; its name does not count, and old files have no preamble.
+    """Whether the content of a file is DICOM; old files have no preamble.
 
     Raises:
         InputError: it cannot be opened.
@@ -192,10 +192,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_slices(path: Path) -> list[Slice]:
-    """Return the slices of a DICOM file, none where it holds no image: a report, a plan, a segmentation.
+    """Return the slices of a DICOM file; none if it is a report, plan, segmentation or other non-image.
 
     Raises:
-        InputError: it is cut off or damaged; the text goes on after the name of what was given.
+        InputError: it is truncated or damaged; the text follows the name of the input.
     """
     dataset = read_tags(path, _TAGS, stop_before_pixels=True)
     if not _holds_volume(dataset, path):
@@ -216,15 +216,15 @@ def read_slices(path: Path) -> list[Slice]:
 
 
 def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileDataset:
-    """Return some tags of a file, also of one without preamble; what pydicom warns of does not reach the terminal.
+    """Return some tags of a file, with or without preamble, and keep pydicom's warnings from the terminal.
 
     Raises:
-        InputError: it is cut off or damaged.
+        InputError: it is truncated or damaged.
     """
     try:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings(record=True):
             dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True, specific_tags=tags)
-            for _ in (*dataset.file_meta, *dataset.iterall()):  # pydicom converts a value when it is looked at
+            for _ in (*dataset.file_meta, *dataset.iterall()):  # pydicom converts values on access
                 pass
     except UNREADABLE as error:
         raise damaged(path) from error
@@ -232,28 +232,28 @@ def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileD
 
 
 def damaged(path: Path) -> InputError:
-    """Return the error for a file that cannot be read in full."""
+    """Return the error for an unreadable file."""
     return InputError(f"holds '{path.name}', which is damaged or incomplete; copy it again.")
 
 
 def storage_class(path: Path) -> str:
-    """Return the name of what a DICOM file stores, such as "MR Image Storage"."""
+    """Return the name of the storage class of a DICOM file, such as "MR Image Storage"."""
     return _storage_class(read_tags(path, ["SOPClassUID"], stop_before_pixels=True))
 
 
 def as_uid(value: Any) -> UID:
-    """Return a tag's value as an identifier, without a warning where it is none."""
+    """Return a tag's value as a UID, without a warning if it is invalid."""
     return UID(str(value), pydicom.config.IGNORE)
 
 
 def _storage_class(dataset: FileDataset) -> str:
-    """Return the name of what a file stores; empty where its two statements about it differ, as in damaged files."""
+    """Return the name of a file's storage class; empty if header and data set disagree, as in damaged files."""
     uid = dataset.file_meta.get("MediaStorageSOPClassUID")
     return as_uid(uid).name if uid and uid in (dataset.get("SOPClassUID"), MediaStorageDirectoryStorage) else ""
 
 
 def _holds_volume(dataset: FileDataset, path: Path) -> bool:
-    """Whether it has pixels of intensities; damaged where its class promises them and they are not there."""
+    """Whether it is an intensity image; damaged if its class requires pixels and they are missing."""
     name = _storage_class(dataset)
     if any(word in name for word in _NO_VOLUME):
         return False
@@ -270,7 +270,7 @@ def _top(dataset: Dataset) -> dict[str, Any]:
 
 
 def _flat(group: Dataset) -> dict[str, Any]:
-    """Return the tags of all public functional groups of a frame; vendors repeat tags in groups of their own."""
+    """Return the tags of all public functional groups of a frame; private groups may repeat them."""
     return {
         element.keyword: element.value
         for macro in group
@@ -280,10 +280,10 @@ def _flat(group: Dataset) -> dict[str, Any]:
 
 
 def _positions_of_frames(top: Mapping[str, Any], frames: int) -> list[dict[str, Any]]:
-    """Return what is known of each frame where there are no functional groups.
+    """Return the tags of each frame of a file without functional groups.
 
-    Several frames have places of their own only in an axial radiotherapy dose, relative to the first
-    (DICOM PS3.3, C.8.8.3.2); elsewhere the file's one position is not taken for all.
+    Frames have positions of their own only in an axial radiotherapy dose, relative to the first (DICOM PS3.3,
+    C.8.8.3.2); elsewhere the file's single position is not used for all frames.
     """
     if frames == 1:
         return [{}]

@@ -1,4 +1,4 @@
-"""Which series is meant: the one of a folder, or the one that a file belongs to; several are listed and refused."""
+"""Selection of a series: the only one in a folder, or the one a file belongs to; several are refused and listed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MOST_LISTED = 8
 
 
 def series_below(folder: Path) -> list[Slice]:
-    """Return the slices of the one series in a folder and its subfolders; whatever is no image does not count.
+    """Return the slices of the only series in a folder and its subfolders; non-images are ignored.
 
     Raises:
-        InputError: none or several series, or a damaged file.
+        InputError: no series, several series, or a damaged file.
     """
     paths = list(itertools.islice(_files_below(folder), _MOST_FILES + 1))
     if len(paths) > _MOST_FILES:
@@ -28,7 +28,7 @@ def series_below(folder: Path) -> list[Slice]:
         raise InputError(msg)
     series = _series(paths)
     if not series:
-        msg = "holds no DICOM images; give a folder with the slices of one series, or a file."
+        msg = "holds no DICOM images; give a folder with the slices of one series, or one of its files."
         raise InputError(msg)
     if len(series) > 1:
         raise InputError(_listing(folder, list(series.values())))
@@ -38,14 +38,17 @@ def series_below(folder: Path) -> list[Slice]:
 
 
 def series_of(path: Path) -> list[Slice]:
-    """Return the slices of the series that a file belongs to, from its folder; all frames of a multi-frame file.
+    """Return the slices of a file's series from its folder, or all frames of a multi-frame file.
 
     Raises:
-        InputError: it is no image, or a file beside it is damaged.
+        InputError: it is not an image, or a file beside it is damaged.
     """
     own = read_slices(path)
     if not own:
-        msg = f"is no volume but DICOM '{storage_class(path)}'; give image slices (segmentations as NIfTI or NRRD)."
+        msg = (
+            f"is not a volume but a DICOM '{storage_class(path)}'; give image slices (segmentations as NIfTI or "
+            "NRRD)."
+        )
         raise InputError(msg)
     if own[0].frames > 1:
         return own
@@ -71,7 +74,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _counts(path: Path) -> bool:
-    """Whether it is a regular file and not hidden (as those that macOS lays beside others)."""
+    """Whether it is a regular file and not hidden (macOS puts hidden files beside others)."""
     return not path.name.startswith(".") and path.is_file()
 
 
@@ -96,11 +99,11 @@ def _listing(folder: Path, series: list[list[Slice]]) -> str:
         count = f"{len(slices)} slice{'s' * (len(slices) > 1)} of {columns} x {rows}"
         lines.append(f"{what}, {count}: {first.path.relative_to(folder).as_posix()}")
     more = f"; and {len(series) - _MOST_LISTED} more" if len(series) > _MOST_LISTED else ""
-    return f"holds {len(series)} series; give the file named with the one you want: {'; '.join(lines)}{more}."
+    return f"holds {len(series)} series; give one file of the series you want: {'; '.join(lines)}{more}."
 
 
 def _check_strays(paths: list[Path], slices: list[Slice]) -> None:
-    """Refuse files that are named as the slices are but are no DICOM: slices that did not survive copying.
+    """Refuse files that are named like the slices but are not DICOM: slices damaged in copying.
 
     Raises:
         InputError: there is one; its name is given.

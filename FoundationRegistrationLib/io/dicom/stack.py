@@ -1,4 +1,4 @@
-"""Slices to one regular grid: sorted by their own positions, then each compared with its place in the grid."""
+"""Slices to one regular grid: sorted by position, then each compared with its position in the grid."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from ...errors import InputError
 from .headers import DISTINCTIONS, Slice
 
-# How far a slice may lie from its place in the grid: scanners round positions, to 0.01 mm at worst.
+# Largest distance of a slice from its position in the grid: scanners round positions, to 0.01 mm at worst.
 _SHARE_OF_VOXEL = 0.02
 _ROUNDING_MM = 0.02
 _MOST_OF_VOXEL = 0.1
-# What is the same for all slices of one volume.
+# Tags that all slices of a volume share.
 _CONSTANT = (
     *("PatientID", "FrameOfReferenceUID", "Modality", "SamplesPerPixel", "PhotometricInterpretation"),
     *("ImageType", "FrameType", "EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime"),
@@ -27,12 +27,12 @@ _SEPARATE = "give one volume only (dcm2niix separates them)"
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices in the order of the third axis, and the grid they make.
+    """Slices in the order of the third axis, and their grid.
 
     Attributes:
         slices: sorted along the third axis.
         origin: centre of the first pixel of the first slice, (3,) in LPS mm.
-        spacing: in mm along rows, along columns and from slice to slice.
+        spacing: mm along rows, along columns and between slices.
         direction: columns are the unit vectors of the three axes in LPS, right-handed.
     """
 
@@ -43,10 +43,10 @@ class Stack:
 
 
 def stacked(slices: list[Slice]) -> Stack:
-    """Sort the slices of one series and return the grid they make.
+    """Sort the slices of one series and return their grid.
 
     Raises:
-        InputError: they make no regular grid; the text names what was found and what to do.
+        InputError: they form no regular grid; the text says why and what to do.
     """
     _check_kind(slices)
     _check_same_size(slices)
@@ -66,13 +66,13 @@ def _check_kind(slices: list[Slice]) -> None:
     first = slices[0]
     colour = next((item for item in slices if not item.text("PhotometricInterpretation").startswith("MONO")), None)
     if colour is not None:
-        msg = f"is in colour ({colour.name}); give grey values, as the scanner made them."
+        msg = f"is in colour ({colour.name}); give the original greyscale images."
         raise InputError(msg)
     if "MOSAIC" in first.text("ImageType"):
-        msg = "has all slices in one picture (a Siemens mosaic); convert it, for instance with dcm2niix."
+        msg = "has all slices in one image (a Siemens mosaic); convert it, for instance with dcm2niix."
         raise InputError(msg)
     if any("ModalityLUTSequence" in item.values for item in slices):
-        msg = "has values behind a lookup table, which is not read; export it with RescaleSlope or as NIfTI."
+        msg = "maps its values with a lookup table, which is not supported; export it with RescaleSlope or as NIfTI."
         raise InputError(msg)
 
 
@@ -94,7 +94,7 @@ def _check_same_size(slices: list[Slice]) -> None:
 
 
 def _common_axes(slices: list[Slice]) -> np.ndarray:
-    """Return the axes along rows and columns of most slices, (2, 3).
+    """Return the row and column directions of most slices, (2, 3).
 
     Raises:
         InputError: a slice lies in another plane.
@@ -108,8 +108,8 @@ def _common_axes(slices: list[Slice]) -> np.ndarray:
     if other.any():
         name = slices[int(other.argmax())].name
         msg = (
-            f"has slices in different planes: {int(other.sum())} of {len(slices)} (such as {name}) are turned "
-            f"against the others, as a localiser is; take them out, or give a folder without them."
+            f"has slices in different planes: {int(other.sum())} of {len(slices)} (such as {name}) are rotated "
+            "relative to the others, like a localiser; remove them, or give a folder without them."
         )
         raise InputError(msg)
     return usual
@@ -122,18 +122,18 @@ def _check_same(slices: list[Slice], keyword: str) -> None:
         name = next(item.name for item in slices if item.text(keyword) == rare)
         shown = ", ".join(f"{value[:60] or 'none'}: {count} slices" for value, count in counts.most_common(3))
         more = f", and {len(counts) - 3} more" if len(counts) > 3 else ""
-        if keyword in ("PatientID", "FrameOfReferenceUID"):  # identifies a person, or says nothing
+        if keyword in ("PatientID", "FrameOfReferenceUID"):  # identifies a person, or is meaningless to one
             shown, more = f"{len(counts)} values", ""
         msg = f"mixes slices that differ in {keyword} ({shown}{more}; such as {name}); {_SEPARATE}."
         raise InputError(msg)
 
 
 def _check_parts(slices: list[Slice]) -> None:
-    """Refuse what holds one slice, or some of the files over which a multi-frame image is spread."""
+    """Refuse a single slice, or part of the files of a split multi-frame image."""
     parts = slices[0].numbers("InConcatenationTotalNumber", 1)
     files = len({item.path for item in slices})
     if parts is not None and files < parts[0]:
-        msg = f"is {files} of {parts[0]:g} files that make one volume; give the folder that holds all of them."
+        msg = f"is {files} of the {parts[0]:g} files of one volume; give the folder that holds all of them."
         raise InputError(msg)
     if len(slices) == 1:
         msg = "is a single slice; give the folder with all slices of the series."
@@ -141,10 +141,10 @@ def _check_parts(slices: list[Slice]) -> None:
 
 
 def _step(slices: list[Slice], normal: np.ndarray) -> float:
-    """Return the distance in mm from slice to slice.
+    """Return the slice spacing in mm.
 
     Raises:
-        InputError: slices share a place, or lie at unequal distances.
+        InputError: slices share a position, or are unequally spaced.
     """
     along = np.array([item.position @ normal for item in slices])
     steps = np.diff(along)
@@ -165,8 +165,8 @@ def _step(slices: list[Slice], normal: np.ndarray) -> float:
     if np.abs(along - along[0] - step * np.arange(len(along))).max() > limit * step:
         k = int(np.abs(steps - usual).argmax())
         msg = (
-            f"has slices at unequal distances, {steps.min():.4g} to {steps.max():.4g} mm ({_gap(slices, k, steps)}); "
-            f"complete it, or bring it to equal distances first (dcm2niix does)."
+            f"has unequally spaced slices, {steps.min():.4g} to {steps.max():.4g} mm ({_gap(slices, k, steps)}); "
+            f"complete it, or resample it to equal spacing first (dcm2niix does)."
         )
         raise InputError(msg)
     return float(step)
@@ -178,20 +178,18 @@ def _gap(slices: list[Slice], k: int, steps: np.ndarray) -> str:
 
 def _words_of_shared_place(first: Slice, second: Slice, count: int) -> str:
     if first.text("SOPInstanceUID") == second.text("SOPInstanceUID") and first.frame == second.frame:
-        return f"holds a slice twice, {first.name} and {second.name}; take the copies out."
+        return f"holds a slice twice, {first.name} and {second.name}; remove the duplicates."
     keyword = next((keyword for keyword in DISTINCTIONS if first.text(keyword) != second.text(keyword)), None)
     values = f" ({first.text(keyword)[:60] or 'none'} and {second.text(keyword)[:60] or 'none'})" if keyword else ""
-    told = f"which differ in {keyword}{values}" if keyword else "and nothing tells them apart"
-    return (
-        f"holds more than one image at {count} places, such as {first.name} and {second.name}, {told}; {_SEPARATE}."
-    )
+    told = f"which differ in {keyword}{values}" if keyword else "and nothing distinguishes them"
+    return f"holds several images at {count} positions, such as {first.name} and {second.name}, {told}; {_SEPARATE}."
 
 
 def _check_places(stack: Stack) -> None:
-    """Compare where each slice says its corners are with where the grid has them.
+    """Compare the corners of each slice with its corners in the grid.
 
     Raises:
-        InputError: the slices are sheared or shifted against one another.
+        InputError: the slices are sheared or shifted relative to one another.
     """
     columns, rows = stack.slices[0].size
     corners = np.array([(i, j) for i in (0, columns - 1) for j in (0, rows - 1)], dtype=float)
@@ -218,7 +216,7 @@ def _words_of_shift(stack: Stack) -> str:
     else:
         away = np.linalg.norm(sideways - np.median(sideways, axis=0), axis=1)
         what = f"has slices shifted sideways: {stack.slices[int(away.argmax())].name} is {away.max():.2g} mm"
-    return f"{what} off a regular grid; bring it to one first (dcm2niix does) and give the NIfTI file."
+    return f"{what} off a regular grid; resample it to one first (dcm2niix does) and give the NIfTI file."
 
 
 def _tolerance_mm(spacing: np.ndarray) -> float:
@@ -227,7 +225,7 @@ def _tolerance_mm(spacing: np.ndarray) -> float:
 
 
 def doubts(stack: Stack) -> list[str]:
-    """Return what the files say that makes one doubt whether they are all of one volume, the most alarming first."""
+    """Return warnings that the files may not form one complete volume, the most serious first."""
     slices = stack.slices
     said = [*_lacking(slices)]
     acquisitions = Counter(item.text("AcquisitionNumber") for item in slices)
@@ -236,19 +234,19 @@ def doubts(stack: Stack) -> list[str]:
             f"comes from {len(acquisitions)} acquisitions (AcquisitionNumber); check that they belong together."
         )
     if slices[0].text("PhotometricInterpretation") == "MONOCHROME1":
-        said.append("is meant to be shown inverted (MONOCHROME1); its values were taken as they are stored.")
+        said.append("is displayed inverted (MONOCHROME1); its stored values were used.")
     return said
 
 
 def _lacking(slices: list[Slice]) -> Iterator[str]:
-    """Yield why slices may be missing at an end of the stack, where positions cannot show it."""
+    """Yield why slices may be missing at an end of the stack, where positions cannot reveal it."""
     numbers = [item.numbers("InstanceNumber", 1) for item in slices if item.frames == 1]
     found = sorted({int(value[0]) for value in numbers if value is not None})
     if found and found[-1] - found[0] >= len(found):
         absent = found[-1] - found[0] + 1 - len(found)
-        yield f"may lack slices: {absent} of the numbers {found[0]} to {found[-1]} are not there; check its ends."
+        yield f"may lack slices: {absent} of slice numbers {found[0]} to {found[-1]} are missing; check its ends."
     elif found and found[0] > 1:
-        yield f"may lack slices: its numbers begin at {found[0]}; check its ends."
+        yield f"may lack slices: its slice numbers begin at {found[0]}; check its ends."
     for keyword in ("ImagesInAcquisition", "NumberOfSlices"):
         count = slices[0].numbers(keyword, 1)
         if count is not None and count[0] > len(slices):

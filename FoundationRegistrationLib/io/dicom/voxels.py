@@ -1,8 +1,8 @@
-"""Values of slices: as they are stored, then rescaled slice by slice.
+"""Stored values of slices, rescaled slice by slice.
 
-Stored values that are not compressed are read as they lie in the file. Compressed ones are decoded by ITK from a copy
-that holds nothing but the pixels: from the file itself ITK takes the rescaling of the first frame for all, and for MR
-sometimes another than RescaleSlope.
+Uncompressed values are read directly. Compressed values are decoded by ITK from a copy that holds only the pixels:
+given the file itself, ITK applies the rescaling of the first frame to all, and for MR sometimes another one than
+RescaleSlope.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _CAPTURE = "1.2.840.10008.5.1.4.1.1.7.3"  # Multi-frame Grayscale Word Secondary
 def read_voxels(slices: list[Slice]) -> np.ndarray:
     """Return the rescaled values of slices of one size, indexed (z, y, x) in their order.
 
-    Whole numbers stay whole (16 bit where they fit, else 32 bit); otherwise floating point, 32 bit where that holds
-    every stored value.
+    Integers stay integers (16 bit if they fit, else 32 bit); otherwise floating point, 32 bit if that holds every
+    stored value.
 
     Raises:
-        InputError: a file is damaged or compressed in a way that cannot be read, or its rescaling is not sound.
+        InputError: a file is damaged, its compression is not supported, or its rescaling is invalid.
     """
     scales = [_rescaling(item) for item in slices]
     stored = _stored(slices)
@@ -66,13 +66,13 @@ def _kind(scales: list[tuple[float, float]], stored: list[np.ndarray]) -> type[n
 
 
 def _rescaling(item: Slice) -> tuple[float, float]:
-    """Return slope and intercept; those of a radiotherapy dose are its grid scaling and 0."""
+    """Return slope and intercept; for a radiotherapy dose, the grid scaling and 0."""
     pairs = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0), ("DoseGridScaling", 1.0))
     found = []
     for keyword, otherwise in pairs:
         value = np.array([otherwise]) if not item.text(keyword) else item.numbers(keyword, 1)
         if value is None or (value[0] == 0 and keyword != "RescaleIntercept"):
-            msg = f"has no sound {keyword} in {item.name} ({item.text(keyword)}); export it again."
+            msg = f"has no valid {keyword} in {item.name} ({item.text(keyword)}); export it again."
             raise InputError(msg)
         found.append(float(value[0]))
     slope, intercept, dose = found
@@ -80,7 +80,7 @@ def _rescaling(item: Slice) -> tuple[float, float]:
 
 
 def _stored(slices: list[Slice]) -> list[np.ndarray]:
-    """Return the stored values of each slice, in their order; each file is read once."""
+    """Return the stored values of each slice, in order; each file is read once."""
     planes: list[np.ndarray | None] = [None] * len(slices)
     by_file = sorted(range(len(slices)), key=lambda k: slices[k].path)
     for path, places in itertools.groupby(by_file, key=lambda k: slices[k].path):
@@ -94,7 +94,7 @@ def _frames(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Return the stored values of a file, indexed (frame, y, x).
 
     Raises:
-        InputError: they are not all there, or compressed in a way that cannot be read.
+        InputError: they are incomplete, or their compression is not supported.
     """
     dataset = read_tags(path, _PIXEL_TAGS, stop_before_pixels=False)
     no_header = "" if dataset.preamble else pydicom.uid.ImplicitVRLittleEndian
@@ -102,7 +102,7 @@ def _frames(path: Path, size: tuple[int, int]) -> np.ndarray:
     if not syntax or not _is_sound(dataset) or (dataset.Columns, dataset.Rows) != size:
         raise damaged(path)
     order = _BYTE_ORDER.get(syntax)
-    if order is None or (order == ">" and dataset.BitsAllocated == 8):  # single bytes may be swapped in pairs there
+    if order is None or (order == ">" and dataset.BitsAllocated == 8):  # single bytes may be swapped in pairs
         values = _decoded(dataset, path)
     else:
         values = _uncompressed(dataset, order, path)
@@ -113,7 +113,7 @@ def _frames(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _is_sound(dataset: Dataset) -> bool:
-    """Whether what the file says of its pixels makes sense."""
+    """Whether the pixel description is consistent."""
     return (
         dataset.get("BitsAllocated") in (8, 16, 32)
         and dataset.get("BitsStored") in range(1, dataset.BitsAllocated + 1)
@@ -125,7 +125,7 @@ def _is_sound(dataset: Dataset) -> bool:
 
 
 def _uncompressed(dataset: Dataset, order: str, path: Path) -> np.ndarray:
-    """Return the bits of the values alone: others of their bytes may hold overlays."""
+    """Return the value bits only: unused bits may hold overlays."""
     bits, signed = dataset.BitsAllocated, dataset.PixelRepresentation == 1
     count = dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames") or 1)
     excess = len(dataset.PixelData) - count * bits // 8
@@ -138,14 +138,14 @@ def _uncompressed(dataset: Dataset, order: str, path: Path) -> np.ndarray:
 
 
 def _decoded(dataset: FileDataset, path: Path) -> np.ndarray:
-    """Decompress the values; run lengths by pydicom, since ITK refuses some of them that are sound."""
+    """Decompress the values; run-length encoding with pydicom, since ITK refuses some valid files."""
     syntax = as_uid(dataset.file_meta.TransferSyntaxUID)
     try:
         with warnings.catch_warnings(record=True):
-            warnings.filterwarnings("error", "The decoded RLE segment")  # more values than the slice has
+            warnings.filterwarnings("error", "The decoded RLE segment")  # more values than pixels in the slice
             return dataset.pixel_array if syntax == pydicom.uid.RLELossless else _decoded_by_itk(dataset)
     except (RuntimeError, Warning, *UNREADABLE) as error:
-        msg = f"holds '{path.name}', which is damaged or not to be decompressed here ({syntax.name}); {ORIGINALS}."
+        msg = f"holds '{path.name}', which is damaged or has an unsupported compression ({syntax.name}); {ORIGINALS}."
         raise InputError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""Lesions that a user marks keep size and shape: on each of them the transform is a rigid motion."""
+"""Lesions marked by the user keep size and shape: the transform is rigid on each of them."""
 
 from .measuring import LesionVolume, lesion_volumes
 from .preservation import keep_lesions

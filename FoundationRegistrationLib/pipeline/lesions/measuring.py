@@ -1,4 +1,4 @@
-"""The volume of lesions as they are and as a registration carries them."""
+"""Lesion volumes before and after propagation by a registration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .regions import Lesion, carried_corners
 
 @dataclass(frozen=True)
 class LesionVolume:
-    """A lesion's volume in its own space and carried to that of the other volume, mm^3, and the change in percent."""
+    """A lesion's volume in its own space and warped to the other volume, mm^3, and the change in percent."""
 
     side: str
     label: int
@@ -26,10 +26,9 @@ class LesionVolume:
 
 
 def lesion_volumes(field: sitk.Image, initial: sitk.Transform, lesions: Sequence[Lesion]) -> list[LesionVolume]:
-    """Measure lesions before and after they are carried to the other side.
+    """Measure lesions before and after warping to the other side.
 
-    The corners of the boxes that a lesion is made of are carried and the volumes between them added up, so that
-    there is no grid on which voxels would be counted.
+    The corners of a lesion's boxes are mapped and the volumes between them are summed, independently of a voxel grid.
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid, zero at its border.
@@ -45,10 +44,10 @@ def lesion_volumes(field: sitk.Image, initial: sitk.Transform, lesions: Sequence
 
 
 def _volume(corners: np.ndarray, boxes: np.ndarray) -> float:
-    """Return the volume of boxes whose corners may have moved.
+    """Return the volume of deformed boxes.
 
-    Each is made of the six tetrahedra between its first and last corner, one for each order in which the three
-    axes lead there; neighbouring boxes divide the face they share in the same way.
+    Each is divided into the six tetrahedra between its first and last corner, one for each order of the three axes;
+    neighbouring boxes divide their common face in the same way.
     """
     total = 0.0
     for path in itertools.permutations(range(3)):

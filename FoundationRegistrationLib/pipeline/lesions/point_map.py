@@ -1,4 +1,4 @@
-"""The transform of a registration for points, both ways, exactly as its field is interpolated."""
+"""The transform of a registration for points, forward and inverse, exactly as its field is interpolated."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class PointMap:
         self.displacement = array.permute(3, 0, 1, 2).flip(0).contiguous()
 
     def forward(self, fixed_points: np.ndarray) -> np.ndarray:
-        """Carry fixed points (N, 3) to moving points."""
+        """Map fixed points (N, 3) to moving points."""
         cells = self.to_cells(fixed_points)
         moved = cells + sample(self.displacement, cells[:, :, None, None])[:, :, 0, 0]
         return transform_points(self._initial, self.from_cells(moved))
 
     def backward(self, moving_points: np.ndarray) -> np.ndarray:
-        """Carry moving points (N, 3) to the fixed points they come from."""
+        """Map moving points (N, 3) to fixed points."""
         cells = self.to_cells(self.before_initial(moving_points))
         return self.from_cells(cells + inverse_at(self.displacement, cells, _TOLERANCE_MM / self._spacing))
 
     def before_initial(self, moving_points: np.ndarray) -> np.ndarray:
-        """Return the points (N, 3) that the initial transform carries to moving points, by Newton's method."""
+        """Return the points (N, 3) that the initial transform maps to moving points, by Newton's method."""
         size = np.array(self.displacement.shape[:0:-1])
         points = np.tile(self._origin + (size - 1) / 2 * self._spacing, (len(moving_points), 1))
         for _ in range(_MOST_STEPS):

@@ -1,4 +1,4 @@
-"""The displacement field that moves lesions rigidly, and changes nothing far from them."""
+"""The displacement field that moves lesions rigidly and is unchanged far from them."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class RigidMotion:
         return cls(left @ turn @ right, center, target)
 
     def forward(self, fixed_points: np.ndarray) -> np.ndarray:
-        """Carry fixed points (N, 3)."""
+        """Map fixed points (N, 3)."""
         return (fixed_points - self.center) @ self.rotation.T + self.target
 
     def backward(self, moving_points: np.ndarray) -> np.ndarray:
-        """Carry moving points (N, 3)."""
+        """Map moving points (N, 3)."""
         return (moving_points - self.target) @ self.rotation + self.center
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Lesions that move as one.
+    """Lesions that move together.
 
     Attributes:
-        lesions: of both sides, each with its corners as the transform given carries them.
-        motion: the rigid motion nearest to that transform on all of them.
-        nodes: (z, y, x) bool, the nodes of the cells that hold a part of them once they move so.
+        lesions: of both sides, each with its corners mapped by the given transform.
+        motion: the rigid motion closest to that transform on all of them.
+        nodes: (z, y, x) bool, the nodes of the cells that contain parts of them after this motion.
     """
 
     lesions: tuple[tuple[Lesion, np.ndarray], ...]
@@ -56,7 +56,7 @@ class _Group:
 
     @classmethod
     def of(cls, lesions: Sequence[tuple[Lesion, np.ndarray]], mapping: PointMap) -> _Group:
-        """Move lesions as one."""
+        """Move lesions together."""
         fixed_to_moving = [
             (lesion.corners, carried) if lesion.side == "fixed" else (carried, lesion.corners)
             for lesion, carried in lesions
@@ -71,9 +71,9 @@ class _Group:
 def keep_lesions(field: sitk.Image, initial: sitk.Transform, lesions: Sequence[Lesion]) -> sitk.Image:
     """Return the displacement field with which the transform moves each lesion rigidly, in millimetres.
 
-    The whole transform is rigid there, the initial one included. In all cells that hold a part of a lesion the
-    field is that of the rigid motion nearest to the transform given; around them it follows (`prescribe`). Lesions
-    that come to lie within about two cells of each other, as one that is marked on both sides, move as one.
+    The whole transform is rigid there, including the initial one. In all cells that contain part of a lesion the
+    field is the rigid motion closest to the given transform; around them it changes smoothly (`prescribe`). Lesions
+    within about two cells of each other, such as one marked on both sides, move together.
 
     Args:
         field: u, a vector image in LPS mm on an axis-aligned isotropic grid, free of folds and zero at its border.
@@ -104,7 +104,7 @@ def _joined(groups: Sequence[_Group], mapping: PointMap) -> _Group:
 
 
 def _nodes_around(points: np.ndarray, mapping: PointMap) -> np.ndarray:
-    """Return (z, y, x) bool: the nodes of the cells that hold a point; none at the border, where the field ends."""
+    """Return (z, y, x) bool: the nodes of the cells that contain a point; none at the border of the field."""
     shape = np.array(mapping.displacement.shape[1:])
     first = np.floor(mapping.to_cells(points).T.numpy()).astype(int)
     nodes = np.zeros(shape, dtype=bool)
@@ -116,7 +116,7 @@ def _nodes_around(points: np.ndarray, mapping: PointMap) -> np.ndarray:
 
 
 def _close_together(groups: Sequence[_Group]) -> list[list[_Group]]:
-    """Return the groups in sets of those whose nodes have fewer than two others between them."""
+    """Return the groups in sets whose nodes have fewer than two others between them."""
     widened = ndimage.binary_dilation(np.any([group.nodes for group in groups], axis=0), np.ones((2, 2, 2)))
     regions, _ = ndimage.label(widened, np.ones((3, 3, 3)))
     together: dict[int, list[_Group]] = {}

@@ -1,4 +1,4 @@
-"""A mask of lesions as single lesions, and each of them as boxes whose corners can be carried anywhere."""
+"""A lesion mask as single lesions, each made of boxes whose corners can be mapped by a transform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...spatial.checks import check_same_grid
 from .point_map import PointMap
 
-# More than these are no lesions a person marked.
+# More regions than a person would mark as lesions.
 _MOST_LABELS = 100
 _MOST_REGIONS = 500
 _LARGEST_SHARE = 0.5
@@ -25,7 +25,7 @@ CORNERS = tuple(itertools.product((0, 1), repeat=3))
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """One connected region of a lesion mask, made of boxes: its voxels, or parts of them where they are large.
+    """One connected region of a lesion mask, made of boxes: its voxels, or parts of large voxels.
 
     Attributes:
         side: "fixed" or "moving", the volume it was marked in.
@@ -49,11 +49,11 @@ def find_lesions(mask: sitk.Image, volume: sitk.Image, side: str, box_mm: float)
         mask: whole numbers on the grid of the volume, 0 where there is no lesion.
         volume: the volume it was marked in.
         side: "fixed" or "moving".
-        box_mm: longest edge of the boxes they are made of.
+        box_mm: largest box edge.
 
     Raises:
-        InputError: the mask lies on another grid, is empty, holds fractions, or marks no lesions: an image of
-            intensities, specks without number, or most of the volume.
+        InputError: the mask is on another grid, is empty, holds fractions, or does not mark lesions: an intensity
+            image, very many specks, or most of the volume.
     """
     check_same_grid(mask, volume, f"{side} lesion mask", side)
     values = sitk.GetArrayViewFromImage(mask)
@@ -62,19 +62,19 @@ def find_lesions(mask: sitk.Image, volume: sitk.Image, side: str, box_mm: float)
         msg = f"The {side} lesion mask is empty; mark the lesion, or give no mask."
         raise InputError(msg)
     if any(value != round(value) for value in labels):
-        msg = f"The {side} lesion mask holds fractions; give whole numbers, one for each kind of lesion."
+        msg = f"The {side} lesion mask holds fractions; give whole numbers, one per kind of lesion."
         raise InputError(msg)
     if len(labels) > _MOST_LABELS:
         msg = (
-            f"The {side} lesion mask holds {len(labels)} different values, as an image of intensities does; give a "
-            "label map of the lesions."
+            f"The {side} lesion mask holds {len(labels)} different values, like an intensity image; give a label map "
+            "of the lesions."
         )
         raise InputError(msg)
     marked = float(np.mean(values != 0))
     if marked > _LARGEST_SHARE:
         msg = (
             f"The {side} lesion mask marks {100.0 * marked:.0f} % of the volume, which leaves too little to compare; "
-            "mark the lesions alone (is it the wrong way round?)."
+            "mark only the lesions (is the mask inverted?)."
         )
         raise InputError(msg)
     lesions: list[Lesion] = []
@@ -114,7 +114,7 @@ def _boxes(
 
 
 def carried_corners(mapping: PointMap, lesions: Sequence[Lesion]) -> list[np.ndarray]:
-    """Return the corners of each lesion as a transform carries them to the other side, (M, 3) LPS mm."""
+    """Return the corners of each lesion mapped to the other side, (M, 3) LPS mm."""
     carried = {}
     for side, carry in (("fixed", mapping.forward), ("moving", mapping.backward)):
         corners = [lesion.corners for lesion in lesions if lesion.side == side]
