@@ -100,6 +100,7 @@ def _run_and_record(
         status,
         reason=reason,
         seconds=outcome.seconds,
+        cpu_seconds=outcome.cpu_seconds,
         peak_memory_mb=outcome.peak_memory_bytes / 1e6,
         threads=limits.threads,
         **measured,
