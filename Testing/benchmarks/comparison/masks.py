@@ -10,7 +10,7 @@ _MARGIN_MM = 10.0  # so that the skin, the strongest edge of all, and some air b
 
 
 def fixed_mask(fixed: sitk.Image) -> sitk.Image:
-    """Return the foreground that ours finds by itself in the fixed volume, and 10 mm around it: uint8, on its grid."""
+    """Return the foreground that ours finds by itself in a fixed volume, and 10 mm around it: uint8, on its grid."""
     found = prepare(fixed, "auto", "fixed").foreground
     mask = sitk.Resample(found, fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
     distance = sitk.SignedMaurerDistanceMap(mask != 0, squaredDistance=False, useImageSpacing=True)

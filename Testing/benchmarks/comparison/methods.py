@@ -132,6 +132,8 @@ def encoder_method(encoder: str) -> Method:
 
 
 METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK, FOLDS_LEFT)
+# Those that work no finer than the case: the presets' own 1 mm would take most of the time of a quick look.
+QUICK_METHODS = (AFFINE, *PEERS, encoder_method("mind"), encoder_method("efficientnet-lite0+mind"))
 
 
 def chosen_methods(names: list[str]) -> list[Method]:

@@ -64,9 +64,9 @@ def _preface() -> str:
         "the same affine. Dice and the distance HD95 (mm) are of the warped moving labels; the lesion's volume is "
         'compared with its own before warping, and with what the true motion makes of it; "change seen" is the '
         "contrast of changed lesions against that under the true transform, 1 if they stay as visible; folding and "
-        "SD log J are those of the deformable part inside "
-        "the body; time is that of the method without the affine, on the clock and of all processors together; memory "
-        "is of all its processes. For research, not a medical device."
+        "SD log J are those of the deformable part inside the body; time is that of the method without the affine, "
+        "on the clock and of all processors together; memory is of all its processes. For research, not a medical "
+        "device."
     )
 
 
