@@ -2,9 +2,9 @@
 
 Its files speak RAS; a deformation field holds positions, not displacements. The axes of the fixed volume are put in
 the order of their lengths, the shortest first, which moves no point. Where its pyramid halves the first axis more
-often than another one (above 128 voxels, another below), reg_f3d 1.5.58 computes a wrong field on its coarsest level:
-at one and the same start its mutual information is 1.01 there, of the same voxels in another order of axes 1.18, and
-what follows ends centimetres away.
+often than another one (above 128 voxels, another below), the coarsest level of reg_f3d 1.5.58 goes wrong: at the start
+its mutual information is that of unrelated volumes there, as it is not for the same voxels in another order of axes,
+and the result may end centimetres away.
 """
 
 from __future__ import annotations
