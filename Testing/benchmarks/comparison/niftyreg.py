@@ -2,7 +2,7 @@
 
 Its files speak RAS; a deformation field holds positions, not displacements. The axes of the fixed volume are put in
 the order of their lengths, the shortest first, which moves no point. Where its pyramid halves the first axis more
-often than another one (above 128 voxels, another below), the coarsest level of reg_f3d 1.5.58 goes wrong: at the start
+often than another one (above 128 voxels, another below), its coarsest level goes wrong (reg_f3d 1.5.58): at the start
 its mutual information is that of unrelated volumes there, as it is not for the same voxels in another order of axes,
 and the result may end centimetres away.
 """
