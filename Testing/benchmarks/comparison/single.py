@@ -36,13 +36,20 @@ def main(name: str, folder: Path) -> None:
             folder=Path(own),
             peers=Path(told["peers"]),
             threads=told["threads"],
+            fixed_mask=sitk.ReadImage(str(folder / "fixed_mask.mha")),
         )
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), _cpu_seconds()
         found = method.run(task)
-        seconds = time.perf_counter() - began
+        seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_began
     sitk.WriteTransform(found.transform, str(folder / TRANSFORM_FILE))
-    outcome = {"seconds": seconds, "messages": found.messages, "figures": found.figures}
+    outcome = {"seconds": seconds, "cpu_seconds": cpu_seconds, "messages": found.messages, "figures": found.figures}
     (folder / OUTCOME_FILE).write_text(json.dumps(outcome), encoding="utf-8")
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process, all its threads, and of the programs it started that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _FIGURES: dict[str, Callable[[Record], float | None]] = {
     "folded %": lambda record: record.get("jacobian", {}).get("folded_percent"),
     "SD log J": lambda record: record.get("jacobian", {}).get("sd_log"),
     "time, s": lambda record: record.get("seconds"),
+    "processor, s": lambda record: record.get("cpu_seconds"),
     "peak memory, GB": lambda record: record["peak_memory_mb"] / 1e3,
 }
 _DIGITS = {
@@ -31,6 +32,7 @@ _DIGITS = {
     "lesion volume, abs. change %": 1,
     "against true motion, abs. %": 1,
     "time, s": 0,
+    "processor, s": 0,
     "peak memory, GB": 2,
 }
 # Of these, what the short tables tell.
@@ -62,9 +64,9 @@ def _preface() -> str:
         "the same affine. Dice and the distance HD95 (mm) are of the warped moving labels; the lesion's volume is "
         'compared with its own before warping, and with what the true motion makes of it; "change seen" is the '
         "contrast of changed lesions against that under the true transform, 1 if they stay as visible; folding and "
-        "SD log J are those of the deformable part inside "
-        "the body; time is that of the method without the affine; memory is of all its processes. For research, not "
-        "a medical device."
+        "SD log J are those of the deformable part inside the body; time is that of the method without the affine, "
+        "on the clock and of all processors together; memory is of all its processes. For research, not a medical "
+        "device."
     )
 
 

@@ -21,17 +21,20 @@ _CALL = "import sys; from ants.internal import get_lib_fn; sys.exit(get_lib_fn('
 def syn(task: Task) -> Found:
     """Register with mutual information over four levels, the start given as initial transform.
 
+    The metric is made for two sequences too; the mask keeps most of the air out of its histogram.
+
     Raises:
         RuntimeError: antsRegistration failed; with the last line of what it said.
     """
-    fixed, moving, start = (task.folder / name for name in ("fixed.nii", "moving.nii", "start.mat"))
+    fixed, moving, mask, start = (task.folder / name for name in ("fixed.nii", "moving.nii", "mask.nii", "start.mat"))
     sitk.WriteImage(sitk.Cast(task.fixed, sitk.sitkFloat32), str(fixed))
     sitk.WriteImage(sitk.Cast(task.moving, sitk.sitkFloat32), str(moving))
+    sitk.WriteImage(task.fixed_mask, str(mask))
     sitk.WriteTransform(task.start, str(start))
     prefix = task.folder / "syn"
     arguments = [
         *("--dimensionality", "3", "--float", "1", "--output", f"{prefix}"),
-        *("--initial-moving-transform", f"{start}", "--interpolation", "Linear"),
+        *("--initial-moving-transform", f"{start}", "--interpolation", "Linear", "--masks", f"[{mask},NULL]"),
         *("--transform", "SyN[0.1,3,0]", "--metric", f"MI[{fixed},{moving},1,32]"),
         *("--convergence", "[100x70x50x20,1e-6,10]"),
         *("--shrink-factors", "8x4x2x1", "--smoothing-sigmas", "3x2x1x0vox"),
