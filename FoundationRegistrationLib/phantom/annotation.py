@@ -33,6 +33,7 @@ class Annotator:
         gland: how generously fibroglandular tissue is drawn.
         organ: the same for heart and liver.
         heart_top: z where the heart ends and the great vessels begin.
+        missed: noise; organs are missed where it is above missed_above, as automatic segmentation does in places.
         outline: noise, and outline_mm its amplitude, of the outlines of breast and organs.
         detail: noise, and detail_mm its amplitude, of the outline of fibroglandular tissue and lesion.
         slips: share of border voxels that are wrong.
@@ -48,6 +49,8 @@ class Annotator:
     gland: float
     organ: float
     heart_top: float
+    missed: GridFunction
+    missed_above: float
     outline: GridFunction
     outline_mm: float
     detail: GridFunction
@@ -65,6 +68,7 @@ class Annotator:
         breast |= lesion
         heart = np.maximum(distance["heart"], z - np.float32(self.heart_top))
         organ = np.minimum(heart, distance["liver"]) - np.float32(self.organ) + waver < 0.0
+        organ &= self.missed(x, y, z) < self.missed_above
         gland = breast & (distance["gland"] - np.float32(self.gland) + fine < 0.0)
         return {
             "body": tissues.targets["body"],
@@ -109,6 +113,8 @@ def draw_annotator(rng: np.random.Generator, disagreement: float) -> Annotator:
         gland=float(rng.normal(0.1, 0.35 * disagreement)),
         organ=float(rng.normal(0.0, 2.5 * disagreement)),
         heart_top=float(rng.normal(34.0, 10.0 * disagreement)),
+        missed=noise_field(rng, 40.0, 32),
+        missed_above=float(np.clip(rng.normal(1.1, 0.6), 0.0, 3.0)),
         outline=noise_field(rng, 14.0),
         outline_mm=float(rng.uniform(0.6, 1.2) * (0.5 + disagreement)),
         detail=noise_field(rng, 6.0),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from .acquisition import VoxelGrid, acquire_ct, acquire_mr, acquire_pet, paint
 from .anatomy import TARGETS, Anatomy, Tissues
-from .contrasts import AIR_HU, CONTRASTS
 from .case import TASKS, PhantomCase
+from .contrasts import AIR_HU, CONTRASTS
 from .implicit import Points
 from .motion import Motion, draw_motion
 from .sampling import back, displacement_field, seen_landmarks, slabs

@@ -89,8 +89,8 @@ def patient_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
     patient_rng, pair_rng, fixed_rng, moving_rng, point_rng = (
         np.random.default_rng([seed, TASKS.index(task), _FIRST_STREAM + stream]) for stream in range(5)
     )
-    hardness = float(pair_rng.beta(1.3, 1.3))
-    disagreement = float(pair_rng.uniform(0.3, 1.7))
+    hardness = float(pair_rng.beta(0.9, 0.9))
+    disagreement = float(np.clip(0.7 * np.exp(pair_rng.normal(0.0, 0.7)), 0.1, 2.2))
     anatomy = PatientAnatomy(patient_rng)
     motion = draw_patient_motion(pair_rng, hardness, supine=task == "pet-ct-to-mri")
     sides = []

@@ -57,7 +57,7 @@ class PatientAnatomy(Anatomy):
         """Draw fat, breasts and gland over the range of patients."""
         self.torso.fat = float(rng.uniform(7.0, 20.0))
         self.torso.pectoral = float(rng.uniform(7.0, 13.0))
-        length, radius = float(rng.uniform(58.0, 100.0)), float(rng.uniform(49.0, 63.0))
+        length, radius = float(rng.uniform(60.0, 106.0)), float(rng.uniform(50.0, 67.0))
         asymmetry = rng.permutation([1.0, rng.uniform(0.72, 0.88) if rng.random() < 0.12 else 1.0])
         self.shapes = [
             BreastShape(rng, side, length * float(part), radius * float(np.sqrt(part)))

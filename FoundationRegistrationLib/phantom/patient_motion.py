@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .implicit import Points
 from .incompressible import Chain, Rigid, Shear, Squeeze, Twist, VolumePreserving
@@ -55,7 +54,7 @@ def _behind_chest_plane(x: Values, z: Values) -> Values:
 
 @dataclass(frozen=True)
 class _Lean:
-    """A shift that grows with the depth of a breast: (x, y) or (y, z) to mm; another one on the right and the left."""
+    """A shift along z that grows with the depth of a breast, another on the right and the left: (x, y) to mm."""
 
     right: float
     left: float
@@ -109,9 +108,9 @@ def draw_patient_motion(rng: np.random.Generator, hardness: float, *, supine: bo
         hardness: 0 to 1, how different the visits are.
         supine: the moving patient lies on her back.
     """
-    strength = 0.45 + 1.1 * hardness
-    fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 8.0), 2.0)]
-    distance = float(rng.uniform(20.0, 26.0) + 36.0 * hardness * rng.uniform(0.3, 1.0))
+    strength = 0.5 + 1.2 * hardness
+    fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
+    distance = float(20.0 + 40.0 * rng.beta(0.5, 1.3))
     posture = _supine(rng) if supine else _pressed(rng, strength)
     moving = [*_thorax(rng, strength), *posture, _table(rng, distance, 2.0 + 9.0 * hardness)]
     return PatientMotion(Chain(tuple(fixed)), Chain(tuple(moving)))
@@ -123,7 +122,7 @@ def _sign(rng: np.random.Generator) -> float:
 
 def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
     """Another place on the table: mostly along and above it, less across."""
-    heading = rng.normal(size=3) * np.array([0.6, 1.0, 1.1])
+    heading = rng.normal(size=3) * np.array([0.6, 0.8, 1.4])
     angles = np.deg2rad(np.clip(rng.normal(0.0, 0.6 * degrees, 3), -15.0, 15.0))
     return Rigid(rotation(angles), _PIVOT, distance * heading / np.linalg.norm(heading))
 
@@ -145,8 +144,8 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
 
 def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall."""
-    slopes = np.exp(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.10, 0.34, 2))
-    lean = strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 22.0, 2)
+    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.48, 0.42))
+    lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -34.0, 34.0)
     maps: list[VolumePreserving] = [
         Shear(1, _behind_chest_plane),
         Squeeze(1, 2, 0.0, -1.0, (float(slopes[0]), float(slopes[1])), (-35.0, 35.0), rng.uniform(-10.0, 10.0)),

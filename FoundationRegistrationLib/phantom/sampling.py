@@ -1,4 +1,4 @@
-"""What both kinds of phantom sample alike: slabs of a grid, the displacement on it, landmarks, the CT's table height."""
+"""What both kinds of phantom sample alike: slabs of a grid, the displacement on it, landmarks."""
 
 from __future__ import annotations
 
