@@ -1,7 +1,7 @@
 """Masks as an annotator hands them out: automatic, then corrected, and never quite like the next annotator's.
 
-Annotators agree on what a breast is and not on where it ends: at the chest wall, the axilla, the fold below it and the
-midline. Their outlines waver by a millimetre or two, and single voxels of the border are wrong.
+Annotators agree on what a breast is and not on where it ends: at the chest wall, the axilla, the fold below it and
+the midline. Their outlines waver by a millimetre or two, and single voxels of the border are wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .anatomy import Tissues
+from .cohort import Ranks
 from .implicit import Array, GridFunction, Points, noise_field
 
 Mask = NDArray[np.bool_]
@@ -95,13 +96,14 @@ class Annotator:
         return result
 
 
-def draw_annotator(rng: np.random.Generator, disagreement: float) -> Annotator:
+def draw_annotator(rng: np.random.Generator, ranks: Ranks) -> Annotator:
     """Draw an annotator's habits.
 
     Args:
         rng: source of all random choices.
-        disagreement: how far annotators differ, 0 to about 2.
+        ranks: how far annotators differ, and how much of the organs is missed.
     """
+    disagreement = float(0.12 * (2.4 / 0.12) ** ranks.disagreement)
     return Annotator(
         wall=float(rng.normal(-1.0, 1.8 * disagreement)),
         back=float(rng.normal(30.0, 12.0 * disagreement)),
@@ -114,11 +116,11 @@ def draw_annotator(rng: np.random.Generator, disagreement: float) -> Annotator:
         organ=float(rng.normal(0.0, 2.5 * disagreement)),
         heart_top=float(rng.normal(34.0, 10.0 * disagreement)),
         missed=noise_field(rng, 40.0, 32),
-        missed_above=float(np.clip(rng.normal(1.1, 0.6), 0.0, 3.0)),
+        missed_above=float(2.5 - 2.2 * ranks.missed + rng.normal(0.0, 0.2)),
         outline=noise_field(rng, 14.0),
         outline_mm=float(rng.uniform(0.6, 1.2) * (0.5 + disagreement)),
         detail=noise_field(rng, 6.0),
-        detail_mm=float(rng.uniform(0.25, 0.5)),
+        detail_mm=float(rng.uniform(0.3, 0.6)),
         slips=float(rng.uniform(0.03, 0.10)),
     )
 

@@ -1,4 +1,4 @@
-"""What spoils an MR image of the breast: shading of the coil, failing fat suppression, ghosts, thick slices, noise."""
+"""What spoils an MR image of the breast: shading of the coil, failing fat suppression, ghosts, noise."""
 
 from __future__ import annotations
 

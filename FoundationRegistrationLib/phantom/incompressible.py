@@ -1,4 +1,4 @@
-"""Maps that keep every volume, each with a closed-form inverse: rigid motion, shear, twist, squeeze, and their chains.
+"""Maps that keep every volume, each with a closed-form inverse: rigid, shear, twist, squeeze, and their chains.
 
 The Jacobian determinant of each map is exactly 1, so a chain moves tissue as if it were incompressible, and no chain
 can fold. Points are (N, 3) float64, LPS mm.

@@ -12,13 +12,14 @@ from .anatomy import TARGETS
 from .annotation import Annotator, draw_annotator, with_slips
 from .artefacts import acquire_spoilt_mr, draw_artefacts
 from .case import TASKS, PhantomCase
+from .cohort import draw_ranks
 from .contrasts import AIR_HU, CONTRASTS, UNSUPPRESSED
 from .implicit import Points
 from .incompressible import Chain
 from .patient_anatomy import PatientAnatomy, Visit
 from .patient_motion import draw_patient_motion
 from .sampling import back, displacement_field, seen_landmarks, slabs
-from .views import View, ct_view, draw_contrasts, draw_mr_view
+from .views import View, ct_view, draw_contrasts, draw_mr_view, draw_one_sided
 
 _FIRST_STREAM = 10
 _PET_SPACING_MM = 4.0
@@ -89,14 +90,12 @@ def patient_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
     patient_rng, pair_rng, fixed_rng, moving_rng, point_rng = (
         np.random.default_rng([seed, TASKS.index(task), _FIRST_STREAM + stream]) for stream in range(5)
     )
-    hardness = float(pair_rng.beta(0.9, 0.9))
-    disagreement = float(np.clip(0.7 * np.exp(pair_rng.normal(0.0, 0.7)), 0.1, 2.2))
-    anatomy = PatientAnatomy(patient_rng)
-    motion = draw_patient_motion(pair_rng, hardness, supine=task == "pet-ct-to-mri")
+    ranks = draw_ranks(seed, TASKS.index(task))
+    anatomy = PatientAnatomy(patient_rng, ranks)
+    motion = draw_patient_motion(pair_rng, ranks, supine=task == "pet-ct-to-mri")
     sides = []
-    for name, rng, contrast in zip(
-        ("fixed", "moving"), (fixed_rng, moving_rng), draw_contrasts(pair_rng, task), strict=True
-    ):
+    drawn = draw_contrasts(pair_rng, task), draw_one_sided(pair_rng)
+    for name, rng, contrast, only in zip(("fixed", "moving"), (fixed_rng, moving_rng), *drawn, strict=True):
         position: Chain = getattr(motion, name)
         breasts = _box(position.forward(anatomy.breast_corners()))
         lesion = task == "pet-ct-to-mri" or (task == "lesion" and name == "moving")
@@ -104,9 +103,9 @@ def patient_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
             _Side(
                 anatomy=anatomy,
                 position=position,
-                visit=anatomy.draw_visit(rng, hardness, lesion=lesion, treated=name == "moving"),
-                view=ct_view(breasts) if contrast == "ct" else draw_mr_view(rng, contrast, breasts),
-                annotator=draw_annotator(rng, disagreement),
+                visit=anatomy.draw_visit(rng, ranks.hardness, lesion=lesion, treated=name == "moving"),
+                view=ct_view(breasts) if contrast == "ct" else draw_mr_view(rng, contrast, breasts, only),
+                annotator=draw_annotator(rng, ranks),
                 breasts=breasts,
                 rng=rng,
             )

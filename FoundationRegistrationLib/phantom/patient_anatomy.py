@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from .anatomy import Anatomy, Tissues
 from .breast import BreastShape, Gland
+from .cohort import Ranks
 from .implicit import Array, GridFunction, Points, ellipsoid, noise_field, smooth_max, smooth_min
 from .strands import StrandGland
 
 Ball = tuple[NDArray[np.float64], float]
 """Centre (3,) and radius in mm."""
 
-_DENSITIES = ((0.10, 0.04, 0.09), (0.40, 0.09, 0.18), (0.40, 0.18, 0.34), (0.10, 0.34, 0.50))
-"""BI-RADS a to d: share of women, least and largest part of the breast that is fibroglandular."""
+_DENSITY_RANKS = (0.0, 0.1, 0.5, 0.9, 1.0)
+_DENSITIES = (0.04, 0.09, 0.18, 0.34, 0.50)
+"""Part of the breast that is fibroglandular at these ranks: the limits of BI-RADS a to d."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,24 @@ class Visit:
 class PatientAnatomy(Anatomy):
     """A patient drawn from `rng`: small or large, dense or fatty breasts, implants or scars in a few."""
 
+    def __init__(self, rng: np.random.Generator, ranks: Ranks) -> None:
+        """Draw the patient of these ranks."""
+        self._ranks = ranks
+        super().__init__(rng)
+
     def _draw_breasts(self, rng: np.random.Generator) -> None:
         """Draw fat, breasts and gland over the range of patients."""
         self.torso.fat = float(rng.uniform(7.0, 20.0))
         self.torso.pectoral = float(rng.uniform(7.0, 13.0))
-        length, radius = float(rng.uniform(60.0, 106.0)), float(rng.uniform(50.0, 67.0))
+        size = self._ranks.size
+        length, radius = 58.0 + 50.0 * size + rng.normal(0.0, 4.0), 49.0 + 18.0 * size + rng.normal(0.0, 1.5)
         asymmetry = rng.permutation([1.0, rng.uniform(0.72, 0.88) if rng.random() < 0.12 else 1.0])
         self.shapes = [
             BreastShape(rng, side, length * float(part), radius * float(np.sqrt(part)))
             for side, part in zip((1, -1), asymmetry, strict=True)
         ]
-        shares = [share for share, _, _ in _DENSITIES]
-        _, low, high = _DENSITIES[int(rng.choice(len(_DENSITIES), p=shares))]
-        self.density = float(rng.uniform(low, high))
-        self.strands = bool(rng.random() < 0.5)
+        self.density = float(np.interp(self._ranks.density, _DENSITY_RANKS, _DENSITIES))
+        self.strands = self._ranks.strands < 0.5
         kind = StrandGland if self.strands else Gland
         self.glands = [
             kind(rng, shape, self._skin_and_muscle, self.density * rng.uniform(0.85, 1.15)) for shape in self.shapes
@@ -109,17 +115,17 @@ class PatientAnatomy(Anatomy):
             dents.append((shape.base + 0.5 * shape.length * shape.axis + outside, float(rng.uniform(16.0, 26.0))))
         clips: list[Ball] = []
         if treated and rng.random() < 0.35:
-            for _ in range(int(rng.integers(1, 3))):
-                clips.append((place + rng.normal(0.0, 0.5 * size, 3), float(rng.uniform(1.5, 4.0))))
+            places = place + rng.normal(0.0, 0.5 * size, (int(rng.integers(1, 3)), 3))
+            clips = [(centre, float(rng.uniform(1.5, 4.0))) for centre in places]
         raised = rng.random() < 0.6
         away = np.array([0.0, 20.0, 250.0]) if raised else np.array([0.0, 100.0, -120.0])
         reach = np.array([[side * rng.uniform(155.0, 185.0), 0.0, 0.0] for side in (-1.0, 1.0)])
         return Visit(
             lesion=lesion,
-            weight_mm=float(rng.normal(0.0, 0.8 + 2.0 * hardness)),
+            weight_mm=float(rng.normal(0.0, 0.8 + 2.4 * hardness)),
             involution_mm=float(rng.uniform(0.0, 0.5 * hardness)),
             change=noise_field(rng, float(rng.uniform(10.0, 18.0))),
-            change_mm=float((0.25 + 0.75 * hardness) * (0.8 if self.strands else 3.0)),
+            change_mm=float((0.4 + 0.8 * hardness) * (0.9 if self.strands else 3.2)),
             fold_z=(float(rng.uniform(-0.95, -0.75)), float(rng.uniform(-0.95, -0.75))),
             fold_mm=float(rng.uniform(3.0, 9.0)) if rng.random() < 0.35 else 0.0,
             dents=tuple(dents),
@@ -208,8 +214,8 @@ class PatientAnatomy(Anatomy):
                 sum(c * np.float32(v) for c, v in zip(p, line, strict=True)) / np.float32(line @ line), 0.0, 1.0
             )
             off = np.sqrt(sum((c - t * np.float32(v)) ** 2 for c, v in zip(p, line, strict=True)))
-            arm[near] = np.minimum(arm[near], off - (46.0 - 10.0 * t))
-        return smooth_min(skin, arm, 18.0), arm + 9.0, arm + 32.0
+            arm[near] = np.minimum(arm[near], off - (46.0 - 10.0 * t)).astype(np.float32)
+        return smooth_min(skin, arm, 18.0), arm + np.float32(9.0), arm + np.float32(32.0)
 
     def _implant(self, x: Array, y: Array, z: Array) -> Array:
         implant = np.full(x.shape, np.float32(60.0))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cohort import Ranks
 from .implicit import Points
 from .incompressible import Chain, Rigid, Shear, Squeeze, Twist, VolumePreserving
 from .motion import Values, rotation, smooth_step
@@ -100,17 +101,18 @@ class _Hill:
         return self.height * np.maximum(1.0 - far, 0.0) ** 3
 
 
-def draw_patient_motion(rng: np.random.Generator, hardness: float, *, supine: bool) -> PatientMotion:
+def draw_patient_motion(rng: np.random.Generator, ranks: Ranks, *, supine: bool) -> PatientMotion:
     """Draw how the patient lies at both visits.
 
     Args:
         rng: source of all random choices.
-        hardness: 0 to 1, how different the visits are.
+        ranks: how different the visits are.
         supine: the moving patient lies on her back.
     """
-    strength = 0.5 + 1.2 * hardness
+    hardness = ranks.hardness
+    strength = 0.35 + 1.5 * hardness
     fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
-    distance = float(20.0 + 40.0 * rng.beta(0.5, 1.3))
+    distance = 6.0 + 56.0 * ranks.distance**1.3
     posture = _supine(rng) if supine else _pressed(rng, strength)
     moving = [*_thorax(rng, strength), *posture, _table(rng, distance, 2.0 + 9.0 * hardness)]
     return PatientMotion(Chain(tuple(fixed)), Chain(tuple(moving)))
@@ -130,7 +132,7 @@ def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
 def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """Breath, beat and the bend of the trunk."""
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
-    breath = strength * _sign(rng) * rng.uniform(5.0, 20.0)
+    breath = strength * _sign(rng) * rng.uniform(10.0, 28.0)
     return [
         Shear(2, _Hill(breath, (-42.0, 84.0), (66.0, 66.0))),
         Shear(2, _Hill(0.6 * breath, (46.0, 88.0), (58.0, 60.0))),

@@ -57,22 +57,24 @@ def draw_contrasts(rng: np.random.Generator, task: str) -> tuple[str, str]:
     return "t1-fs-enhanced", "ct"
 
 
-def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points) -> View:
+def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points, only: float = 0.0) -> View:
     """Draw the field of view of a breast MR around where the breasts are.
 
     Args:
         rng: source of all random choices.
         contrast: a key of CONTRASTS.
         breasts: (2, 3), low and high corner of the box around the breasts in the volume's space, LPS mm.
+        only: +1 for the left breast alone, -1 for the right, 0 for both.
     """
     low, high = breasts.copy()
     low -= np.array([rng.uniform(8.0, 55.0), rng.uniform(12.0, 40.0), rng.uniform(2.0, 70.0)])
     high += np.array([rng.uniform(8.0, 55.0), rng.uniform(40.0, 130.0), rng.uniform(2.0, 60.0)])
-    cropped = rng.random()
-    if cropped < 0.06:  # one breast
-        middle = 0.5 * (low[0] + high[0])
-        low[0], high[0] = (low[0], middle + 25.0) if rng.random() < 0.5 else (middle - 25.0, high[0])
-    elif cropped < 0.18:  # a border runs through a breast
+    middle = 0.5 * (low[0] + high[0])
+    if only > 0.0:
+        low[0] = middle - 25.0
+    elif only < 0.0:
+        high[0] = middle + 25.0
+    elif rng.random() < 0.12:  # a border runs through a breast
         axis = int(rng.choice([0, 2]))
         cut = rng.uniform(10.0, 35.0)
         if rng.random() < 0.5:
@@ -87,6 +89,13 @@ def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points) -> Vi
         direction = rotation(np.deg2rad([rng.uniform(-9.0, 9.0), 0.0, rng.uniform(-9.0, 9.0)]))
     thick = rng.uniform(2.0, 4.0) if contrast.startswith("t2") else rng.uniform(1.0, 2.2)
     return View(contrast, low, high, float(rng.uniform(0.9, 1.2)), float(thick), direction)
+
+
+def draw_one_sided(rng: np.random.Generator) -> tuple[float, float]:
+    """Which breast the fixed and the moving volume show alone, as `only` of `draw_mr_view`: mostly neither."""
+    side = float(rng.choice([-1.0, 1.0]))
+    alone = rng.random()
+    return (side if alone < 0.05 else 0.0), (side if 0.03 < alone < 0.08 else 0.0)
 
 
 def ct_view(breasts: Points) -> View:

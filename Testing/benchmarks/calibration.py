@@ -4,9 +4,9 @@
     PYTHONPATH=Testing/benchmarks python Testing/benchmarks/calibration.py --seeds 100 101 --peers
 
 The affine is NiftyReg's `reg_aladin` with its defaults, as in the paper. The ceiling is the Dice of the true
-displacement: what it lacks to 1 is disagreement of the annotators, change of the anatomy and tissue outside the moving
-volume. With --peers, SyN, F3D and the official ConvexAdam start from that affine. No method of this project is run:
-the phantoms must not be fitted to it.
+displacement: what it lacks to 1 is disagreement of the annotators, change of the anatomy and tissue outside the
+moving volume. With --peers, SyN, F3D and the official ConvexAdam start from that affine. No method of this project is
+run: the phantoms must not be fitted to it.
 
 Each JSON file in OUTPUT/calibration appears as soon as its run has ended; runs found there are not made again.
 """
@@ -171,8 +171,8 @@ def table(records: dict[str, list[dict[str, Any]]]) -> list[str]:
             cells = []
             for index, target in enumerate((*TARGETS, LESION)):
                 values = [result[target] for result in done if np.isfinite(result.get(target, np.nan))]
-                cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})" if values else "–")
-                cells.append(f"{paper[index][0]:.1f} ({paper[index][1]:.1f})" if index < len(paper) else "–")
+                cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})" if values else "-")
+                cells.append(f"{paper[index][0]:.1f} ({paper[index][1]:.1f})" if index < len(paper) else "-")
             lines.append(f"| {task} | {stage} | {len(done)} | " + " | ".join(cells) + " |")
     return lines
 
