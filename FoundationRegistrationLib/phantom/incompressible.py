@@ -121,7 +121,7 @@ class Twist:
         first, second = (axis for axis in range(3) if axis != self.axis)
         u, v, along = local[:, first], local[:, second], local[:, self.axis]
         far = (u * u + v * v) / self.radius**2 + (along / self.height) ** 2
-        angle = sign * self.angle * np.maximum(1.0 - far, 0.0) ** 3
+        angle = sign * self.angle * np.maximum(1.0 - far * far, 0.0) ** 3
         cosine, sine = np.cos(angle), np.sin(angle)
         moved = points.copy()
         moved[:, first] = self.centre[first] + cosine * u - sine * v

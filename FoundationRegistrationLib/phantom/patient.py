@@ -21,6 +21,7 @@ from .patient_motion import draw_patient_motion
 from .sampling import back, displacement_field, seen_landmarks, slabs
 from .views import View, ct_view, draw_contrasts, draw_mr_view, draw_one_sided
 
+_WITH_LESION = ("lesion", "pet-ct-to-mri")
 _FIRST_STREAM = 10
 _PET_SPACING_MM = 4.0
 
@@ -99,12 +100,13 @@ def patient_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
         position: Chain = getattr(motion, name)
         breasts = _box(position.forward(anatomy.breast_corners()))
         lesion = task == "pet-ct-to-mri" or (task == "lesion" and name == "moving")
+        shown = position.forward(anatomy.lesion_centre()[None])[0] if task in _WITH_LESION else None
         sides.append(
             _Side(
                 anatomy=anatomy,
                 position=position,
                 visit=anatomy.draw_visit(rng, ranks.hardness, lesion=lesion, treated=name == "moving"),
-                view=ct_view(breasts) if contrast == "ct" else draw_mr_view(rng, contrast, breasts, only),
+                view=ct_view(breasts) if contrast == "ct" else draw_mr_view(rng, contrast, breasts, only, shown),
                 annotator=draw_annotator(rng, ranks),
                 breasts=breasts,
                 rng=rng,

@@ -98,6 +98,10 @@ class PatientAnatomy(Anatomy):
             corners.append(shape.tip)
         return np.array(corners)
 
+    def lesion_centre(self) -> Points:
+        """The point (3,) where the lesion is or would be."""
+        return self.glands[self.lesion_side].lesion[0]
+
     def draw_visit(self, rng: np.random.Generator, hardness: float, *, lesion: bool, treated: bool) -> Visit:
         """Draw what is particular to one date.
 

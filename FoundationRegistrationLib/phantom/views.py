@@ -11,6 +11,7 @@ from .acquisition import VoxelGrid
 from .implicit import Points
 from .motion import rotation
 
+_AROUND_LESION_MM = 22.0
 _AXIAL = np.eye(3)
 _SAGITTAL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 """Index axes i, j, k along P, S, L."""
@@ -57,7 +58,9 @@ def draw_contrasts(rng: np.random.Generator, task: str) -> tuple[str, str]:
     return "t1-fs-enhanced", "ct"
 
 
-def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points, only: float = 0.0) -> View:
+def draw_mr_view(
+    rng: np.random.Generator, contrast: str, breasts: Points, only: float = 0.0, lesion: Points | None = None
+) -> View:
     """Draw the field of view of a breast MR around where the breasts are.
 
     Args:
@@ -65,6 +68,7 @@ def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points, only:
         contrast: a key of CONTRASTS.
         breasts: (2, 3), low and high corner of the box around the breasts in the volume's space, LPS mm.
         only: +1 for the left breast alone, -1 for the right, 0 for both.
+        lesion: (3,) what has to be seen whatever is cropped, mm like `breasts`.
     """
     low, high = breasts.copy()
     low -= np.array([rng.uniform(8.0, 55.0), rng.uniform(12.0, 40.0), rng.uniform(2.0, 70.0)])
@@ -81,6 +85,8 @@ def draw_mr_view(rng: np.random.Generator, contrast: str, breasts: Points, only:
             low[axis] = breasts[0, axis] + cut
         else:
             high[axis] = breasts[1, axis] - cut
+    if lesion is not None:
+        low, high = np.minimum(low, lesion - _AROUND_LESION_MM), np.maximum(high, lesion + _AROUND_LESION_MM)
     direction = _AXIAL
     kind = rng.random()
     if kind < 0.12:
