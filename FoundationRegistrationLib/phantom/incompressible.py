@@ -117,15 +117,15 @@ class Twist:
         return self._turned(points, -1.0)
 
     def _turned(self, points: Points, sign: float) -> Points:
-        local = points - self.centre
         first, second = (axis for axis in range(3) if axis != self.axis)
-        u, v, along = local[:, first], local[:, second], local[:, self.axis]
+        u, v, along = (points[:, axis] - self.centre[axis] for axis in (first, second, self.axis))
         far = (u * u + v * v) / self.radius**2 + (along / self.height) ** 2
-        angle = sign * self.angle * np.maximum(1.0 - far * far, 0.0) ** 3
-        cosine, sine = np.cos(angle), np.sin(angle)
+        near = np.flatnonzero(far < 1.0)
+        angle = sign * self.angle * (1.0 - far[near] ** 2) ** 3
+        cosine, sine, u, v = np.cos(angle), np.sin(angle), u[near], v[near]
         moved = points.copy()
-        moved[:, first] = self.centre[first] + cosine * u - sine * v
-        moved[:, second] = self.centre[second] + sine * u + cosine * v
+        moved[near, first] = self.centre[first] + cosine * u - sine * v
+        moved[near, second] = self.centre[second] + sine * u + cosine * v
         return moved
 
 

@@ -110,9 +110,9 @@ def draw_patient_motion(rng: np.random.Generator, ranks: Ranks, *, supine: bool)
         supine: the moving patient lies on her back.
     """
     hardness = ranks.hardness
-    strength = 0.25 + 2.2 * hardness**1.4
+    strength = 0.45 + 2.1 * hardness**1.4
     fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
-    distance = 4.0 + 58.0 * ranks.distance**1.5
+    distance = 2.0 + 60.0 * ranks.distance**1.8
     posture = _supine(rng) if supine else _pressed(rng, strength)
     moving = [*_thorax(rng, strength), *posture, _table(rng, distance, 2.0 + 9.0 * hardness)]
     return PatientMotion(Chain(tuple(fixed)), Chain(tuple(moving)))
@@ -136,12 +136,12 @@ def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
 def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """Breath, beat and the bend of the trunk."""
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
-    breath = strength * _sign(rng) * rng.uniform(8.0, 24.0)
+    breath = (0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(10.0, 34.0)
     return [
-        Shear(2, _Hill(breath, (-42.0, 84.0), (66.0, 66.0))),
-        Shear(2, _Hill(0.6 * breath, (46.0, 88.0), (58.0, 60.0))),
-        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.42), 0.8), 80.0, 110.0),
-        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.42), 0.8), 68.0, 80.0),
+        Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
+        Shear(2, _Hill(strength * rng.normal(0.0, 10.0), (-46.0, 86.0), (60.0, 60.0))),
+        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.60), 0.9), 80.0, 110.0),
+        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.60), 0.9), 68.0, 80.0),
         Shear(1, _Bow(strength * rng.normal(0.0, 9.0), rng.uniform(-20.0, 20.0))),
         Shear(0, _Bow(strength * rng.normal(0.0, 7.0), rng.uniform(-20.0, 20.0))),
         Twist(2, np.array([0.0, 90.0, 0.0]), np.deg2rad(strength * rng.normal(0.0, 4.0)), np.inf, 260.0),
@@ -150,8 +150,8 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
 
 def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall."""
-    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.52, 0.45))
-    lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -38.0, 38.0)
+    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.55, 0.5))
+    lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -42.0, 42.0)
     maps: list[VolumePreserving] = [
         Shear(1, _behind_chest_plane),
         Squeeze(1, 2, 0.0, -1.0, (float(slopes[0]), float(slopes[1])), (-35.0, 35.0), rng.uniform(-10.0, 10.0)),
@@ -167,7 +167,7 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
         maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.5), 75.0, 48.0))
         for axis in (0, 2):
             centre = breast + rng.uniform(-8.0, 8.0, 3)
-            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.30), 0.6), 46.0, 60.0))
+            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.42), 0.75), 46.0, 60.0))
         maps.append(
             Shear(
                 1,

@@ -71,8 +71,8 @@ def draw_mr_view(
         lesion: (3,) what has to be seen whatever is cropped, mm like `breasts`.
     """
     low, high = breasts.copy()
-    low -= np.array([rng.uniform(8.0, 55.0), rng.uniform(12.0, 40.0), rng.uniform(2.0, 70.0)])
-    high += np.array([rng.uniform(8.0, 55.0), rng.uniform(40.0, 130.0), rng.uniform(2.0, 60.0)])
+    low -= np.array([rng.uniform(8.0, 55.0), rng.uniform(10.0, 50.0), rng.uniform(0.0, 85.0)])
+    high += np.array([rng.uniform(8.0, 55.0), rng.uniform(30.0, 150.0), rng.uniform(0.0, 75.0)])
     middle = 0.5 * (low[0] + high[0])
     if only > 0.0:
         low[0] = middle - 25.0
