@@ -140,8 +140,8 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
     return [
         Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
         Shear(2, _Hill(strength * rng.normal(0.0, 10.0), (-46.0, 86.0), (60.0, 60.0))),
-        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.60), 0.9), 80.0, 110.0),
-        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.60), 0.9), 68.0, 80.0),
+        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.30), 0.4), 80.0, 110.0),
+        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.30), 0.4), 68.0, 80.0),
         Shear(1, _Bow(strength * rng.normal(0.0, 9.0), rng.uniform(-20.0, 20.0))),
         Shear(0, _Bow(strength * rng.normal(0.0, 7.0), rng.uniform(-20.0, 20.0))),
         Twist(2, np.array([0.0, 90.0, 0.0]), np.deg2rad(strength * rng.normal(0.0, 4.0)), np.inf, 260.0),
@@ -150,7 +150,7 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
 
 def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall."""
-    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.55, 0.5))
+    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.48, 0.40))
     lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -42.0, 42.0)
     maps: list[VolumePreserving] = [
         Shear(1, _behind_chest_plane),
@@ -164,10 +164,10 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
         maps.append(_coil_wall(side, float(np.exp(-strength * rng.uniform(0.2, 0.5)))))
     for side in (-1.0, 1.0):
         breast = np.array([side * _BREAST_X_MM, -50.0, 0.0])
-        maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.5), 75.0, 48.0))
+        maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.4), 75.0, 48.0))
         for axis in (0, 2):
             centre = breast + rng.uniform(-8.0, 8.0, 3)
-            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.42), 0.75), 46.0, 60.0))
+            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.36), 0.5), 46.0, 60.0))
         maps.append(
             Shear(
                 1,
