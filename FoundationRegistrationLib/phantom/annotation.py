@@ -116,7 +116,7 @@ def draw_annotator(rng: np.random.Generator, ranks: Ranks) -> Annotator:
         organ=float(rng.normal(0.0, 2.5 * disagreement)),
         heart_top=float(rng.normal(34.0, 10.0 * disagreement)),
         missed=noise_field(rng, 40.0, 32),
-        missed_above=float(2.8 - 2.2 * ranks.missed + rng.normal(0.0, 0.2)),
+        missed_above=float(2.5 - 2.2 * ranks.missed + rng.normal(0.0, 0.2)),
         outline=noise_field(rng, 14.0),
         outline_mm=float(rng.uniform(0.6, 1.2) * (0.5 + disagreement)),
         detail=noise_field(rng, 6.0),

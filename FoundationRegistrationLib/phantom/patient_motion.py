@@ -112,7 +112,7 @@ def draw_patient_motion(rng: np.random.Generator, ranks: Ranks, *, supine: bool)
     hardness = ranks.hardness
     strength = 0.45 + 2.1 * hardness**1.4
     fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
-    distance = 2.0 + 60.0 * ranks.distance**1.8
+    distance = 2.0 + 58.0 * ranks.distance**2
     posture = _supine(rng) if supine else _pressed(rng, strength)
     moving = [*_thorax(rng, strength), *posture, _table(rng, distance, 2.0 + 9.0 * hardness)]
     return PatientMotion(Chain(tuple(fixed)), Chain(tuple(moving)))
@@ -136,7 +136,7 @@ def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
 def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """Breath, beat and the bend of the trunk."""
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
-    breath = (0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(10.0, 34.0)
+    breath = (0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0)
     return [
         Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
         Shear(2, _Hill(strength * rng.normal(0.0, 10.0), (-46.0, 86.0), (60.0, 60.0))),
