@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .acquisition import VoxelGrid, blur
-from .implicit import Array, Points, noise_field
+from .implicit import Array, GridFunction, Points, noise_field
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Artefacts:
     Attributes:
         shading: gain at the front of the breasts over the gain at the chest wall.
         tilt: the same from right to left.
+        slow: noise by which the gain of every coil varies besides.
         failures: centres (N, 3) in LPS mm of the volume's space where fat suppression fails.
         failure_mm: (N,) their radii; failure: (N,) 0 to 1, how much of the fat's signal comes back.
         ghost: signal of the heart's ghosts over that of the heart.
@@ -29,6 +30,7 @@ class Artefacts:
 
     shading: float
     tilt: float
+    slow: GridFunction
     failures: Points
     failure_mm: NDArray[np.float64]
     failure: NDArray[np.float64]
@@ -58,6 +60,7 @@ def draw_artefacts(rng: np.random.Generator, breasts: Points, *, fat_suppressed:
     return Artefacts(
         shading=float(np.exp(rng.uniform(np.log(2.0), np.log(4.0)))),
         tilt=float(np.exp(rng.normal(0.0, 0.2))),
+        slow=noise_field(rng, 90.0, 32),
         failures=rng.uniform(breasts[0], breasts[1], (count, 3)),
         failure_mm=rng.uniform(14.0, 38.0, count),
         failure=rng.uniform(0.4, 1.0, count),
@@ -68,17 +71,15 @@ def draw_artefacts(rng: np.random.Generator, breasts: Points, *, fat_suppressed:
     )
 
 
-def coil_gain(artefacts: Artefacts, breasts: Points, grid: VoxelGrid, rng: np.random.Generator) -> Array:
+def coil_gain(artefacts: Artefacts, breasts: Points, grid: VoxelGrid) -> Array:
     """Gain (K, J, I) of the coil: high near its elements at the front, low at the chest wall and beyond.
 
     Args:
-        artefacts: gives the shading.
+        artefacts: gives the shading and the slow variation.
         breasts: (2, 3), low and high corner of the box around the breasts.
         grid: of the volume.
-        rng: source of the slow variation that every coil has.
     """
     low, high = breasts
-    slow = noise_field(rng, 90.0, 32)
     planes = []
     for k in range(grid.size[2]):
         points = grid.points(k, k + 1)
@@ -86,7 +87,7 @@ def coil_gain(artefacts: Artefacts, breasts: Points, grid: VoxelGrid, rng: np.ra
         log = -np.log(artefacts.shading) * np.clip(t[:, 1], -0.6, 1.1)
         log += np.log(artefacts.tilt) * np.clip(t[:, 0], -0.7, 0.7)
         x, y, z = (points[:, i].astype(np.float32) for i in range(3))
-        planes.append(log + 0.10 * slow(x, y, z))
+        planes.append(log + 0.10 * artefacts.slow(x, y, z))
     gain = np.exp(np.stack(planes)).astype(np.float32)
     return gain.reshape(grid.size[::-1])
 
@@ -130,7 +131,7 @@ def acquire_spoilt_mr(
     shape = grid.size[::-1]
     ghosted = add_ghosts(signal.reshape(shape), heart.reshape(shape), artefacts, grid)
     image = blur(grid.image(ghosted.ravel()), artefacts.blur_voxels * min(grid.spacing))
-    values = np.maximum(sitk.GetArrayFromImage(image), 0.0) * coil_gain(artefacts, breasts, grid, rng)
+    values = np.maximum(sitk.GetArrayFromImage(image), 0.0) * coil_gain(artefacts, breasts, grid)
     real = values + artefacts.noise * rng.standard_normal(shape, dtype=np.float32)
     imaginary = artefacts.noise * rng.standard_normal(shape, dtype=np.float32)
     return grid.image(np.hypot(real, imaginary).astype(np.float32).ravel())

@@ -15,6 +15,7 @@ from FoundationRegistrationLib.phantom.annotation import draw_annotator, with_sl
 from FoundationRegistrationLib.phantom.artefacts import Artefacts, acquire_spoilt_mr, add_ghosts, coil_gain
 from FoundationRegistrationLib.phantom.cohort import draw_ranks
 from FoundationRegistrationLib.phantom.contrasts import CONTRASTS
+from FoundationRegistrationLib.phantom.implicit import noise_field
 from FoundationRegistrationLib.phantom.patient_anatomy import PatientAnatomy
 from FoundationRegistrationLib.phantom.views import draw_mr_view
 
@@ -55,6 +56,7 @@ def artefacts(**changed) -> Artefacts:
     plain = {
         "shading": 1.0,
         "tilt": 1.0,
+        "slow": noise_field(np.random.default_rng(0), 90.0, 16),
         "failures": np.zeros((0, 3)),
         "failure_mm": np.zeros(0),
         "failure": np.zeros(0),
@@ -85,6 +87,18 @@ def test_same_arguments_give_the_same_bits(task):
     np.testing.assert_array_equal(first.moving_landmarks, again.moving_landmarks)
 
 
+def test_other_voxels_show_the_same_patient():
+    volumes, middles = [], []
+    for spacing in (4.0, SPACING_MM):
+        mask = make_phantom("lesion", 200, spacing_mm=spacing).moving_labels["breast"]
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(mask)
+        volumes.append(shape.GetPhysicalSize(1))
+        middles.append(shape.GetCentroid(1))
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.05)
+    np.testing.assert_allclose(middles[0], middles[1], atol=2.0)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_displacement_leads_from_fixed_to_moving_landmarks(task):
     case = phantom(task)
@@ -99,10 +113,10 @@ def test_truth_beats_no_motion_and_is_not_perfect(task):
     """The annotators disagree and the gland changes, so even the truth does not make the masks equal."""
     for seed in SEEDS:
         case = phantom(task, seed)
-        for target in ("breast", "fibroglandular"):
+        for target, gain in (("breast", 0.1), ("fibroglandular", 0.05)):  # voxels of 5 mm show few strands
             fixed = array(case.fixed_labels[target]) > 0
             best = dice(fixed, warped(case, target, truth(case)))
-            assert best > dice(fixed, warped(case, target, sitk.Transform())) + 0.1
+            assert best > dice(fixed, warped(case, target, sitk.Transform())) + gain
             assert best < 0.97
 
 
@@ -210,7 +224,7 @@ def test_slips_change_voxels_of_the_border_only():
 
 @pytest.mark.parametrize("shading", [2.0, 4.0])
 def test_shading_is_as_strong_across_the_breast_as_drawn(shading):
-    gain = coil_gain(artefacts(shading=shading), BREASTS, GRID, np.random.default_rng(0))
+    gain = coil_gain(artefacts(shading=shading), BREASTS, GRID)
     front, chest = gain[:, 5, 10:40].mean(), gain[:, 29, 10:40].mean()
     assert front / chest == pytest.approx(shading, rel=0.25)
 
