@@ -7,7 +7,7 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint docs benchmark benchmark-quick tuning confidence memory speed gpu pictures clean
+.PHONY: help demo test lint docs benchmark benchmark-quick calibration tuning confidence memory speed gpu pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
@@ -16,6 +16,7 @@ help:
 	@echo "make docs       build the documentation strictly, write $(OUT)/site/index.html"
 	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
 	@echo "make benchmark-quick  the same on few coarse phantoms, write $(OUT)/comparison-quick; 40 minutes at most"
+	@echo "make calibration  check that the phantoms are as hard as the paper's patients, write $(OUT)/calibration; an hour"
 	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
@@ -25,7 +26,8 @@ help:
 	@echo "make clean      remove what the commands above wrote"
 
 demo: $(VENV)/installed
-	$(BIN)/foundation-registration phantom longitudinal --output $(OUT)/demo/phantom --spacing-mm 2
+	$(BIN)/foundation-registration phantom longitudinal --output $(OUT)/demo/phantom --spacing-mm 2 \
+		--difficulty easy
 	$(BIN)/foundation-registration register \
 		$(OUT)/demo/phantom/fixed.nii.gz $(OUT)/demo/phantom/moving.nii.gz --output $(OUT)/demo/result \
 		--encoder litemedsam --working-spacing-mm 2 \
@@ -61,6 +63,9 @@ benchmark: $(VENV)/installed-benchmark
 
 benchmark-quick: $(VENV)/installed-benchmark
 	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --quick --output $(OUT)
+
+calibration: $(VENV)/installed-benchmark
+	PYTHONPATH=Testing/benchmarks $(BIN)/python Testing/benchmarks/calibration.py --output $(OUT)
 
 tuning: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/tuning.py --data $(DATA) --output $(OUT)

@@ -61,7 +61,7 @@ def add_phantom(task: str, seed: int = 0, spacing_mm: float = _SPACING_MM) -> di
     """
     from FoundationRegistrationLib.phantom import make_phantom
 
-    case = make_phantom(task, seed, spacing_mm=spacing_mm)
+    case = make_phantom(task, seed, spacing_mm=spacing_mm, difficulty="easy")
     nodes = {role: _volume(f"{task} {role}", getattr(case, role)) for role in ("fixed", "moving")}
     if case.pet is not None:
         nodes["pet"] = _volume(f"{task} PET", case.pet)

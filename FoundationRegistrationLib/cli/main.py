@@ -260,6 +260,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the volumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size, about (default 1.5)")
+    parser.add_argument("--difficulty", default="patient", help="patient (default): as hard as patients are; or easy")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ def phantom_command(arguments: argparse.Namespace, interruption: Interruption) -
     from ..io.volumes import write_volume_directly
     from ..phantom import make_phantom
 
-    case = make_phantom(arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm)
+    case = make_phantom(
+        arguments.task, arguments.seed, spacing_mm=arguments.spacing_mm, difficulty=arguments.difficulty
+    )
     with staged_folder(arguments.output, interruption, PHANTOM) as staging:
         volumes = {
             "fixed": case.fixed,

@@ -9,112 +9,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .anatomy import Tissues
+from .contrasts import FATTY, PET, Contrast
 from .implicit import Array, Points, coverage, ramp
 
-Contrast = dict[str, tuple[float, float, float]]
-"""Tissue name to (mean, amplitude of coarse texture, amplitude of fine texture)."""
-
-_T1: Contrast = {
-    "skin": (330, 15, 15),
-    "fat": (820, 34, 22),
-    "gland": (350, 34, 30),
-    "cyst": (190, 0, 5),
-    "muscle": (255, 10, 16),
-    "fascia": (480, 30, 20),
-    "cartilage": (300, 10, 10),
-    "cortex": (110, 5, 5),
-    "marrow": (520, 30, 30),
-    "lung": (40, 8, 12),
-    "mediastinum": (640, 40, 30),
-    "abdomen": (690, 40, 30),
-    "stomach": (230, 50, 30),
-    "spleen": (250, 8, 8),
-    "liver": (370, 12, 12),
-    "oesophagus": (260, 10, 10),
-    "heart": (280, 12, 12),
-    "blood": (190, 18, 14),
-    "lesion": (280, 10, 20),
-}
-_T1_FAT_SUPPRESSED_ENHANCED: Contrast = _T1 | {
-    "skin": (400, 20, 15),
-    "fat": (150, 14, 9),
-    "gland": (390, 32, 36),
-    "cyst": (170, 0, 5),
-    "muscle": (300, 10, 16),
-    "fascia": (200, 15, 15),
-    "cartilage": (240, 10, 10),
-    "marrow": (210, 15, 15),
-    "mediastinum": (190, 20, 15),
-    "abdomen": (180, 20, 15),
-    "spleen": (580, 15, 12),
-    "liver": (500, 12, 12),
-    "oesophagus": (320, 10, 10),
-    "heart": (520, 14, 12),
-    "blood": (800, 22, 16),
-    "lesion": (880, 50, 70),
-}
-_T2_FAT_SUPPRESSED: Contrast = _T1 | {
-    "skin": (300, 15, 15),
-    "fat": (120, 14, 9),
-    "gland": (440, 60, 55),
-    "cyst": (1050, 0, 10),
-    "muscle": (170, 8, 10),
-    "fascia": (150, 10, 10),
-    "cartilage": (260, 10, 10),
-    "cortex": (60, 5, 5),
-    "marrow": (180, 15, 12),
-    "lung": (35, 8, 10),
-    "mediastinum": (160, 15, 15),
-    "abdomen": (160, 15, 15),
-    "stomach": (620, 120, 30),
-    "spleen": (480, 10, 10),
-    "liver": (250, 12, 12),
-    "oesophagus": (280, 10, 10),
-    "heart": (260, 12, 12),
-    "blood": (130, 45, 18),
-    "lesion": (600, 40, 60),
-}
-_CT: Contrast = {
-    "skin": (20, 3, 3),
-    "fat": (-102, 6, 5),
-    "gland": (38, 6, 6),
-    "cyst": (8, 0, 2),
-    "muscle": (55, 3, 5),
-    "fascia": (-40, 10, 10),
-    "cartilage": (110, 8, 10),
-    "cortex": (640, 60, 60),
-    "marrow": (230, 30, 35),
-    "lung": (-830, 18, 24),
-    "mediastinum": (-85, 8, 6),
-    "abdomen": (-100, 6, 6),
-    "stomach": (20, 10, 6),
-    "spleen": (48, 2, 2),
-    "liver": (56, 2, 2),
-    "oesophagus": (35, 4, 4),
-    "heart": (48, 2, 2),
-    "blood": (42, 2, 2),
-    "lesion": (52, 4, 6),
-}
-_PET: Contrast = {
-    "skin": (0.5, 0, 0),
-    "fat": (0.4, 0.05, 0),
-    "gland": (1.0, 0.12, 0),
-    "muscle": (0.75, 0.05, 0),
-    "cortex": (0.9, 0, 0),
-    "marrow": (1.4, 0.1, 0),
-    "lung": (0.5, 0.04, 0),
-    "mediastinum": (0.8, 0.05, 0),
-    "abdomen": (0.7, 0.05, 0),
-    "stomach": (1.5, 0.15, 0),
-    "spleen": (1.9, 0.1, 0),
-    "liver": (2.4, 0.15, 0),
-    "heart": (2.7, 0.15, 0),
-    "blood": (1.7, 0.08, 0),
-}
-CONTRASTS = {"t1": _T1, "t1-fs": _T1_FAT_SUPPRESSED_ENHANCED, "t2-fs": _T2_FAT_SUPPRESSED, "ct": _CT}
 _STRANDS = {"fat": ("skin", 0.45), "lung": ("blood", 0.4)}
 """Tissues crossed by strands, what the strands look like, and how much of it shows."""
-AIR_HU = -1000.0
 _PET_FWHM_MM = 6.0
 
 
@@ -170,8 +69,22 @@ class VoxelGrid:
         return np.all((index >= margin) & (index <= extent - margin), axis=1)
 
 
-def paint(tissues: Tissues, contrast: Contrast, background: float, voxel_mm: float) -> Array:
-    """Noise-free signal (N,): each tissue over the former ones, with partial volume at its edge."""
+def paint(
+    tissues: Tissues,
+    contrast: Contrast,
+    background: float,
+    voxel_mm: float,
+    failure: tuple[Array, Contrast] | None = None,
+) -> Array:
+    """Noise-free signal (N,): each tissue over the former ones, with partial volume at its edge.
+
+    Args:
+        tissues: what is there.
+        contrast: what it looks like.
+        background: signal of air.
+        voxel_mm: width over which tissues mix at their edges.
+        failure: where fat suppression fails: its share (N,), and what fat looks like without suppression.
+    """
     signal = np.full(tissues.coarse.shape, np.float32(background))
     for name, distance in tissues.distance.items():
         if name not in contrast:
@@ -184,6 +97,8 @@ def paint(tissues: Tissues, contrast: Contrast, background: float, voxel_mm: flo
         if name in _STRANDS:
             other, weight = _STRANDS[name]
             value = value + np.float32(weight * (contrast[other][0] - mean)) * tissues.strands[hit]
+        if failure is not None and name in FATTY:
+            value = value + failure[0][hit] * np.float32(failure[1][name][0] - mean)
         share = coverage(distance[hit], voxel_mm)
         signal[hit] = (1.0 - share) * signal[hit] + share * value
     return signal
@@ -212,14 +127,15 @@ def _bias_field(rng: np.random.Generator, grid: VoxelGrid) -> Array:
     return np.exp(gain - np.float32(0.06)).astype(np.float32)
 
 
-def _blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
+def blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
+    """The image smoothed by a Gaussian of SD `sigma_mm`."""
     return sitk.SmoothingRecursiveGaussian(image, [sigma_mm] * 3)
 
 
 def acquire_mr(signal: Array, grid: VoxelGrid, rng: np.random.Generator) -> sitk.Image:
     """MR image (float32): slight blur, bias field, Rician noise."""
     sharp = grid.image(signal)
-    image = _blur(sharp, 0.42 * min(grid.spacing))
+    image = blur(sharp, 0.42 * min(grid.spacing))
     values = np.maximum(sitk.GetArrayFromImage(image), 0.0) * _bias_field(rng, grid)
     sigma = float(rng.uniform(9.0, 13.0))
     real = values + sigma * rng.standard_normal(values.shape, dtype=np.float32)
@@ -249,7 +165,7 @@ def acquire_ct(signal: Array, grid: VoxelGrid, back_y: float, rng: np.random.Gen
         air = plane < -700.0
         plane[skin & air] = -40.0
         plane[core & air] = -880.0
-    image = _blur(grid.image(values.ravel()), 0.45 * min(grid.spacing))
+    image = blur(grid.image(values.ravel()), 0.45 * min(grid.spacing))
     noise = rng.normal(0.0, 11.0, values.shape)
     hu = np.clip(np.round(sitk.GetArrayFromImage(image) + noise), -1024, 3071)
     return grid.image(hu.astype(np.int16).ravel())
@@ -261,11 +177,11 @@ def acquire_pet(tissues: Tissues, grid: VoxelGrid, rng: np.random.Generator) -> 
     The lesion's uptake is chosen so that its blurred maximum is an SUV of about 6.5 to 9.5.
     """
     sigma = _PET_FWHM_MM / 2.355
-    uptake = paint(tissues, _PET, 0.0, grid.spacing[0])
+    uptake = paint(tissues, PET, 0.0, grid.spacing[0])
     uptake *= 1.0 + 0.12 * rng.standard_normal(uptake.shape, dtype=np.float32)
-    normal = sitk.GetArrayFromImage(_blur(grid.image(uptake), sigma))
+    normal = sitk.GetArrayFromImage(blur(grid.image(uptake), sigma))
     share = coverage(tissues.distance["lesion"], grid.spacing[0])
-    hot = sitk.GetArrayFromImage(_blur(grid.image(share), sigma))
+    hot = sitk.GetArrayFromImage(blur(grid.image(share), sigma))
     peak = float(rng.uniform(6.5, 9.5)) - 1.0
     suv = np.maximum(normal + hot * np.float32(peak / max(float(hot.max()), 1e-6)), 0.0)
     return grid.image(suv.astype(np.float32).ravel())

@@ -43,15 +43,19 @@ class Anatomy:
     def __init__(self, rng: np.random.Generator) -> None:
         """Draw the trunk, the breasts, their gland and the place of a lesion."""
         self.torso = Torso(rng)
+        self._draw_breasts(rng)
+        self.lesion_side = int(rng.integers(2))
+        self._coarse, self._fine = noise_field(rng, 14.0), noise_field(rng, 3.2)
+        self._sheets = noise_field(rng, 17.0), noise_field(rng, 12.0)
+
+    def _draw_breasts(self, rng: np.random.Generator) -> None:
+        """Draw the shapes of the breasts and their gland."""
         length, radius = float(rng.uniform(72.0, 92.0)), float(rng.uniform(54.0, 59.0))
         self.shapes = [BreastShape(rng, side, length, radius) for side in (1, -1)]
         self.density = float(rng.uniform(0.10, 0.40))
         self.glands = [
             Gland(rng, shape, self._skin_and_muscle, self.density * rng.uniform(0.92, 1.08)) for shape in self.shapes
         ]
-        self.lesion_side = int(rng.integers(2))
-        self._coarse, self._fine = noise_field(rng, 14.0), noise_field(rng, 3.2)
-        self._sheets = noise_field(rng, 17.0), noise_field(rng, 12.0)
 
     def _surfaces(self, x: Array, y: Array, z: Array) -> tuple[Array, Array, Array, list[Array]]:
         """Distances to skin, muscle and rib cage, and to each breast."""

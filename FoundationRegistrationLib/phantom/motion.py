@@ -23,7 +23,8 @@ _PIVOT = np.array([0.0, 60.0, 0.0])
 _BEND_MM = 7.0
 
 
-def _step(value: Values, low: float, high: float) -> Values:
+def smooth_step(value: Values, low: float, high: float) -> Values:
+    """Twice differentiable step from 0 at `low` to 1 at `high`."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * t * (t * (6.0 * t - 15.0) + 10.0)
 
@@ -47,11 +48,11 @@ class Supine:
     def _chest(self, x: Values, z: Values) -> tuple[Values, Values]:
         """The y of the plane where flattening sets in, and the slope in front of it."""
         plane = -2.0 + 54.0 * (1.0 - np.exp(-((x / 117.0) ** 4)))
-        near = _step(150.0 - np.abs(z), 0.0, 110.0)
+        near = smooth_step(150.0 - np.abs(z), 0.0, 110.0)
         return plane, 1.0 - (1.0 - self.flatten) * near
 
     def _front(self, y: Values) -> Values:
-        return _step(-y, -30.0, 28.0)
+        return smooth_step(-y, -30.0, 28.0)
 
     def forward(self, points: Points) -> Points:
         """Reference (prone) points to moving (supine) points."""
@@ -62,13 +63,13 @@ class Supine:
         half = 0.5 * (1.0 - slope)
         y = plane - depth + half * (depth + np.sqrt(depth**2 + _BEND_MM**2))
         x = x * (1.0 + self.spread * self._front(y))
-        z = z + self.lift * self._front(y) * _step(170.0 - np.abs(x), 0.0, 60.0)
+        z = z + self.lift * self._front(y) * smooth_step(170.0 - np.abs(x), 0.0, 60.0)
         return np.stack([x, y, z], axis=-1) + self.offset
 
     def inverse(self, points: Points) -> Points:
         """Moving (supine) points to reference (prone) points: exact inverse of `forward`."""
         x, y, z = (points - self.offset).T
-        z = z - self.lift * self._front(y) * _step(170.0 - np.abs(x), 0.0, 60.0)
+        z = z - self.lift * self._front(y) * smooth_step(170.0 - np.abs(x), 0.0, 60.0)
         x = x / (1.0 + self.spread * self._front(y))
         plane, slope = self._chest(x, z)
         half = 0.5 * (1.0 - slope)
@@ -127,7 +128,7 @@ class Motion:
         return fixed
 
 
-def _rotation(angles: Values) -> Points:
+def rotation(angles: Values) -> Points:
     """Rotation about x, then y, then z, by `angles` in radians."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -174,7 +175,7 @@ def draw_motion(rng: np.random.Generator, *, supine: bool) -> Motion:
             offset=rng.uniform(-6.0, 6.0, 3),
         )
     return Motion(
-        rotation=_rotation(angles),
+        rotation=rotation(angles),
         translation=translation,
         centres=np.array([b[0] for b in bumps]),
         amplitudes=np.array([b[1] for b in bumps]) * scale,

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns for SAM; LiteMedSAM has five times as many")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    image = slice_through(make_phantom("cross-sequence", 0, spacing_mm=2.0).fixed)
+    image = slice_through(make_phantom("cross-sequence", 0, spacing_mm=2.0, difficulty="easy").fixed)
     rows = []
     with torch.inference_mode():
         ours, theirs = sam(image, CPU)

@@ -74,7 +74,7 @@ def write_pair(folder: Path, *, small: bool) -> None:
 
     It is made with coarser voxels, since making it with such would take a minute, and interpolated.
     """
-    pair = make_phantom("longitudinal", 0, spacing_mm=_SMALL_PHANTOM_MM if small else _PHANTOM_MM)
+    pair = make_phantom("longitudinal", 0, spacing_mm=_SMALL_PHANTOM_MM if small else _PHANTOM_MM, difficulty="easy")
     for name, volume in (("fixed", pair.fixed), ("moving", pair.moving)):
         factor = 1.0 if small else _PHANTOM_MM
         size = [round(count * factor) for count in volume.GetSize()]

@@ -281,7 +281,7 @@ def shifted(image, down, right):
 @pytest.fixture(scope="module")
 def scene():
     """An axial slice of the phantom in 0..1 on a square, its body mask, and the images to match with it."""
-    case = make_phantom("longitudinal", 0, spacing_mm=2)
+    case = make_phantom("longitudinal", 0, spacing_mm=2, difficulty="easy")
     middle = case.moving.GetSize()[2] // 2
     pixels, body = (
         torch.from_numpy(sitk.GetArrayFromImage(image)[middle]).float()

@@ -34,7 +34,9 @@ def published():
 @pytest.fixture(scope="module")
 def slices():
     """Two slices of a phantom, (2, H, H) in 0..1."""
-    array = sitk.GetArrayFromImage(make_phantom("cross-sequence", 3, spacing_mm=3.0).fixed).astype(np.float32)
+    array = sitk.GetArrayFromImage(make_phantom("cross-sequence", 3, spacing_mm=3.0, difficulty="easy").fixed).astype(
+        np.float32
+    )
     middle = array[len(array) // 2 : len(array) // 2 + 2]
     side = max(middle.shape[1:])
     padded = np.pad(middle, ((0, 0), (0, side - middle.shape[1]), (0, side - middle.shape[2])))

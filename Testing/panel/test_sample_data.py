@@ -45,7 +45,7 @@ def test_phantom_lies_where_its_landmarks_say(module: Any, scene: Any) -> None:
     from FoundationRegistrationLib.phantom import make_phantom
 
     nodes = add_phantom("longitudinal", spacing_mm=8.0)  # the fixed volume is stored sagittally
-    case = make_phantom("longitudinal", spacing_mm=8.0)
+    case = make_phantom("longitudinal", spacing_mm=8.0, difficulty="easy")
     for side in ("fixed", "moving"):
         image = getattr(case, side)
         corner = np.array(image.GetSize()) - 1

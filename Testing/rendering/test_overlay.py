@@ -31,7 +31,7 @@ VIEWS = ("Red", "Yellow", "Green")
 
 @pytest.fixture(scope="session")
 def case() -> PhantomCase:
-    return make_phantom("pet-ct-to-mri", seed=1, spacing_mm=3.0)
+    return make_phantom("pet-ct-to-mri", seed=1, spacing_mm=3.0, difficulty="easy")
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ class View:
 
 def draw_turned(output: Path) -> None:
     """Draw a volume whose header turns the patient by 180 degrees: prone stored as supine."""
-    case = make_phantom("longitudinal", seed=1, spacing_mm=2.5)
+    case = make_phantom("longitudinal", seed=1, spacing_mm=2.5, difficulty="easy")
     turn = np.diag([-1.0, -1.0, 1.0])
     centre = _middle(case.moving)
     moving = _turned(case.moving, turn, centre)
@@ -91,7 +91,7 @@ def draw_turned(output: Path) -> None:
 
 def draw_ct_with_mind(output: Path) -> None:
     """Draw CT to MR with a descriptor that cannot bridge the gap, and with the preset that can."""
-    case = make_phantom("pet-ct-to-mri", seed=1, spacing_mm=2.5)
+    case = make_phantom("pet-ct-to-mri", seed=1, spacing_mm=2.5, difficulty="easy")
     wrong = register(case.fixed, case.moving, Settings.from_preset("longitudinal", working_spacing_mm=3.0))
     right = register(case.fixed, case.moving, Settings.from_preset("pet-ct-to-mri", working_spacing_mm=3.0))
     for title, result in (("preset longitudinal", wrong), ("preset pet-ct-to-mri", right)):
@@ -107,7 +107,7 @@ def draw_ct_with_mind(output: Path) -> None:
 
 def draw_squeezed_lesion(output: Path) -> None:
     """Draw a lesion that only the moving volume has, without anything that protects it, and with."""
-    case = make_phantom("lesion", seed=1, spacing_mm=2.0)
+    case = make_phantom("lesion", seed=1, spacing_mm=2.0, difficulty="easy")
     runs = {
         "preset convexadam": register(case.fixed, case.moving, _at_2_mm("convexadam")),
         "preset lesion": register(case.fixed, case.moving, _at_2_mm("lesion")),
@@ -130,7 +130,7 @@ def draw_squeezed_lesion(output: Path) -> None:
 
 def draw_small_overlap(output: Path) -> None:
     """Draw a moving volume that shows only a quarter of what the fixed one shows."""
-    case = make_phantom("longitudinal", seed=1, spacing_mm=2.5)
+    case = make_phantom("longitudinal", seed=1, spacing_mm=2.5, difficulty="easy")
     width, depth, height = case.moving.GetSize()
     size = (width // 2, depth, height // 2)
     moving = sitk.RegionOfInterest(case.moving, size, (0, 0, 0))
@@ -155,7 +155,7 @@ def draw_small_overlap(output: Path) -> None:
 
 def draw_coarse_grid(output: Path) -> None:
     """Draw tissue that is finer than the cells of the working grid."""
-    case = make_phantom("cross-sequence", seed=1, spacing_mm=1.5)
+    case = make_phantom("cross-sequence", seed=1, spacing_mm=1.5, difficulty="easy")
     coarse = register(case.fixed, case.moving, Settings.from_preset("cross-sequence", working_spacing_mm=5.0))
     fine = register(case.fixed, case.moving, Settings.from_preset("cross-sequence", working_spacing_mm=1.5))
     for title, result in (("working grid 5 mm", coarse), ("working grid 1.5 mm", fine)):

