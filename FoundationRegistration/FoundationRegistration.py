@@ -1,8 +1,8 @@
 """Scripted module of 3D Slicer: deformable registration with vision foundation encoders, without training.
 
 Module, widget, logic and self-test. The work is done in `FoundationRegistrationBridge` (nodes, no widgets), which
-runs `FoundationRegistrationLib` (no Slicer) in a process of its own; `FoundationRegistrationPanel` has the parts of
-the panel. For research, not a medical device.
+runs `FoundationRegistrationLib` (no Slicer) in a separate process; `FoundationRegistrationPanel` has the parts of the
+panel. For research, not a medical device.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ WEIGHTS_FOLDER_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
 
 
 class FoundationRegistration(ScriptedLoadableModule):
-    """What Slicer shows about the module."""
+    """Module description for Slicer."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -79,8 +79,8 @@ class FoundationRegistration(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["FoundationRegistration contributors"]
         parent.helpText = _(
-            "Carries a moving volume onto a fixed one with the features of a vision foundation encoder, without "
-            "training: breast MRI of two dates or two sequences, lesions, PET-CT onto MRI, or any other anatomy. "
+            "Registers a moving volume to a fixed one with the features of a vision foundation encoder, without "
+            "training: breast MRI of two dates or two sequences, lesions, PET-CT to MRI, or any other anatomy. "
             "For research only. Not a medical device."
         )
         parent.acknowledgementText = _(
@@ -91,7 +91,7 @@ class FoundationRegistration(ScriptedLoadableModule):
 
 
 class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: ties widgets, parameter node and logic together."""
+    """The panel: connects widgets, parameter node and logic."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -146,7 +146,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._disconnectParameterNode()
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
-        """Called just before the scene is closed; a run notices by itself that its volumes are gone, and ends."""
+        """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
         self._result.close()
         self.logic.undo.clear()
         self.setParameterNode(None)
@@ -157,7 +157,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Make sure that there is a parameter node and that it is shown."""
+        """Ensure that a parameter node exists and is shown."""
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode: Any) -> None:
@@ -171,7 +171,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._onParametersChanged()
 
     def onApplyButton(self, checked: bool = False) -> None:
-        """Start the registration, or cancel the one under way."""
+        """Start the registration, or cancel the running one."""
         if self._run.busy:
             self._run.cancel()
             return
@@ -186,14 +186,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._run.begin(WeightsFetch(absent, self._run.show_progress, self._onWeightsFetched))
 
     def onFollowButton(self, checked: bool = False) -> None:
-        """Carry the checked nodes with the registration that Result shows."""
+        """Transform the checked nodes with the registration shown under Result."""
         parameters = self._parameterNode
         with self._errorsInWords():
             self.logic.transformNodes(self._checkedNodes(), parameters.resultTransform, parameters.followMode)
         self._checkCanApply()
 
     def onUndoFollowButton(self, checked: bool = False) -> None:
-        """Put back what was transformed last."""
+        """Undo the last transformation."""
         with self._errorsInWords():
             stays = self.logic.undoTransformNodes()
             if stays:
@@ -201,7 +201,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
     def onQualityButton(self, checked: bool = False) -> None:
-        """Measure the registration that Result shows, and show the table."""
+        """Measure the quality of the registration shown under Result, and show the table."""
         parameters = self._parameterNode
         with self._errorsInWords():
             table = self.logic.measureQuality(
@@ -215,11 +215,11 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.ui.qualityTable.visible = True
 
     def onPreset(self, index: int) -> None:
-        """Take over the settings of the preset that the user chose."""
+        """Apply the settings of the chosen preset."""
         apply_preset(self._parameterNode, self._parameterNode.preset)
 
     def onWeightsFolder(self) -> None:
-        """Keep the folder of weights that the user typed, in Slicer's own settings."""
+        """Store the folder of weights in Slicer's settings."""
         folder = self.ui.weightsFolderEdit.text.strip()
         qt.QSettings().setValue(WEIGHTS_FOLDER_KEY, folder)
         self._useWeightsFolder(folder)
@@ -252,7 +252,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
 
     def _showTitles(self) -> None:
-        """Replace the names of presets and encoders, which the parameter node shows, by what a person reads."""
+        """Show display names of presets and encoders in place of those in the parameter node."""
         ui, encoderTitles = self.ui, facts.encoder_titles()
         titles = (
             (ui.presetSelector, facts.preset_titles()),
@@ -280,13 +280,13 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node came or went, which a result or what follows it may have needed."""
+        """Called when a node was added or removed, which a result or its followers may depend on."""
         if self._parameterNode is not None:
             self._result.show(self._parameterNode)
             self._checkCanApply()
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
-        """Enable what can be done now, and say in words what is missing."""
+        """Enable the available actions, and say what is missing."""
         parameters, ui = self._parameterNode, self.ui
         if parameters is None:
             return
@@ -294,21 +294,25 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         busy = self._run.busy
         ui.applyButton.text = _("Cancel") if busy else _("Register")
         ui.applyButton.enabled = busy or not problem
-        ui.applyButton.toolTip = problem or _("Carry the moving volume onto the fixed one")
+        ui.applyButton.toolTip = problem or _("Register the moving volume to the fixed one")
         ui.statusNote.text = "" if busy else problem
         ui.statusNote.visible = bool(ui.statusNote.text)
         ui.estimateNote.text = "" if problem else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
         problem = self._whyNothingFollows()
         ui.followButton.enabled = not problem
-        ui.followButton.toolTip = problem or _("Carry the checked nodes with the registration chosen under Result")
+        ui.followButton.toolTip = problem or _(
+            "Transform the checked nodes with the registration chosen under Result"
+        )
         ui.undoFollowButton.enabled = bool(self.logic.undo)
 
     def _whyNothingFollows(self) -> str:
-        """Return in words why *Transform now* cannot do anything; empty if it can."""
+        """Return why *Transform now* is not available; empty if it is."""
         parameters = self._parameterNode
         problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
-        return problem if problem or self._checkedNodes() else _("Check what shall follow, under Also transform.")
+        return (
+            problem if problem or self._checkedNodes() else _("Under Also transform, check the nodes to transform.")
+        )
 
     def _estimate(self) -> str:
         settings = chosen_settings(self._parameterNode)
@@ -355,7 +359,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if error is not None:
             self._tell(error)
         elif not cancelled:
-            # After this callback the download's run is over, and the registration's can begin.
+            # After this callback the download has ended, and the registration can begin.
             qt.QTimer.singleShot(0, self.onApplyButton)
 
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
@@ -365,15 +369,15 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._history.add(facts.run_of(outputs.record, self._voxels))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
-            self._result.show(self._parameterNode)  # also where the same nodes hold a new result
+            self._result.show(self._parameterNode)  # also if the same nodes hold a new result
             self.ui.resultSection.collapsed = False
         if cancelled:
-            self._run.say(_("Cancelled; the scene is as it was before."))
+            self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
             self._tell(error)
 
     def _useWeightsFolder(self, folder: str) -> None:
-        """Tell the engine's process, which inherits this one's environment, where weights lie."""
+        """Pass the weights folder to the engine's process through the environment."""
         self.ui.weightsFolderEdit.text = folder
         if folder:
             os.environ[WEIGHTS_FOLDER_VARIABLE] = folder
@@ -382,7 +386,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     @contextmanager
     def _errorsInWords(self) -> Iterator[None]:
-        """Show an error that is meant for the user as the sentence it is; any other with its details."""
+        """Show errors for the user as their message; others with details."""
         with slicer.util.tryWithErrorDisplay(_("Something went wrong.")):
             try:
                 yield
@@ -395,16 +399,16 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
 
 class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
-    """Registration, what follows it and its quality, for the panel, the Python console and scripts."""
+    """Registration, transforming nodes and quality, for the panel, the Python console and scripts."""
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.undo: list[Any] = []
-        """What takes back each call of `transformNodes`, the last one at the end."""
+        """Undo steps of `transformNodes`, the last call at the end."""
         self._watch = AttachmentWatch(slicer.mrmlScene)
 
     def getParameterNode(self) -> FoundationRegistrationParameterNode:
-        """Return the typed parameter node of the scene, a new one if there is none."""
+        """Return the typed parameter node of the scene, created if needed."""
         return FoundationRegistrationParameterNode(super().getParameterNode())
 
     def register(
@@ -430,36 +434,36 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
         **settings: Any,
     ) -> Any:
-        """Register a moving volume to a fixed one, in a process of its own.
+        """Register a moving volume to a fixed one, in a separate process.
 
         Args:
             fixedNode: volume node whose space the result is in.
-            movingNode: volume node that is carried onto it; both count where their parent transforms put them.
+            movingNode: volume node to register to it; parent transforms of both are taken into account.
             preset: name of a preset of the engine.
-            fixedMask: what counts: a segmentation node, (segmentation node, segment ID) or a labelmap node.
+            fixedMask: region to register: a segmentation node, (segmentation node, segment ID) or a labelmap node.
             movingMask: the same for the moving volume.
-            fixedLesion: lesions that keep their volume, in one of the same forms; each connected part moves rigidly.
+            fixedLesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
             movingLesion: the same for the moving volume.
-            initialTransform: the transform node the moving volume would be put under to begin with.
+            initialTransform: initial transform node, in the sense of a parent of the moving volume.
             outputTransform: transform node to overwrite; a new one if None.
             outputVolume: volume node to overwrite with the registered volume.
-            createVolume: make a new node for the registered volume.
+            createVolume: create a new node for the registered volume.
             featurePreview: add the features of both volumes as colour volumes.
-            maps: add the Jacobian and the expected error (mm, 100 where not known) as volumes.
-            follow: nodes that belong to the moving volume and are carried along.
+            maps: add the Jacobian and the expected error (mm, 100 where unknown) as volumes.
+            follow: nodes that belong to the moving volume, to be transformed with it.
             followMode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
-            waitForCompletion: return when all is done; otherwise poll the returned job from a timer.
-            onProgress: called with the step, the share that is done (0 to 1) and the seconds to go or None.
-            onFinished: called once with the outputs or None, an error in words or None, and whether it was cancelled.
-            **settings: single settings of the engine, which win over the preset.
+            waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
+            onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
+            onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
+            **settings: single settings of the engine, which override the preset.
 
         Returns:
-            The transform node; put what belongs to the moving volume under it. Where it does not wait, the
+            The transform node; put what belongs to the moving volume under it. Without waiting, the
             `RegistrationJob`.
 
         Raises:
-            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is as before. Or
-                the registration succeeded and a node could not follow; the message names the new transform node.
+            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is unchanged. Or the
+                registration succeeded but a node could not be transformed; the message names the new transform node.
         """
         inputs = JobInputs(
             fixed=fixedNode,
@@ -488,7 +492,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                     outputs = with_messages(outputs, cautions)
                     keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
-            finally:  # the registration is done, whatever became of the followers
+            finally:  # the registration is done, even if transforming nodes failed
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
@@ -513,18 +517,18 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         onProgress: BatchProgress | None = None,
         **settings: Any,
     ) -> list[BatchResult]:
-        """Register many pairs one after the other; a failure stops no other.
+        """Register many pairs in sequence; a failure does not stop the others.
 
         Args:
             pairs: (fixed, moving) volume nodes, or a CSV file with the columns fixed and moving.
             preset: of the engine.
             outputFolder: for results and their table; see `FoundationRegistrationBridge.batch.register_batch`.
-            onProgress: called with the pair's name, its number from 1, the count of pairs, the step in words and
-                the share of the pair's work that is done.
-            **settings: single settings of the engine, which win over the preset.
+            onProgress: called with the pair's name, its number from 1, the number of pairs, the step and the
+                completed fraction of the pair.
+            **settings: single settings of the engine, which override the preset.
 
         Returns:
-            One result for each pair.
+            One result per pair.
 
         Raises:
             BridgeError: the table or a setting cannot be used.
@@ -532,7 +536,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
 
     def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> None:
-        """Carry nodes that belong to the moving volume with a registration; `undoTransformNodes` puts them back.
+        """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
@@ -540,7 +544,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
 
         Raises:
-            BridgeError: a node cannot be carried, or the transform node leads to no fixed volume of the scene.
+            BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
         """
         if problem := why_nothing_follows(transformNode, mode):
             raise BridgeError(problem)
@@ -549,10 +553,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
 
     def undoTransformNodes(self) -> list[str]:
-        """Put back what `transformNodes` did last and was not put back yet.
+        """Undo the last call of `transformNodes` that was not undone yet.
 
         Returns:
-            In words what stays as it is, since it has been changed in the meantime.
+            Messages about what stays, since it has been changed in the meantime.
         """
         return self.undo.pop().undo() if self.undo else []
 
@@ -568,18 +572,18 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
     def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:
-        """Carry nodes along; return what went wrong in words, nothing if all went well."""
+        """Transform nodes; return error messages, nothing on success."""
         if not nodes:
             return []
         try:
             self.transformNodes(nodes, transformNode, mode)
         except BridgeError as error:
-            return [f"The registration is done ('{transformNode.GetName()}'), but nothing followed it: {error}"]
+            return [f"The registration is done ('{transformNode.GetName()}'), but no node was transformed: {error}"]
         return []
 
 
 class FoundationRegistrationTest(ScriptedLoadableModuleTest):
-    """Self-test for people who have Slicer: registers a phantom and checks what comes of it."""
+    """Self-test in Slicer: registers a phantom and checks the results."""
 
     def setUp(self) -> None:
         """Start from an empty scene."""
@@ -591,11 +595,11 @@ class FoundationRegistrationTest(ScriptedLoadableModuleTest):
         self.test_RegisterPhantom()
 
     def test_RegisterPhantom(self) -> None:
-        """Register PET-CT to MRI: landmarks come together, structures follow, the PET is shown and hidden again."""
+        """Register PET-CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
         ensure_dependencies(Path(__file__).parent / "Resources" / "requirements.txt")
-        self.delayDisplay(_("Making a breast phantom"))
+        self.delayDisplay(_("Creating a breast phantom"))
         nodes = add_phantom("pet-ct-to-mri", spacing_mm=5.0)
         self.delayDisplay(_("Registering it"))
         logic = FoundationRegistrationLogic()
@@ -629,7 +633,7 @@ class FoundationRegistrationTest(ScriptedLoadableModuleTest):
 
     @staticmethod
     def _meanDistance(nodes: Any, movingToFixed: Any) -> float:
-        """Return the mean distance in mm of the fixed landmarks from the moving ones carried to them."""
+        """Return the mean distance in mm of the fixed landmarks from the transformed moving ones."""
         fixed, moving = nodes["fixed_points"], nodes["moving_points"]
         count = fixed.GetNumberOfControlPoints()
         distances = [

@@ -1,4 +1,4 @@
-"""Notices what a user puts under a registration by hand, so that it is known later whether that was hardened."""
+"""Watches for nodes put under a registration by hand, to detect later whether it was hardened."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .spaces import chain
 
 
 class AttachmentWatch:
-    """Marks each node of a scene once it hangs under a registration, as `follow.py` marks what it attaches.
+    """Marks each node of a scene once it is under a registration, like `follow.py` does when attaching.
 
     Args:
-        scene: all its nodes are watched, those that come later too.
+        scene: all its nodes are watched, including later ones.
     """
 
     def __init__(self, scene: Any) -> None:

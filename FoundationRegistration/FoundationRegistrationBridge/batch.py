@@ -1,4 +1,4 @@
-"""Many registrations one after the other, of nodes or of files named in a CSV table; a failure stops no other."""
+"""Many registrations in sequence, of nodes or of files in a CSV table; a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BatchProgress = Callable[[str, int, int, str, float], None]
 
 @dataclass(frozen=True)
 class BatchResult:
-    """How one pair ended.
+    """The outcome of a pair.
 
     Attributes:
         name: of the pair.
-        error: in words; empty if it went well.
-        transform_node: the result, where nodes were given.
-        folder: of the result, where files were given.
-        record: everything about the run.
+        error: error message; empty on success.
+        transform_node: the result, if nodes were given.
+        folder: of the result, if files were given.
+        record: the run record.
     """
 
     name: str
@@ -54,31 +54,31 @@ def register_batch(
     python: Path | None = None,
     **settings: Any,
 ) -> list[BatchResult]:
-    """Register many pairs; the application stays alive meanwhile.
+    """Register many pairs; the application stays responsive.
 
     Args:
-        pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and if
-            wanted fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
+        pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and
+            optionally fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
             fixed_landmarks, moving_landmarks, initial_transform and name; see `batch_table.py`. Paths in it are
             relative to the file.
         preset: of the engine.
-        output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with
-            "_results" added to its name, if None. For nodes, only the table of results goes there, if given.
-        on_progress: called with the pair's name, its number from 1, the count of pairs, the step in words and the
-            share of this pair that is done.
+        output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with "_results" added
+            to its name, if None. For nodes, only the table of results is written there, if given.
+        on_progress: called with the pair's name, its number from 1, the number of pairs, the step and the completed
+            fraction of this pair.
         python: the Python that runs the engine; Slicer's own if None.
-        **settings: single settings of the engine, which win over the preset.
+        **settings: single settings of the engine, which override the preset.
 
     Returns:
-        One result for each pair, in their order. A table of them, results.csv, is kept up to date on the way.
+        One result per pair, in order. Their table, results.csv, is updated after each pair.
 
     Raises:
-        BridgeError: the pairs, files they name, the output folder or a setting cannot be used, which is said before
+        BridgeError: the pairs, their files, the output folder or a setting cannot be used, which is checked before
             the first run; or the table of results cannot be written.
-        CancelledError: the user stopped it.
+        CancelledError: the user cancelled it.
     """
     values = {"preset": preset, **settings}
-    settings_as_json(values)  # says what is wrong before the first run, not after the last
+    settings_as_json(values)  # raises before the first run, not after the last
     if isinstance(pairs, str | os.PathLike):
         table = Path(pairs).absolute()
         folder = Path(output_folder or table.with_name(f"{table.stem}_results")).absolute()
@@ -102,7 +102,7 @@ def register_batch(
         except BridgeError as error:
             results.append(BatchResult(run.name, str(error)))
         if folder is not None:
-            # A table that someone has open is no reason to stop; it may be closed before the last pair.
+            # An open table is no reason to stop; it may be closed before the last pair.
             with contextlib.suppress(BridgeError) if number < len(runs) else contextlib.nullcontext():
                 _write_table(folder / RESULTS, results)
     return results
@@ -155,7 +155,7 @@ class _FileRun:
 
 
 def _node_runs(pairs: Any, settings: Mapping[str, Any], python: Path | None) -> list[_NodeRun]:
-    """Return a run for each pair of nodes; None in the place of a node fails that pair alone.
+    """Return a run for each pair of nodes; None instead of a node fails only that pair.
 
     Raises:
         BridgeError: something else was given.
@@ -180,16 +180,16 @@ def _file_runs(table: Path, folder: Path, settings: Mapping[str, Any], python: P
 
 
 def _prepare(folder: Path, runs: Sequence[_NodeRun | _FileRun]) -> None:
-    """Make the folder of results, and check that each result can get its place.
+    """Create the results folder, and check that each result can be written.
 
     Raises:
-        BridgeError: something else is there, or it cannot be made.
+        BridgeError: something is in the way, or it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         words = "there is a file of that name" if folder.is_file() else error.strerror
-        msg = f"The folder for the results '{folder}' cannot be made ({words}); choose another output folder."
+        msg = f"The results folder '{folder}' cannot be created ({words}); choose another output folder."
         raise BridgeError(msg) from error
     files = [run.folder for run in runs if isinstance(run, _FileRun) and run.folder.is_file()]
     for path, kind in [*((path, "file") for path in files), (folder / RESULTS, "folder")]:
@@ -215,7 +215,7 @@ def _run_to_the_end(worker: RegistrationWorker, report: Callable[[str, float], N
 
 
 def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
-    """Write what the results come to, a line each; the table appears whole or stays as it was.
+    """Write the table of results, one line each; it is written completely or left unchanged.
 
     Raises:
         BridgeError: it cannot be written.

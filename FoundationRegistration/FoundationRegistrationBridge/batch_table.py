@@ -1,4 +1,4 @@
-"""The table of pairs to register, as spreadsheets write it, and the folders that their results get."""
+"""The table of pairs to register, as written by spreadsheets, and the folder names of their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = ("fixed", "moving", *OPTIONAL, "name")
 _SEPARATORS = ",;\t"
 _MOST_MISSING_NAMED = 20
 _LONGEST_NAME_BYTES = 120
-# Names that Windows keeps for devices, whatever their extension.
+# Device names reserved by Windows, with any extension.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 
 
@@ -38,8 +38,8 @@ class TableRow:
     """One pair.
 
     Attributes:
-        line: where it begins in the file, from 1, as an editor counts.
-        paths: of the files it names, by column.
+        line: its first line in the file, from 1.
+        paths: of its files, by column.
         name: of the pair; empty if it has none.
     """
 
@@ -51,32 +51,32 @@ class TableRow:
 def read_table(path: Path) -> list[TableRow]:
     """Return the pairs of a table in UTF-8 or UTF-16 with commas, semicolons or tabs.
 
-    Empty rows do not count, nor do case and blanks in the first row. Paths are relative to the table.
+    Empty rows are ignored, as are case and spaces in the first row. Paths are relative to the table.
 
     Raises:
-        BridgeError: it cannot be read, lacks a column or has an unknown one, names no pair, or a row is incomplete;
-            or files do not exist, all of which are named.
+        BridgeError: it cannot be read, lacks a column or has an unknown one, has no pair, or a row is incomplete; or
+            files do not exist, which are all listed.
     """
     text = _text(path)
     rows = [(line, cells) for line, cells in _rows(text, path) if any(cells)]
     if not rows:
-        msg = f"The table '{path}' is empty and lacks the columns; its first row names {', '.join(COLUMNS)}."
+        msg = f"The table '{path}' is empty; give the column names in its first row: {', '.join(COLUMNS)}."
         raise BridgeError(msg)
     columns = _columns(rows[0][1], path)
     pairs = [_pair(line, cells, columns, path) for line, cells in rows[1:]]
     if not pairs:
-        msg = f"The table '{path}' names no pair below its first row; add a row for each pair."
+        msg = f"The table '{path}' has no pair below its first row; add a row for each pair."
         raise BridgeError(msg)
     _check_files(pairs, path)
     return pairs
 
 
 def folder_names(names: Sequence[str], reserved: str) -> list[str]:
-    """Return names that are fit for folders on every system, each once, also where case does not count.
+    """Return unique names that are valid for folders on every system, also if case is ignored.
 
     Args:
-        names: as they were given.
-        reserved: a name that is taken already.
+        names: as given.
+        reserved: a name that is already taken.
     """
     safe = [_safe(name) for name in names]
     taken = {_folded(reserved)}
@@ -97,7 +97,7 @@ def _safe(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """Return what a file system that does not tell cases or compositions of a letter apart makes of a name."""
+    """Return a name as seen by a file system that ignores case and Unicode composition."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give each row with the line that it begins in; a cell may hold line breaks."""
+    """Yield each row with its first line number; cells may contain line breaks."""
     separator, skipped = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     begin = 1
@@ -134,7 +134,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(text: str) -> tuple[str, int]:
-    """Return what separates the cells, and how many lines in front are no row: Excel's own `sep=;`."""
+    """Return the separator, and the number of lines before the rows: Excel's `sep=;`."""
     stated = re.match(r"sep=(.)[ ,;\t]*\r?\n", text, re.IGNORECASE)
     if stated:
         return stated[1], 1
@@ -144,12 +144,12 @@ def _separator(text: str) -> tuple[str, int]:
 
 
 def _column(cell: str) -> str:
-    """Return a title as the columns are called: ' Fixed Mask' is fixed_mask."""
+    """Return a title as a column name: ' Fixed Mask' is fixed_mask."""
     return re.sub(r"[\s_-]+", "_", cell.strip().strip('"').strip()).casefold()
 
 
 def _columns(cells: list[str], path: Path) -> list[str]:
-    """Return the column that each cell belongs to, an empty text where a title is missing."""
+    """Return the column of each cell, empty for a missing title."""
     columns = [_column(cell) for cell in cells]
     known = f"its columns are {', '.join(COLUMNS)}, separated by commas, semicolons or tabs."
     for column, cell in zip(columns, cells, strict=True):
@@ -175,14 +175,14 @@ def _pair(line: int, cells: list[str], columns: list[str], path: Path) -> TableR
         raise BridgeError(msg)
     found = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
     if not {"fixed", "moving"} <= set(found):
-        msg = f"Line {line} of '{path}' names no fixed or no moving volume; fill it in or remove the line."
+        msg = f"Line {line} of '{path}' has no fixed or no moving volume; fill it in or remove the line."
         raise BridgeError(msg)
     name = found.pop("name", "")
     return TableRow(line, {column: path.parent / _expanded(cell) for column, cell in found.items()}, name)
 
 
 def _expanded(cell: str) -> Path:
-    """Return a path with its `~` resolved, where there is a home."""
+    """Return a path with its `~` expanded, if there is a home folder."""
     try:
         return Path(cell).expanduser()
     except RuntimeError:
@@ -194,10 +194,10 @@ def _one_line(text: str) -> str:
 
 
 def _check_files(pairs: Sequence[TableRow], table: Path) -> None:
-    """Check that all files exist, before hours are spent on the first ones.
+    """Check that all files exist, before the first run.
 
     Raises:
-        BridgeError: some do not; they are named with their lines.
+        BridgeError: some do not; they are listed with their lines.
     """
     missing = [
         _one_line(f"line {pair.line}, {column}: {path}")
@@ -210,5 +210,5 @@ def _check_files(pairs: Sequence[TableRow], table: Path) -> None:
     named = "; ".join(missing[:_MOST_MISSING_NAMED])
     more = f"; and {len(missing) - _MOST_MISSING_NAMED} more" if len(missing) > _MOST_MISSING_NAMED else ""
     files = "a file that does not exist" if len(missing) == 1 else f"{len(missing)} files that do not exist"
-    msg = f"The table '{table}' names {files} ({named}{more}); correct the paths. Nothing was registered."
+    msg = f"The table '{table}' refers to {files} ({named}{more}); correct the paths. Nothing was registered."
     raise BridgeError(msg)

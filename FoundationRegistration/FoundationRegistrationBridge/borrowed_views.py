@@ -1,4 +1,4 @@
-"""Slice views lent to an overlay or a comparison, and given back as the user left them."""
+"""Slice views used by an overlay or a comparison, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import BridgeError
 
 SLICE_VIEWS = ("Red", "Yellow", "Green")
 _TAKE_OVER_EVENT = vtk.vtkCommand.UserEvent + 7301
-"""Invoked on the scene by whoever borrows the views next."""
+"""Invoked on the scene by the next user of the views."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Layers:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the world one slice view looks."""
+    """The position of one slice view in the world."""
 
     slice_to_ras: Any
     field_of_view: tuple[float, float, float]
@@ -66,19 +66,19 @@ class _Place:
 
 
 class BorrowedViews:
-    """Takes slice views of a scene, and puts layout, layers and position back on `give_back`.
+    """Borrows slice views of a scene, and restores layout, layers and position on `give_back`.
 
-    That also happens by itself when the scene is about to close, when a node that the picture needs is about to
-    be removed, and when somebody else borrows the views. Only what was changed is put back; a volume that is gone
-    by then leaves its layer empty. Nodes made for the picture are removed from the scene.
+    That also happens when the scene is about to close, when a needed node is about to be removed, and when the views
+    are borrowed again. Only what was changed is restored; the layer of a removed volume stays empty. Nodes created
+    for the display are removed from the scene.
 
     Args:
-        names: layout names of slice views. If the layout shows none of them, it becomes Four-Up for the while.
-        needed: nodes without which the picture would be wrong.
-        on_given_back: called once, after everything is back.
+        names: layout names of slice views. If the layout shows none of them, it becomes Four-Up temporarily.
+        needed: nodes that the display depends on.
+        on_given_back: called once, after everything is restored.
 
     Raises:
-        BridgeError: a node of `needed` is not in a scene, or there is no view of such a name.
+        BridgeError: a node of `needed` is not in a scene, or there is no view of that name.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class BorrowedViews:
         self._composites = {name: _view_node(self._scene, "vtkMRMLSliceCompositeNode", name) for name in names}
         self._slice_nodes = {name: _view_node(self._scene, "vtkMRMLSliceNode", name) for name in names}
         self._scene.InvokeEvent(_TAKE_OVER_EVENT)
-        _common_scene(needed)  # what the former picture was made of is gone with it
+        _common_scene(needed)  # the nodes of the previous display were removed with it
         self._layers = {name: _Layers.of(composite) for name, composite in self._composites.items()}
         self._places: dict[str, _Place] = {}
         self._temporary: list[Any] = []
@@ -109,7 +109,7 @@ class BorrowedViews:
         return bool(self._observers)
 
     def show(self, background: Any, foreground: Any | None, opacity: float) -> None:
-        """Blend two volumes within the first one, and look at the background where a view looks past it.
+        """Blend two volumes within the first one, and centre views that miss the background on it.
 
         Args:
             background: volume node.
@@ -126,7 +126,7 @@ class BorrowedViews:
                 self._fit(name)
 
     def require(self, *nodes: Any) -> None:
-        """Give the views back as well when one of these nodes is removed."""
+        """Also give the views back when one of these nodes is removed."""
         self._needed += nodes
 
     def observe(self, subject: Any, event: int | str, callback: Callable[..., None]) -> None:
@@ -139,7 +139,7 @@ class BorrowedViews:
             composite.SetForegroundOpacity(opacity)
 
     def add_temporary(self, node: Any) -> Any:
-        """Return a new node that goes with the picture: not saved, and removed when the views are given back.
+        """Return a new node for the display: not saved, and removed when the views are given back.
 
         A volume gets its display node here.
         """
@@ -152,7 +152,7 @@ class BorrowedViews:
         return node
 
     def remove_temporary(self, node: Any) -> None:
-        """Remove one node of the picture, with its display nodes, before the views are given back."""
+        """Remove a node of the display, with its display nodes, before the views are given back."""
         self._temporary.remove(node)
         if not self._scene.IsNodePresent(node):
             return
@@ -162,7 +162,7 @@ class BorrowedViews:
         self._scene.RemoveNode(node)
 
     def give_back(self) -> None:
-        """Put everything back; a second call does nothing."""
+        """Restore everything; a second call does nothing."""
         if not self.held:
             return
         observers, self._observers = self._observers, []
@@ -181,7 +181,7 @@ class BorrowedViews:
         self._on_given_back()
 
     def _make_visible(self) -> int | None:
-        """Show the views if the layout has none of them; return the layout there was, None if it stays."""
+        """Show the views if the layout has none of them; return the previous layout, None if unchanged."""
         layout = _layout_node(self._scene)
         if layout is None or any(node.IsMappedInLayout() for node in self._slice_nodes.values()):
             return None
@@ -201,7 +201,7 @@ class BorrowedViews:
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, _caller: Any, _event: str, node: Any) -> None:
         if node in self._temporary:
-            self._temporary.remove(node)  # the scene is removing it already
+            self._temporary.remove(node)  # the scene is already removing it
         elif node not in self._needed:
             return
         self.give_back()

@@ -1,4 +1,4 @@
-"""Whether a registration has carried a node already, and where it brings the node in the world. RAS mm."""
+"""Whether a registration has already transformed a node, and where it maps the node in the world. RAS mm."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Carrying(Enum):
     """What a registration has done to a node."""
 
     NOT_YET = "nothing"
-    HANGS_UNDER = "carries it by being above it"
-    LIES_THERE = "carried it for good: into a new node, or hardened"
+    HANGS_UNDER = "transforms it as its parent"
+    LIES_THERE = "transformed it permanently: into a new node, or hardened"
 
 
 def carrying(node: Any, transform_node: Any) -> Carrying:
-    """Tell what a registration has done to a node.
+    """Return what a registration has done to a node.
 
     Raises:
-        BridgeError: that cannot be told, the node is carried twice, or it is none that goes with the moving volume.
+        BridgeError: that is unknown, the node is transformed twice, or it does not belong to the moving volume.
     """
     if node is fixed_of(transform_node):
         msg = (
@@ -75,7 +75,7 @@ def _of_made(node: Any, transform_node: Any, mark: Mark, under: bool) -> Carryin
 
 
 def _of_moving(node: Any, transform_node: Any, outline: Outline, under: bool) -> Carrying:
-    """Tell it of the moving volume: it counts only where it was registered, or where that brings it."""
+    """The same for the moving volume, which must be where it was registered, or where that maps it."""
     now = Outline.of(node)
     if under:
         if now is not None and outline.fit(now, to_world(transform_node)) is Fit.MOVED:
@@ -88,8 +88,8 @@ def _of_moving(node: Any, transform_node: Any, outline: Outline, under: bool) ->
     if outline.fit(there, to_world(transform_node)) is Fit.MOVED:
         return Carrying.LIES_THERE
     msg = (
-        f"'{node.GetName()}' is not where it was when it was registered, so '{transform_node.GetName()}' does not "
-        "hold for it; put it back, or register again."
+        f"'{node.GetName()}' is not where it was when it was registered, so '{transform_node.GetName()}' is not "
+        "valid for it; move it back, or register again."
     )
     raise BridgeError(msg)
 
@@ -107,30 +107,30 @@ def _of_attached(node: Any, transform_node: Any, mark: Mark, under: bool) -> Car
     if fit is Fit.MOVED:
         return Carrying.LIES_THERE
     msg = (
-        f"'{node.GetName()}' hung under '{transform_node.GetName()}' and has changed since, so that it is not known "
-        "whether it has been carried; load it again, or choose another node."
+        f"'{node.GetName()}' was under '{transform_node.GetName()}' and has changed since, so it is not known "
+        "whether it was transformed; load it again, or choose another node."
     )
     raise BridgeError(msg)
 
 
 def _twice(node: Any, transform_node: Any) -> str:
     return (
-        f"'{node.GetName()}' has been carried by '{transform_node.GetName()}' already and hangs under it as well; "
-        "take it out of the transform."
+        f"'{node.GetName()}' was already transformed by '{transform_node.GetName()}' and is still under it; remove "
+        "it from the transform."
     )
 
 
 def _earlier(node: Any, transform_node: Any) -> str:
     return (
-        f"'{node.GetName()}' was carried by an earlier run of '{transform_node.GetName()}'; transform what it was "
-        "made of again, and choose that."
+        f"'{node.GetName()}' was transformed by an earlier run of '{transform_node.GetName()}'; choose the node it "
+        "was made from, and transform that again."
     )
 
 
 def _check_not_there_by_another(node: Any, transform_node: Any) -> None:
-    """Check that no other registration has brought a node onto the fixed volume of this one.
+    """Check that no other registration has mapped a node to the fixed volume of this one.
 
-    Where the moving volume itself was brought by that one first, as a refinement's, the node goes on with it.
+    If that one was also applied to the moving volume first, as in a refinement, the node follows both.
 
     Raises:
         BridgeError: one has.
@@ -144,14 +144,14 @@ def _check_not_there_by_another(node: Any, transform_node: Any) -> None:
             continue
         if moving is None or _state(moving, other) is Carrying.NOT_YET:
             msg = (
-                f"'{node.GetName()}' has been carried onto '{fixed.GetName()}' already, by '{other.GetName()}'; "
-                "choose what it was made of, or take it out of that transform."
+                f"'{node.GetName()}' was already registered to '{fixed.GetName()}' by '{other.GetName()}'; choose "
+                "the node it was made from, or remove it from that transform."
             )
             raise BridgeError(msg)
 
 
 def _registrations_of(node: Any) -> list[Any]:
-    """Return the registrations that may have carried a node."""
+    """Return the registrations that may have transformed a node."""
     above = [each for each in chain(node.GetParentTransformNode()) if is_registration(each)]
     marked = {mark.identity for mark in marks_of(node)}
     if node.GetScene() is None or not marked:
@@ -161,10 +161,10 @@ def _registrations_of(node: Any) -> list[Any]:
 
 
 def mark_carried(made: Any, source: Any, transform_node: Any) -> None:
-    """Mark a node made by a registration from another one; what had carried that one has carried this one too."""
+    """Mark a node made by a registration from another one, with that one's earlier registrations."""
     carriers = [transform_node]
     for other in _registrations_of(source):
-        with suppress(BridgeError):  # what is not known of the source is not said of the new node
+        with suppress(BridgeError):  # unknown facts about the source are not recorded for the new node
             carriers += [other] if _state(source, other) is not Carrying.NOT_YET else []
     put_back_marks(made, ({}, {}))
     for each in carriers:
@@ -172,12 +172,12 @@ def mark_carried(made: Any, source: Any, transform_node: Any) -> None:
 
 
 def follows(node: Any, transform_node: Any) -> bool:
-    """Tell whether a node hangs under a transform node."""
+    """Whether a node is under a transform node."""
     return transform_node in chain(node.GetParentTransformNode())
 
 
 def uncarried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map from the coordinates of a node to where it is in the world without a registration.
+    """Return the map from the coordinates of a node to the world without a registration.
 
     Raises:
         BridgeError: see `carrying`.
@@ -193,11 +193,11 @@ def uncarried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransfor
 
 
 def carried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map from the coordinates of a node to where a registration brings it in the world.
+    """Return the map from the coordinates of a node to the world with a registration.
 
     Args:
-        node: any transformable node that goes with the moving volume. Its own parents act first. What the
-            registration has carried already, or carries by being above it, is not carried twice.
+        node: any transformable node that belongs to the moving volume. Its own parents act first. The registration is
+            not applied twice to what it has already transformed, or transforms as a parent.
         transform_node: a registration as `transforms.py` places it: between the moving volume and its parent.
 
     Raises:
@@ -213,10 +213,10 @@ def carried_to_world(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
 
 
 def to_moving_space(node: Any, transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map from the coordinates of a node to those in which a registration takes its points.
+    """Return the map from the coordinates of a node to the input coordinates of a registration.
 
-    These are the coordinates below the parent that the moving volume had. If an earlier registration is above
-    that, as where a result was refined, a node goes through that one as well unless it has done so already.
+    These are the coordinates below the parent that the moving volume had. If an earlier registration is above that,
+    as for a refined result, it is applied to a node as well, unless it already was.
     """
     parent, start = node.GetParentTransformNode(), moving_parent(transform_node)
     if parent is start:

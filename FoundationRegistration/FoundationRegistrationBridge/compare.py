@@ -18,11 +18,11 @@ from .spaces import chain, composed, from_world, to_world
 
 
 class Comparison:
-    """Fixed and moved volume in the same slice views, until `close` puts the user's own display back.
+    """Fixed and moved volume in the same slice views, until `close` restores the user's display.
 
-    The volumes' own display nodes stay as they are; window and level set there act here too. The comparison closes
-    by itself when one of the volumes, or the transform above the moved one, is removed, when the scene is closed,
-    and when another comparison or overlay begins.
+    The volumes' own display nodes are unchanged; their window and level apply here too. The comparison closes when
+    one of the volumes, or the transform above the moved one, is removed, when the scene is closed, and when another
+    comparison or overlay begins.
 
     Args:
         fixed_node: scalar or colour volume.
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def is_open(self) -> bool:
-        """False once the user's own display is back."""
+        """False once the user's display is restored."""
         return self._views.held
 
     @property
@@ -66,7 +66,7 @@ class Comparison:
         self._show_both(self._fade)
 
     def flicker(self, on: bool) -> None:
-        """Begin to show the volumes in turn, one at each `tick`, or go back to the last fade."""
+        """Start to alternate the volumes at each `tick`, or return to the last fade."""
         if not on:
             self.fade(self._fade)
             return
@@ -80,7 +80,7 @@ class Comparison:
             self._views.set_opacity(float(self._shows_moved))
 
     def checkerboard(self, cells: int = 8) -> None:
-        """Show tiles of the fixed and the moved volume in turn, each with its own window and level.
+        """Show alternating tiles of the fixed and the moved volume, each with its own window and level.
 
         Args:
             cells: tiles along the longest side of the fixed volume; tiles are cubes in mm.
@@ -104,13 +104,13 @@ class Comparison:
         self._views.show(self._checkerboard, None, 0.0)
 
     def close(self) -> None:
-        """Put back the layout and what the views showed; a second call does nothing."""
+        """Restore the layout and the views; a second call does nothing."""
         self._views.give_back()
 
     def _on_moved(self, *_event: Any) -> None:
-        """Make the checkerboard anew when a transform has moved a volume; the other modes follow by themselves.
+        """Recompute the checkerboard when a transform has moved a volume; the other modes update by themselves.
 
-        Where that cannot be done any more, as a volume has lost its voxels, the comparison closes.
+        If that is no longer possible, for instance without voxels, the comparison closes.
         """
         if self._checkerboard is not None:
             try:
@@ -125,9 +125,7 @@ class Comparison:
 
     def _check_open(self) -> None:
         if not self.is_open:
-            msg = (
-                "The comparison has ended, as something it showed was removed or another view began; start it again."
-            )
+            msg = "The comparison has ended, because a node was removed or another view was opened; start it again."
             raise BridgeError(msg)
 
     def _remove_checkerboard(self) -> None:
@@ -137,7 +135,7 @@ class Comparison:
 
 
 def _checkerboard(fixed: Any, moved: Any, cells: int) -> NDArray[np.uint8]:
-    """Return grey (k, j, i) or colour (k, j, i, 3) of both volumes in turn on the fixed grid."""
+    """Return alternating grey (k, j, i) or colour (k, j, i, 3) values of both volumes on the fixed grid."""
     for node in (fixed, moved):
         if node.GetImageData() is None or node.GetImageData().GetNumberOfPoints() == 0:
             msg = f"'{node.GetName()}' has no voxels; choose another volume."
@@ -158,7 +156,7 @@ def _checkerboard(fixed: Any, moved: Any, cells: int) -> NDArray[np.uint8]:
 
 
 def _displayed(node: Any, image: vtk.vtkImageData) -> NDArray[np.uint8]:
-    """Return the grey or colour values 0 to 255 that a volume's window and level give to an image."""
+    """Return the grey or colour values 0 to 255 of an image with a volume's window and level."""
     values = array_from_image(image)
     if values.ndim == 4 and values.dtype == np.uint8:
         return values
@@ -170,7 +168,7 @@ def _displayed(node: Any, image: vtk.vtkImageData) -> NDArray[np.uint8]:
 
 
 def _volume_like(reference: Any, array: NDArray[np.uint8], name: str) -> Any:
-    """Return a volume node, in no scene yet, of (k, j, i) grey or (k, j, i, 3) colour, where another volume is."""
+    """Return a volume node, in no scene yet, of (k, j, i) grey or (k, j, i, 3) colour, on the grid of another one."""
     kind = "vtkMRMLVectorVolumeNode" if array.ndim == 4 else "vtkMRMLScalarVolumeNode"
     node = getattr(slicer, kind)()
     node.SetName(name)
@@ -181,7 +179,7 @@ def _volume_like(reference: Any, array: NDArray[np.uint8], name: str) -> Any:
 
 
 def show_full_range(node: Any) -> None:
-    """Show grey or colour values of 0 to 255 as they are."""
+    """Show grey or colour values of 0 to 255 unchanged."""
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().AutoWindowLevelOff()

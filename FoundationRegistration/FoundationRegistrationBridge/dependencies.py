@@ -1,7 +1,7 @@
-"""The Python packages the engine needs, asked for when a registration begins and never before.
+"""The Python packages of the engine, requested when a registration starts and not before.
 
-PyTorch comes through the PyTorch extension alone, which picks the build that fits the graphics card. What Slicer
-itself carries (numpy, SimpleITK, VTK) is never replaced.
+PyTorch is installed only by the PyTorch extension, which selects the build for the graphics card. Slicer's own
+packages (numpy, SimpleITK, VTK) are never replaced.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _KEPT_AS_THEY_ARE = ("numpy", "scipy", "SimpleITK", "vtk", "torch", "torchvision
 
 
 def read_requirements(path: Path) -> list[Requirement]:
-    """Return the requirements of a file with one a line; empty lines and comments do not count."""
+    """Return the requirements of a file, one per line, ignoring empty lines and comments."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 def missing(requirements: list[Requirement]) -> list[Requirement]:
-    """Return those of the requirements that are not installed, or in too old a version; imports none of them."""
+    """Return the requirements that are missing or too old, without importing them."""
     return [requirement for requirement in requirements if not _is_satisfied(requirement)]
 
 
 def ensure_dependencies(requirements_file: Path) -> None:
-    """Install what is missing after asking the user; return at once where nothing is.
+    """Install missing packages after asking the user; return at once if there are none.
 
     Args:
         requirements_file: the module's `requirements.txt`.
@@ -91,7 +91,7 @@ def _install(requirements: list[Requirement]) -> None:
 
 
 def _slicer_packaging() -> ModuleType | None:
-    """Return `slicer.packaging`, which Slicer has since 5.11; None where there is none."""
+    """Return `slicer.packaging`, available since Slicer 5.11, else None."""
     try:
         return importlib.import_module("slicer.packaging")
     except ImportError:
@@ -100,7 +100,7 @@ def _slicer_packaging() -> ModuleType | None:
 
 @contextmanager
 def _slicer_packages_kept() -> Iterator[None]:
-    """Make pip, while this lasts, take wheels only and leave what Slicer carries in its version."""
+    """Within the block, restrict pip to wheels, and to Slicer's versions of its own packages."""
     lines = [f"{name}=={version}\n" for name in _KEPT_AS_THEY_ARE if (version := _installed_version(name))]
     with tempfile.TemporaryDirectory(prefix="FoundationRegistration-") as folder:
         constraints = Path(folder) / "constraints.txt"

@@ -1,9 +1,9 @@
-"""Errors of the bridge: one line each, for the person at the screen, saying what to do."""
+"""Errors of the bridge: one line each, for the user, with advice."""
 
 
 class BridgeError(Exception):
-    """Nodes cannot be used as chosen, or a registration did not end well; the scene is as it was before."""
+    """Nodes cannot be used as chosen, or a registration failed; the scene is unchanged."""
 
 
 class CancelledError(BridgeError):
-    """The user cancelled the registration; the scene is as it was before."""
+    """The user cancelled the registration; the scene is unchanged."""

@@ -1,6 +1,6 @@
 """Encoder features as colours: the first three components of the features as red, green and blue.
 
-Both volumes share one colouring, so tissue that the encoder takes for the same has the same colour in both.
+Both volumes share one colour mapping, so similar features have the same colour in both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def show_features(
     """
     for node in (fixed_features, moving_features):
         if node is None or not node.IsA("vtkMRMLVectorVolumeNode"):
-            msg = "There are no feature colours to show; register again with the feature preview switched on."
+            msg = "There are no feature colours to show; register again with the feature preview enabled."
             raise BridgeError(msg)
     for node in (fixed_features, moving_features):
         show_full_range(node)

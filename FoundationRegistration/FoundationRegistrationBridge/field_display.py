@@ -1,4 +1,4 @@
-"""How a registration deforms: displacement as a grid or arrows, maps of volume change and of the expected error."""
+"""Display of a registration: displacement as a grid or arrows, maps of volume change and expected error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LINES_ACROSS = 16
 _ARROWS_ACROSS = 24
 _NICE_STEPS_MM = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0)
 _LENGTH_COLOURS = ((0.0, (0.10, 0.60, 1.00)), (0.5, (1.00, 0.70, 0.00)), (1.0, (0.95, 0.10, 0.10)))
-"""Share of the largest displacement and colour: blue for none, red for the largest."""
+"""Fraction of the largest displacement and colour: blue for none, red for the largest."""
 _FINEST_LINE_MM = 1.0
 _SAFELY_ABOVE = 1.5
-"""Times the largest displacement that was sampled: no arrow is left out."""
+"""In units of the largest sampled displacement: no arrow is omitted."""
 _FOLDED = (0.71, 1.0, 0.0)
 _VOLUME_CHANGE = (
     (0.001, (0.73, 0.90, 1.00)),
@@ -33,7 +33,7 @@ _VOLUME_CHANGE = (
     (1.6, (0.91, 0.34, 0.18)),
     (2.0, (1.00, 0.88, 0.76)),
 )
-"""Determinant and colour: blue where the moving volume is the smaller one, dark where it keeps its volume."""
+"""Determinant and colour: blue where the moving volume is smaller, dark where the volume is preserved."""
 _EXPECTED_ERROR = (
     (0.0, (0.10, 0.55, 0.30)),
     (1.0, (0.45, 0.75, 0.35)),
@@ -43,27 +43,26 @@ _EXPECTED_ERROR = (
     (61.0, (0.45, 0.45, 0.47)),
     (100.0, (0.45, 0.45, 0.47)),
 )
-"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm; grey where it is not known,
-which the engine writes as 100 mm."""
+"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm; grey where unknown (100)."""
 
 
 def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: Any) -> None:
-    """Draw a registration in the slice views, or stop drawing it.
+    """Show a registration in the slice views, or hide it.
 
-    What is drawn is ToParent, as everywhere in Slicer: where tissue of the moving volume goes. A grid that is
-    regular in the moving volume is drawn as it arrives at the fixed one; an arrow begins at a point of the moving
-    volume and ends at its fixed point, at true length.
+    ToParent is drawn, as always in Slicer: the motion of tissue of the moving volume. A regular grid of the moving
+    volume is drawn as deformed to the fixed one; an arrow starts at a moving point and ends at its fixed point, at
+    true length.
 
     Args:
         transform_node: the result of a registration.
         kind: "grid", "arrows", or "off".
-        fixed_node: the volume whose size says how dense the drawing is, and which it covers in 3D.
+        fixed_node: the volume that determines the density and, in 3D, the extent of the display.
 
     Raises:
-        BridgeError: an unknown kind, a node that is gone, or a fixed volume without voxels.
+        BridgeError: an unknown kind, a missing node, or a fixed volume without voxels.
     """
     if kind not in ("grid", "arrows", "off"):
-        msg = f"The displacement is shown as grid, arrows or off, not '{kind}'."
+        msg = f"The displacement display must be grid, arrows or off, not '{kind}'."
         raise BridgeError(msg)
     if transform_node is None or transform_node.GetScene() is None:
         msg = "There is no transform to show; register first, or choose one."
@@ -73,7 +72,7 @@ def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: A
             transform_node.GetDisplayNode().SetVisibility(False)
         return
     if fixed_node is None or fixed_node.GetImageData() is None:
-        msg = "Choose the fixed volume: it says how dense the displacement is drawn."
+        msg = "Choose the fixed volume: it determines the density of the displacement display."
         raise BridgeError(msg)
     if transform_node.GetDisplayNode() is None:
         transform_node.CreateDefaultDisplayNodes()
@@ -82,18 +81,18 @@ def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: A
 
 
 def colour_jacobian(volume_node: Any) -> None:
-    """Give a map of Jacobian determinants its colours, 0 to 2 about 1.
+    """Set the colours of a map of Jacobian determinants, 0 to 2 about 1.
 
-    Blue shrinks from the fixed to the moving volume, red grows, black keeps its volume; folded voxels (0 and
-    less) are of one bright green.
+    From the fixed to the moving volume, blue shrinks, red grows, black preserves volume; folded voxels (0 and less)
+    are bright green.
     """
     _colour(volume_node, "Volume change", ((0.0, _FOLDED), *_VOLUME_CHANGE))
 
 
 def colour_confidence(volume_node: Any) -> None:
-    """Give a map of the expected error, in mm, its colours from green to red, and grey where it is not known."""
+    """Set the colours of a map of the expected error, in mm: green to red, grey where unknown."""
     _colour(volume_node, "Expected error (mm)", _EXPECTED_ERROR)
-    volume_node.GetDisplayNode().InterpolateOff()  # nothing between known and not known
+    volume_node.GetDisplayNode().InterpolateOff()  # no interpolation between known and unknown
 
 
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:
@@ -149,7 +148,7 @@ def _colour(volume_node: Any, name: str, points: _ColourPoints) -> None:
 
 
 def _colour_node(scene: Any, name: str, points: _ColourPoints) -> Any:
-    """Return the scene's colour table of that name, made the first time it is needed."""
+    """Return the scene's colour table of that name, created on first use."""
     node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)

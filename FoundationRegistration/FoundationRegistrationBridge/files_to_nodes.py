@@ -1,4 +1,4 @@
-"""The results of a registration as nodes: first all of them are made, then all of them enter the scene."""
+"""The results of a registration as nodes: all are created first, then added to the scene."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"
 
 @dataclass(frozen=True)
 class JobOutputs:
-    """What a registration made.
+    """The outputs of a registration.
 
     Attributes:
-        transform_node: see `transforms.py` for where it sits; put the moving volume under it.
-        inverse_node: what is put under it goes from fixed to moving.
-        volume_node: the moving volume on the voxels of the fixed one, if asked for.
-        jacobian_node: determinant of the Jacobian, if asked for.
-        confidence_node: the expected error at each place in mm, 100 where it is not known, if asked for.
-        feature_nodes: of the fixed and the moving volume, if asked for.
-        record: everything about the run; also kept on the transform node.
-        messages: what the user should know about this run.
+        transform_node: see `transforms.py` for its parent; put the moving volume under it.
+        inverse_node: transforms nodes under it from fixed to moving.
+        volume_node: the moving volume on the voxels of the fixed one, if requested.
+        jacobian_node: determinant of the Jacobian, if requested.
+        confidence_node: the expected error in mm, 100 where unknown, if requested.
+        feature_nodes: of the fixed and the moving volume, if requested.
+        record: the run record; also stored on the transform node.
+        messages: warnings and notes about the run.
     """
 
     transform_node: Any
@@ -52,10 +52,10 @@ class JobOutputs:
 
 
 def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path) -> JobOutputs:
-    """Bring the results in a folder into the scene.
+    """Add the results in a folder to the scene.
 
     Raises:
-        BridgeError: a file cannot be read; the scene is as it was before.
+        BridgeError: a file cannot be read; the scene is unchanged.
     """
     result = folder / RESULT
     record = json.loads((result / "report.json").read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
 
 
 def _what_has_changed(inputs: JobInputs, placement: Placement) -> tuple[list[str], Any]:
-    """Return in words what has happened to the nodes during the run, and the output transform that can yet be one."""
+    """Return messages about changes of the nodes during the run, and the output transform if it can still be used."""
     output = inputs.output_transform
     words = placement.changes(output)
     try:
@@ -116,8 +116,8 @@ def _what_has_changed(inputs: JobInputs, placement: Placement) -> tuple[list[str
         taken = True
     if taken:
         words.append(
-            f"The output transform '{output.GetName()}' was put to other use while the registration ran; it stays as "
-            "it is, and the result is a new transform."
+            f"The output transform '{output.GetName()}' was used otherwise during the registration; it is unchanged, "
+            "and the result is a new transform."
         )
         output = None
     return words, output
@@ -126,9 +126,9 @@ def _what_has_changed(inputs: JobInputs, placement: Placement) -> tuple[list[str
 def _transforms(
     placement: Placement, forward: vtk.vtkAbstractTransform, backward: vtk.vtkAbstractTransform
 ) -> tuple[Any, Any]:
-    """Return nodes, in no scene yet, of the registration below the moving parent and its inverse below the fixed one.
+    """Return nodes, in no scene yet, of the registration under the moving parent and its inverse under the fixed one.
 
-    What was found in the world of the start goes along with transforms that were moved since.
+    The result in the world at the start is adapted to parent transforms that moved since.
     """
     fixed, moving = placement.fixed, placement.moving
     fixed_moved, moving_moved = fixed.since_then(), moving.since_then()
@@ -139,7 +139,7 @@ def _transforms(
 
 
 def _registered_volume(inputs: JobInputs, placement: Placement, forward: vtk.vtkAbstractTransform) -> Any:
-    """Return what was the moving volume on what were the voxels of the fixed one, as a node in no scene yet."""
+    """Return the moving volume as it was on the voxels of the fixed one as they were, as a node in no scene yet."""
     fixed, moving = placement.fixed, placement.moving
     fixed_to_moving = composed(fixed.to_world, forward, moving.to_world.GetInverse())
     interpolation = "cubic" if inputs.settings.get("interpolation") == "bspline" else "linear"
@@ -162,7 +162,7 @@ def _enter_transforms(
 
 
 def _enter(changes: SceneChanges, present: Any, transform: Any, name: str) -> Any:
-    """Let a transform node that is there hold what another one does, or add that one; return the node there."""
+    """Copy a transform into an existing node, or add its node; return the node in the scene."""
     if present is None:
         return changes.add(transform, name)
     present.SetAndObserveTransformFromParent(transform.GetTransformFromParent())

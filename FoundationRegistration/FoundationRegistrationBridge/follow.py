@@ -1,10 +1,9 @@
-"""What belongs to the moving volume follows it: attached to the registration, or carried onto the fixed volume.
+"""Transforming nodes of the moving volume: attached to the registration, or resampled to the fixed volume.
 
-Attached, a node keeps its own data and hangs under the registration, in a transform node of its own that does what
-its parents did, unless these are those of the moving volume. So it goes where the moving volume goes. Resampled,
-a new node holds the result in the coordinates of the fixed volume and shares its parent, so it needs no
-transform any more. Volumes and segmentations are then resampled once from their own voxels onto those of the
-fixed volume; surfaces, models and markups are moved point by point.
+An attached node keeps its own data and is put under the registration, if needed with its own transform node that
+replaces its former parents, so that it moves with the moving volume. Resampling creates a new node in the coordinates
+of the fixed volume, with the same parent, which needs no further transform. Volumes and segmentations are resampled
+in one step onto the voxels of the fixed volume; surfaces, models and markups are transformed point by point.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ _Carry = Callable[[Any, Any, vtk.vtkAbstractTransform], Any]
 def apply_transform(
     nodes: Iterable[Any], transform_node: Any, fixed_node: Any, *, mode: Mode, suffix: str = " registered"
 ) -> Undo:
-    """Let nodes follow the moving volume.
+    """Transform nodes with the moving volume.
 
     Args:
-        nodes: volumes, label maps, segmentations, markups and models in the space of the moving volume; each
-            counts where its own parents put it in the world.
+        nodes: volumes, label maps, segmentations, markups and models in the space of the moving volume, each with its
+            own parent transforms.
         transform_node: the registration.
         fixed_node: the fixed volume.
         mode: "attach" to the registration, or "resample" into new nodes.
         suffix: added to the names of new nodes.
 
     Returns:
-        What takes it all back: `undo()`. Its `created` are the new nodes.
+        The undo step: `undo()`. Its `created` are the new nodes.
 
     Raises:
-        BridgeError: a node cannot follow; then nothing is changed.
+        BridgeError: a node cannot be transformed; then nothing is changed.
     """
     nodes = list(nodes)
     _check(nodes, transform_node, fixed_node, mode)
@@ -69,42 +68,42 @@ def apply_transform(
 
 
 def _check(nodes: Iterable[Any], transform_node: Any, fixed_node: Any, mode: Mode) -> None:
-    """Check that the registration can carry, and that it has not carried the nodes already.
+    """Check that the registration can transform the nodes, and has not already done so.
 
     Raises:
         BridgeError: it cannot, or it has.
     """
     if transform_node is None:
-        msg = "Choose the registration that the nodes shall follow."
+        msg = "Choose the registration to apply to the nodes."
         raise BridgeError(msg)
     if fixed_node is None and mode == "resample":
-        msg = f"The fixed volume of '{transform_node.GetName()}' is gone; load it, or attach the nodes instead."
+        msg = f"The fixed volume of '{transform_node.GetName()}' was removed; load it, or attach the nodes instead."
         raise BridgeError(msg)
     for node in nodes:
         if not node.IsA("vtkMRMLTransformableNode"):
-            msg = f"'{node.GetName()}' is of a kind that cannot be resampled and cannot hang under a transform."
+            msg = f"'{node.GetName()}' is of a type that can neither be resampled nor put under a transform."
             raise BridgeError(msg)
         if mode == "attach" and node in chain(transform_node):
-            msg = f"'{node.GetName()}' cannot hang under '{transform_node.GetName()}'; take it off the list."
+            msg = f"'{node.GetName()}' cannot be put under '{transform_node.GetName()}'; remove it from the list."
             raise BridgeError(msg)
         if carrying(node, transform_node) is Carrying.LIES_THERE:
             msg = (
-                f"'{node.GetName()}' has been carried by '{transform_node.GetName()}' already and lies where it "
-                "belongs; take it off the list."
+                f"'{node.GetName()}' was already transformed by '{transform_node.GetName()}' and is in the right "
+                "place; remove it from the list."
             )
             raise BridgeError(msg)
 
 
 def can_follow(node: Any) -> bool:
-    """Tell whether `apply_transform` can resample a node."""
+    """Whether `apply_transform` can resample a node."""
     return _carrier(node) is not None
 
 
 def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -> None:
-    """Hang a node under the registration.
+    """Put a node under the registration.
 
-    A node with the parent of the moving volume goes under the registration itself. One with another parent
-    gets a transform node of its own between the two, which brings it to where the registration takes its points.
+    A node with the parent of the moving volume goes under the registration itself. One with another parent gets its
+    own transform node in between, which maps it to the input space of the registration.
     """
     if follows(node, transform_node):
         return
@@ -124,14 +123,14 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -
 
 
 def _carried(node: Any, transform_node: Any, fixed_node: Any) -> Any:
-    """Return a node, in no scene yet, that holds another one carried to the coordinates of the fixed volume.
+    """Return a node, in no scene yet, with another one transformed to the coordinates of the fixed volume.
 
     Raises:
-        BridgeError: this kind of node cannot be carried.
+        BridgeError: this type of node cannot be resampled.
     """
     carry = _carrier(node)
     if carry is None:
-        msg = f"'{node.GetName()}' is of a kind that cannot be resampled; attach it to the transform instead."
+        msg = f"'{node.GetName()}' is of a type that cannot be resampled; attach it to the transform instead."
         raise BridgeError(msg)
     fixed_from_world = from_world(fixed_node.GetParentTransformNode())
     return carry(node, fixed_node, composed(carried_to_world(node, transform_node), fixed_from_world))

@@ -1,4 +1,4 @@
-"""Segmentations carried to the fixed volume, with names, colours and terminology of their segments."""
+"""Segmentations resampled to the fixed volume, with names, colours and terminology of their segments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .resampling import resample_labels
 def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTransform) -> Any:
     """Return a segmentation, in no scene yet, in the coordinates of the fixed volume.
 
-    Segments drawn as surfaces stay surfaces and are moved point by point. All others become label maps on the
-    voxels of the fixed volume, resampled once from their own grid; Slicer's own way, to harden the transform,
-    resamples on a grid that can cut segments off, and with jagged edges.
+    Segments with a surface as source stay surfaces and are transformed point by point. All others become label maps
+    on the voxels of the fixed volume, resampled in one step; hardening in Slicer resamples on a grid that can crop
+    segments, and with jagged edges.
 
     Args:
         node: a segmentation node.
@@ -35,7 +35,7 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(source.GetSegment(segment_id))
         representation, label = made.get(segment_id, (None, 1))
-        if representation is None:  # an empty segment stays an empty one
+        if representation is None:  # an empty segment stays empty
             representation = vtk.vtkPolyData() if surfaces else slicer.vtkOrientedImageData()
         segment.SetLabelValue(label)
         segment.AddRepresentation(CLOSED_SURFACE if surfaces else BINARY_LABELMAP, representation)
@@ -57,7 +57,7 @@ def _surfaces(segmentation: Any, transform: vtk.vtkAbstractTransform) -> dict[st
 
 
 def _labelmaps(node: Any, target: VoxelGrid, to_fixed: vtk.vtkAbstractTransform) -> dict[str, tuple[Any, int]]:
-    """Return for each segment the image that holds it, shared by those that do not overlap, and its label."""
+    """Return the image and the label of each segment; segments that do not overlap share an image."""
     made = {}
     for layer in label_layers(node):
         labels = resample_labels(layer.labels, layer.grid, target, to_fixed.GetInverse())

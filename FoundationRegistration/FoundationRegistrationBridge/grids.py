@@ -1,4 +1,4 @@
-"""Voxel grids: how many voxels, and where they lie."""
+"""Voxel grids: dimensions and geometry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRAIGHT = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class VoxelGrid:
-    """Where the voxels of an image lie.
+    """The geometry of an image.
 
     Attributes:
         dimensions: number of voxels along i, j, k.
@@ -27,17 +27,17 @@ class VoxelGrid:
 
     @property
     def spacing(self) -> np.ndarray:
-        """Voxel edges along i, j, k in mm."""
+        """Voxel spacing along i, j, k in mm."""
         return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
 
     @property
     def is_rectangular(self) -> bool:
-        """Whether the axes are perpendicular, as image files demand."""
+        """Whether the axes are perpendicular, as image files require."""
         directions = self.ijk_to_ras[:3, :3] / self.spacing
         return bool(np.abs(directions.T @ directions - np.eye(3)).max() < _STRAIGHT)
 
     def moved(self, matrix: np.ndarray) -> VoxelGrid:
-        """Return the grid that a (4, 4) linear map of RAS makes of this one."""
+        """Return this grid transformed by a (4, 4) linear map of RAS."""
         return VoxelGrid(self.dimensions, matrix @ self.ijk_to_ras)
 
     def extended(self, low: np.ndarray, high: np.ndarray) -> VoxelGrid:
@@ -63,7 +63,7 @@ class VoxelGrid:
 
 
 def grid_of(volume_node: Any) -> VoxelGrid:
-    """Return the grid of a volume node in its own coordinates, its parent transforms left out."""
+    """Return the grid of a volume node in its own coordinates, without parent transforms."""
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     return VoxelGrid(volume_node.GetImageData().GetDimensions(), array_of(matrix))

@@ -27,13 +27,13 @@ FinishedCallback = Callable[[JobOutputs | None, str | None, bool], None]
 
 
 class RegistrationJob:
-    """Starts, follows and ends one registration. The scene changes only when it has succeeded.
+    """Starts, follows and ends one registration. The scene changes only on success.
 
     Args:
         inputs: what to register.
         scene: where the nodes are; `slicer.mrmlScene` if None.
-        on_progress: called with the step in words, the share that is done (0 to 1), and the seconds to go or None.
-        on_finished: called once with outputs, error in words, and whether it was cancelled.
+        on_progress: called with the step, the completed fraction (0 to 1), and the remaining seconds or None.
+        on_finished: called once with outputs, error message, and whether it was cancelled.
         python: the Python that runs the engine; Slicer's own if None.
     """
 
@@ -68,7 +68,7 @@ class RegistrationJob:
         return self._finished and self.outputs is None and self.error is None
 
     def start(self) -> None:
-        """Write the nodes to files and start the engine; returns as soon as it is started.
+        """Write the nodes to files and start the engine; does not wait for it.
 
         Raises:
             BridgeError: the nodes or settings cannot be used; the message says what to do.
@@ -85,7 +85,7 @@ class RegistrationJob:
             raise
 
     def poll(self) -> bool:
-        """Handle what is new, from a timer or a loop; return whether the job still runs."""
+        """Handle new events, from a timer or a loop; return whether the job is still running."""
         if self._worker is None or self._finished:
             return False
         if not self._lost:
@@ -101,12 +101,12 @@ class RegistrationJob:
         return False
 
     def cancel(self) -> None:
-        """End the engine and all it started within two seconds; returns at once. Go on polling to the end."""
+        """End the engine and its child processes within two seconds; returns at once. Continue polling to the end."""
         if self._worker is not None and not self._finished:
             self._worker.cancel()
 
     def wait(self) -> JobOutputs:
-        """Start if need be, and return when all is done; the application stays alive meanwhile.
+        """Start if needed, and return when all is done; the application stays responsive.
 
         Raises:
             CancelledError: `cancel` was called.
@@ -124,13 +124,13 @@ class RegistrationJob:
             raise
         if self.outputs is None:
             if self.error is None:
-                msg = "The registration was cancelled; the scene is as it was before."
+                msg = "The registration was cancelled; the scene is unchanged."
                 raise CancelledError(msg)
             raise BridgeError(self.error)
         return self.outputs
 
     def _finish(self, worker: RegistrationWorker) -> None:
-        """Take over the results, or say why there are none. Called once, when the engine has ended."""
+        """Add the results to the scene, or set the error. Called once, when the engine has ended."""
         self._finished = True
         try:
             self.error = self._lost or (None if worker.cancelled else worker.failure())
@@ -139,15 +139,15 @@ class RegistrationJob:
         except BridgeError as error:
             self.error = str(error)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            _LOGGER.exception("The results could not be taken over")
-            self.error = f"The results could not be taken over ({error}); run the registration again."
+            _LOGGER.exception("The results could not be loaded")
+            self.error = f"The results could not be loaded ({error}); run the registration again."
         finally:
             self._folder.remove()
         if self._on_finished:
             self._on_finished(self.outputs, self.error, self.cancelled)
 
     def _needed_nodes(self) -> list[tuple[str, str, Any]]:
-        """Return role, id and node of all that must still be there in the end."""
+        """Return role, id and node of all nodes that must still exist at the end."""
         inputs = self.inputs
         parents = [*chain(inputs.fixed.GetParentTransformNode()), *chain(self._placement.moving.parent)]
         roles = [("fixed volume", inputs.fixed), ("moving volume", inputs.moving)]

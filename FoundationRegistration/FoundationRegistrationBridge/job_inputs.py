@@ -1,4 +1,4 @@
-"""What a registration is asked to do, and whether it can."""
+"""Inputs of a registration and their checks."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ from .volumes import check_scalar_volume
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What to register, and how.
+    """The inputs and options of a registration.
 
     Attributes:
         fixed: volume node whose space the result is in.
-        moving: volume node that is carried onto it. Both count where their parent transforms put them in the
-            world. If the moving volume hangs under `output_transform`, the result of an earlier run, that one
-            transform is left out.
-        fixed_mask: region that counts: a segmentation node, (segmentation node, segment id) or a label map node.
+        moving: volume node to register to it. Parent transforms of both are taken into account, except
+            `output_transform`, the result of an earlier run, above the moving volume.
+        fixed_mask: region to register: a segmentation node, (segmentation node, segment id) or a label map node.
         moving_mask: the same for the moving volume.
-        fixed_lesion: lesions that keep their volume, in one of the same forms; each connected part moves rigidly.
+        fixed_lesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
         moving_lesion: the same for the moving volume.
-        initial_transform: node that the moving volume would be put under to begin with. If the volume is under
-            it already, the run starts from there.
+        initial_transform: initial transform node, in the sense of a parent of the moving volume, which may already be
+            under it.
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
-        output_transform: transform node to overwrite: an earlier result, or one that holds nothing; a new one if
-            None.
+        output_transform: transform node to overwrite: an earlier result or an empty one; a new one if None.
         output_volume: volume node to overwrite with the registered moving volume.
-        create_volume: make a new node for the registered volume.
+        create_volume: create a new node for the registered volume.
         output_name: name of a new transform node.
         feature_preview: return the features of both volumes as RGB volumes.
         maps: return the Jacobian determinant and the expected error as volumes.
@@ -61,7 +59,7 @@ def check_inputs(inputs: JobInputs) -> None:
     """Check that nodes and settings can be used.
 
     Raises:
-        BridgeError: they cannot; the message says what to do.
+        BridgeError: they cannot.
     """
     check_scalar_volume(inputs.fixed, "fixed")
     check_scalar_volume(inputs.moving, "moving")
@@ -73,10 +71,10 @@ def check_inputs(inputs: JobInputs) -> None:
 
 
 def check_output_volume(inputs: JobInputs) -> None:
-    """Check that the output volume is none of the inputs.
+    """Check that the output volume is not an input.
 
     Raises:
-        BridgeError: it is; the message says what to do.
+        BridgeError: it is.
     """
     output = inputs.output_volume
     masks = [mask[0] if isinstance(mask, tuple) else mask for mask in _masks(inputs)]
@@ -89,7 +87,7 @@ def check_output_transform(inputs: JobInputs) -> None:
     """Check that the output transform can be overwritten without loss: a result of this module, or an empty one.
 
     Raises:
-        BridgeError: it cannot; the message says what to do.
+        BridgeError: it cannot.
     """
     output = inputs.output_transform
     if output is None:
@@ -103,15 +101,15 @@ def check_output_transform(inputs: JobInputs) -> None:
         if others and moving_of(output) not in (inputs.moving, None):
             msg = (
                 f"The output transform '{name}' is the result for another moving volume, and '{others[0].GetName()}' "
-                "hangs under it; choose another output transform, or create a new one."
+                "is under it; choose another output transform, or create a new one."
             )
             raise BridgeError(msg)
         return
     kept = is_registration(output) or output.GetParentTransformNode() is not None or not _holds_nothing(output)
     if kept or others:
         msg = (
-            f"The output transform '{name}' is not the result of a registration, and what it holds or carries would "
-            "be lost; choose another one, or create a new one."
+            f"The output transform '{name}' is not the result of a registration, and its content would be lost; "
+            "choose another one, or create a new one."
         )
         raise BridgeError(msg)
 
@@ -121,7 +119,7 @@ def _masks(inputs: JobInputs) -> tuple[Any, ...]:
 
 
 def _holds_nothing(transform_node: Any) -> bool:
-    """Whether a transform node is as new: an identity matrix, or a grid or spline without values."""
+    """Whether a transform node is empty: an identity matrix, or a grid or spline without values."""
     transform = transform_node.GetTransformToParent()
     if isinstance(transform, slicer.vtkOrientedGridTransform):
         return transform.GetDisplacementGrid() is None

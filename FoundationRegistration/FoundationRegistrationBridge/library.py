@@ -1,4 +1,4 @@
-"""Where the engine lies: beside the installed module, one folder up in a source checkout, or in site-packages."""
+"""Location of the engine: beside the installed module, one folder up in a source checkout, or in site-packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def library_folder() -> Path:
     """Return the folder that holds the engine's package.
 
     Raises:
-        BridgeError: it is nowhere to be found.
+        BridgeError: it is not found.
     """
     module_folder = Path(__file__).resolve().parents[1]
     for folder in (module_folder, module_folder.parent):
@@ -36,15 +36,15 @@ def add_library_to_path() -> None:
     """Make the engine importable in this process; a second call changes nothing.
 
     Raises:
-        BridgeError: it is nowhere to be found.
+        BridgeError: it is not found.
     """
     folder = str(library_folder())
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # before any other copy that may be installed
+        sys.path.insert(0, folder)  # before any other installed copy
 
 
 def python_executable() -> Path:
-    """Return the Python that has Slicer's packages: PythonSlicer in Slicer, whose own executable is no Python.
+    """Return the Python with Slicer's packages: PythonSlicer in Slicer, whose executable is not a Python interpreter.
 
     Raises:
         BridgeError: Slicer's Python is missing.

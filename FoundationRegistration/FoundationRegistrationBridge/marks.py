@@ -1,6 +1,6 @@
-"""Marks by which nodes know their registration: runs on transform nodes, and who carried a node on the node itself.
+"""Marks that link nodes to registrations: run numbers on transform nodes, and applied registrations on other nodes.
 
-A mark is an attribute, which scene files and copies of a node keep, and a node reference, which others can follow.
+A mark is an attribute, which scene files and copies of a node keep, and a node reference.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .spaces import chain
 
 # On a registration: "identity.number of its run".
 RUN = "FoundationRegistration.Run"
-# From a registration to the transform node that the moving volume was under; none if it was under none.
+# From a registration to the former parent of the moving volume, if any.
 MOVING_PARENT_ROLE = "FoundationRegistration.MovingParent"
-# From what a registration made or carried to the registration.
+# From a node that a registration made or transformed to the registration.
 REGISTRATION_ROLE = "FoundationRegistration.Registration"
 # From an attached node to the transform node it was put under.
 ATTACHED_ROLE = "FoundationRegistration.AttachedTo"
@@ -29,13 +29,13 @@ _OUTLINE = "FoundationRegistration.MovingOutline"
 
 @dataclass(frozen=True)
 class Mark:
-    """How a node was carried.
+    """How a node was transformed.
 
     Attributes:
         identity: of the registration.
-        run: of the registration, that made the node.
-        outline: of the node's own data when it was attached; None for a node that was made in the fixed space.
-        attached_to: the transform node it was put under; None if that is gone.
+        run: run number of the registration that transformed the node.
+        outline: of the node's own data when it was attached; None for a node created in the fixed space.
+        attached_to: the transform node it was put under; None if that was removed.
     """
 
     identity: str
@@ -45,17 +45,17 @@ class Mark:
 
     @property
     def attached(self) -> bool:
-        """Whether the node kept its own data and was put under the registration."""
+        """Whether the node was attached: put under the registration, with its own data."""
         return self.outline is not None
 
 
 def is_registration(node: Any) -> bool:
-    """Tell whether a transform node is a registration, or the inverse of one."""
+    """Whether a transform node is a registration, or the inverse of one."""
     return node.GetAttribute(RUN) is not None
 
 
 def new_run(transform_node: Any, outline: Outline | None) -> None:
-    """Say on a transform node that it holds a new run, made for where it is now, and how its moving volume lay."""
+    """Record a new run on a transform node, with its current parent and the outline of its moving volume."""
     identity, run = run_of(transform_node) if is_registration(transform_node) else (uuid.uuid4().hex, "0")
     transform_node.SetAttribute(RUN, f"{identity}.{int(run) + 1}")
     transform_node.SetNodeReferenceID(MOVING_PARENT_ROLE, transform_node.GetTransformNodeID())
@@ -63,25 +63,25 @@ def new_run(transform_node: Any, outline: Outline | None) -> None:
 
 
 def run_of(transform_node: Any) -> tuple[str, str]:
-    """Return identity and number of the run that a registration holds."""
+    """Return identity and run number of a registration."""
     identity, run = transform_node.GetAttribute(RUN).split(".")
     return identity, run
 
 
 def moving_parent(transform_node: Any) -> Any:
-    """Return the transform node below which a registration takes its points; None for the world."""
+    """Return the transform node whose child coordinates are the input of a registration; None for the world."""
     if is_registration(transform_node):
         return transform_node.GetNodeReference(MOVING_PARENT_ROLE)
     return transform_node.GetParentTransformNode()
 
 
 def mark_made(node: Any, transform_node: Any) -> None:
-    """Say on a node that it holds what a registration has carried to the fixed volume."""
+    """Mark a node as resampled to the fixed volume by a registration."""
     _write(node, transform_node, None)
 
 
 def mark_attached(node: Any, transform_node: Any, attached_to: Any) -> None:
-    """Say on a node that it is put under a registration, and how its own data lie."""
+    """Mark a node as attached to a registration, with the outline of its data."""
     outline = Outline.of(node)
     if outline is not None:
         _write(node, transform_node, outline)
@@ -89,20 +89,20 @@ def mark_attached(node: Any, transform_node: Any, attached_to: Any) -> None:
 
 
 def refer(node: Any, transform_node: Any) -> None:
-    """Let a node refer to the registration it belongs to."""
+    """Add a reference from a node to its registration."""
     if transform_node.GetID() not in _references(node, REGISTRATION_ROLE):
         node.AddNodeReferenceID(REGISTRATION_ROLE, transform_node.GetID())
 
 
 def kept_marks(node: Any) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return all marks on a node as they are, for `put_back_marks`."""
+    """Return all marks on a node, for `put_back_marks`."""
     names = [name for name in node.GetAttributeNames() if name.startswith(_CARRIED_BY)]
     roles = {role: _references(node, role) for role in (REGISTRATION_ROLE, ATTACHED_ROLE)}
     return {name: node.GetAttribute(name) for name in names}, roles
 
 
 def put_back_marks(node: Any, kept: tuple[dict[str, str], dict[str, list[str]]]) -> None:
-    """Give a node the marks that another one, or itself at another time, had, and no others."""
+    """Replace the marks of a node by earlier ones, or those of another node."""
     attributes, roles = kept
     for name in kept_marks(node)[0]:
         node.RemoveAttribute(name)
@@ -128,13 +128,13 @@ def mark_of(node: Any, transform_node: Any) -> Mark | None:
 
 
 def moving_outline(transform_node: Any) -> Outline | None:
-    """Return how the moving volume of a registration lay, below the parent it had; None if that is not kept."""
+    """Return the outline of the moving volume of a registration, under its former parent; None if not stored."""
     text = transform_node.GetAttribute(_OUTLINE)
     return Outline.from_text(text) if text is not None else None
 
 
 def renew_marks(transform_node: Any) -> None:
-    """Bring the marks of what hangs under a registration up to date, once it holds another run."""
+    """Update the marks of nodes under a registration after a new run."""
     identity, run = run_of(transform_node)
     for node in slicer.util.getNodesByClass("vtkMRMLTransformableNode", transform_node.GetScene()):
         text = node.GetAttribute(_attribute(identity))

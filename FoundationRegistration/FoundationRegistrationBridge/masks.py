@@ -24,9 +24,9 @@ class LabelLayer:
     """Segments that do not overlap, in one array.
 
     Attributes:
-        labels: (k, j, i), 0 is the outside.
-        grid: where the voxels lie, in the coordinates of the segmentation node.
-        segment_ids: the id of the segment that each label stands for.
+        labels: (k, j, i), 0 for background.
+        grid: in the coordinates of the segmentation node.
+        segment_ids: the segment ID of each label.
     """
 
     labels: np.ndarray
@@ -35,14 +35,14 @@ class LabelLayer:
 
 
 def label_layers(node: Any, segment_ids: Sequence[str] | None = None) -> list[LabelLayer]:
-    """Return the segments of a segmentation as label arrays; the node stays as it is.
+    """Return the segments of a segmentation as label arrays; the node is unchanged.
 
     Args:
         node: a segmentation node, whatever its representations.
-        segment_ids: the segments wanted, all if None.
+        segment_ids: the segments to return, all if None.
 
     Raises:
-        BridgeError: the segments have no voxels and no surface to make them from.
+        BridgeError: the segments have neither voxels nor a surface.
     """
     segmentation = _with_labelmaps(node)
     wanted = set(segment_ids if segment_ids is not None else segmentation.GetSegmentIDs())
@@ -66,7 +66,7 @@ def _with_labelmaps(node: Any) -> Any:
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(segmentation)
     if not copy.CreateRepresentation(BINARY_LABELMAP):
-        msg = f"The segmentation '{node.GetName()}' cannot be turned into a label map; check its segments."
+        msg = f"The segmentation '{node.GetName()}' cannot be converted to a label map; check its segments."
         raise BridgeError(msg)
     return copy
 
@@ -77,11 +77,11 @@ def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.n
     Args:
         mask: a segmentation node, a pair of such a node and a segment id, or a label map volume node.
         grid: of the volume that the mask belongs to, in the world.
-        role: what it is in messages, such as "fixed mask" or "moving lesion"; its first word names the volume.
-        left_out: a transform node that does not count if the mask hangs under it, as an earlier result.
+        role: its name in messages, such as "fixed mask" or "moving lesion"; the first word is the side.
+        left_out: a transform node to ignore above the mask, such as an earlier result.
 
     Raises:
-        BridgeError: it is no mask, or it is empty there.
+        BridgeError: it is not a mask, or it is empty there.
     """
     node, segment_ids = (mask[0], [mask[1]]) if isinstance(mask, tuple) else (mask, None)
     if node.IsA("vtkMRMLSegmentationNode"):
@@ -92,7 +92,7 @@ def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.n
     elif node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
         layers = [LabelLayer(array_from_image(node.GetImageData()), grid_of(node), {})]
     else:
-        msg = f"'{node.GetName()}' is no mask; choose a segmentation or a label map as the {role}."
+        msg = f"'{node.GetName()}' is not a mask; choose a segmentation or a label map as the {role}."
         raise BridgeError(msg)
     found = np.zeros(grid.dimensions[::-1], dtype=np.uint8)
     world_to_mask: vtk.vtkAbstractTransform = from_world(parent_without(node, left_out))

@@ -1,4 +1,4 @@
-"""The inputs of a registration as files in the world, and the command line that goes with them."""
+"""The inputs of a registration as files in world coordinates, and the command line of the engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULT = "result"
 
 
 def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
-    """Write all that the engine needs into a folder; return the arguments of its command line.
+    """Write the inputs of the engine into a folder; return its command line arguments.
 
     Raises:
         BridgeError: a setting is wrong, a mask is empty, or a file cannot be written.
@@ -53,7 +53,7 @@ def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
 
 
 def _starts_from_a_transform(inputs: JobInputs) -> bool:
-    """Whether there is an initial transform that the moving volume is not under already."""
+    """Whether there is an initial transform that is not already above the moving volume."""
     return inputs.initial_transform is not None and not _is_under(inputs)
 
 
@@ -62,14 +62,14 @@ def _is_under(inputs: JobInputs) -> bool:
 
 
 def _settings(inputs: JobInputs) -> dict[str, Any]:
-    """Return the settings; the volumes stay as they lie if the initial transform acts on them already."""
+    """Return the settings, without an initial alignment if the initial transform is already above the volume."""
     if inputs.initial_transform is not None and _is_under(inputs):
         return {**inputs.settings, "initialization": "none"}
     return dict(inputs.settings)
 
 
 def settings_as_json(settings: Mapping[str, Any]) -> str:
-    """Return settings as the engine's settings file, once they are known to be sound.
+    """Return validated settings as the content of the engine's settings file.
 
     Raises:
         BridgeError: a name or value is wrong.

@@ -1,4 +1,4 @@
-"""Where a node's own data lie, kept as text, to tell later whether a transform has been hardened into them."""
+"""Outlines of node data, stored as text, to detect later whether a transform was hardened."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .stamps import labels_stamp
 _EXACT_MM = 1e-2
 _SAME_AXES_MM = 1e-4
 _WHOLE_VOXEL = 1e-2
-# Slicer makes a hardened image as large as the box around it; how it rounds is its own.
+# Slicer enlarges a hardened image to its bounding box, with its own rounding.
 _BOX_VOXELS = 1.5
 _MOST_POINTS = 32
 _STEPS = 9
 
 
 class Fit(Enum):
-    """How a node's data lie now, against how they lay."""
+    """The current position of a node's data, compared with the earlier one."""
 
-    SAME = "as they lay"
-    MOVED = "where the transform brings them"
+    SAME = "unchanged"
+    MOVED = "moved by the transform"
     OTHER = "elsewhere"
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Where data lie in the coordinates of their node, RAS mm.
+    """The position of data in the coordinates of their node, RAS mm.
 
     Attributes:
-        grid: of an image; None for data that are moved point by point.
+        grid: of an image; None for point data.
         points: (N, 3); of an image, out to the faces of its outer voxels.
-        labels: of label maps, which may be hardened onto the same grid; differs once they were edited or hardened.
+        labels: stamp of label maps, which may be hardened onto the same grid; differs after editing or hardening.
     """
 
     grid: VoxelGrid | None
@@ -82,16 +82,16 @@ class Outline:
         return json.dumps({"points": self.points.tolist()})
 
     def mapped(self, transform: vtk.vtkAbstractTransform) -> Outline:
-        """Return the outline that a transform makes of this one; of an image it is single points if that bends it."""
+        """Return this outline transformed; for an image under a nonlinear transform, as single points."""
         matrix = linear_matrix(transform)
         if self.grid is not None and matrix is not None:
             return Outline.of_image(self.grid.moved(matrix))
         return Outline(None, map_points(transform, self.points))
 
     def fit(self, now: Outline | None, transform: vtk.vtkAbstractTransform) -> Fit:
-        """Tell whether data that lay like this lie the same now, or where a transform has brought them.
+        """Compare with the current outline: unchanged, moved by a transform, or neither.
 
-        Single points may have been added, removed or edited, and an image cropped; what holds for most of it counts.
+        Single points may have been added, removed or edited, and an image cropped; the majority decides.
         """
         if now is None or (self.grid is None) != (now.grid is None):
             return Fit.OTHER
@@ -107,7 +107,7 @@ class Outline:
         return Fit.MOVED if self._is_box_around(moved, now) and not edited_at_most else Fit.OTHER
 
     def _is_box_around(self, moved: np.ndarray, now: Outline) -> bool:
-        """Whether an image now fills the box, along the old axes, around where a transform brings the old one."""
+        """Whether an image now fills the bounding box, along the old axes, of the transformed old one."""
         if self.grid is None or now.grid is None or not self._has_axes_of(now.grid):
             return False
         expected, found = self.grid.indices(moved), self.grid.indices(now.points)
@@ -115,7 +115,7 @@ class Outline:
         return bool(np.abs(ends).max() < _BOX_VOXELS)
 
     def _is_cropped_to(self, now: Outline) -> bool:
-        """Whether an image now consists of a part of the same voxels."""
+        """Whether an image now consists of a subset of the same voxels."""
         if self.grid is None or now.grid is None or not self._has_axes_of(now.grid):
             return False
         ends = self.grid.indices(now.grid.ras(np.array([[0, 0, 0], np.array(now.grid.dimensions) - 1])))

@@ -17,14 +17,14 @@ from .volumes import check_scalar_volume
 
 _PET_COLOURS = "PET-Heat"
 _CLEAR_SHARE = 0.02
-"""Of the window, above its lower end: what the colour table shows as black is clear."""
+"""Fraction of the window below which the overlay is transparent: the black part of the colour table."""
 
 
 class _Overlay:
-    """A volume in its own colours over another one, until `hide` puts the user's own display back.
+    """A volume in its own colours over another one, until `hide` restores the user's display.
 
-    It hides by itself when a node it needs is removed, when the scene is closed, and when a comparison or another
-    overlay begins.
+    It hides when a node it needs is removed, when the scene is closed, and when a comparison or another overlay
+    begins.
     """
 
     def __init__(self, volume_node: Any, background_node: Any, slice_view_names: Sequence[str]) -> None:
@@ -34,16 +34,16 @@ class _Overlay:
 
     @property
     def is_shown(self) -> bool:
-        """False before `show`, and once the user's own display is back."""
+        """False before `show`, and after the user's display is restored."""
         return self._views is not None and self._views.held
 
     def set_opacity(self, opacity: float) -> None:
-        """Set how much of the overlay shows, 0 to 1; nothing while hidden."""
+        """Set the opacity of the overlay, 0 to 1; no effect while hidden."""
         if self.is_shown:
             self._views.set_opacity(min(max(float(opacity), 0.0), 1.0))
 
     def hide(self) -> None:
-        """Put back the layout and what the views showed; a second call does nothing."""
+        """Restore the layout and the views; a second call does nothing."""
         if self._views is not None:
             self._views.give_back()
 
@@ -60,7 +60,7 @@ class _Overlay:
         self.set_opacity(opacity)
 
     def _front(self, views: BorrowedViews) -> Any:
-        """Return the node to be shown in front."""
+        """Return the foreground node."""
         raise NotImplementedError
 
 
@@ -89,20 +89,20 @@ class MapOverlay(_Overlay):
 
 
 class PetOverlay(_Overlay):
-    """PET over MRI: heat colours in an SUV window, clear below it.
+    """PET over MRI: heat colours in an SUV window, transparent below it.
 
-    The PET node, its place in the hierarchy and its display stay as they are: what is shown is a temporary volume
-    with the same voxels, placed where the registration carries the PET and moved along when the registration or a
-    transform above the PET changes. The voxel values have to be SUV, or are taken for it where they have no units.
+    The PET node, its place in the hierarchy and its display are unchanged: a temporary volume with the same voxels is
+    shown at the registered position of the PET, and updated when the registration or a transform above the PET
+    changes. The voxel values must be SUV, or are assumed to be if they have no units.
 
     Attributes:
-        caution: what is not sure about what is shown, in sentences; empty before `show` and if all is.
+        caution: warnings about the display; empty before `show` and if there are none.
 
     Args:
         pet_node: scalar volume in the space of the moving CT.
         mri_node: the fixed volume.
-        transform_node: the result of the registration; None if the PET lies right already. If the PET hangs under
-            it already, it is not applied twice.
+        transform_node: the result of the registration; None if the PET is already aligned. It is not applied twice if
+            the PET is already under it.
         slice_view_names: layout names of the slice views to use.
     """
 
@@ -121,19 +121,19 @@ class PetOverlay(_Overlay):
 
     @property
     def volume_node(self) -> Any | None:
-        """The temporary volume in front; None while hidden."""
+        """The temporary foreground volume; None while hidden."""
         return self._shown if self.is_shown else None
 
     def show(self, lower_suv: float = 2.5, upper_suv: float = 10.0, opacity: float = 0.6) -> None:
         """Show the PET, or change window and opacity if it is shown.
 
         Args:
-            lower_suv: values up to about here are clear.
+            lower_suv: values up to about here are transparent.
             upper_suv: values from here on have the brightest colour.
             opacity: 0 to 1.
 
         Raises:
-            BridgeError: an empty window, a volume without voxels, with several values a voxel or in units other
+            BridgeError: an empty window, a volume without voxels, with several values per voxel or in units other
                 than SUV, a node that is not in the scene, no such view.
         """
         _check_window(lower_suv, upper_suv)
@@ -146,7 +146,7 @@ class PetOverlay(_Overlay):
         self.caution = " ".join(filter(None, (self._absence(), caution)))
 
     def set_window(self, lower_suv: float, upper_suv: float) -> None:
-        """Spread the colours over another range of SUV; nothing while hidden. Hides a PET that has lost its voxels.
+        """Change the SUV window; no effect while hidden. Hides a PET that has lost its voxels.
 
         Raises:
             BridgeError: the lower value is not below the upper one.
@@ -183,7 +183,7 @@ class PetOverlay(_Overlay):
         return self._shown
 
     def _on_moved(self, *_event: Any) -> None:
-        """Follow the PET and its registration; hide where it cannot be told any more where the PET belongs."""
+        """Follow the PET and its registration; hide if the position of the PET is no longer known."""
         try:
             self._put_in_place()
         except BridgeError:
@@ -192,13 +192,13 @@ class PetOverlay(_Overlay):
             self._copy_voxels()
 
     def _copy_voxels(self, *_event: Any) -> None:
-        """Show what the PET shows now, which hardening a transform or scrolling a sequence replaces."""
+        """Update to the current voxels of the PET, which hardening or a sequence browser replaces."""
         self._shown.CopyOrientation(self._volume)
         if self._shown.GetImageData() is not self._volume.GetImageData():
             self._shown.SetAndObserveImageData(self._volume.GetImageData())
 
     def _absence(self) -> str:
-        """Return in words that nothing of the PET lies over the background; empty if something may."""
+        """Return a warning if the PET does not overlap with the background, else nothing."""
         bounds = []
         for node in (self._shown, self._background):
             bounds.append([0.0] * 6)
@@ -207,12 +207,13 @@ class PetOverlay(_Overlay):
         if all(first[low] <= second[low + 1] and second[low] <= first[low + 1] for low in (0, 2, 4)):
             return ""
         return (
-            f"'{self._volume.GetName()}' does not reach '{self._background.GetName()}': nothing of it can be seen. "
+            f"'{self._volume.GetName()}' does not overlap with '{self._background.GetName()}', so nothing of it is "
+            "visible. "
             "Check that it belongs to the moving volume."
         )
 
     def _put_in_place(self) -> None:
-        """Place the temporary volume where the PET belongs now, in world coordinates."""
+        """Move the temporary volume to the current position of the PET, in world coordinates."""
         if self._transform is None:
             to_here = to_world(self._volume.GetParentTransformNode())
         else:

@@ -1,4 +1,4 @@
-"""Whether the values of a volume are SUV: by the units it carries, or else by what the values can be."""
+"""Whether the values of a volume are SUV: by its units, or else by the plausibility of its values."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from .grids import array_from_image
 _SUV_QUANTITIES = {"126400", "126401", "126402", "126403", "126404", "126405", "126406"}
 _SUV_WORDS = ("suv", "standardized uptake", "standardised uptake")
 _ACTIVITY_WORDS = ("bq", "becquerel")
-# More than this share of a volume above this value, or any value above the highest, is no SUV that occurs.
+# No SUV image has more than this fraction of voxels above this value, or any value above the highest.
 _HIGH_SUV, _HIGH_SHARE, _HIGHEST_SUV = 100.0, 0.01, 1000.0
 _NEXT = "Convert it to SUV first, for instance with the extension PETDICOMExtension, and choose that volume."
 
 
 def suv_caution(pet_node: Any) -> str:
-    """Return in a sentence what is not sure about a volume's values being SUV; empty if its units say they are.
+    """Return a warning if it is uncertain that a volume's values are SUV; empty if its units say so.
 
     Raises:
-        BridgeError: its units say that they are something else.
+        BridgeError: its units are not SUV.
     """
     name = pet_node.GetName()
     quantity, units = _words(pet_node.GetVoxelValueQuantity()), _words(pet_node.GetVoxelValueUnits())
     if quantity or units:
         if _says_suv(quantity, units):
             return ""
-        msg = f"'{name}' is in {(units or quantity)[-1]}, not SUV: an SUV window would paint it wrongly. {_NEXT}"
+        msg = (
+            f"'{name}' is in {(units or quantity)[-1]}, not SUV: the colours of an SUV window would be wrong. {_NEXT}"
+        )
         raise BridgeError(msg)
     values = array_from_image(pet_node.GetImageData())
     highest = float(np.nanmax(values))
     if highest > _HIGHEST_SUV or np.count_nonzero(values > _HIGH_SUV) > _HIGH_SHARE * values.size:
         return (
-            f"'{name}' does not say its units, and its values (up to {highest:.0f}) are beyond any SUV: the colours "
-            f"are most likely wrong. {_NEXT}"
+            f"'{name}' has no units, and its values (up to {highest:.0f}) are beyond any SUV: the colours are most "
+            f"likely wrong. {_NEXT}"
         )
-    return f"'{name}' does not say its units; its values are taken for SUV."
+    return f"'{name}' has no units; its values are assumed to be SUV."
 
 
 def mark_as_suv(node: Any) -> None:
-    """Say on a volume node that its values are SUV by body weight, in the codes that DICOM has for it."""
+    """Set DICOM codes on a volume node that declare its values SUV by body weight."""
     for take, codes in (
         (node.SetVoxelValueQuantity, ("126400", "DCM", "Standardized Uptake Value")),
         (node.SetVoxelValueUnits, ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")),
@@ -54,13 +56,13 @@ def mark_as_suv(node: Any) -> None:
 
 
 def _words(entry: Any | None) -> list[str]:
-    """Return code and meaning of a coded entry, as far as it has them."""
+    """Return code and meaning of a coded entry, if present."""
     texts = (entry.GetCodeValue(), entry.GetCodeMeaning()) if entry is not None else ()
     return [text for text in texts if text]
 
 
 def _says_suv(quantity: list[str], units: list[str]) -> bool:
-    """Tell whether quantity and units, taken together, are those of SUV."""
+    """Whether quantity and units together denote SUV."""
     of_units, both = " ".join(units).casefold(), " ".join([*quantity, *units]).casefold()
     if any(word in of_units for word in _ACTIVITY_WORDS):
         return False

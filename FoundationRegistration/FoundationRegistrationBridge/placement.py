@@ -1,4 +1,4 @@
-"""What a registration was given, noted at its start: the result is made of that, whatever happens to the nodes."""
+"""The inputs of a registration as recorded at its start; the result is made from these, even if nodes change."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Side:
 
     Attributes:
         node: the volume.
-        parent: transform node above it, the output transform left out, or None.
+        parent: transform node above it, ignoring the output transform, or None.
         to_world: from its coordinates to the world.
         grid: in its own coordinates.
-        voxels: what they were; only where they will be resampled.
+        voxels: a copy; only if they will be resampled.
         stamp: of the voxels.
     """
 
@@ -38,7 +38,7 @@ class Side:
 
     @classmethod
     def of(cls, node: Any, left_out: Any, *, keep_voxels: bool) -> Side:
-        """Note how a volume is now."""
+        """Record the current state of a volume."""
         image, voxels = node.GetImageData(), None
         if keep_voxels:
             voxels = vtk.vtkImageData()
@@ -47,7 +47,7 @@ class Side:
         return cls(node, parent, snapshot(to_world(parent)), grid_of(node), voxels, voxels_stamp(image))
 
     def since_then(self) -> vtk.vtkGeneralTransform:
-        """Return how the parent has moved, from the world of the start to that of now; nothing for the same place."""
+        """Return the motion of the parent since the start, in the world; None if it did not move."""
         points = map_points(self.to_world, self.grid.sample_points())
         moved = composed(self.to_world.GetInverse(), to_world(self.parent))
         if np.abs(map_points(to_world(self.parent), self.grid.sample_points()) - points).max() < _SAME_MM:
@@ -55,33 +55,33 @@ class Side:
         return moved
 
     def change(self, left_out: Any) -> str:
-        """Return in words what has happened to the volume since; empty if nothing that matters."""
+        """Return a warning about relevant changes of the volume since then, else empty."""
         name, image = self.node.GetName(), self.node.GetImageData()
         if image is None or voxels_stamp(image) != self.stamp:
             return (
-                f"'{name}' shows other voxels than when the registration began (another time point, a crop, an "
-                "edit); the result is made of, and holds for, what it showed then."
+                f"'{name}' has other voxels than at the start of the registration (another time point, a crop, an "
+                "edit); the result is made from, and valid for, the previous ones."
             )
         before = map_points(self.to_world, self.grid.sample_points())
         now = map_points(to_world(parent_without(self.node, left_out)), grid_of(self.node).sample_points())
         if np.abs(before - now).max() < _SAME_MM:
             return ""
         return (
-            f"'{name}' or a transform above it was moved while the registration ran; the result holds for where it "
-            "was when that began, so check it, or register again."
+            f"'{name}' or a transform above it was moved during the registration; the result is valid for its "
+            "position at the start, so check it, or register again."
         )
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Both volumes as they were when the registration began; it holds for those places."""
+    """Both volumes at the start of the registration, for which its result is valid."""
 
     fixed: Side
     moving: Side
 
     @classmethod
     def of(cls, inputs: JobInputs) -> Placement:
-        """Note how the volumes of a registration are now."""
+        """Record the current state of the volumes of a registration."""
         resampled = inputs.create_volume or inputs.output_volume is not None
         return cls(
             Side.of(inputs.fixed, inputs.output_transform, keep_voxels=False),
@@ -89,5 +89,5 @@ class Placement:
         )
 
     def changes(self, left_out: Any) -> list[str]:
-        """Return in words what has happened to the volumes since."""
+        """Return warnings about changes of the volumes since then."""
         return [words for side in (self.moving, self.fixed) if (words := side.change(left_out))]

@@ -1,4 +1,4 @@
-"""A process together with everything it starts, so that all of it can be ended at once."""
+"""A process with its child processes, which can be ended together."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-# The engine ends itself within a second of being asked; then two seconds are kept even on a busy machine.
+# The engine ends itself within a second on request, so that two seconds suffice even on a busy machine.
 _GRACE_SECONDS = 1.4
 _POLL_SECONDS = 0.02
 _RUNS, _ENDED, _REAPED = "runs", "ended", "reaped"
 
 
 class ProcessTree:
-    """Start a command in a process group of its own, with pipes for its output.
+    """Start a command in its own process group, with pipes for its output.
 
     Args:
         command: program and arguments.
         environment: of the new process.
-        folder: where it runs.
+        folder: working directory.
 
     Raises:
         OSError: it cannot be started.
@@ -57,23 +57,23 @@ class ProcessTree:
 
     @property
     def exit_code(self) -> int | None:
-        """How the leader ended, as `subprocess` says it; None while it runs."""
+        """Exit code of the leader as in `subprocess`; None while it runs."""
         return self._group.process.returncode
 
     def running(self) -> bool:
-        """Tell whether the leader still works; once it does not, nothing it started is left."""
+        """Whether the leader is running; once it is not, no child process is left."""
         return self._group.running()
 
     def end(self) -> None:
-        """Ask the tree to end, and end it by force soon after; returns at once."""
+        """Request the tree to end, and kill it soon after; returns at once."""
         threading.Thread(target=self._group.end, daemon=True, name="end of the registration process").start()
 
 
 class _Group:
     """The processes of one group.
 
-    The system may give the id of a leader to someone else once its end was taken note of ("reaped"). So that is done
-    last, after what is left of the group was ended, and from then on nothing is sent to this id any more.
+    The system may reuse the id of a leader once it is reaped. So it is reaped last, after the rest of the group was
+    ended, and no signal is sent to this id afterwards.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -87,7 +87,7 @@ class _Group:
             return self.process.returncode is None
 
     def end(self) -> None:
-        if os.name != "nt":  # Windows has no request that a console-less Python would hear
+        if os.name != "nt":  # Windows has no such request for a Python without console
             with self._lock:
                 self._send(signal.SIGTERM)
             until = time.monotonic() + _GRACE_SECONDS
@@ -121,13 +121,13 @@ class _Group:
 
 
 def _state(process: subprocess.Popen[bytes]) -> str:
-    """Tell how far a process is, without taking note of its end in the name of the system."""
-    if os.name == "nt":  # where an id stays taken for as long as the process object is there
+    """Return the state of a process without reaping it."""
+    if os.name == "nt":  # where an id is reserved as long as the process object exists
         return _RUNS if process.poll() is None else _REAPED
     if hasattr(os, "waitid"):
         try:
             ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # another part of the application has waited for it
+        except ChildProcessError:  # another part of the application has reaped it
             return _REAPED
         return _ENDED if ended else _RUNS
     import psutil  # macOS before Python 3.13

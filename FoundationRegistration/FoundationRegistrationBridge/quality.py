@@ -1,8 +1,8 @@
-"""How good a registration is, in figures: a table node with labels and landmarks before and after.
+"""Quality of a registration: a table node with labels and landmarks before and after.
 
-Everything is measured in the world, where the nodes are with their parents and without the registration, and
-where the registration brings them. The measures are the engine's. What lies outside the field of view of the fixed
-volume has no counterpart there and does not count for Dice and HD95; volumes are those of whole structures.
+Everything is measured in the world, for nodes with their parent transforms, without and with the registration. The
+measures are the engine's. Parts outside the field of view of the fixed volume have no counterpart there and are
+excluded from Dice and HD95; volumes are those of whole structures.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _MOST_VOXELS = 256**3
 
 @dataclass(frozen=True)
 class QualityRow:
-    """One figure; None where there is none.
+    """One row of figures; None for missing ones.
 
     Attributes:
         measure: what is measured.
-        structure: of which segment or landmark, or what was not measured and why; empty for all.
-        before: where the nodes are without the registration.
-        after: where the registration brings them.
+        structure: segment or landmark, or what was not measured and why; empty for all.
+        before: without the registration.
+        after: with the registration.
         unit: of both; empty for a plain number.
     """
 
@@ -55,15 +55,15 @@ class QualityRow:
 def quality_table(
     fixed_labels: Any, moving_labels: Any, fixed_points: Any, moving_points: Any, transform_node: Any
 ) -> Any:
-    """Return a new table node with all that can be measured.
+    """Return a new table node with all available measures.
 
     Args:
         fixed_labels: segmentation or label map of the fixed volume, or None.
-        moving_labels: of the moving volume; segments of the same name, or equal labels, belong together. Several
-            of one name count as one structure.
+        moving_labels: of the moving volume; segments of the same name, or equal labels, correspond. Several with the
+            same name count as one structure.
         fixed_points: markups with landmarks of the fixed volume, or None.
-        moving_points: of the moving volume; paired by name, or by order if the names do not say. Points that are
-            not placed do not count.
+        moving_points: of the moving volume; paired by name, or by order if the names do not match. Points that are
+            not placed are ignored.
         transform_node: the registration.
 
     Raises:
@@ -111,20 +111,20 @@ def _written(value: float | None) -> str:
 
 
 def _record_rows(record: dict[str, Any]) -> list[QualityRow]:
-    """Return what the engine measured itself."""
+    """Return the engine's own measures."""
     if not record:
         return []
     metrics = record["metrics"]
     error = metrics["inverse_error_mm"]
     return [
         QualityRow("Folded", "", None, metrics["jacobian"]["folded_percent"], "%"),
-        QualityRow("Forward then inverse, mean", "", None, error["mean"], "mm"),
-        QualityRow("Forward then inverse, maximum", "", None, error["max"], "mm"),
+        QualityRow("Inverse consistency error, mean", "", None, error["mean"], "mm"),
+        QualityRow("Inverse consistency error, maximum", "", None, error["max"], "mm"),
     ]
 
 
 def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow]:
-    """Return the target registration error: the distance that remains, in moving space as the engine has it.
+    """Return the target registration error in moving space, as the engine does.
 
     Raises:
         BridgeError: the landmarks cannot be paired, or none is placed on both sides.
@@ -147,10 +147,9 @@ def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[Quality
 
 
 def _placed_pairs(fixed: Any, moving: Any) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return the numbers of the control points that belong together and are placed, and in words what is left out.
+    """Return the indices of corresponding placed control points, and descriptions of omitted ones.
 
-    Points that are not placed yet have a name and a place in the list, so they count for finding pairs, but the
-    position they carry means nothing.
+    Points not placed yet have a name and an index, so they count for pairing, but their position is meaningless.
 
     Raises:
         BridgeError: the lists cannot be paired, or no pair is placed on both sides.
@@ -181,9 +180,9 @@ def _placed_pairs(fixed: Any, moving: Any) -> tuple[list[tuple[int, int]], list[
 
 
 def _numbered(*sides: Any) -> list[Any]:
-    """Return the names of each side's control points, with their numbers in the place of positions.
+    """Return the names of each side's control points, with their indices in place of positions.
 
-    Case and blanks do not count, unless names of one side differ in nothing else.
+    Case and spaces are ignored, unless names of one side differ only in these.
     """
     from FoundationRegistrationLib.io.landmarks import Landmarks
 
@@ -245,7 +244,7 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
 
 
 def _field_of_view(transform_node: Any) -> tuple[LabelLayer, vtk.vtkAbstractTransform] | None:
-    """Return all of the fixed volume of a registration as one structure, with its map to the world; None if gone."""
+    """Return the fixed volume of a registration as one structure, with its map to the world; None if removed."""
     fixed = transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
     if fixed is None or fixed.GetImageData() is None:
         return None
@@ -261,9 +260,9 @@ def _agreement(
     moving_to_world: vtk.vtkAbstractTransform,
     seen: tuple[LabelLayer, vtk.vtkAbstractTransform] | None,
 ) -> tuple[float, float, float]:
-    """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart to say.
+    """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart.
 
-    The parts of each side count as one. Dice and HD95 are those of what lies inside `seen`.
+    The parts of each side count as one. Dice and HD95 are measured inside `seen`.
     """
     import SimpleITK as sitk
 
@@ -288,14 +287,14 @@ def _agreement(
 
 
 def _united(layers: Sequence[LabelLayer], to_common: vtk.vtkAbstractTransform, common: VoxelGrid) -> np.ndarray:
-    """Return where any of some masks is, on a grid in the world."""
+    """Return the union of masks, on a grid in the world."""
     return np.maximum.reduce(
         [resample_labels(layer.labels, layer.grid, common, to_common.GetInverse()) for layer in layers]
     )
 
 
 def _common_grid(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> VoxelGrid:
-    """Return a grid in the world, with the voxels of the first side, that holds all layers of both."""
+    """Return a grid in the world, with the voxel spacing of the first side, that contains all layers of both."""
     (first, *_), to_common = sides[0]
     world, _ = grid_in_world(first.grid, to_common)
     points = [map_points(transform, layer.grid.sample_points()) for layers, transform in sides for layer in layers]

@@ -1,4 +1,4 @@
-"""Which transform nodes carry what onto a fixed volume, and in words why others and other nodes do not."""
+"""Which transform nodes and nodes can be used for transforming, and why others cannot."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .volumes import is_sequence
 
 
 def why_nothing_follows(transform_node: Any, mode: Mode) -> str:
-    """Return what keeps nodes of the moving volume from following a transform node, and what to do; empty if nothing.
+    """Return why a transform node cannot be applied to nodes of the moving volume, and what to do; empty if it can.
 
     Args:
         transform_node: any node, or None.
         mode: "attach" works under any transform; "resample" needs the fixed volume.
     """
     if transform_node is None:
-        return "There is no registration to follow; choose one under Result."
+        return "There is no registration to apply; choose one under Result."
     name = transform_node.GetName()
     if not transform_node.IsA("vtkMRMLTransformNode") or transform_node.GetScene() is None:
-        return f"'{name}' is no transform of this scene; choose a registration under Result."
+        return f"'{name}' is not a transform of this scene; choose a registration under Result."
     forward = _inverted_by(transform_node)
     if forward is not None:
         return (
-            f"'{name}' is the inverse of '{forward.GetName()}' and leads from the fixed volume to the moving one; "
+            f"'{name}' is the inverse of '{forward.GetName()}', from the fixed volume to the moving one; "
             f"choose '{forward.GetName()}'."
         )
     return "" if mode == "attach" else _why_no_grid(transform_node)
@@ -39,16 +39,16 @@ def _why_no_grid(transform_node: Any) -> str:
     name, role = transform_node.GetName(), slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole()
     fixed = fixed_of(transform_node)
     if fixed is None and transform_node.GetNodeReferenceID(role):
-        return f"The fixed volume of '{name}' is not in the scene any more; load it again, or attach instead."
+        return f"The fixed volume of '{name}' is no longer in the scene; load it again, or attach instead."
     if fixed is None:
-        return f"'{name}' does not say which fixed volume it leads to; attach instead, or choose a registration."
+        return f"'{name}' has no fixed volume; attach instead, or choose a registration."
     if fixed.GetImageData() is None:
         return f"The fixed volume '{fixed.GetName()}' of '{name}' has no voxels; load it again, or attach instead."
     return ""
 
 
 def _inverted_by(transform_node: Any) -> Any | None:
-    """Return the registration that a node is the stored inverse of; None if it is of none."""
+    """Return the registration of a stored inverse; None if the node is not one."""
     scene = transform_node.GetScene()
     for index in range(scene.GetNumberOfNodesByClass("vtkMRMLTransformNode")):
         node = scene.GetNthNodeByClass(index, "vtkMRMLTransformNode")
@@ -58,10 +58,10 @@ def _inverted_by(transform_node: Any) -> Any | None:
 
 
 def check_followers(nodes: Iterable[Any], mode: Mode) -> None:
-    """Check that nodes are of a kind that can follow, whatever the registration.
+    """Check that nodes are of a type that can be transformed.
 
     Raises:
-        BridgeError: one is not; the message names it and says what to do.
+        BridgeError: one is not.
     """
     for node in nodes:
         if msg := _why_not(node, mode):
@@ -69,17 +69,19 @@ def check_followers(nodes: Iterable[Any], mode: Mode) -> None:
 
 
 def _why_not(node: Any, mode: Mode) -> str:
-    """Return why a node cannot follow and what to do; empty if it can."""
+    """Return why a node cannot be transformed and what to do; empty if it can."""
     if node is None or node.GetScene() is None:
-        name = "A node that should follow" if node is None else f"'{node.GetName()}'"
-        return f"{name} is not in the scene any more; take it off the list."
+        name = "A node to transform" if node is None else f"'{node.GetName()}'"
+        return f"{name} is no longer in the scene; remove it from the list."
     name = node.GetName()
     if is_sequence(node):
-        return f"'{name}' is a sequence; let the node that its browser shows follow instead (its proxy node)."
+        return f"'{name}' is a sequence; choose the node that its browser shows (its proxy node)."
     if not node.IsA("vtkMRMLTransformableNode"):
-        return f"'{name}' is of a kind that cannot be resampled or hang under a transform; take it off the list."
+        return (
+            f"'{name}' is of a type that can neither be resampled nor put under a transform; remove it from the list."
+        )
     if mode == "attach" or can_follow(node):
         return ""
     if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
-        return f"'{name}' has no voxels and cannot be resampled; load it first, or take it off the list."
-    return f"'{name}' is of a kind that cannot be resampled; attach it to the transform instead."
+        return f"'{name}' has no voxels and cannot be resampled; load it first, or remove it from the list."
+    return f"'{name}' is of a type that cannot be resampled; attach it to the transform instead."

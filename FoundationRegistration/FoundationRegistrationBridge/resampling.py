@@ -1,4 +1,4 @@
-"""Resampling intensities and labels once, from their own voxels onto another grid."""
+"""Resampling intensities and labels in one step onto another grid."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def resample_intensities(
     target_to_source: vtk.vtkAbstractTransform,
     interpolation: str = "linear",
 ) -> vtk.vtkImageData:
-    """Resample an image of any number of components; integers are rounded, the outside gets the least value.
+    """Resample an image of any number of components; integers are rounded, the outside gets the minimum.
 
     Args:
-        image: the values; its origin and spacing are not looked at.
-        source: where its voxels lie.
-        target: where the voxels of the result lie.
+        image: the values; its origin and spacing are ignored.
+        source: its grid.
+        target: grid of the result.
         target_to_source: maps a RAS point of the target's coordinates to one of the source's.
         interpolation: "nearest", "linear" or "cubic".
     """
@@ -55,15 +55,15 @@ def resample_intensities(
 def resample_labels(
     labels: np.ndarray, source: VoxelGrid, target: VoxelGrid, target_to_source: vtk.vtkAbstractTransform
 ) -> np.ndarray:
-    """Resample labels with smooth boundaries and no new labels; 0 is the outside.
+    """Resample labels with smooth boundaries and no new labels; 0 outside.
 
-    Each voxel takes the label with the largest linearly interpolated share. That differs from the nearest
-    neighbour only where the labels around a point are mixed, so only there is it worked out.
+    Each voxel gets the label with the largest linearly interpolated weight. That differs from the nearest neighbour
+    only where the labels around a point are mixed, so it is computed only there.
 
     Args:
         labels: (k, j, i) whole numbers.
-        source: where their voxels lie.
-        target: where the voxels of the result lie.
+        source: their grid.
+        target: grid of the result.
         target_to_source: maps a RAS point of the target's coordinates to one of the source's.
 
     Returns:
@@ -97,7 +97,7 @@ def _index_map(
 
 
 def _mixed(labels: np.ndarray) -> np.ndarray:
-    """Return where the 3 x 3 x 3 neighbourhood of a voxel has more than one label, edges repeated."""
+    """Return where the 3 x 3 x 3 neighbourhood of a voxel has more than one label, with repeated edges."""
     lowest = highest = labels
     for axis in range(3):
         width = [(0, 0)] * 3
@@ -114,7 +114,7 @@ def _mixed(labels: np.ndarray) -> np.ndarray:
 
 
 def _largest_share(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the label with the largest share of the trilinear weights at (N, 3) positions (k, j, i)."""
+    """Return the label with the largest sum of trilinear weights at (N, 3) positions (k, j, i)."""
     base = np.clip(np.floor(positions).astype(np.int64), 0, np.array(labels.shape) - 2)
     fraction = positions - base
     corners, weights = [], []

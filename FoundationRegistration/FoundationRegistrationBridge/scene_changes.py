@@ -1,4 +1,4 @@
-"""Changes of a scene that are made as one: all of them, or none. What a user takes back later is `undo.py`'s."""
+"""Atomic changes of a scene: all or none. Undo by the user is in `undo.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HELPERS = ("display", "storage")
 
 
 class SceneChanges:
-    """Nodes that were added and nodes that were put under another parent.
+    """Nodes that were added, and nodes that got another parent.
 
     Args:
-        scene: where the changes are made.
+        scene: the scene to change.
     """
 
     def __init__(self, scene: Any) -> None:
@@ -24,14 +24,14 @@ class SceneChanges:
         self._parents: list[tuple[Any, str | None]] = []
 
     def add(self, node: Any, name: str) -> Any:
-        """Add a node that is in no scene yet, under a name that no other node has."""
+        """Add a node that is in no scene yet, under a unique name."""
         node.SetName(self._scene.GenerateUniqueName(name))
         self._scene.AddNode(node)
         self.created.append(node)
         return node
 
     def add_displayed(self, node: Any, name: str, looks_like: Any | None = None) -> Any:
-        """Add a displayable node with display nodes, which take over how another node of its kind looks."""
+        """Add a displayable node with display nodes, with the appearance of another node of its type."""
         self.add(node, name)
         node.CreateDefaultDisplayNodes()
         display, model = node.GetDisplayNode(), looks_like.GetDisplayNode() if looks_like else None
@@ -42,12 +42,12 @@ class SceneChanges:
         return node
 
     def set_parent(self, node: Any, parent: Any) -> None:
-        """Put a node under a transform node, or under none."""
+        """Put a node under a transform node, or none."""
         self._parents.append((node, node.GetTransformNodeID()))
         node.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
 
     def undo(self) -> None:
-        """Take it all back, as far as the nodes are still in the scene; a second call does nothing."""
+        """Undo all changes of nodes that are still in the scene; a second call does nothing."""
         with batch(self._scene):
             while self._parents:
                 node, parent_id = self._parents.pop()
@@ -59,7 +59,7 @@ class SceneChanges:
 
 
 def remove_with_helpers(scene: Any, node: Any) -> None:
-    """Remove a node with the display and storage nodes that are its own, as far as they are still there."""
+    """Remove a node with its own display and storage nodes, if they still exist."""
     if not scene.IsNodePresent(node):
         return
     helpers = [node.GetNthNodeReference(role, 0) for role in _HELPERS]
@@ -71,7 +71,7 @@ def remove_with_helpers(scene: Any, node: Any) -> None:
 
 @contextmanager
 def batch(scene: Any) -> Iterator[None]:
-    """Let the views wait until several changes are made."""
+    """Delay view updates until several changes are made."""
     scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
     try:
         yield
@@ -81,7 +81,7 @@ def batch(scene: Any) -> Iterator[None]:
 
 @contextmanager
 def all_or_nothing(scene: Any) -> Iterator[SceneChanges]:
-    """Give changes to make; if the block fails, all of them are taken back."""
+    """Yield changes to make; all are undone if the block fails."""
     changes = SceneChanges(scene)
     with batch(scene):
         try:

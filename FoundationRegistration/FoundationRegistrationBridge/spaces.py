@@ -1,4 +1,4 @@
-"""Maps between the coordinates of a node and the world, whatever transforms hang above it. RAS mm."""
+"""Maps between the coordinates of a node and the world, with any parent transforms. RAS mm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .grids import array_of
 def to_world(parent: Any) -> vtk.vtkGeneralTransform:
     """Return the map from the coordinates below a transform node to the world; the identity for None.
 
-    It follows the nodes if they change; take `snapshot` of what has to stay.
+    It follows changes of the nodes; use `snapshot` for a fixed copy.
     """
     transform = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, None, transform)
@@ -30,7 +30,7 @@ def from_world(parent: Any) -> vtk.vtkGeneralTransform:
 
 
 def composed(*transforms: vtk.vtkAbstractTransform | None) -> vtk.vtkGeneralTransform:
-    """Return the transform that applies the given ones in the order given; None, as in a new node, does nothing."""
+    """Return the transform that applies the given ones in order; None is the identity, as in a new node."""
     result = vtk.vtkGeneralTransform()
     result.PostMultiply()
     for transform in transforms:
@@ -40,7 +40,7 @@ def composed(*transforms: vtk.vtkAbstractTransform | None) -> vtk.vtkGeneralTran
 
 
 def snapshot(transform: vtk.vtkAbstractTransform) -> vtk.vtkAbstractTransform:
-    """Return a copy that later changes of nodes do not reach; as a matrix, which can be edited, if linear."""
+    """Return a copy independent of later node changes; as an editable matrix if linear."""
     matrix = linear_matrix(transform)
     if matrix is not None:
         linear = vtk.vtkTransform()
@@ -70,7 +70,7 @@ def chain(parent: Any) -> list[Any]:
 
 
 def parent_without(node: Any, left_out: Any) -> Any:
-    """Return the transform node above a node, or the one above that if it is the one to leave out."""
+    """Return the transform node above a node, or its parent if it is the one to ignore."""
     parent = node.GetParentTransformNode()
     if parent is not None and parent is left_out:
         return parent.GetParentTransformNode()
@@ -78,6 +78,6 @@ def parent_without(node: Any, left_out: Any) -> Any:
 
 
 def hanging_under(transform_node: Any) -> list[Any]:
-    """Return the nodes whose parent a transform node is."""
+    """Return the child nodes of a transform node."""
     nodes = slicer.util.getNodesByClass("vtkMRMLTransformableNode", transform_node.GetScene())
     return [node for node in nodes if node.GetParentTransformNode() is transform_node]

@@ -1,4 +1,4 @@
-"""A stamp of what a node holds, to tell later whether somebody has changed it."""
+"""Stamps of node content, to detect later changes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _PROBES = np.array([[x, y, z] for x in (-90.0, 10.0, 70.0) for y in (-80.0, 20.0
 
 
 def stamp_of(node: Any) -> tuple[Any, ...]:
-    """Return a value that differs once a node was renamed, put elsewhere, or its data were edited.
+    """Return a value that changes when a node is renamed, gets another parent, or its data are edited.
 
-    How it is displayed, and what is derived from its data, does not count.
+    Display properties and derived data are ignored.
     """
     return (node.GetName(), node.GetTransformNodeID(), *_content(node))
 
 
 def voxels_stamp(image: vtk.vtkImageData | None) -> tuple[Any, ...]:
-    """Return a value that differs once an image has other voxels, whoever wrote them and however."""
+    """Return a value that changes with the voxels of an image, however they are written."""
     if image is None:
         return ()
     return (image.GetDimensions(), _sum(image.GetPointData().GetScalars()))
 
 
 def labels_stamp(segmentation: Any) -> int:
-    """Return a number that differs once the label maps of a segmentation have other voxels, wherever these lie."""
+    """Return a number that changes with the voxels of a segmentation's label maps, independent of their position."""
     source, seen, total = segmentation.GetSourceRepresentationName(), [], 0
     for segment_id in segmentation.GetSegmentIDs():
         image = segmentation.GetSegment(segment_id).GetRepresentation(source)

@@ -1,4 +1,4 @@
-"""What the files that volumes were loaded from say of themselves, which the volumes in the scene do not show."""
+"""Warnings about the files of volumes, which the volumes in the scene do not show."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .transforms import RECORD
 
 
 def file_messages_of_pair(fixed: Any, moving: Any) -> list[str]:
-    """Return what must be known of the files that the volumes of a registration come from."""
+    """Return warnings about the files of the volumes of a registration."""
     return [*file_messages(fixed, "fixed"), *file_messages(moving, "moving")]
 
 
 def with_messages(outputs: Any, messages: Sequence[str]) -> Any:
-    """Return the outputs of a run with more messages in front, which its record and its transform node keep too."""
+    """Return the outputs of a run with more messages in front, also in its record and its transform node."""
     outputs.record["messages"] = [*messages, *outputs.record["messages"]]
     outputs.transform_node.SetAttribute(RECORD, json.dumps(outputs.record))
     return dataclasses.replace(outputs, messages=tuple(outputs.record["messages"]))
 
 
 def file_messages(node: Any, role: str) -> list[str]:
-    """Return what must be known of the file of a volume, such as an orientation that nobody stated.
+    """Return warnings about the file of a volume, such as a missing orientation.
 
-    Where it was loaded from no file, or that is gone, there is nothing to say. Nor is there in a fresh Slicer, before
-    the packages that read headers are installed; a registration installs them, and then says it.
+    There are none if it has no file or the file is gone, nor in a fresh Slicer before a registration has installed
+    the packages that read headers.
 
     Args:
         node: any node, or None.
@@ -46,12 +46,12 @@ def file_messages(node: Any, role: str) -> list[str]:
 
     try:
         return header_messages(path, role)
-    except FoundationRegistrationError as error:  # Slicer has loaded what cannot be right
+    except FoundationRegistrationError as error:  # Slicer has loaded an invalid file
         return [str(error)]
 
 
 def _stored_file(node: Any) -> Path | None:
-    """Return the file that a node was loaded from or saved to last, if it is there."""
+    """Return the file that a node was last loaded from or saved to, if it exists."""
     is_storable = node is not None and node.IsA("vtkMRMLStorableNode")
     storage = node.GetStorageNode() if is_storable else None
     name = storage.GetFullNameFromFileName() if storage is not None and storage.GetFileName() else ""

@@ -1,7 +1,7 @@
-"""The structures of a segmentation or label map by name, and which of two sides belong together.
+"""The structures of a segmentation or label map by name, and their pairing between two sides.
 
-Segments of one name are one structure, whatever their number. Names are compared as they are written first, and
-what is left is compared without regard to case and blanks.
+Segments with the same name are one structure. Names are compared exactly first, and the rest without regard to case
+and spaces.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .grids import VoxelGrid, array_from_image, grid_of
 from .masks import LabelLayer, label_layers
 
 Part = Callable[[], LabelLayer]
-"""Makes a layer of one segment alone, as small as it is."""
+"""Creates a layer of a single segment, cropped to it."""
 
 
 @dataclass(frozen=True)
 class SharedStructure:
-    """What both sides have.
+    """A structure of both sides.
 
     Attributes:
-        name: as it is shown; says where several segments, or names that are written differently, were taken together.
+        name: display name; mentions combined segments and different spellings.
         fixed: its parts on the fixed side.
         moving: its parts on the moving side.
     """
@@ -35,10 +35,9 @@ class SharedStructure:
 
 
 def shared_structures(fixed: Any, moving: Any) -> tuple[list[SharedStructure], list[str]]:
-    """Return the structures that both nodes have, and in words what is left out.
+    """Return the structures of both nodes, and descriptions of omitted ones.
 
-    Two label maps with names of their own (a colour table that is not one of Slicer's) are compared by name, others
-    by label.
+    Two label maps with their own names (a colour table other than Slicer's) are compared by name, others by label.
 
     Args:
         fixed: segmentation or label map.
@@ -124,7 +123,7 @@ def _part(labels: np.ndarray, grid: VoxelGrid, label: float) -> Part:
 
 
 def _cropped(mask: np.ndarray, grid: VoxelGrid) -> LabelLayer:
-    """Return the part of a mask that has something in it."""
+    """Return a mask cropped to its content."""
     occupied = np.argwhere(mask)
     low, high = occupied.min(0), occupied.max(0)
     box = tuple(slice(start, stop + 1) for start, stop in zip(low, high, strict=True))
@@ -141,13 +140,13 @@ def _colours(node: Any) -> Any | None:
 
 
 def _names_its_labels(node: Any) -> bool:
-    """Tell whether a label map has a colour table of its own; Slicer's tables, the default, say nothing of it."""
+    """Whether a label map has its own colour table, other than Slicer's default tables."""
     colours = _colours(node)
     return colours is not None and not colours.GetSingletonTag()
 
 
 def _name_of_label(node: Any, label: int) -> str:
-    """Return what the label map's own colour table calls a label; empty if it does not say."""
+    """Return the name of a label in the label map's own colour table; empty if it has none."""
     colours = _colours(node)
     if not _names_its_labels(node) or label not in range(colours.GetNumberOfColors()):
         return ""

@@ -1,9 +1,9 @@
-"""Transform files of the engine to transform nodes that sit rightly among the parents, and back.
+"""Transform files of the engine to transform nodes at the right place in the hierarchy, and back.
 
-A registration is found in the world: it maps a fixed point to a moving point, which is FromParent of the node
-that the moving volume is put under. Where the moving volume has a parent already, the result goes between the
-two: volume -> result -> old parent -> world. So the old parent still acts, and whatever else hangs under it
-stays where it is. For that the result is taken to the coordinates below the parent:
+A registration is computed in the world: it maps a fixed point to a moving point, which is FromParent of the node that
+becomes the parent of the moving volume. If the moving volume already has a parent, the result is inserted between the
+two: volume -> result -> old parent -> world. So the old parent still acts, and its other children do not move. For
+that the result is converted to the coordinates below the parent:
 
     FromParent = (world to parent) . (fixed to moving, in the world) . (parent to world)
 """
@@ -32,7 +32,7 @@ _MARGIN_SHARE = 0.25
 
 
 def read_transform(path: Path) -> vtk.vtkAbstractTransform:
-    """Return the map of points in a transform file, RAS mm, in the direction in which it is written.
+    """Return the map of points in a transform file, RAS mm, in its stored direction.
 
     Raises:
         BridgeError: it cannot be read.
@@ -47,10 +47,10 @@ def read_transform(path: Path) -> vtk.vtkAbstractTransform:
 
 
 def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractTransform) -> Any:
-    """Return a transform node, in no scene yet, that does below a parent what a transform does in the world.
+    """Return a transform node, in no scene yet, equivalent under a parent to a transform in the world.
 
     Args:
-        parent_to_world: of the node that the new one will be put under.
+        parent_to_world: of the parent of the new node.
         transform: FromParent of the new node if it had no parent.
     """
     node = slicer.vtkMRMLTransformNode()
@@ -60,32 +60,32 @@ def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractT
 
 
 def world_registration(transform_node: Any) -> vtk.vtkGeneralTransform:
-    """Return the map of fixed points to moving points, in the world, that a registration stands for."""
+    """Return the map of fixed points to moving points of a registration, in the world."""
     above = from_world(transform_node.GetParentTransformNode())
     return composed(above, transform_node.GetTransformFromParent(), to_world(moving_parent(transform_node)))
 
 
 def inverse_of(transform_node: Any) -> Any | None:
-    """Return the node of the stored inverse of a registration: what is put under it goes from fixed to moving."""
+    """Return the node of the stored inverse of a registration, which transforms from fixed to moving."""
     return transform_node.GetNodeReference(INVERSE_ROLE)
 
 
 def store_record(
     transform_node: Any, record: Mapping[str, Any], fixed: Any, moving: Any, outline: Outline | None = None
 ) -> None:
-    """Keep the run record on a transform node that has been put in its place, and what it was made of."""
+    """Store the run record and the inputs on a transform node that is already in place."""
     transform_node.SetAttribute(RECORD, json.dumps(record))
     name_run(transform_node, fixed, moving, outline)
 
 
 def name_run(transform_node: Any, fixed: Any, moving: Any, outline: Outline | None = None) -> None:
-    """Say on a transform node that has been put in its place that it is a registration, and of what.
+    """Mark a transform node that is already in place as a registration of its inputs.
 
     Args:
         transform_node: the registration.
-        fixed: volume that it carries something onto.
-        moving: volume that it carries.
-        outline: how the moving volume lay below the parent of the registration; as it lies now if None.
+        fixed: fixed volume.
+        moving: moving volume.
+        outline: of the moving volume below the parent of the registration; the current one if None.
     """
     transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
     transform_node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving.GetID())
@@ -93,12 +93,12 @@ def name_run(transform_node: Any, fixed: Any, moving: Any, outline: Outline | No
 
 
 def fixed_of(transform_node: Any) -> Any | None:
-    """Return the volume that a registration carries something onto; None if it is gone."""
+    """Return the fixed volume of a registration; None if it was removed."""
     return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
 
 
 def moving_of(transform_node: Any) -> Any | None:
-    """Return the volume that a registration was made for; None if it is gone."""
+    """Return the moving volume of a registration; None if it was removed."""
     return transform_node.GetNodeReference(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole())
 
 
@@ -109,13 +109,13 @@ def stored_record(transform_node: Any) -> dict[str, Any]:
 
 
 def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -> None:
-    """Write a transform node, taken in the world, for the engine: fixed points to moving points.
+    """Write a transform node, in world coordinates, for the engine: fixed points to moving points.
 
-    A linear transform is written as it is. Any other is sampled around the fixed volume, since a file can hold
-    the inverse of a grid only in a form that is Slicer's own.
+    A linear transform is written directly. Any other is sampled around the fixed volume, since the inverse of a grid
+    can only be stored in a Slicer-specific format.
 
     Args:
-        transform_node: the node that the moving volume would be put under.
+        transform_node: in the sense of a parent of the moving volume.
         fixed: grid of the fixed volume in the world.
         path: an .h5 file.
 

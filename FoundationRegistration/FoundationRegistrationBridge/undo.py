@@ -1,4 +1,4 @@
-"""Taking back what followed a registration, as far as it is still as it was left."""
+"""Undoing the transformation of nodes, unless they were changed since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Marks = Any
 
 @dataclass(frozen=True)
 class _Made:
-    """A node that was made, and what it held then."""
+    """A created node and its stamp."""
 
     node: Any
     stamp: tuple[Any, ...]
@@ -24,7 +24,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Attached:
-    """A node that was put under another parent, and all there was before."""
+    """A node that got another parent, and its previous state."""
 
     node: Any
     before: Any
@@ -36,7 +36,7 @@ class _Attached:
 
 
 class Undo:
-    """Takes back what was done to nodes, each only if nobody has changed it since.
+    """Undoes changes of nodes, each only if it was not changed since.
 
     Args:
         scene: of the nodes.
@@ -48,31 +48,31 @@ class Undo:
 
     @property
     def created(self) -> list[Any]:
-        """The nodes that were made, in their order."""
+        """The created nodes, in order."""
         return [step.node for step in self._steps if isinstance(step, _Made)]
 
     def made(self, node: Any) -> None:
-        """Note a node that was made, once it is as it will be."""
+        """Record a created node, once it is complete."""
         self._steps.append(_Made(node, stamp_of(node)))
 
     def attached(self, node: Any, before: Any, marks: _Marks, own: Any) -> None:
-        """Note a node that was put under another parent.
+        """Record a node that got another parent.
 
         Args:
-            node: under its new parent already.
-            before: the parent it had.
-            marks: that it had, see `marks.kept_marks`.
-            own: a transform node that was made for it; None if there is none.
+            node: already under its new parent.
+            before: its previous parent.
+            marks: its previous marks, see `marks.kept_marks`.
+            own: its own transform node; None if there is none.
         """
         own_stamp = stamp_of(own) if own is not None else ()
         outline = Outline.of(node)
         self._steps.append(_Attached(node, before, node.GetParentTransformNode(), marks, own, own_stamp, outline))
 
     def undo(self) -> list[str]:
-        """Take it all back, the last first; a second call does nothing.
+        """Undo everything, the last first; a second call does nothing.
 
         Returns:
-            In words what was left as it is, since somebody has changed it.
+            Messages about nodes that stay, since they were changed.
         """
         words = []
         with batch(self._scene):
@@ -84,21 +84,21 @@ class Undo:
 
     def _remove(self, step: _Made) -> str:
         if stamp_of(step.node) != step.stamp:
-            return f"'{step.node.GetName()}' has been changed since it was made; it stays."
+            return f"'{step.node.GetName()}' has been changed since it was created; it stays."
         remove_with_helpers(self._scene, step.node)
         return ""
 
     def _detach(self, step: _Attached) -> str:
         node, before = step.node, step.before
         if node.GetParentTransformNode() is not step.parent:
-            return f"'{node.GetName()}' has been put elsewhere or hardened since; it stays where it is."
+            return f"'{node.GetName()}' has been moved to another parent or hardened since; it stays as it is."
         if step.outline is not None and step.outline.fit(Outline.of(node), to_world(step.parent)) is Fit.MOVED:
-            return f"'{node.GetName()}' has been hardened since; it stays where it is."
+            return f"'{node.GetName()}' has been hardened since; it stays as it is."
         if step.own is not None and stamp_of(step.own) != step.own_stamp:
-            return f"'{step.own.GetName()}', which '{node.GetName()}' hangs under, has been changed since; both stay."
+            return f"'{step.own.GetName()}', the parent of '{node.GetName()}', has been changed since; both stay."
         if before is not None and (not self._scene.IsNodePresent(before) or node in chain(before)):
             return (
-                f"'{node.GetName()}' cannot go back, since the transform it was under is gone; it stays where it is."
+                f"'{node.GetName()}' cannot be restored, since its previous transform was removed; it stays as it is."
             )
         node.SetAndObserveTransformNodeID(before.GetID() if before is not None else None)
         put_back_marks(node, step.marks)

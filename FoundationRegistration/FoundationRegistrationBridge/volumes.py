@@ -19,7 +19,7 @@ _MOST_VOXELS = 1024**3
 
 
 def check_scalar_volume(node: Any, role: str) -> None:
-    """Check that a node is a volume with one value a voxel.
+    """Check that a node is a volume with one value per voxel.
 
     Raises:
         BridgeError: it is not.
@@ -35,24 +35,24 @@ def check_scalar_volume(node: Any, role: str) -> None:
         msg = f"The {role} volume '{node.GetName()}' has no voxels; load it, or choose another."
         raise BridgeError(msg)
     if image.GetNumberOfScalarComponents() != 1:
-        msg = f"The {role} volume '{node.GetName()}' has several values a voxel; choose a scalar volume."
+        msg = f"The {role} volume '{node.GetName()}' has several values per voxel; choose a scalar volume."
         raise BridgeError(msg)
 
 
 def is_sequence(node: Any) -> bool:
-    """Tell whether a node is a sequence or its browser: one item at a time is in the scene, as a node of its own."""
+    """Whether a node is a sequence or its browser, which show one item at a time as a separate node."""
     return node.IsA("vtkMRMLSequenceNode") or node.IsA("vtkMRMLSequenceBrowserNode")
 
 
 def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, VoxelGrid]:
-    """Return the voxels of a volume and where they lie in the world.
+    """Return the voxels of a volume and their grid in the world.
 
-    A linear parent only moves the grid. Where it shears, or where a parent is not linear, the volume is
-    resampled once onto a straight grid around where it comes to lie.
+    A linear parent only moves the grid. If it shears, or a parent is nonlinear, the volume is resampled in one step
+    onto a regular grid around its transformed extent.
 
     Args:
         node: a volume node.
-        parent: the transform node that it counts as being under.
+        parent: the transform node to apply.
     """
     local, image = grid_of(node), node.GetImageData()
     world, only_moved = grid_in_world(local, to_world(parent))
@@ -62,7 +62,7 @@ def volume_in_world(node: Any, parent: Any) -> tuple[vtk.vtkImageData, VoxelGrid
 
 
 def grid_in_world(local: VoxelGrid, transform: vtk.vtkAbstractTransform) -> tuple[VoxelGrid, bool]:
-    """Return a straight grid where a transform brings a grid, and whether its voxels are the same ones.
+    """Return a regular grid for a transformed grid, and whether its voxels are the same.
 
     Raises:
         BridgeError: it would be too large.
@@ -76,14 +76,14 @@ def grid_in_world(local: VoxelGrid, transform: vtk.vtkAbstractTransform) -> tupl
 
 
 def _straight_grid_around(local: VoxelGrid, transform: vtk.vtkAbstractTransform) -> VoxelGrid:
-    """Return a grid with the axes and spacing of another that holds what a transform makes of that one."""
+    """Return a grid with the axes and spacing of another that contains that one transformed."""
     straight = np.eye(4)
     straight[:3, :3] = _nearest_rotation(local.ijk_to_ras[:3, :3]) * local.spacing
     frame = VoxelGrid(local.dimensions, straight)
     indices = frame.indices(map_points(transform, local.sample_points()))
     world = frame.extended(np.floor(indices.min(0)), np.ceil(indices.max(0)))
     if np.prod(world.dimensions, dtype=float) > _MOST_VOXELS:
-        msg = "A parent transform enlarges the volume beyond reason; check the transforms above it."
+        msg = "A parent transform enlarges the volume excessively; check the transforms above it."
         raise BridgeError(msg)
     return world
 
@@ -124,7 +124,7 @@ def write_array(array: np.ndarray, grid: VoxelGrid, path: Path) -> None:
 
 
 def new_volume(image: vtk.vtkImageData, grid: VoxelGrid, like: Any) -> Any:
-    """Return a volume node, in no scene yet, of the class of another, its values in the same units."""
+    """Return a volume node, in no scene yet, of the class and units of another."""
     node = getattr(slicer, like.GetClassName())()
     node.SetAndObserveImageData(image)
     node.SetIJKToRASMatrix(matrix_of(grid.ijk_to_ras))
@@ -133,9 +133,9 @@ def new_volume(image: vtk.vtkImageData, grid: VoxelGrid, like: Any) -> Any:
 
 
 def overwrite_volume(node: Any, volume: Any) -> None:
-    """Put the voxels of another volume, their place and their units into a node, which keeps its name and display.
+    """Copy voxels, geometry and units of another volume into a node, which keeps its name and display.
 
-    What the node says of the DICOM files that its former voxels came from goes.
+    References to the DICOM files of the former voxels are removed.
     """
     node.SetIJKToRASMatrix(matrix_of(grid_of(volume).ijk_to_ras))
     node.SetAndObserveImageData(volume.GetImageData())
@@ -147,7 +147,7 @@ def overwrite_volume(node: Any, volume: Any) -> None:
 
 
 def _take_units(node: Any, like: Any) -> None:
-    """Let the values of a volume be of the quantity and in the units of another's, such as SUV; unknown if it is."""
+    """Copy quantity and units of another volume, such as SUV; unknown if unset there."""
     for get, take in (
         (like.GetVoxelValueQuantity, node.SetVoxelValueQuantity),
         (like.GetVoxelValueUnits, node.SetVoxelValueUnits),

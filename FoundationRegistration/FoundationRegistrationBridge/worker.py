@@ -1,4 +1,4 @@
-"""The engine in its own process: started, listened to, ended, and its failures put into words."""
+"""The engine in its own process: start, progress, end and error messages."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _LOG_LINES = 200
 _LONGEST_LINE = 2000
 _READERS_SECONDS = 1.0
 _POLL_SECONDS = 0.05
-# Before this share of the work, a remaining time would be a guess.
+# Before this fraction of the work, a remaining time would be a guess.
 _LEAST_FRACTION = 0.05
-_OUT_OF_MEMORY = "was ended by the system, most likely for lack of memory; use a larger working spacing"
+_OUT_OF_MEMORY = "was killed by the system, most likely for lack of memory; use a larger working spacing"
 _CRASHED = "crashed; try the device 'cpu', or a larger working spacing"
 _ACCESS_VIOLATION = 0xC0000005
 _ENDINGS = {
     -signal.SIGSEGV: _CRASHED,
     -signal.SIGABRT: _CRASHED,
-    -signal.SIGTERM: "was ended from outside; start it again",
+    -signal.SIGTERM: "was terminated externally; start it again",
     _ACCESS_VIOLATION: _CRASHED,
-    -9: _OUT_OF_MEMORY,  # SIGKILL, which Windows does not have
+    -9: _OUT_OF_MEMORY,  # SIGKILL, not on Windows
 }
 
 
 @dataclass(frozen=True)
 class WorkerProgress:
-    """What the engine is doing: the step in words, the share of the run that is done, seconds to go if known."""
+    """Progress of the engine: step, completed fraction of the run, remaining seconds if known."""
 
     step: str
     fraction: float
@@ -47,20 +47,20 @@ class WorkerProgress:
 
 
 def let_the_application_live() -> None:
-    """Wait a moment, in which Slicer, if it is there, handles what its user does."""
+    """Wait briefly while Slicer, if running, processes events."""
     getattr(getattr(slicer, "app", None), "processEvents", lambda: None)()
     time.sleep(_POLL_SECONDS)
 
 
 def engine_command(arguments: Sequence[str | Path], python: Path | None = None) -> list[str]:
-    """Return the command line that runs the engine with the given arguments."""
+    """Return the command line of the engine with the given arguments."""
     return [str(python or python_executable()), "-m", PACKAGE, *map(str, arguments)]
 
 
 class RegistrationWorker:
-    """Runs one command that reports with JSON lines, as `register --progress json` does.
+    """Runs one command that reports progress as JSON lines, like `register --progress json`.
 
-    Poll it from a timer or a loop. Threads empty its pipes, so that it never waits for a reader.
+    Poll it from a timer or a loop. Threads read its pipes, so that it never blocks.
 
     Args:
         command: see `engine_command`.
@@ -78,7 +78,7 @@ class RegistrationWorker:
         self._reported_error = ""
         self._first: tuple[float, float] | None = None
         try:
-            # Python looks for modules where it is started first: the engine's folder, not whichever is current.
+            # Python imports from its working directory first: use the engine's folder, not the current one.
             self._tree = ProcessTree(command, worker_environment(), library_folder())
         except OSError as error:
             msg = f"'{command[0]}' cannot be started ({error.strerror}); reinstall 3D Slicer or the extension."
@@ -102,13 +102,13 @@ class RegistrationWorker:
         return tuple(self._log)
 
     def new_progress(self) -> list[WorkerProgress]:
-        """Return where each step stands that was heard of since this was last asked for, however short it was."""
+        """Return the progress of each step reported since the last call, however short."""
         with self._taking:
             unseen, self._unseen = self._unseen, []
         return unseen
 
     def running(self) -> bool:
-        """Tell whether the engine still works; once it does not, nothing it started is left."""
+        """Whether the engine is running; once it is not, no child process is left."""
         if self._tree.running():
             return True
         for reader in self._readers:
@@ -117,12 +117,12 @@ class RegistrationWorker:
         return False
 
     def cancel(self) -> None:
-        """End the engine and all it started within two seconds; returns at once."""
+        """End the engine and its child processes within two seconds; returns at once."""
         self.cancelled = True
         self._tree.end()
 
     def failure(self) -> str | None:
-        """Return in words why the engine, which is not running any more, did not succeed; None if it did."""
+        """Return why the ended engine failed; None if it succeeded."""
         code = self._tree.exit_code
         if code == 0:
             return None
@@ -130,17 +130,17 @@ class RegistrationWorker:
             return self._reported_error
         ending = _ENDINGS.get(code, f"ended with an error (code {code})")
         last = self._log[-1].strip() if self._log else ""
-        return f"The registration process {ending}." + (f" It last said: {last}" if last else "")
+        return f"The registration process {ending}." + (f" Its last output: {last}" if last else "")
 
     def _read(self, stream: IO[bytes], take: Any) -> None:
-        with contextlib.suppress(ValueError), stream:  # closed by the end of the interpreter
+        with contextlib.suppress(ValueError), stream:  # closed at interpreter exit
             while line := stream.readline(_LONGEST_LINE):
                 text = line.decode("utf-8", errors="replace").rstrip()
                 if text:
                     take(text)
 
     def _hear(self, line: str) -> None:
-        """Take a line of standard output: an event, or something else, which belongs to the log."""
+        """Handle a line of standard output: an event, or other text for the log."""
         try:
             event = json.loads(line)
             if event["event"] == "progress":

@@ -1,4 +1,4 @@
-"""The parts of the panel: what the user chooses, what is said about it, running a registration and looking at it.
+"""The parts of the panel: parameters, messages, running a registration and viewing its result.
 
-`FoundationRegistration.py` puts them together. Importing this package loads neither torch nor SimpleITK.
+`FoundationRegistration.py` combines them. Importing this package loads neither torch nor SimpleITK.
 """

@@ -1,4 +1,4 @@
-"""The Advanced section, made from the engine's `Settings`: one row for each setting that has no place of its own."""
+"""The Advanced section, made from the engine's `Settings`: one row for each setting without its own widget."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .facts import setting_title
 from .parameters import setting_fields, setting_words
 
 PARAMETER_NAME = "SlicerParameterName"
-# Enough for the smallest step of any setting, so that showing a value never rounds it.
+# Enough for the smallest step of any setting, so that values are not rounded.
 _DECIMALS = 4
 
 
 def add_setting_rows(layout: Any, shown_elsewhere: set[str]) -> None:
-    """Add a widget for each remaining setting to a form; `connectGui` ties them to the parameter node.
+    """Add a widget for each remaining setting to a form; `connectGui` connects them to the parameter node.
 
     Args:
         layout: a `qt.QFormLayout` of a widget.

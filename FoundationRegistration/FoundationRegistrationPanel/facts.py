@@ -1,4 +1,4 @@
-"""What the panel says about presets, encoders, weights and the time and memory a run takes."""
+"""Texts of the panel about presets, encoders, weights and the time and memory of a run."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _RUNS_KEY = "FoundationRegistration/Runs"
 
 
 def preset_title(preset: str) -> str:
-    """Return a preset's name as it is read: `pet-ct-to-mri` is "PET CT to MRI"."""
+    """Return a preset's display name: `pet-ct-to-mri` is "PET CT to MRI"."""
     words = [word.upper() if word in _ACRONYMS else word for word in preset.split("-")]
     title = " ".join(words)
     return title[0].upper() + title[1:]
 
 
 def preset_titles() -> list[str]:
-    """Return what a person reads for each preset, in the order of the engine."""
+    """Return the display name of each preset, in the order of the engine."""
     return [preset_title(preset) for preset in PRESETS]
 
 
 def encoder_titles() -> list[str]:
-    """Return what a person reads for each encoder, in the order of the registry."""
+    """Return the display name of each encoder, in the order of the registry."""
     return [info.title for info in encoders().values()]
 
 
 def preset_line(preset: str, changed: Mapping[str, Any]) -> str:
-    """Return what a preset is for, and which of its settings were changed."""
+    """Return the purpose of a preset, and which of its settings were changed."""
     purpose = PRESETS[preset].purpose
     line = purpose[0].upper() + purpose[1:] + "."
     if changed:
@@ -48,7 +48,7 @@ def preset_line(preset: str, changed: Mapping[str, Any]) -> str:
 
 
 def setting_title(name: str) -> str:
-    """Return a setting's name as it is read: `working_spacing_mm` is "Working spacing (mm)"."""
+    """Return a setting's display name: `working_spacing_mm` is "Working spacing (mm)"."""
     stem, _underscore, unit = name.rpartition("_")
     units = {"mm": "mm", "gb": "GB"}
     text = f"{stem.replace('_', ' ')} ({units[unit]})" if unit in units else name.replace("_", " ")
@@ -56,7 +56,7 @@ def setting_title(name: str) -> str:
 
 
 def encoder_line(names: Sequence[str]) -> str:
-    """Return in one line what kind of encoder the first is, and which one refines its result, if any.
+    """Return in one line the type of the first encoder, and which one refines its result, if any.
 
     Args:
         names: of the encoders in use.
@@ -71,7 +71,7 @@ def encoder_line(names: Sequence[str]) -> str:
 
 
 def encoder_tip(encoder: str) -> str:
-    """Return more about an encoder: what was found with it, licence and paper."""
+    """Return details of an encoder: findings, licence and paper."""
     info = encoder_info(encoder)
     return _("{finding}.\nLicence: {license}. {citation}.").format(
         finding=_sentence(info.finding), license=info.license, citation=info.citation
@@ -83,7 +83,7 @@ def missing_weights(names: Sequence[str], given: str) -> list[Any]:
 
     Args:
         names: of the encoders in use.
-        given: the setting `weights`: a file, a folder, or nothing.
+        given: the setting `weights`: a file, a folder, or empty.
     """
     missing = [weights for name in names for weights in encoder_list.missing_weights(encoder_info(name), given)]
     if not missing:
@@ -95,9 +95,9 @@ def missing_weights(names: Sequence[str], given: str) -> list[Any]:
 
 
 def weights_line(names: Sequence[str], given: str) -> str:
-    """Return in one line whether the weights of encoders are here, or else what has to be fetched.
+    """Return in one line whether the weights of encoders are on this machine, or what must be downloaded.
 
-    In a fresh Slicer the packages that know where weights lie come only with the first registration.
+    In a fresh Slicer the packages that locate weights are only installed with the first registration.
     """
     if not any(encoder_info(name).weights for name in names):
         return _("Weights: nothing to download.")
@@ -105,8 +105,8 @@ def weights_line(names: Sequence[str], given: str) -> str:
         absent = missing_weights(names, given)
     except ModuleNotFoundError as error:
         return _(
-            "Weights: needed; whether they are on this machine is told once the Python packages are installed, "
-            "which Register asks for ({package} is missing)."
+            "Weights: needed; whether they are on this machine is known once the Python packages are installed, for "
+            "which Register asks ({package} is missing)."
         ).format(package=error.name)
     if not absent:
         return _("Weights: on this machine.")
@@ -116,25 +116,25 @@ def weights_line(names: Sequence[str], given: str) -> str:
 def _to_fetch(entry: Any) -> str:
     size = f"{entry.size_bytes / 1e6:.0f} MB" if entry.size_bytes else _("size unknown")
     if entry.access != "open":
-        return _("{name} has to be fetched by hand from {url} ({license}), then set in Advanced").format(
+        return _("{name} must be downloaded by hand from {url} ({license}), then set in Advanced").format(
             name=entry.filename, url=entry.url, license=entry.license
         )
-    return _("{title} will be downloaded after asking ({size}, {license})").format(
+    return _("{title} will be downloaded after you confirm ({size}, {license})").format(
         title=entry.title, size=size, license=entry.license
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one finished registration took on this machine.
+    """Time and memory of a finished registration on this machine.
 
     Attributes:
-        encoder: its name; two names with a plus sign where one refines the other.
+        encoder: its name; two names with a plus sign if one refines the other.
         device: the setting, "auto" included.
         slice_gap: the setting.
         voxels: of the fixed field of view at the working spacing.
-        seconds: in all.
-        memory_bytes: at the peak, of the process.
+        seconds: total time.
+        memory_bytes: peak memory of the process.
     """
 
     encoder: str
@@ -146,10 +146,10 @@ class Run:
 
 
 class RunHistory:
-    """The last runs on this machine; what is said about the next one comes from them.
+    """The last runs on this machine, for estimates of the next one.
 
     Args:
-        settings: the application's `qt.QSettings`, which keeps them.
+        settings: the application's `qt.QSettings`, which stores them.
     """
 
     def __init__(self, settings: Any) -> None:
@@ -163,13 +163,13 @@ class RunHistory:
             return []
 
     def add(self, run: Run) -> None:
-        """Put a run on record; the oldest ones go."""
+        """Record a run; the oldest ones are dropped."""
         runs = [*self.runs(), run][-_RUNS_KEPT:]
         self._settings.setValue(_RUNS_KEY, json.dumps([dataclasses.asdict(run) for run in runs]))
 
 
 def fixed_voxels(bounds: Sequence[float], settings: Settings) -> float:
-    """Return how many working voxels the fixed field of view has.
+    """Return the number of working voxels in the fixed field of view.
 
     Args:
         bounds: of the fixed volume, RAS mm: x from, to, y from, to, z from, to.
@@ -180,7 +180,7 @@ def fixed_voxels(bounds: Sequence[float], settings: Settings) -> float:
 
 
 def run_of(record: Mapping[str, Any], voxels: float) -> Run:
-    """Return what a run took, from its record.
+    """Return the time and memory of a run from its record.
 
     Args:
         record: the content of the engine's `report.json`.
@@ -198,21 +198,21 @@ def run_of(record: Mapping[str, Any], voxels: float) -> Run:
 
 
 def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str:
-    """Return the time and memory to expect from what runs of the same kind took here."""
+    """Return the expected time and memory, from runs of the same kind on this machine."""
     wanted = ("+".join(settings.encoders), settings.device, settings.slice_gap)
     alike = [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
     if not alike or voxels <= 0:
-        return _("Time and memory: told after the first run with these settings on this machine.")
+        return _("Time and memory: estimated after the first run with these settings on this machine.")
     seconds = statistics.median(run.seconds / run.voxels for run in alike) * voxels
     nearest = min(alike, key=lambda run: abs(run.voxels - voxels))
     memory = nearest.memory_bytes * max(1.0, voxels / nearest.voxels)
-    return _("About {time} and up to {memory:.1f} GB, judging by {count} earlier run(s) here.").format(
+    return _("About {time} and up to {memory:.1f} GB, estimated from {count} earlier run(s) on this machine.").format(
         time=duration(seconds), memory=memory / 1e9, count=len(alike)
     )
 
 
 def duration(seconds: float) -> str:
-    """Return a time as it is said: "20 s", "3 min", "1 h 10 min"."""
+    """Return a time as text: "20 s", "3 min", "1 h 10 min"."""
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"
     minutes = round(seconds / 60)

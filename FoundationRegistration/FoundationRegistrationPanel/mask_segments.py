@@ -1,4 +1,4 @@
-"""The small selector beside a mask that offers one of its segments."""
+"""The selector beside a mask for one of its segments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .parameters import mask_of
 
 
 class SegmentSelector:
-    """Shows the segments of a mask and keeps the choice in the parameter node.
+    """Shows the segments of a mask and stores the choice in the parameter node.
 
     Args:
         combo: a `qt.QComboBox`.
@@ -26,11 +26,11 @@ class SegmentSelector:
         combo.connect("activated(int)", self._on_activated)
 
     def show(self, parameters: Any) -> None:
-        """Show the segments of the mask that is chosen now; hidden where the mask has none to choose from."""
+        """Show the segments of the chosen mask; hidden if it has no segments."""
         self._parameters = parameters
         mask = parameters.getValue(self._name)
         if self._mask is not None and mask is not self._mask:
-            parameters.setValue(f"{self._name}Segment", "")  # it was a segment of the former mask
+            parameters.setValue(f"{self._name}Segment", "")  # it was a segment of the previous mask
         self._mask = mask
         is_segmentation = mask is not None and mask.IsA("vtkMRMLSegmentationNode")
         segmentation = mask.GetSegmentation() if is_segmentation else None

@@ -1,6 +1,6 @@
-"""Everything the user chooses, kept in a node of the scene: typed, ranged, saved and restored with it.
+"""All choices of the user, in a node of the scene: typed, with ranges, saved and restored with it.
 
-The settings of the engine are taken from its one `Settings` class, so that each is declared there alone.
+The settings of the engine are taken from its `Settings` class, so that each is declared only there.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choice
 
 FOLLOW_MODES = ("resample", "attach")
 MASKS = ("fixedMask", "movingMask", "fixedLesion", "movingLesion")
-# Written as a Union because Slicer's wrapper shows only that form in a node selector.
+# A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 
 
 def setting_fields() -> dict[str, dataclasses.Field[Any]]:
-    """Return the fields of the engine's settings by name, in the order they are declared in."""
+    """Return the fields of the engine's settings by name, in order of declaration."""
     return {field.name: field for field in dataclasses.fields(Settings)}
 
 
 def setting_words(name: str, hint: Any) -> tuple[str, ...] | None:
-    """Return the words that a setting can take; None where it is no choice of words."""
+    """Return the choices of a setting; None if it is not a choice."""
     named = {"preset": PRESETS, "encoder": encoders(), "detail_encoder": ("", *encoders())}
     return tuple(named[name]) if name in named else setting_choices(hint)
 
@@ -58,20 +58,17 @@ def _settings_base() -> type:
 
 @parameterNodeWrapper
 class FoundationRegistrationParameterNode(_settings_base()):
-    """The choices of the panel.
+    """The parameters of the panel.
 
-    fixedVolume, movingVolume: the second is carried onto the first.
-    fixedMask, movingMask: region to register; the foreground is segmented where there is none.
-    fixedLesion, movingLesion: lesions that keep their volume.
-    fixedMaskSegment and its like: ID of one segment, empty for all.
-    initialTransform: takes the place of an initial alignment; the node the moving volume would be put under.
-    outputTransform, outputVolume: nodes to overwrite; new ones are made where there are none.
-    createVolume: whether the moving volume is also resampled onto the fixed one.
-    featurePreview: whether the features are also shown as colour volumes.
-    followMode: whether what follows the moving volume is resampled or put under the transform.
-    resultTransform, resultVolume: the registration that the Result section looks at.
-    petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
-    fixedLabels, movingLabels, fixedPoints, movingPoints: the same structures on both sides, to measure with.
+    fixedVolume, movingVolume: the second is registered to the first. fixedMask, movingMask: region to register; the
+    foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
+    fixedMaskSegment and its like: ID of one segment, empty for all. initialTransform: replaces the initial alignment;
+    in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to overwrite; new ones are
+    created if empty. createVolume: whether the moving volume is also resampled onto the fixed one. featurePreview:
+    whether the features are also shown as colour volumes. followMode: whether transformed nodes are resampled or put
+    under the transform. resultTransform, resultVolume: the registration shown in the Result section. petVolume,
+    petLower, petUpper, petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints,
+    movingPoints: corresponding structures of both sides, for evaluation.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -103,7 +100,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
 
 def apply_preset(parameters: Any, preset: str) -> None:
-    """Set all settings to those of a preset, but for where weights and tensors live, which are this machine's."""
+    """Set all settings to those of a preset, except the weights folder and device of this machine."""
     kept = {name: parameters.getValue(name) for name in ("device", "weights", "feature_cache_gb", "memory_budget_gb")}
     modifying = parameters.StartModify()
     try:
@@ -124,18 +121,18 @@ def chosen_settings(parameters: Any) -> Settings:
     """Return the engine's settings as chosen.
 
     Raises:
-        SettingsError: values that do not go together.
+        SettingsError: inconsistent values.
     """
     return Settings.from_preset(parameters.preset, **changed_settings(parameters))
 
 
 def chosen_encoders(parameters: Any) -> tuple[str, ...]:
-    """Return the names of the encoders in use: the leading one, and the one for details if there is one."""
+    """Return the names of the encoders in use: the main one, and the detail encoder if there is one."""
     return Settings(encoder=parameters.encoder, detail_encoder=parameters.detail_encoder).encoders
 
 
 def mask_of(parameters: Any, name: str) -> Any:
-    """Return the mask in one of `MASKS` as the bridge takes it: None, a node, or a node and a segment ID."""
+    """Return the mask in one of `MASKS` in the form of the bridge: None, a node, or a node and a segment ID."""
     node = parameters.getValue(name)
     segment = parameters.getValue(f"{name}Segment")
     return (node, segment) if isinstance(node, vtkMRMLSegmentationNode) and segment else node

@@ -1,4 +1,4 @@
-"""Says in words what still keeps a registration from starting."""
+"""What is still missing before a registration can start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .parameters import MASKS, chosen_settings
 
 
 def what_is_missing(parameters: Any) -> str:
-    """Return one sentence that says what to do before registering; empty if all is there."""
+    """Return one sentence that says what to do before registering; empty if nothing is missing."""
     checks = (_volumes, _nodes, _masks, _settings)
     return next((problem for check in checks if (problem := check(parameters))), "")
 
@@ -23,11 +23,11 @@ def what_is_missing(parameters: Any) -> str:
 def _volumes(parameters: Any) -> str:
     fixed, moving = parameters.fixedVolume, parameters.movingVolume
     if fixed is None and moving is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0:
-        return _("Load two volumes, or take a breast phantom from the Sample Data module.")
+        return _("Load two volumes, or a breast phantom from the Sample Data module.")
     if fixed is None:
-        return _("Choose the fixed volume: the one that stays where it is.")
+        return _("Choose the fixed volume: the reference, which does not move.")
     if moving is None:
-        return _("Choose the moving volume: the one that is carried onto the fixed volume.")
+        return _("Choose the moving volume: the one to register to the fixed volume.")
     for volume in (fixed, moving):
         image = volume.GetImageData()
         if image is not None and min(image.GetDimensions()) == 1:
@@ -45,7 +45,9 @@ def _masks(parameters: Any) -> str:
             return _("The mask '{name}' has no segments; draw one or choose no mask.").format(name=mask.GetName())
         segment = parameters.getValue(f"{name}Segment")
         if segment and segmentation.GetSegment(segment) is None:
-            return _("The mask '{name}' has lost the chosen segment; choose another.").format(name=mask.GetName())
+            return _("The mask '{name}' no longer has the chosen segment; choose another.").format(
+                name=mask.GetName()
+            )
     return ""
 
 

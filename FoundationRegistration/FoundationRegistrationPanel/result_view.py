@@ -21,7 +21,7 @@ _OFF, _FADE, _FLICKER, _CHECKERBOARD, _FEATURES = range(5)
 
 
 def keep_maps(outputs: Any) -> None:
-    """Tie maps and features that a registration made to its transform node, and give the maps their colours.
+    """Link maps and features of a registration to its transform node, and set the colours of the maps.
 
     Args:
         outputs: `JobOutputs` of the bridge.
@@ -37,11 +37,11 @@ def keep_maps(outputs: Any) -> None:
 
 
 class ResultView:
-    """Ties the widgets of the Result section to the views; at most one of them shows something at a time.
+    """Connects the widgets of the Result section to the views; at most one is active at a time.
 
     Args:
         ui: the panel's widgets.
-        guarded: context manager in which errors are shown in words.
+        guarded: context manager that shows errors.
     """
 
     def __init__(self, ui: Any, guarded: Callable[[], Any]) -> None:
@@ -65,7 +65,7 @@ class ResultView:
         ui.petButton.connect("clicked(bool)", self._on_pet)
 
     def show(self, parameters: Any) -> None:
-        """Show what the parameter node says, and enable what can be used with it."""
+        """Show the parameter node's choices, and enable the widgets they allow."""
         self._parameters = parameters
         ui, transform = self._ui, parameters.resultTransform
         ready = transform is not None and fixed_of(transform) is not None
@@ -83,7 +83,7 @@ class ResultView:
         self._show_switches()
 
     def close(self) -> None:
-        """Give the user's own views back."""
+        """Restore the user's own views."""
         self._flicker.stop()
         if self._comparison is not None:
             self._comparison.close()
@@ -94,7 +94,7 @@ class ResultView:
         self._show_switches()
 
     def _show_switches(self) -> None:
-        """Let the switches tell what is shown now: beginning one view ends another, and so may the scene."""
+        """Update the switches to what is shown now: a new view ends another, and so may scene changes."""
         ui = self._ui
         if not (self._comparison is not None and self._comparison.is_open):
             ui.compareSelector.currentIndex = 0
@@ -177,7 +177,7 @@ class ResultView:
 
 
 def words_of(record: Any) -> list[str]:
-    """Return what the user must know of a run, the most alarming first, and then its key figures."""
+    """Return the messages of a run, the most serious first, followed by its key figures."""
     return [line for line in (*record.get("messages", ()), summary(record)) if line]
 
 
@@ -186,16 +186,18 @@ def summary(record: Any) -> str:
     metrics = record.get("metrics")
     if not metrics:
         return ""
-    text = _("{folded:.3f} % of the anatomy folded; forward then inverse {mean:.2f} mm; encoder {encoder}.").format(
+    text = _(
+        "{folded:.3f} % of the anatomy folded; inverse consistency error {mean:.2f} mm; encoder {encoder}."
+    ).format(
         folded=metrics["jacobian"]["folded_percent"],
         mean=metrics["inverse_error_mm"]["mean"],
         encoder=record["settings"]["encoder"],
     )
     if lesions := metrics.get("lesion_volume_change_percent"):
         largest = max(abs(lesion["percent"]) for lesion in lesions)
-        text += " " + _("Marked lesions keep their volume to {percent:.1f} %.").format(percent=largest)
+        text += " " + _("Marked lesions keep their volume within {percent:.1f} %.").format(percent=largest)
     expected = metrics.get("expected_error")
-    if expected is None:  # the record of an earlier version
+    if expected is None:  # record of an earlier version
         return text
     words = _("Expected error {median:.1f} mm (median), above 5 mm in {above:.0f} % of the anatomy.")
     return f"{text} {words.format(median=expected['median_mm'], above=expected['above_5_mm_percent'])}"

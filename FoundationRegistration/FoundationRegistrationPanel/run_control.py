@@ -1,4 +1,4 @@
-"""Runs one long piece of work at a time and shows how it goes: percent, step, time to go, log, Cancel."""
+"""Runs one long task at a time and shows its progress: percent, step, remaining time, log, Cancel."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _POLL_MILLISECONDS = 100
 
 
 class Work(Protocol):
-    """What can be run: a registration, or a download."""
+    """A task: a registration or a download."""
 
     log: tuple[str, ...]
 
     def poll(self) -> bool:
-        """Handle what is new; return whether it still runs."""
+        """Handle new events; return whether it is still running."""
         ...
 
     def cancel(self) -> None:
-        """Begin to end it; poll on until it has ended."""
+        """Start to cancel it; continue polling until it has ended."""
         ...
 
 
 class RunControl:
-    """Polls the work from a timer, so that the panel never waits.
+    """Polls the task from a timer, so that the panel never blocks.
 
     Args:
         ui: the panel's widgets.
-        on_changed: called when work begins or has ended.
+        on_changed: called when a task begins or has ended.
     """
 
     def __init__(self, ui: Any, on_changed: Callable[[], None]) -> None:
@@ -46,11 +46,11 @@ class RunControl:
 
     @property
     def busy(self) -> bool:
-        """Whether work is under way."""
+        """Whether a task is running."""
         return self._work is not None
 
     def begin(self, work: Work) -> None:
-        """Follow work that has been started."""
+        """Follow a started task."""
         self._work = work
         self._ui.logText.clear()
         self._ui.progressBar.value = 0
@@ -60,13 +60,13 @@ class RunControl:
         self._on_changed()
 
     def cancel(self) -> None:
-        """Ask the work to end."""
+        """Cancel the task."""
         if self._work is not None:
             self._ui.stepNote.text = _("Cancelling...")
             self._work.cancel()
 
     def end_now(self) -> None:
-        """End the work and wait until it has ended, which takes two seconds at most: the application closes."""
+        """Cancel the task and wait for its end, at most two seconds: the application closes."""
         work, self._work = self._work, None
         self._timer.stop()
         if work is not None:
@@ -75,10 +75,10 @@ class RunControl:
                 time.sleep(_POLL_MILLISECONDS / 1000)
 
     def show_progress(self, step: str, fraction: float, remaining_seconds: float | None) -> None:
-        """Show how far the work is."""
+        """Show the progress."""
         text = step[:1].upper() + step[1:]
         if remaining_seconds is not None:
-            text = _("{step} - about {time} to go").format(step=text, time=duration(remaining_seconds))
+            text = _("{step} - about {time} remaining").format(step=text, time=duration(remaining_seconds))
         self._ui.progressBar.value = round(100 * fraction)
         self._ui.stepNote.text = text
 

@@ -1,4 +1,4 @@
-"""Breast phantoms in the Sample Data module: made on this machine, nothing is downloaded."""
+"""Breast phantoms in the Sample Data module, generated without a download."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SPACING_MM = 2.0
 
 
 def register_sample_data() -> None:
-    """Offer the phantoms in the Sample Data module."""
+    """Add the phantoms to the Sample Data module."""
     import SampleData
 
     logic = SampleData.SampleDataLogic
-    if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.10 has none
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # not in Slicer 5.10
         logic.registerCustomSampleDataCategory(CATEGORY, title=_("Foundation Registration"))
     icon = Path(__file__).parents[1] / "Resources" / "Icons" / "FoundationRegistration.png"
     for task, name in SAMPLES.items():
@@ -43,7 +43,7 @@ def register_sample_data() -> None:
 
 
 def _download(task: str, source: Any) -> None:
-    with slicer.util.tryWithErrorDisplay(_("The phantom could not be made."), waitCursor=True):
+    with slicer.util.tryWithErrorDisplay(_("The phantom could not be created."), waitCursor=True):
         add_phantom(task)
 
 
@@ -53,10 +53,10 @@ def add_phantom(task: str, seed: int = 0, spacing_mm: float = _SPACING_MM) -> di
     Args:
         task: "longitudinal", "cross-sequence", "lesion" or "pet-ct-to-mri".
         seed: of the patient.
-        spacing_mm: voxel size, about.
+        spacing_mm: approximate voxel spacing.
 
     Returns:
-        Nodes by role: volumes "fixed" and "moving", "pet" where there is one, segmentations "fixed_labels" and
+        Nodes by role: volumes "fixed" and "moving", "pet" if there is one, segmentations "fixed_labels" and
         "moving_labels", landmarks "fixed_points" and "moving_points".
     """
     from FoundationRegistrationLib.phantom import make_phantom
@@ -74,7 +74,7 @@ def add_phantom(task: str, seed: int = 0, spacing_mm: float = _SPACING_MM) -> di
 
 
 def _volume(name: str, image: Any, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
-    """Return a volume node of a SimpleITK image."""
+    """Return a volume node for a SimpleITK image."""
     import SimpleITK as sitk
 
     node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
@@ -85,7 +85,7 @@ def _volume(name: str, image: Any, kind: str = "vtkMRMLScalarVolumeNode") -> Any
 
 
 def _ijk_to_ras(image: Any) -> vtk.vtkMatrix4x4:
-    """Return the voxel positions of a SimpleITK image (LPS) as MRML states them (RAS)."""
+    """Return the IJK to RAS matrix of a SimpleITK image (LPS)."""
     matrix = vtk.vtkMatrix4x4()
     direction, spacing, origin = image.GetDirection(), image.GetSpacing(), image.GetOrigin()
     for row, sign in enumerate((-1.0, -1.0, 1.0)):
@@ -111,7 +111,7 @@ def _segmentation(name: str, masks: Any) -> Any:
 
 
 def _points(name: str, points: Any) -> Any:
-    """Return a markups node of (N, 3) LPS points."""
+    """Return a markups node for (N, 3) LPS points."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
     for index, (left, posterior, superior) in enumerate(points.tolist()):
         node.AddControlPoint(vtk.vtkVector3d(-left, -posterior, superior), f"L{index + 1}")

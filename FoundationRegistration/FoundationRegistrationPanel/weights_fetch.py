@@ -1,4 +1,4 @@
-"""Fetching the weights of an encoder, after the user's consent, in a process of its own."""
+"""Downloading the weights of an encoder after the user's consent, in a separate process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from slicer.i18n import tr as _
 
 
 def ask_consent(entries: Sequence[Any]) -> bool:
-    """Ask whether weights may be downloaded under their licences; each is named with size, licence and source.
+    """Ask whether weights may be downloaded under their licences, with their size, licence and source.
 
     Args:
         entries: of the engine's catalogue of weights.
 
     Raises:
-        BridgeError: a file cannot be downloaded by a program; the message says where to get it.
+        BridgeError: a file can only be downloaded by hand; the message says where.
     """
     for entry in entries:
         if entry.access != "open":
             msg = (
-                f"'{entry.filename}' has to be fetched by hand from {entry.url}; "
+                f"'{entry.filename}' must be downloaded by hand from {entry.url}; "
                 "then choose its folder under Advanced, Weights folder."
             )
             raise BridgeError(msg)
@@ -35,12 +35,12 @@ def ask_consent(entries: Sequence[Any]) -> bool:
 
 
 class WeightsFetch:
-    """Downloads weights one after the other; polled from a timer, like a registration.
+    """Downloads weights in sequence; polled from a timer, like a registration.
 
     Args:
         entries: of the engine's catalogue of weights, with the user's consent.
-        on_progress: called with what is downloaded, the share of it, and the seconds to go or None.
-        on_finished: called once with an error in words or None, and whether it was cancelled.
+        on_progress: called with the name of the download, its completed fraction, and the remaining seconds or None.
+        on_finished: called once with an error message or None, and whether it was cancelled.
 
     Raises:
         BridgeError: the download cannot be started.
@@ -63,7 +63,7 @@ class WeightsFetch:
         return self._worker.log
 
     def poll(self) -> bool:
-        """Handle what is new; return whether anything is still downloaded."""
+        """Handle new events; return whether a download is still running."""
         progress = self._worker.progress
         self._on_progress(_("downloading {title}").format(title=self._title), progress.fraction, None)
         if self._worker.running():
@@ -76,7 +76,7 @@ class WeightsFetch:
         return False
 
     def cancel(self) -> None:
-        """End the download; what has arrived is kept for the next try."""
+        """Cancel the download; received data are kept for the next try."""
         self._worker.cancel()
 
     def _start_next(self) -> None:

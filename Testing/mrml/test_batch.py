@@ -100,13 +100,13 @@ def test_what_the_files_of_nodes_say_of_themselves_stands_first(scene, folder):
         ("fixed\na\n", "lacks the column"),
         ("fixed,moving,Fixed\na,b,c\n", "column 'fixed' twice"),
         ("fixed,moving\na.nii,\n", "Line 2"),
-        ("fixed,moving\n\n,,\n  ,\n;a.nii;\n", "Line 5 .* names no fixed"),
+        ("fixed,moving\n\n,,\n  ,\n;a.nii;\n", "Line 5 .* has no fixed"),
         ('fixed,moving,name\nx,y,"two\n\nlines"\n,,\nx,\n', "Line 6"),
         ("fixed,moving\na.nii,b.nii,oops\n", r"Line 2 .* more cells .*'oops'"),
         ('fixed,moving\n"a.nii,b.nii\n', "Line 2 .* quotation marks"),
-        ("", "lacks the column"),
-        ("\n,,\n", "lacks the column"),
-        ("fixed,moving\n,,\n\n", "names no pair"),
+        ("", "is empty; give the column names"),
+        ("\n,,\n", "is empty; give the column names"),
+        ("fixed,moving\n,,\n\n", "has no pair"),
     ],
 )
 def test_unsuitable_table_is_refused_before_anything_runs(folder, text, words):

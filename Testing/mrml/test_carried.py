@@ -83,10 +83,10 @@ def test_pet_that_was_carried_is_shown_as_it_lies(scene, registered, way):
         pet.HardenTransform()
     assert np.linalg.norm(shown_spot(pet, registered) - truth) < 1.5
     for mode in ("attach", "resample"):
-        with pytest.raises(BridgeError, match="has been carried"):
+        with pytest.raises(BridgeError, match=r"was (already )?transformed"):
             apply_transform([pet], registered.node, registered.fixed, mode=mode)
     pet.SetAndObserveTransformNodeID(registered.node.GetID())
-    with pytest.raises(BridgeError, match="already and hangs under it as well"):
+    with pytest.raises(BridgeError, match="and is still under it"):
         shown_spot(pet, registered)
 
 
@@ -106,7 +106,7 @@ def test_attached_and_pulled_out_again_is_as_never_carried(scene, registered):
     registered.beside_moving(pet)
     assert np.linalg.norm(shown_spot(pet, registered) - truth) < 1.0
     pet.SetOrigin(40.0, 3.0, -7.0)
-    with pytest.raises(BridgeError, match="not known whether it has been carried"):
+    with pytest.raises(BridgeError, match="not known whether it was transformed"):
         shown_spot(pet, registered)
 
 
@@ -142,7 +142,7 @@ def test_segmentation_edited_and_taken_out_is_not_taken_for_hardened_nor_for_nev
     array_from_image(image)[8:11] = 0
     apply_transform([node], registered.node, registered.fixed, mode="resample")  # it hangs there: no question
     registered.beside_moving(node)
-    with pytest.raises(BridgeError, match="not known whether it has been carried"):
+    with pytest.raises(BridgeError, match="not known whether it was transformed"):
         apply_transform([node], registered.node, registered.fixed, mode="resample")
 
 
@@ -165,7 +165,7 @@ def test_what_moves_point_by_point_is_known_when_hardened(scene, registered, kin
     if kind == "markups":  # edited while attached: most points still tell
         node.SetNthControlPointPosition(0, 30.0, 0.0, 0.0)
     node.HardenTransform()
-    with pytest.raises(BridgeError, match="has been carried"):
+    with pytest.raises(BridgeError, match=r"was (already )?transformed"):
         apply_transform([node], registered.node, registered.fixed, mode="resample")
 
 
@@ -209,7 +209,7 @@ def test_products_refer_to_their_registration_in_a_saved_scene(scene, run, tmp_p
         if name == "clips":
             product.HardenTransform()
             assert np.abs(in_world(product) - where).max() < 0.01
-        with pytest.raises(BridgeError, match="has been carried"):
+        with pytest.raises(BridgeError, match=r"was (already )?transformed"):
             apply_transform([product], node, scene.GetFirstNodeByName("fixed"), mode="attach")
 
 
@@ -222,7 +222,7 @@ def test_product_of_an_earlier_run_is_refused(scene, run):
     with pytest.raises(BridgeError, match="earlier run"):
         carried_to_world(first.volume_node, second.transform_node)
     clips.HardenTransform()  # it hung under the new run by then
-    with pytest.raises(BridgeError, match="has been carried"):
+    with pytest.raises(BridgeError, match=r"was (already )?transformed"):
         apply_transform([clips], second.transform_node, run.fixed, mode="attach")
 
 
@@ -233,7 +233,7 @@ def test_what_one_result_brought_there_is_not_carried_by_another_of_the_same_pai
     apply_transform([clips], first.transform_node, run.fixed, mode="attach")
     second = run()
     for node in (first.volume_node, copy, clips):
-        with pytest.raises(BridgeError, match="onto 'fixed' already, by 'moving to fixed'"):
+        with pytest.raises(BridgeError, match="already registered to 'fixed' by 'moving to fixed'"):
             carried_to_world(node, second.transform_node)
     # A result refined from the registered volume does carry what is there.
     refined = run(moving=first.volume_node)
@@ -326,7 +326,7 @@ def test_scrolling_a_sequence_during_a_run_changes_nothing(scene, run):
     outputs = run([scroll], moving=proxy, create_volume=True)
     assert proxy.GetImageData().GetScalarRange()[1] > 9000.0
     assert outputs.volume_node.GetImageData().GetScalarRange()[1] <= frames[0].max()
-    assert "'DCE' shows other voxels" in outputs.messages[0]
+    assert "'DCE' has other voxels" in outputs.messages[0]
 
 
 def test_registration_under_another_transform_takes_its_followers_along(scene, run):
@@ -359,7 +359,7 @@ def test_what_cannot_be_undone_is_left_and_said(scene, run):
     undo = apply_transform([moved], outputs.transform_node, run.fixed, mode="attach")
     scene.RemoveNode(own)
     where = in_world(moved)
-    assert "is gone" in undo.undo()[0]
+    assert "was removed" in undo.undo()[0]
     assert np.abs(in_world(moved) - where).max() < 1e-6
     copy = apply_transform([run.moving], outputs.transform_node, run.fixed, mode="resample")
     node = copy.created[0]

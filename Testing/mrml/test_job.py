@@ -261,7 +261,7 @@ def test_unsuitable_inputs_are_refused_before_anything_starts(scene, temporary_f
         (JobInputs(fixed, moving, output_transform=above), "output transform"),
         (JobInputs(fixed, moving, fixed_mask=no_body), "marks nothing"),
         (JobInputs(fixed, moving, fixed_mask=(no_body, "gone")), "no segment"),
-        (JobInputs(fixed, moving, moving_mask=above), "no mask"),
+        (JobInputs(fixed, moving, moving_mask=above), "not a mask"),
         (JobInputs(fixed, moving, fixed_lesion=no_body), "fixed lesion .* within the fixed volume"),
         (JobInputs(fixed, moving, settings={"working_spacing_mm": -1.0}), "working_spacing_mm"),
         (JobInputs(fixed, moving, settings={"preset": "best"}), "best"),

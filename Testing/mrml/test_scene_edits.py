@@ -145,7 +145,7 @@ def test_edits_during_a_run_change_nothing_or_are_said(scene, tmp_path, seed):
         if names & {f"{edit} {side}" for edit in ("scroll", "overwrite", "center", "crop", "put elsewhere")}:
             assert f"'{node.GetName()}'" in said
     if {"output edited", "output used"} & {name for name, *_ in chosen}:
-        assert outputs.transform_node is not case.output and "'out' was put to other use" in said
+        assert outputs.transform_node is not case.output and "'out' was used otherwise" in said
     elif case.output is not None:
         assert outputs.transform_node is case.output
 

@@ -121,7 +121,7 @@ def test_what_says_that_it_is_something_else_is_refused_with_its_units(scene, qu
 
 
 def test_values_without_units_are_judged_by_what_they_can_be(scene):
-    assert suv_caution(pet_node(scene)).endswith("taken for SUV.")
+    assert suv_caution(pet_node(scene)).endswith("assumed to be SUV.")
     assert "beyond any SUV" in suv_caution(pet_node(scene, factor=5230.0))
     assert "beyond any SUV" in suv_caution(pet_node(scene, factor=120.0))
     hot_bladder = pet_node(scene)
@@ -129,4 +129,4 @@ def test_values_without_units_are_judged_by_what_they_can_be(scene):
     values[:3, :3, :3] = 150.0
     values[5] = np.nan
     hot_bladder.SetAndObserveImageData(image_from_array(values))
-    assert suv_caution(hot_bladder).endswith("taken for SUV.")
+    assert suv_caution(hot_bladder).endswith("assumed to be SUV.")

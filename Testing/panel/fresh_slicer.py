@@ -107,7 +107,7 @@ click(ui.qualityButton)
 assert ui.qualityTable.rowCount > 3
 choose(ui.petVolumeSelector, "CT")
 click(ui.petButton)
-assert "does not say its units" in ui.petNote.text
+assert "has no units" in ui.petNote.text
 application.close_panel(widget, panel)
 qapp.processEvents()
 sys.exit("\n".join(raised) or 0)

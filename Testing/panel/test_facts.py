@@ -79,7 +79,7 @@ def test_weights_are_named_with_size_and_licence(facts: Any, monkeypatch: pytest
     monkeypatch.setenv("FOUNDATION_REGISTRATION_CACHE", str(tmp_path))
     assert facts.weights_line(["mind"], "") == "Weights: nothing to download."
     line = facts.weights_line(["mind", "sam"], "")  # the second refines the first
-    assert "375 MB" in line and "Apache-2.0" in line and "after asking" in line
+    assert "375 MB" in line and "Apache-2.0" in line and "after you confirm" in line
     assert "by hand" in facts.weights_line(["dinov3"], "") and "https://ai.meta.com" in facts.weights_line(
         ["dinov3"], ""
     )

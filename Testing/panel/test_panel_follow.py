@@ -67,16 +67,16 @@ def test_transform_now_says_what_is_missing_and_works_once_it_is_there(
     def refused(words: str) -> bool:
         return not ui.followButton.enabled and words in ui.followButton.toolTip
 
-    assert refused("no registration to follow")
+    assert refused("no registration to apply")
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "of another tool")
     choose(ui.resultTransformSelector, "CT to MRI")
-    assert refused("Check what shall follow")
+    assert refused("check the nodes to transform")
     ui.followSelector.setCheckState(contours, qt.Qt.Checked)
     assert ui.followButton.enabled
     choose(ui.resultTransformSelector, "the inverse")
     assert refused("'the inverse' is the inverse of 'CT to MRI'")
     choose(ui.resultTransformSelector, "of another tool")
-    assert refused("does not say which fixed volume") and not ui.petButton.enabled
+    assert refused("has no fixed volume") and not ui.petButton.enabled
     choose(ui.followModeSelector, "attach")  # needs no fixed volume
     click(ui.followButton)
     assert contours.GetParentTransformNode().GetName() == "of another tool"
@@ -97,7 +97,7 @@ def test_what_needs_the_fixed_volume_is_off_as_soon_as_it_is_gone(
     ui.followSelector.setCheckState(contours, qt.Qt.Checked)
     assert ui.followButton.enabled and ui.petButton.enabled and ui.qualityButton.enabled
     slicer.mrmlScene.RemoveNode(pair["fixed"])
-    assert not ui.followButton.enabled and "fixed volume of 'CT to MRI' is not in" in ui.followButton.toolTip
+    assert not ui.followButton.enabled and "fixed volume of 'CT to MRI' is no longer in" in ui.followButton.toolTip
     for widget in (ui.petButton, ui.qualityButton, ui.displacementSelector):
         assert not widget.enabled
 
@@ -124,17 +124,17 @@ def test_console_refuses_in_words_whatever_is_given(
     text = scene.AddNewNodeByClass("vtkMRMLTextNode", "text")
     before = scene_state()
     cases = [
-        ([contours], None, "no registration to follow"),
+        ([contours], None, "no registration to apply"),
         ([contours], inverse, "choose 'CT to MRI'"),
-        ([contours], pair["fixed"], "no transform"),
+        ([contours], pair["fixed"], "not a transform"),
         ([contours, sequence], registration, "'DCE' is a sequence.*proxy"),
         ([browser], registration, "'DCE browser' is a sequence"),
-        ([text], registration, "'text' is of a kind that cannot be resampled or hang under"),
-        ([contours, removed], registration, "'removed' is not in the scene"),
-        ([None], registration, "not in the scene"),
+        ([text], registration, "'text' is of a type that can neither be resampled nor put under"),
+        ([contours, removed], registration, "'removed' is no longer in the scene"),
+        ([None], registration, "no longer in the scene"),
     ]
     if mode == "resample":
-        cases.append(([contours], other, "'other' does not say which fixed volume"))
+        cases.append(([contours], other, "'other' has no fixed volume"))
     for nodes, transform, words in cases:
         with pytest.raises(errors, match=words):
             logic.transformNodes(nodes, transform, mode)
@@ -158,7 +158,7 @@ def test_console_is_told_of_a_follower_before_the_run_or_after_it(
     scene = slicer.mrmlScene
     text = scene.AddNewNodeByClass("vtkMRMLTextNode", "text")
     before = scene_state()
-    with pytest.raises(errors, match="'text' is of a kind"):
+    with pytest.raises(errors, match="'text' is of a type"):
         logic.register(pair["fixed"], pair["moving"], follow=[text], **QUICK)
     assert scene_state() == before
 
@@ -166,7 +166,7 @@ def test_console_is_told_of_a_follower_before_the_run_or_after_it(
         if contours.GetScene() is not None:
             scene.RemoveNode(contours)
 
-    with pytest.raises(errors, match=r"registration is done \('CT to MRI'\), but nothing followed it: 'clips'"):
+    with pytest.raises(errors, match=r"registration is done \('CT to MRI'\), but no node was transformed: 'clips'"):
         logic.register(pair["fixed"], pair["moving"], follow=[contours], onProgress=lose_the_follower, **QUICK)
     transform = slicer.util.getNode("CT to MRI")
     assert transform.GetTransformToParent() is not None

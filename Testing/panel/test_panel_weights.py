@@ -60,4 +60,4 @@ def test_weights_behind_a_login_are_explained(ready: Any, monkeypatch: pytest.Mo
     choose(ready.ui.encoderSelector, "DINOv3 ViT-S/16")
     assert "by hand" in ready.ui.weightsNote.text
     click(ready.ui.applyButton)
-    assert questions == [] and "has to be fetched by hand" in ready.ui.logText.plainText
+    assert questions == [] and "must be downloaded by hand" in ready.ui.logText.plainText

@@ -46,7 +46,7 @@ def test_empty_mask_and_lost_segment(panel: Any, pair: dict[str, Any]) -> None:
     segmentation = pair["fixed_labels"].GetSegmentation()
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName("breast"))
     panel.enter()
-    assert "lost the chosen segment" in ui.statusNote.text
+    assert "no longer has the chosen segment" in ui.statusNote.text
     choose(ui.fixedMaskSelector, "None: segment the foreground")
     assert ui.applyButton.enabled and not ui.fixedSegmentSelector.visible
     slicer.mrmlScene.RemoveNode(empty)

@@ -346,5 +346,5 @@ def test_bad_choices_end_in_words(bright: Any, dark: Any, scene: Any) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     with pytest.raises(BridgeError, match="'empty' has no voxels"):
         Comparison(bright, empty).checkerboard(4)
-    with pytest.raises(BridgeError, match="feature preview switched on"):
+    with pytest.raises(BridgeError, match="feature preview enabled"):
         show_features(bright, None)

@@ -303,7 +303,7 @@ def test_a_map_lies_over_the_anatomy(nodes: PhantomNodes, scene: Any) -> None:
 def test_activity_is_never_painted_in_an_suv_window(scene: Any, nodes: PhantomNodes, transform_node: Any) -> None:
     overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
     overlay.show(LOWER, UPPER)
-    assert "taken for SUV" in overlay.caution
+    assert "assumed to be SUV" in overlay.caution
     overlay.hide()
     units = slicer.vtkCodedEntry()
     units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
@@ -322,7 +322,7 @@ def test_pet_that_does_not_reach_the_anatomy_is_said_first(nodes: PhantomNodes) 
     nodes.pet.SetOrigin(900.0, 0.0, 0.0)
     overlay = PetOverlay(nodes.pet, nodes.fixed)
     overlay.show(LOWER, UPPER)
-    assert overlay.caution.startswith("'PET' does not reach 'MRI'")
+    assert overlay.caution.startswith("'PET' does not overlap with 'MRI'")
     overlay.hide()
 
 
@@ -356,7 +356,7 @@ def test_bad_choices_end_in_words(scene: Any, nodes: PhantomNodes) -> None:
         PetOverlay(empty, nodes.fixed).show()
     colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
     colour.SetAndObserveImageData(image_from_array(np.ones((3, 4, 5, 3), np.uint8)))
-    with pytest.raises(BridgeError, match="several values a voxel"):
+    with pytest.raises(BridgeError, match="several values per voxel"):
         PetOverlay(colour, nodes.fixed).show()
     for node in (empty, colour):
         scene.RemoveNode(node)
