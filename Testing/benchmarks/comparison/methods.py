@@ -117,15 +117,7 @@ PEERS = (
         packages=("convexAdam",),
         distribution="convexAdam",
     ),
-    Method(
-        "impact-mind",
-        "IMPACT, MIND",
-        "impact",
-        "mind",
-        packages=("itk-impact",),
-        needs="impact",
-        distribution="itk-impact",
-    ),
+    Method("impact-mind", "IMPACT, MIND", "impact", "mind", packages=("itk-impact",), needs="impact"),
 )
 AFFINE = Method("affine", "affine (start of all)", "methods", "affine")
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
