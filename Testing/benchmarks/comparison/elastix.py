@@ -2,7 +2,8 @@
 
 Par0032 (Gubern-Merida et al. 2015) is the Model Zoo's one for the breast: motion in contrast-enhanced MR, a rigid
 stage and then B-splines. The start takes the place of the rigid stage. Its volumes are cut to whole numbers; here
-they stay as they are, since those of others may lie between 0 and 1.
+they stay as they are, since those of others may lie between 0 and 1. itk loads torch wherever it is installed, though
+elastix does not need it; the peak memory includes it.
 """
 
 from __future__ import annotations

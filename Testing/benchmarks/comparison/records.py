@@ -64,12 +64,12 @@ def _now() -> str:
 def _versions(method: Method, peers: Path) -> dict[str, str]:
     versions = {"python": platform.python_version(), "commit": _commit()}
     for package in method.packages:
-        versions[package] = _version(package, peers)
+        versions[package] = _version(package, [peers, peers / method.needs])
     return versions
 
 
-def _version(package: str, peers: Path) -> str:
-    found = metadata.Distribution.discover(name=package, path=[*sys.path, str(peers)])
+def _version(package: str, folders: list[Path]) -> str:
+    found = metadata.Distribution.discover(name=package, path=[*sys.path, *map(str, folders)])
     return next((distribution.version for distribution in found), "not installed")
 
 
