@@ -136,10 +136,10 @@ def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
 def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """Breath, beat and the bend of the trunk."""
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
-    breath = (0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0)
+    breath = _limited((0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0), 42.0)
     return [
         Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
-        Shear(2, _Hill(strength * rng.normal(0.0, 10.0), (-46.0, 86.0), (60.0, 60.0))),
+        Shear(2, _Hill(_limited(strength * rng.normal(0.0, 10.0), 18.0), (-46.0, 86.0), (60.0, 60.0))),
         Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.30), 0.4), 80.0, 110.0),
         Twist(0, heart, _limited(strength * rng.normal(0.0, 0.30), 0.4), 68.0, 80.0),
         Shear(1, _Bow(strength * rng.normal(0.0, 9.0), rng.uniform(-20.0, 20.0))),
@@ -155,13 +155,21 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
     maps: list[VolumePreserving] = [
         Shear(1, _behind_chest_plane),
         Squeeze(1, 2, 0.0, -1.0, (float(slopes[0]), float(slopes[1])), (-35.0, 35.0), rng.uniform(-10.0, 10.0)),
-        Squeeze(1, 0, 0.0, -1.0, (float(np.exp(strength * rng.normal(0.0, 0.10))),) * 2, (-90.0, 90.0), 0.0),
+        Squeeze(
+            1,
+            0,
+            0.0,
+            -1.0,
+            (float(np.exp(_limited(strength * rng.normal(0.0, 0.10), 0.18))),) * 2,
+            (-90.0, 90.0),
+            0.0,
+        ),
         Shear(2, _Lean(float(lean[0]), float(lean[1]), 95.0)),
         Shear(0, _Swing(strength * rng.normal(0.0, 9.0), 95.0)),
     ]
     if rng.random() < 0.4:
         side = _sign(rng)
-        maps.append(_coil_wall(side, float(np.exp(-strength * rng.uniform(0.2, 0.5)))))
+        maps.append(_coil_wall(side, float(np.exp(_limited(-strength * rng.uniform(0.2, 0.5), 0.4)))))
     for side in (-1.0, 1.0):
         breast = np.array([side * _BREAST_X_MM, -50.0, 0.0])
         maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.4), 75.0, 48.0))

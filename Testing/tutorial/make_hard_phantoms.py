@@ -27,7 +27,7 @@ _PAIRS = (
     ("longitudinal", 106),
     ("cross-sequence", 102),
     ("cross-sequence", 104),
-    ("lesion", 104),
+    ("lesion", 101),
     ("pet-ct-to-mri", 101),
 )
 _OUTLINES = {"breast": "deepskyblue", "fibroglandular": "orange", "organ": "lime", "lesion": "red"}
@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--spacing-mm", type=float, default=1.5)
     options = parser.parse_args()
     mpl.use("Agg")
-    figure, axes = plt.subplots(4, len(_PAIRS), figsize=(3.0 * len(_PAIRS), 9.6), facecolor="black")
+    figure, axes = plt.subplots(4, len(_PAIRS), figsize=(1.9 * len(_PAIRS), 6.2), facecolor="black")
     for column, (task, seed) in enumerate(_PAIRS):
         case = make_phantom(task, seed, spacing_mm=options.spacing_mm)
-        axes[0, column].set_title(task, color="white", fontsize=10)
+        axes[0, column].set_title(task, color="white", fontsize=8)
         for row, side in enumerate(("fixed", "moving")):
             _draw(axes[2 * row : 2 * row + 2, column], getattr(case, side), case.labelmap(side), side)
     figure.subplots_adjust(0.005, 0.005, 0.995, 0.965, 0.02, 0.02)
@@ -56,15 +56,15 @@ def _draw(axes: NDArray[np.object_], image: sitk.Image, labels: sitk.Image, side
     places = np.argwhere(marks == 1)
     z = int(np.median(places[:, 0]))
     x = int(np.median(places[places[:, 2] >= np.median(places[:, 2]), 2]))
-    low, high = np.percentile(values[marks > 0], [0.5, 99.5])
+    low, high = (-200.0, 250.0) if values.min() < -900.0 else (0.0, np.percentile(values[marks > 0], 99.5))  # CT, MR
     for axis, where in zip(axes, (np.s_[z], np.s_[::-1, :, x]), strict=True):
         axis.set(facecolor="black", xticks=[], yticks=[])
-        axis.imshow(values[where], cmap="gray", vmin=min(low, 0.0), vmax=high)
+        axis.imshow(values[where], cmap="gray", vmin=low, vmax=high)
         for value, (name, colour) in enumerate(_OUTLINES.items(), start=1):
             inside = np.isin(marks[where], (1, 2, 4)) if name == "breast" else marks[where] == value
             if inside.any() and not inside.all():
                 axis.contour(inside, [0.5], colors=colour, linewidths=0.6)
-    axes[0].text(0.02, 0.95, side, color="white", fontsize=9, transform=axes[0].transAxes)
+    axes[0].text(0.02, 0.95, side, color="white", fontsize=7, transform=axes[0].transAxes)
 
 
 def _isotropic(image: sitk.Image, interpolator: int) -> NDArray[np.float32]:
