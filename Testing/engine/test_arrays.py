@@ -147,7 +147,7 @@ def flat(affine):
         (lambda a, m: (a, m[:3]), "4 x 4"),
         (lambda a, m: (a, m.T), "4 x 4"),
         (lambda a, m: (a, m * np.nan), "4 x 4"),
-        (lambda a, m: (a, np.diag([5e3, 1, 1, 1]) @ m), "voxels of"),
+        (lambda a, m: (a, np.diag([5e3, 1, 1, 1]) @ m), "voxel spacing of"),
         (lambda a, m: (a[0], m), "2 dimensions"),
         (lambda a, m: (np.stack([a, a]), m), "4 dimensions"),
         (lambda a, m: (a[:0], m), "no voxels"),

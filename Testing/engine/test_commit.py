@@ -152,6 +152,7 @@ def test_signal_at_any_step_is_heeded_or_the_results_are_complete(tmp_path, monk
                     time.sleep(0.3)
 
         def run(step=step, target=target):
+            signal.signal(number, signal.SIG_DFL)  # what this runs under may ignore it, as nohup does
             before_operation(step, act, below=tmp_path)
             with Interruption() as listening:
                 code = exit_code_of(target, NEW, listening)

@@ -154,9 +154,7 @@ def test_slices_lesions_masks_preview_and_cache_keep_to_their_device(monkeypatch
     points = points_of(fixed)
     lesion = on_grid((np.linalg.norm(points, axis=-1) < 12.0).astype(np.uint8), fixed)
     mask = on_grid((np.abs(points).max(-1) < 30.0).astype(np.uint8), fixed)
-    settings = Settings(
-        **{**SMALL, "initialization": "rigid", "slice_gap": 2, "iterations": 2, "feature_cache_gb": 1.0}, device=kind
-    )
+    settings = Settings(**{**SMALL, "slice_gap": 2, "iterations": 2, "feature_cache_gb": 1.0}, device=kind)
     given = {"encoder": TwoShades(), "fixed_lesion": lesion, "fixed_mask": mask, "preview_features": True}
     with pretended(monkeypatch, kind, ON_MPS if kind == "mps" else None):
         runs = [register(fixed, moving, settings, **given) for _ in range(2)]

@@ -59,7 +59,7 @@ def test_a_class_of_fifteen_lines_is_an_encoder(pair):
     torch.manual_seed(0)
     names = {"fixed": pair[0], "moving": pair[1]}
     exec(compile(ENCODER, PAGE.name, "exec"), names)
-    names["coarse"] = COARSE
+    names["coarse"] = {**COARSE, "initialization": "none"}
     exec(compile(USE.replace("slice_gap=2", "slice_gap=2, **coarse"), PAGE.name, "exec"), names)
     result = names["result"]
     assert result.record["settings"]["encoder"] == "ResNetEncoder"
