@@ -16,7 +16,7 @@ help:
 	@echo "make docs       build the documentation strictly, write $(OUT)/site/index.html"
 	@echo "make benchmark  compare with other registration programs, write $(OUT)/comparison; takes hours, can be stopped"
 	@echo "make benchmark-quick  the same on few coarse phantoms, write $(OUT)/comparison-quick; 40 minutes at most"
-	@echo "make calibration  check that the phantoms are as hard as the paper's patients, write $(OUT)/calibration; an hour"
+	@echo "make calibration  check that the phantoms are as hard as the paper's patients, write $(OUT)/calibration; hours"
 	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
 	@echo "make confidence measure how far the expected error can be trusted, write $(OUT)/confidence.md"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
@@ -89,6 +89,7 @@ gpu: $(VENV)/installed-test
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py
 	$(BIN)/python Testing/tutorial/make_failures.py
+	$(BIN)/python Testing/tutorial/make_hard_phantoms.py --spacing-mm 2
 
 # Debian splits `venv` off its Python; where it is missing, virtualenv does the same.
 $(VENV)/bin/python:

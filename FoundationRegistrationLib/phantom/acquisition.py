@@ -137,7 +137,11 @@ def acquire_mr(signal: Array, grid: VoxelGrid, rng: np.random.Generator) -> sitk
     sharp = grid.image(signal)
     image = blur(sharp, 0.42 * min(grid.spacing))
     values = np.maximum(sitk.GetArrayFromImage(image), 0.0) * _bias_field(rng, grid)
-    sigma = float(rng.uniform(9.0, 13.0))
+    return with_rician_noise(values, float(rng.uniform(9.0, 13.0)), grid, rng)
+
+
+def with_rician_noise(values: Array, sigma: float, grid: VoxelGrid, rng: np.random.Generator) -> sitk.Image:
+    """Magnitude image (float32) of a signal (K, J, I) with noise of SD `sigma` in both channels."""
     real = values + sigma * rng.standard_normal(values.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(values.shape, dtype=np.float32)
     return grid.image(np.hypot(real, imaginary).astype(np.float32).ravel())

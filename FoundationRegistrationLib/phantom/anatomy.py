@@ -15,7 +15,8 @@ from .implicit import Array, Points, noise_field, ramp, smooth_min
 from .torso import SKIN_MM, WALL_MM, Torso
 
 TARGETS = ("body", "breast", "fibroglandular", "organ", "lesion")
-_FAR = np.float32(60.0)
+FAR = np.float32(60.0)
+"""Distance in mm of what is not there."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,26 @@ class Tissues:
     coarse: Array
     fine: Array
     strands: Array
+
+
+def targets_of(
+    distance: dict[str, Array], trunk: Array, near_breast: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks (N,) of the targets.
+
+    Args:
+        distance: of the tissues, as in `Tissues`.
+        trunk: distance (N,) to the skin of the trunk.
+        near_breast: where the breast is, inside the trunk.
+    """
+    breast = near_breast & (trunk < 0.0)
+    return {
+        "body": trunk < 0.0,
+        "breast": breast,
+        "fibroglandular": breast & (distance["gland"] < 0.0),
+        "organ": np.minimum(distance["heart"], distance["liver"]) < 0.0,
+        "lesion": breast & (distance["lesion"] < 0.0),
+    }
 
 
 class Anatomy:
@@ -62,7 +83,7 @@ class Anatomy:
         wall, muscle, skin = self.torso.surface(x, y, z)
         breasts = []
         for shape in self.shapes:
-            breast = np.full(x.shape, _FAR)
+            breast = np.full(x.shape, FAR)
             front = y < 75.0
             breast[front] = shape.distance(x[front], y[front], z[front])
             breasts.append(breast)
@@ -78,7 +99,6 @@ class Anatomy:
         x, y, z = (points[:, i].astype(np.float32) for i in range(3))
         skin, muscle, wall, breasts = self._surfaces(x, y, z)
         distance = {"skin": skin, "fat": skin + np.float32(SKIN_MM)}
-        breast = (np.minimum(*breasts) < 5.0) & (skin < 0.0) & (muscle > 0.0) & (y < 36.0)
         gland, cyst, lump = self._breast_contents(x, y, z, skin, muscle, lesion=lesion)
         bone, cartilage = self.torso.ribs(x, y, z, wall)
         distance |= {"gland": gland, "cyst": cyst, "muscle": np.maximum(muscle, skin + np.float32(SKIN_MM))}
@@ -88,20 +108,15 @@ class Anatomy:
         organs = self._organs(x, y, z, wall)
         distance |= organs
         distance["lesion"] = lump
-        targets = {
-            "body": skin < 0.0,
-            "breast": breast,
-            "fibroglandular": breast & (gland < 0.0),
-            "organ": np.minimum(organs["heart"], organs["liver"]) < 0.0,
-            "lesion": breast & (lump < 0.0),
-        }
+        breast = (np.minimum(*breasts) < 5.0) & (muscle > 0.0) & (y < 36.0)
+        targets = targets_of(distance, skin, breast)
         strands = self._strands(x, y, z, skin, muscle)
         return Tissues(distance, targets, self._coarse(x, y, z), self._fine(x, y, z), strands)
 
     def _breast_contents(
         self, x: Array, y: Array, z: Array, skin: Array, muscle: Array, *, lesion: bool
     ) -> tuple[Array, Array, Array]:
-        gland, cyst, lump = (np.full(x.shape, _FAR) for _ in range(3))
+        gland, cyst, lump = (np.full(x.shape, FAR) for _ in range(3))
         for side, tissue in enumerate(self.glands):
             near = tissue.near(x, y, z) & (skin < 2.0) & (muscle > -2.0)
             p = (x[near], y[near], z[near])
@@ -116,7 +131,7 @@ class Anatomy:
         inner = self.torso.organs(x[deep], y[deep], z[deep], wall[deep])
         result = {}
         for name, values in inner.items():
-            result[name] = np.full(x.shape, _FAR)
+            result[name] = np.full(x.shape, FAR)
             result[name][deep] = values
         return result
 

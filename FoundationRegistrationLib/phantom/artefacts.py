@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .acquisition import VoxelGrid, blur
+from .acquisition import VoxelGrid, blur, with_rician_noise
 from .implicit import Array, GridFunction, Points, noise_field
 
 
@@ -132,6 +132,4 @@ def acquire_spoilt_mr(
     ghosted = add_ghosts(signal.reshape(shape), heart.reshape(shape), artefacts, grid)
     image = blur(grid.image(ghosted.ravel()), artefacts.blur_voxels * min(grid.spacing))
     values = np.maximum(sitk.GetArrayFromImage(image), 0.0) * coil_gain(artefacts, breasts, grid)
-    real = values + artefacts.noise * rng.standard_normal(shape, dtype=np.float32)
-    imaginary = artefacts.noise * rng.standard_normal(shape, dtype=np.float32)
-    return grid.image(np.hypot(real, imaginary).astype(np.float32).ravel())
+    return with_rician_noise(values, artefacts.noise, grid, rng)

@@ -15,7 +15,7 @@ from .case import TASKS, PhantomCase
 from .contrasts import AIR_HU, CONTRASTS
 from .implicit import Points
 from .motion import Motion, draw_motion
-from .sampling import back, displacement_field, seen_landmarks, slabs
+from .sampling import Acquired, back, slabs, with_truth
 
 _AXIAL = np.eye(3)
 _SAGITTAL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -92,18 +92,15 @@ def easy_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
         pet = acquire_pet(_tissues(anatomy, pet_grid, motion), pet_grid, moving_rng)
     else:
         moving = acquire_mr(moving_signal, moving_grid, moving_rng)
-    landmarks = seen_landmarks(anatomy, motion, fixed_grid, moving_grid, point_rng)
-    return PhantomCase(
-        task=task,
-        seed=seed,
-        fixed=fixed,
-        moving=moving,
-        fixed_labels=fixed_labels,
-        moving_labels=moving_labels,
-        displacement=displacement_field(motion, fixed_grid),
-        fixed_landmarks=landmarks,
-        moving_landmarks=motion(landmarks),
-        pet=pet,
+    return with_truth(
+        task,
+        seed,
+        Acquired(fixed, fixed_labels, fixed_grid),
+        Acquired(moving, moving_labels, moving_grid),
+        anatomy,
+        motion,
+        point_rng,
+        pet,
     )
 
 

@@ -18,7 +18,7 @@ from .implicit import Points
 from .incompressible import Chain
 from .patient_anatomy import PatientAnatomy, Visit
 from .patient_motion import draw_patient_motion
-from .sampling import back, displacement_field, seen_landmarks, slabs
+from .sampling import Acquired, back, slabs, with_truth
 from .views import View, ct_view, draw_contrasts, draw_mr_view, draw_one_sided
 
 _WITH_LESION = ("lesion", "pet-ct-to-mri")
@@ -38,7 +38,7 @@ class _Side:
     breasts: Points
     rng: np.random.Generator
 
-    def acquire(self, spacing_mm: float) -> tuple[sitk.Image, dict[str, sitk.Image]]:
+    def acquire(self, spacing_mm: float) -> Acquired:
         """The volume and its masks."""
         grid = self.view.grid(spacing_mm)
         rng = self.rng
@@ -71,8 +71,9 @@ class _Side:
         labels = self._labels({name: np.concatenate(parts) for name, parts in masks.items()}, grid)
         signal = np.concatenate(signals)
         if self.view.contrast == "ct":
-            return acquire_ct(signal, grid, back(labels["body"]), rng), labels
-        return acquire_spoilt_mr(signal, np.concatenate(hearts) > 0, artefacts, self.breasts, grid, rng), labels
+            return Acquired(acquire_ct(signal, grid, back(labels["body"]), rng), labels, grid)
+        image = acquire_spoilt_mr(signal, np.concatenate(hearts) > 0, artefacts, self.breasts, grid, rng)
+        return Acquired(image, labels, grid)
 
     def _labels(self, masks: dict[str, np.ndarray], grid: VoxelGrid) -> dict[str, sitk.Image]:
         shape = grid.size[::-1]
@@ -112,21 +113,9 @@ def patient_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
                 rng=rng,
             )
         )
-    (fixed, fixed_labels), (moving, moving_labels) = (side.acquire(spacing_mm) for side in sides)
-    fixed_grid, moving_grid = (side.view.grid(spacing_mm) for side in sides)
-    landmarks = seen_landmarks(anatomy, motion, fixed_grid, moving_grid, point_rng)
-    return PhantomCase(
-        task=task,
-        seed=seed,
-        fixed=fixed,
-        moving=moving,
-        fixed_labels=fixed_labels,
-        moving_labels=moving_labels,
-        displacement=displacement_field(motion, fixed_grid),
-        fixed_landmarks=landmarks,
-        moving_landmarks=motion(landmarks),
-        pet=_pet(sides[1]) if task == "pet-ct-to-mri" else None,
-    )
+    fixed, moving = (side.acquire(spacing_mm) for side in sides)
+    pet = _pet(sides[1]) if task == "pet-ct-to-mri" else None
+    return with_truth(task, seed, fixed, moving, anatomy, motion, point_rng, pet)
 
 
 def _box(points: Points) -> Points:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Anatomy, Tissues
+from .anatomy import FAR, Anatomy, Tissues, targets_of
 from .breast import BreastShape, Gland
 from .cohort import Ranks
 from .implicit import Array, GridFunction, Points, ellipsoid, noise_field, smooth_max, smooth_min
@@ -157,7 +157,7 @@ class PatientAnatomy(Anatomy):
         gland = np.maximum(gland, 2.0 - implant)
         inner = skin + np.float32(2.0)
         organs = self._organs(x, y, z, wall)
-        clip = np.full(x.shape, np.float32(60.0))
+        clip = np.full(x.shape, FAR)
         for centre, radius in visit.clips:
             clip = np.minimum(clip, ellipsoid(x, y, z, tuple(centre), (radius,) * 3))
         distance = {
@@ -176,14 +176,7 @@ class PatientAnatomy(Anatomy):
             "clip": clip,
             "breast": outline,
         }
-        breast = (outline < 5.0) & (trunk < 0.0) & (muscle > 0.0) & (y < 36.0)
-        targets = {
-            "body": trunk < 0.0,
-            "breast": breast,
-            "fibroglandular": breast & (gland < 0.0),
-            "organ": np.minimum(organs["heart"], organs["liver"]) < 0.0,
-            "lesion": breast & (lump < 0.0),
-        }
+        targets = targets_of(distance, trunk, (outline < 5.0) & (muscle > 0.0) & (y < 36.0))
         ligaments = self._strands(x, y, z, skin, muscle)
         return Tissues(distance, targets, self._coarse(x, y, z), self._fine(x, y, z), ligaments)
 
@@ -208,7 +201,7 @@ class PatientAnatomy(Anatomy):
 
     def _with_arms(self, x: Array, y: Array, z: Array, skin: Array, visit: Visit) -> tuple[Array, Array, Array]:
         """Skin of trunk and arms, muscle and bone of the arms."""
-        arm = np.full(x.shape, np.float32(60.0))
+        arm = np.full(x.shape, FAR)
         near = np.abs(x) > 95.0
         for side, elbow in zip((-1.0, 1.0), visit.elbows, strict=True):
             shoulder = np.array([side * 140.0, 95.0, 125.0])
@@ -222,7 +215,7 @@ class PatientAnatomy(Anatomy):
         return smooth_min(skin, arm, 18.0), arm + np.float32(9.0), arm + np.float32(32.0)
 
     def _implant(self, x: Array, y: Array, z: Array) -> Array:
-        implant = np.full(x.shape, np.float32(60.0))
+        implant = np.full(x.shape, FAR)
         for shape, (centre, radii) in zip(self.shapes, self.implants, strict=False):
             axes = np.stack([shape.lateral, shape.vertical, shape.axis])
             (cx, cy, cz) = (float(v) for v in centre)

@@ -1,7 +1,9 @@
-"""What both kinds of phantom sample alike: slabs of a grid, the displacement on it, landmarks."""
+"""What both kinds of phantom do alike: slabs of a grid, and a pair put together with its truth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from .acquisition import VoxelGrid
 from .anatomy import Anatomy
+from .case import PhantomCase
 from .implicit import Points
 
 _CHUNK_POINTS = 200_000
@@ -25,13 +28,48 @@ class TrueMotion(Protocol):
         """Reference points, where the anatomy is defined, to fixed points."""
 
 
+@dataclass(frozen=True)
+class Acquired:
+    """One volume of a pair, its masks and the grid of both."""
+
+    image: sitk.Image
+    labels: Mapping[str, sitk.Image]
+    grid: VoxelGrid
+
+
 def slabs(grid: VoxelGrid) -> list[tuple[int, int]]:
     """Ranges of k that keep the number of points evaluated at once small."""
     thick = max(_CHUNK_POINTS // (grid.size[0] * grid.size[1]), 1)
     return [(k, min(k + thick, grid.size[2])) for k in range(0, grid.size[2], thick)]
 
 
-def displacement_field(motion: TrueMotion, grid: VoxelGrid) -> sitk.Image:
+def with_truth(
+    task: str,
+    seed: int,
+    fixed: Acquired,
+    moving: Acquired,
+    anatomy: Anatomy,
+    motion: TrueMotion,
+    rng: np.random.Generator,
+    pet: sitk.Image | None,
+) -> PhantomCase:
+    """Put a pair together with its exact displacement, and with landmarks drawn from `rng`."""
+    landmarks = _seen_landmarks(anatomy, motion, fixed.grid, moving.grid, rng)
+    return PhantomCase(
+        task=task,
+        seed=seed,
+        fixed=fixed.image,
+        moving=moving.image,
+        fixed_labels=fixed.labels,
+        moving_labels=moving.labels,
+        displacement=_displacement_field(motion, fixed.grid),
+        fixed_landmarks=landmarks,
+        moving_landmarks=motion(landmarks),
+        pet=pet,
+    )
+
+
+def _displacement_field(motion: TrueMotion, grid: VoxelGrid) -> sitk.Image:
     """T(x) - x on a grid of the fixed space: vector float64, LPS mm."""
     parts = []
     for first, last in slabs(grid):
@@ -46,7 +84,7 @@ def back(body: sitk.Image) -> float:
     return float(body.TransformIndexToPhysicalPoint((0, int(rows[-1]), 0))[1])
 
 
-def seen_landmarks(
+def _seen_landmarks(
     anatomy: Anatomy, motion: TrueMotion, fixed_grid: VoxelGrid, moving_grid: VoxelGrid, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Fixed landmarks (N, 3) that lie in the body and in both volumes."""

@@ -25,7 +25,7 @@ def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
     """
     coarse = _coarse(image)
     values = sitk.GetArrayFromImage(coarse)
-    threshold = CT_BODY_THRESHOLD if modality == "ct" else max(minimum_cross_entropy(values), noise_limit(values))
+    threshold = CT_BODY_THRESHOLD if modality == "ct" else _above_noise(values, minimum_cross_entropy(values))
     mask = values > threshold
     if not mask.any():
         mask = values > values.min()
@@ -58,23 +58,23 @@ def minimum_cross_entropy(values: np.ndarray) -> float:
     return low + 0.5 * unit * float(_li((clipped.ravel() - low) / unit))
 
 
-def noise_limit(values: np.ndarray) -> float:
-    """Return the value that noise in air hardly exceeds; the least value if the darkest voxels do not look like air.
+def _above_noise(values: np.ndarray, half_li: float) -> float:
+    """Return half of Li's threshold, raised above the noise in air if the darkest voxels look like air.
 
     Air is the peak of the histogram below Li's threshold, if it lies far below it: in a volume without air the
     darkest tissue makes a peak close to the threshold.
     """
     clipped = np.minimum(values, np.percentile(values, 99.5)).ravel()
     low = float(clipped.min())
-    li = low + 2.0 * (minimum_cross_entropy(values) - low)
+    li = low + 2.0 * (half_li - low)
     counts, edges = np.histogram(clipped, _BINS)
     smooth = np.convolve(np.pad(counts, 2, "edge"), np.full(5, 0.2), "valid")
     below = max(1, int(np.searchsorted(edges, li)))
     peak = float(edges[int(np.argmax(smooth[:below]))])
     if peak - low > _AIR_BELOW * (li - low):
-        return low
+        return half_li
     darker = clipped[clipped <= peak]
-    return peak + _NOISE_WIDTHS * float(np.sqrt(np.mean(np.square(darker - peak))))
+    return max(half_li, peak + _NOISE_WIDTHS * float(np.sqrt(np.mean(np.square(darker - peak)))))
 
 
 def _li(values: np.ndarray) -> float:

