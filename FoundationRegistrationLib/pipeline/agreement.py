@@ -25,7 +25,7 @@ from .preprocessing import PreparedVolume
 _CELLS = 8000  # of the grid, inside the patient in both volumes
 _LEAST_CELLS = 1000
 _LEAST_THICKNESS = 4  # cells along each axis; thinner volumes are not tested
-_POINTS = 20_000
+_POINTS = 5_000
 # Smallest fraction of the compared region for an orientation to count.
 _LEAST_OVERLAP = 0.3
 # A rotation with which the fixed volume agrees this well with itself is not informative.
