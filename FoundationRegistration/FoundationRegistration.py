@@ -364,7 +364,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
-            for message in outputs.messages:
+            for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
                 self._run.say(message)
             self._history.add(facts.run_of(outputs.record, self._voxels))
             self._parameterNode.resultTransform = outputs.transform_node
@@ -449,7 +449,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             outputVolume: volume node to overwrite with the registered volume.
             createVolume: create a new node for the registered volume.
             featurePreview: add the features of both volumes as colour volumes.
-            maps: add the Jacobian and the expected error (mm, 100 where unknown) as volumes.
+            maps: add the Jacobian and the expected error (mm, NaN where unknown) as volumes.
             follow: nodes that belong to the moving volume, to be transformed with it.
             followMode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
@@ -502,7 +502,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             return job
         outputs = job.wait()
         transformNode = outputs.transform_node
-        for message in outputs.record["messages"]:
+        verdict = outputs.record["verdict"]
+        for message in (*verdict["reasons"], *outputs.record["messages"]):
             _LOGGER.warning(message)
         if notFollowed:
             raise BridgeError(notFollowed[0])

@@ -241,6 +241,8 @@ def _summary(result: BatchResult) -> Iterator[tuple[str, Any]]:
     labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
     yield "name", result.name
     yield "error", result.error
+    yield "verdict", result.record.get("verdict", {}).get("level", "")
+    yield "reasons", " ".join(result.record.get("verdict", {}).get("reasons", ()))
     yield "messages", " ".join(result.record.get("messages", ()))
     yield "folded_percent", metrics.get("jacobian", {}).get("folded_percent", "")
     yield "inverse_error_mm", metrics.get("inverse_error_mm", {}).get("mean", "")

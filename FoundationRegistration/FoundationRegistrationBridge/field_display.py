@@ -21,6 +21,7 @@ _NICE_STEPS_MM = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40
 _LENGTH_COLOURS = ((0.0, (0.10, 0.60, 1.00)), (0.5, (1.00, 0.70, 0.00)), (1.0, (0.95, 0.10, 0.10)))
 """Fraction of the largest displacement and colour: blue for none, red for the largest."""
 _FINEST_LINE_MM = 1.0
+_ANY_ERROR_MM = 1000.0
 _SAFELY_ABOVE = 1.5
 """In units of the largest sampled displacement: no arrow is omitted."""
 _FOLDED = (0.71, 1.0, 0.0)
@@ -39,11 +40,8 @@ _EXPECTED_ERROR = (
     (1.0, (0.45, 0.75, 0.35)),
     (2.5, (0.98, 0.80, 0.25)),
     (5.0, (0.85, 0.15, 0.15)),
-    (60.0, (0.85, 0.15, 0.15)),
-    (61.0, (0.45, 0.45, 0.47)),
-    (100.0, (0.45, 0.45, 0.47)),
 )
-"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm; grey where unknown (100)."""
+"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm."""
 
 
 def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: Any) -> None:
@@ -89,10 +87,13 @@ def colour_jacobian(volume_node: Any) -> None:
     _colour(volume_node, "Volume change", ((0.0, _FOLDED), *_VOLUME_CHANGE))
 
 
-def colour_confidence(volume_node: Any) -> None:
-    """Set the colours of a map of the expected error, in mm: green to red, grey where unknown."""
+def colour_expected_error(volume_node: Any) -> None:
+    """Set the colours of a map of the expected error, in mm: green to red, transparent where unknown."""
     _colour(volume_node, "Expected error (mm)", _EXPECTED_ERROR)
-    volume_node.GetDisplayNode().InterpolateOff()  # no interpolation between known and unknown
+    display = volume_node.GetDisplayNode()
+    display.InterpolateOff()  # no interpolation between known and unknown
+    display.SetThreshold(0.0, _ANY_ERROR_MM)  # NaN is not within
+    display.ApplyThresholdOn()
 
 
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:

@@ -23,7 +23,7 @@ from .spaces import chain, composed, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
 from .volumes import new_volume, overwrite_volume, read_volume
 
-_MAPS = {"jacobian": "Jacobian determinant", "confidence": "expected error (mm)"}
+_MAPS = {"jacobian": "Jacobian determinant", "expected_error_mm": "expected error (mm)"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class JobOutputs:
         inverse_node: transforms nodes under it from fixed to moving.
         volume_node: the moving volume on the voxels of the fixed one, if requested.
         jacobian_node: determinant of the Jacobian, if requested.
-        confidence_node: the expected error in mm, 100 where unknown, if requested.
+        expected_error_node: the expected error in mm, NaN where unknown, if requested.
         feature_nodes: of the fixed and the moving volume, if requested.
         record: the run record; also stored on the transform node.
         messages: warnings and notes about the run.
@@ -45,7 +45,7 @@ class JobOutputs:
     inverse_node: Any
     volume_node: Any | None
     jacobian_node: Any | None
-    confidence_node: Any | None
+    expected_error_node: Any | None
     feature_nodes: tuple[Any, Any] | None
     record: dict[str, Any]
     messages: tuple[str, ...]
@@ -97,7 +97,7 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
         inverse_node=inverse,
         volume_node=volume,
         jacobian_node=maps.get("jacobian"),
-        confidence_node=maps.get("confidence"),
+        expected_error_node=maps.get("expected_error_mm"),
         feature_nodes=(features[0], features[1]) if len(features) == 2 else None,
         record=record,
         messages=tuple(record["messages"]),

@@ -8,15 +8,21 @@ from typing import Any
 import qt
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.feature_preview import show_features
-from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
+from FoundationRegistrationBridge.field_display import colour_expected_error, colour_jacobian, show_displacement
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
 from FoundationRegistrationBridge.transforms import fixed_of, stored_record
 from slicer.i18n import tr as _
 
 _FLICKER_MILLISECONDS = 600
 _MOST_CELLS = 32
-_MAP_ROLES = ("FoundationRegistration.Jacobian", "FoundationRegistration.Confidence")
+_MAP_ROLES = ("FoundationRegistration.Jacobian", "FoundationRegistration.ExpectedError")
 _FEATURE_ROLES = ("FoundationRegistration.FixedFeatures", "FoundationRegistration.MovingFeatures")
+# Of a verdict: colour and words. Green, amber and red are told apart by the words too.
+_VERDICTS = {
+    "good": ("#2e9e55", "Good: the volumes agree as in accurate registrations. Look before you rely on it."),
+    "check": ("#e0a100", "Check this result before you use it."),
+    "failed": ("#d33a2c", "Failed: do not use this result."),
+}
 _OFF, _FADE, _FLICKER, _CHECKERBOARD, _FEATURES = range(5)
 
 
@@ -26,12 +32,12 @@ def keep_maps(outputs: Any) -> None:
     Args:
         outputs: `JobOutputs` of the bridge.
     """
-    maps = (outputs.jacobian_node, outputs.confidence_node)
+    maps = (outputs.jacobian_node, outputs.expected_error_node)
     for role, node in zip(
         (*_MAP_ROLES, *_FEATURE_ROLES), (*maps, *(outputs.feature_nodes or (None, None))), strict=True
     ):
         outputs.transform_node.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-    for node, colour in zip(maps, (colour_jacobian, colour_confidence), strict=True):
+    for node, colour in zip(maps, (colour_jacobian, colour_expected_error), strict=True):
         if node is not None:
             colour(node)
 
@@ -75,12 +81,23 @@ class ResultView:
         ui.mapSelector.enabled = ready and any(transform.GetNodeReference(role) for role in _MAP_ROLES)
         ui.petButton.enabled = ready and parameters.petVolume is not None
         ui.qualityButton.enabled = ready
-        ui.resultNote.text = "\n".join(words_of(stored_record(transform))) if transform is not None else ""
+        record = stored_record(transform) if transform is not None else {}
+        self._show_verdict(record.get("verdict"))
+        ui.resultNote.text = "\n".join(words_of(record))
         if self._pet is not None and self._pet.is_shown:
             self._pet.set_opacity(parameters.petOpacity / 100)
             with self._guarded():
                 self._pet.set_window(parameters.petLower, parameters.petUpper)
         self._show_switches()
+
+    def _show_verdict(self, verdict: Any) -> None:
+        """Show the verdict of a run in its colour, with the reasons; nothing for a record of an earlier version."""
+        note = self._ui.verdictNote
+        note.visible = verdict is not None
+        if verdict is not None:
+            colour, words = _VERDICTS[verdict["level"]]
+            note.text = "\n".join([_(words), *verdict["reasons"]])
+            note.setStyleSheet(f"border-left: 6px solid {colour}; padding-left: 6px; font-weight: bold;")
 
     def close(self) -> None:
         """Restore the user's own views."""
@@ -198,6 +215,8 @@ def summary(record: Any) -> str:
         text += " " + _("Marked lesions keep their volume within {percent:.1f} %.").format(percent=largest)
     expected = metrics.get("expected_error")
     if expected is None:  # record of an earlier version
+        return text
+    if expected["median_mm"] is None:
         return text
     words = _("Expected error {median:.1f} mm (median), above 5 mm in {above:.0f} % of the anatomy.")
     return f"{text} {words.format(median=expected['median_mm'], above=expected['above_5_mm_percent'])}"

@@ -70,7 +70,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         evaluation = write_results(
             staging, result, labels=inputs.labels, landmarks=inputs.landmarks, maps=arguments.maps
         )
-    say((*messages, *summary(result, evaluation)))
+    say((str(result.verdict), *messages, *summary(result, evaluation)))
 
 
 def _completed(record: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The model of the expected error, as `Testing/benchmarks/confidence.py fit` wrote it.
+"""The model of the expected error, as `Testing/benchmarks/expected_error.py fit` wrote it.
 
 A gamma regression, with a logarithmic link, of the displacement's error in cells on the logarithms of the
-measures of `confidence.py`.
+measures of `expected_error.py`.
 
 Fitted on 158111 points of the bodies, about as many of each pair, of
 phantoms of each task and of CT to MR with MIND alone, seeds 10, 11, at 2.5 and 4.0 mm,

@@ -9,7 +9,7 @@ RESULTS = (
     "initial_transform.h5",
     "warped.nii.gz",
     "jacobian.nii.gz",
-    "confidence.nii.gz",
+    "expected_error_mm.nii.gz",
     "features_fixed.nii.gz",
     "features_moving.nii.gz",
     "report.json",

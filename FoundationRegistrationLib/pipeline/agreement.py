@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..spatial.grids import WorkingGrid
 from ..spatial.points import physical_points, transform_points
-from .orientations import AXES, ORIENTATIONS, Carried, best_nearby
+from .orientations import ORIENTATIONS, Carried, best_nearby
 from .preprocessing import PreparedVolume
 
 _CELLS = 8000  # of the grid, inside the patient in both volumes
@@ -30,27 +30,6 @@ _POINTS = 5_000
 _LEAST_OVERLAP = 0.3
 # A rotation with which the fixed volume agrees this well with itself is not informative.
 _SYMMETRIC = 0.5
-# Required ratio of the result's agreement to that of all rotated orientations. Correct pairs reach 1.6 and more,
-# cropped ones and different contrasts the least. From an automatic start no better than chance, deformation makes
-# unrelated volumes agree up to twice as well.
-_ABOVE_CHANCE = 1.3
-_START_ABOVE_CHANCE = 1.4
-_ABOVE_CHANCE_FROM_A_BAD_START = 2.5
-# A mirrored orientation must be better than the result: anatomy is nearly symmetric.
-_CLEARLY_BETTER = 1.15
-_CLEARLY_WORSE = 0.7
-# An orientation is reported if it agrees this many times better than the median of rotated ones, and better than
-# noise.
-_STANDS_OUT = 2.3
-_LEAST_TO_TRUST = 0.05
-# Smallest fraction of the smaller patient region that must lie within the other.
-_LEAST_IN_COMMON = 0.1
-
-_FAILED = "This registration has most likely failed: "
-_ADVICE = "check that both show the same part of the same patient, align them roughly by landmarks, and run again."
-_BY_CHANCE = f"afterwards the volumes agree no better than by chance; {_ADVICE}"
-_SINGLE_MIRRORS = [f"mirrored {axis}" for axis in AXES]
-_TURN_BACK = "correct its orientation or start from landmarks, and run again."
 
 
 @dataclass(frozen=True)
@@ -130,39 +109,6 @@ def measure_agreement(
     )
 
 
-def what_to_say(agreement: Agreement, *, found_automatically: bool) -> list[str]:
-    """Return a warning if the volumes do not agree after the registration, else nothing.
-
-    Args:
-        agreement: the measured agreement.
-        found_automatically: whether the initial alignment was automatic, so that it should be right if they match.
-    """
-    after, best = agreement.after, max(agreement.start, agreement.after)
-    other = max(agreement.turned, agreement.mirrored)
-    lost = found_automatically and agreement.start < _START_ABOVE_CHANCE * agreement.turned
-    enough = _ABOVE_CHANCE_FROM_A_BAD_START if lost else _ABOVE_CHANCE
-    if other > _CLEARLY_BETTER * best or after < enough * agreement.turned:
-        return [_FAILED + (_how_it_lies(agreement, best) or _BY_CHANCE)]
-    if best < _CLEARLY_WORSE * agreement.as_given:
-        return [f"{_FAILED}the volumes agreed better before it; start with --initialization none."]
-    if after < _CLEARLY_WORSE * agreement.start:
-        return [
-            "The deformable stages have most likely made this registration worse: the volumes agree less after them "
-            "than after the initial alignment alone; use the initial alignment, or another encoder or preset."
-        ]
-    return []
-
-
-def _how_it_lies(agreement: Agreement, best: float) -> str:
-    """Say how the moving volume is rotated or mirrored, if one orientation stands out; else nothing."""
-    least = max(_CLEARLY_BETTER * best, _STANDS_OUT * agreement.typical, _LEAST_TO_TRUST)
-    if agreement.turned > max(least, agreement.mirrored / _CLEARLY_BETTER):
-        return f"the moving volume seems to be {agreement.turn}; {_TURN_BACK}"
-    if agreement.mirrored > least and agreement.mirroring in _SINGLE_MIRRORS:
-        return f"the moving volume seems to be {agreement.mirroring}, or turned; {_TURN_BACK}"
-    return ""
-
-
 def _shrunk(volume: PreparedVolume, spacing_mm: float) -> PreparedVolume:
     """Return the volume downsampled to that spacing, since it is sampled several times."""
     steps = np.maximum(1, np.floor(0.7 * spacing_mm / np.asarray(volume.image.GetSpacing()))).astype(int)
@@ -170,8 +116,8 @@ def _shrunk(volume: PreparedVolume, spacing_mm: float) -> PreparedVolume:
     return dataclasses.replace(volume, image=sitk.BinShrink(volume.image, steps.tolist()))
 
 
-def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: sitk.Transform) -> list[str]:
-    """Return a warning if the smaller patient region or mask hardly lies within the other; else nothing.
+def fraction_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: sitk.Transform) -> float:
+    """Return the fraction of the smaller patient region or mask that lies within the other.
 
     Args:
         fixed: fixed volume.
@@ -180,13 +126,7 @@ def little_in_common(fixed: PreparedVolume, moving: PreparedVolume, transform: s
     """
     _, shared = _common(fixed.foreground, moving.foreground, transform)
     ours, theirs = (_volume_mm3(volume.foreground) for volume in (fixed, moving))
-    share = float(shared.mean()) * ours / min(ours, theirs)
-    if share >= _LEAST_IN_COMMON:
-        return []
-    return [
-        f"Only {100 * share:.0f} % of the patient in the smaller volume lies within the other after this "
-        f"registration; {_ADVICE}"
-    ]
+    return float(shared.mean()) * ours / min(ours, theirs)
 
 
 def _volume_mm3(mask: sitk.Image) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..convex_adam import ConvexAdamResult
-from ..convex_adam.confidence import LARGEST_KNOWN_MM, NOT_KNOWN_MM, expected_error
+from ..convex_adam.expected_error import expected_error
 from ..spatial.grids import WorkingGrid
 from ..spatial.warping import round_trip_errors
 
@@ -20,19 +20,21 @@ def mask_on_grid_of(mask: sitk.Image, image: sitk.Image) -> sitk.Image | None:
     return found if sitk.GetArrayViewFromImage(found).any() else None
 
 
-def confidence_map(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
+def expected_error_map(found: ConvexAdamResult, cells: WorkingGrid, field: sitk.Image) -> sitk.Image:
     """Return the expected error in mm on the grid of the field; it is unknown in the border beyond the cells."""
     error = cells.image(expected_error(found.measures, cells.spacing).cpu().numpy())
-    return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, NOT_KNOWN_MM)
+    return sitk.Resample(error, field, sitk.TranslationTransform(3), sitk.sitkNearestNeighbor, np.nan)
 
 
-def confidence_summary(confidence: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
-    """Return figures of the expected error over the anatomy where it is known, and the unknown fraction."""
-    values = sitk.GetArrayViewFromImage(confidence)
+def expected_error_summary(expected: sitk.Image, mask: sitk.Image | None) -> dict[str, float | None]:
+    """Return figures of the expected error over the anatomy, None if all of it is unknown."""
+    values = sitk.GetArrayViewFromImage(expected)
     if mask is not None:
         values = values[sitk.GetArrayViewFromImage(mask) != 0]
-    is_known = values <= LARGEST_KNOWN_MM
-    known = values[is_known] if is_known.any() else np.array([NOT_KNOWN_MM])
+    is_known = ~np.isnan(values)
+    known = values[is_known]
+    if not known.size:
+        return {"median_mm": None, "percentile_95_mm": None, "above_5_mm_percent": 0.0, "not_known_percent": 100.0}
     return {
         "median_mm": float(np.median(known)),
         "percentile_95_mm": float(np.percentile(known, 95)),

@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..convex_adam.confidence import NOT_KNOWN_MM
 from ..evaluation import report
 from ..io.paired_labels import PairedLabels
 from ..runtime.progress import Note
@@ -58,9 +58,10 @@ def draw_overview(
         displacement_on_grid_of(fixed, result.transform),
         sitk.Resample(result.jacobian, fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
         title=f"Registration with {result.record['settings']['encoder']}",
+        verdict=(result.verdict.level, result.verdict.reasons),
         warnings=[message for message in result.messages if not isinstance(message, Note)],
         lines=[*summary(result, evaluation), *(message for message in result.messages if isinstance(message, Note))],
-        expected_error=sitk.Resample(result.confidence, fixed, identity, sitk.sitkNearestNeighbor, NOT_KNOWN_MM),
+        expected_error=sitk.Resample(result.expected_error, fixed, identity, sitk.sitkNearestNeighbor, np.nan),
         **outlines,
     )
 
@@ -78,7 +79,9 @@ def key_figures(result: RegistrationResult, evaluation: Mapping[str, Any] | None
         "folded": f"{jacobian['folded_percent']:.3f} % of the anatomy; SD of log Jacobian {jacobian['sd_log']:.3f}",
         "inverse consistency error": f"{inverse['mean']:.3f} mm mean, {inverse['max']:.2f} mm max",
         "expected error": (
-            f"{expected['median_mm']:.1f} mm median, 95 % below {expected['percentile_95_mm']:.1f} mm"
+            "not known"
+            if expected["median_mm"] is None
+            else f"{expected['median_mm']:.1f} mm median, 95 % below {expected['percentile_95_mm']:.1f} mm"
         ),
         "expected error above 5 mm": (
             f"{expected['above_5_mm_percent']:.1f} % of the anatomy; not known in "
@@ -94,10 +97,10 @@ def key_figures(result: RegistrationResult, evaluation: Mapping[str, Any] | None
 
 
 def notebook_page(result: RegistrationResult) -> str:
-    """Return a run as HTML: messages first, then the key figures, then the overview as a picture."""
+    """Return a run as HTML: verdict and messages first, then the key figures, then the overview as a picture."""
     picture = io.BytesIO()
     draw_overview(picture, result)
-    messages = "".join(f"<li>{html.escape(message)}</li>" for message in result.messages)
+    messages = "".join(f"<li>{html.escape(message)}</li>" for message in (*result.verdict.reasons, *result.messages))
     rows = "".join(
         f"<tr><th style='text-align: left'>{html.escape(name)}</th><td style='text-align: left'>"
         f"{html.escape(figures)}</td></tr>"
@@ -105,7 +108,8 @@ def notebook_page(result: RegistrationResult) -> str:
     )
     data = base64.b64encode(picture.getvalue()).decode("ascii")
     return (
-        f"<div>{f'<ul>{messages}</ul>' if messages else ''}<table>{rows}</table>"
+        f"<div><p><b>Verdict: {result.verdict.level}</b></p>"
+        f"{f'<ul>{messages}</ul>' if messages else ''}<table>{rows}</table>"
         f"<img alt='Overview of the registration' style='max-width: 100%' src='data:image/png;base64,{data}'></div>"
     )
 

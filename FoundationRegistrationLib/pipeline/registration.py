@@ -27,9 +27,9 @@ from ..spatial.displacement import displacement_image
 from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
 from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
-from .agreement import little_in_common, measure_agreement, what_to_say
 from .deformation import Side, deform
-from .figures import confidence_map, confidence_summary, inverse_error, mask_on_grid_of
+from .evidence import Evidence
+from .figures import expected_error_map, expected_error_summary, inverse_error, mask_on_grid_of
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
@@ -37,6 +37,7 @@ from .preprocessing import prepare
 from .provenance import described_volume, environment
 from .record import described_images
 from .result import RegistrationResult
+from .verdict import judge
 from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
@@ -180,21 +181,27 @@ def register(
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
     steps.advance(0.8)
-    messages = little_in_common(prepared_fixed, prepared_moving, transform) + messages
-    agreement = measure_agreement(prepared_fixed, prepared_moving, initial, transform)
-    if agreement is not None:
-        found_automatically = initial_transform is None and settings.initialization in ("rigid", "affine")
-        messages = what_to_say(agreement, found_automatically=found_automatically) + messages
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)
     cells = grid.pooled(settings.adam_grid_spacing)
-    confidence = confidence_map(found, cells, field)
+    expected = expected_error_map(found, cells, field)
     anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
+    expected_figures = expected_error_summary(expected, anatomy)
+    evidence = Evidence.of(
+        prepared_fixed,
+        prepared_moving,
+        initial,
+        transform,
+        expected_figures,
+        device,
+        found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
+    )
+    verdict = judge(evidence)
     metrics = {
-        "agreement": None if agreement is None else agreement.to_dict(),
+        **evidence.to_dict(),
         "jacobian": jacobian_summary(jacobian, anatomy),
         "inverse_error_mm": inverse_error(transform, inverse, prepared_fixed.foreground),
-        "expected_error": confidence_summary(confidence, anatomy),
+        "expected_error": expected_figures,
         "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
         "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
         "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
@@ -220,7 +227,7 @@ def register(
         "stages": described_stages(stages),
         "own_stages": described_stages(stages) != described_stages(usual),
     }
-    for message in messages:
+    for message in (str(verdict), *messages):
         _LOGGER.info(message)
     return RegistrationResult(
         fixed=fixed,
@@ -232,8 +239,9 @@ def register(
         displacement=displacement,
         jacobian=jacobian,
         deformation=field,
-        confidence=confidence,
-        confidence_measures=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
+        expected_error=expected,
+        error_predictors=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
+        verdict=verdict,
         metrics=metrics,
         timings=dict(steps.timings),
         peak_memory=runtime.peak_bytes(),

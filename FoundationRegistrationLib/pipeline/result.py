@@ -20,6 +20,7 @@ from ..io.segmentations import Segmentation
 from ..spatial.points import transform_points
 from .intermediate import Intermediate
 from .propagation import propagate_image, propagate_segmentation
+from .verdict import Verdict
 
 _LOGGER = logging.getLogger(__name__)
 Side = Literal["fixed", "moving"]
@@ -40,10 +41,11 @@ class RegistrationResult:
             outside it the transform is `initial_transform`.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
-        confidence: the expected error of `transform`, mm, on that grid, from a model fitted on synthetic pairs;
-            `NOT_KNOWN_MM` (100) where nothing was compared: in air and outside either field of view.
-        confidence_measures: the predictors of `confidence`, one component for each of `MEASURES`, on the grid of the
+        expected_error: of `transform`, mm, on that grid, from a model fitted on synthetic pairs; NaN where nothing
+            was compared: in air and outside either field of view.
+        error_predictors: the predictors of `expected_error`, one component for each of `MEASURES`, on the grid of the
             cells; NaN where nothing was compared.
+        verdict: whether to trust the result, "good", "check" or "failed", with the reasons.
         metrics: agreement, folding, inverse consistency error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
         peak_memory: bytes, of this process ("host") and of the accelerator ("device").
@@ -63,8 +65,9 @@ class RegistrationResult:
     displacement: sitk.Image
     jacobian: sitk.Image
     deformation: sitk.Image
-    confidence: sitk.Image
-    confidence_measures: sitk.Image
+    expected_error: sitk.Image
+    error_predictors: sitk.Image
+    verdict: Verdict
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
     peak_memory: Mapping[str, int]
@@ -74,10 +77,10 @@ class RegistrationResult:
     record: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        settings, expected = self.record["settings"], self.metrics["expected_error"]
+        settings = self.record["settings"]
         return (
-            f"<RegistrationResult: preset {settings['preset']}, encoder {settings['encoder']}, expected error "
-            f"{expected['median_mm']:.1f} mm median, messages: {len(self.messages)}>"
+            f"<RegistrationResult: {self.verdict.level}, preset {settings['preset']}, encoder {settings['encoder']}, "
+            f"messages: {len(self.messages)}>"
         )
 
     def _repr_html_(self) -> str:

@@ -52,13 +52,14 @@ def write_results(
     write_volume_directly(result.warped, staging / "warped.nii.gz")
     if maps:
         write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
-        write_volume_directly(result.confidence, staging / "confidence.nii.gz")
+        write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
     if result.feature_preview is not None:
         for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
             write_volume_directly(preview, staging / f"features_{role}.nii.gz")
     evaluation = evaluate(result.transform, labels, landmarks)
     start = {"file": START_FILE, "sha256": file_sha256(staging / START_FILE), **result.record["start"]}
     content = {
+        "verdict": result.verdict.to_dict(),
         "metrics": result.metrics,
         "evaluation": evaluation,
         "messages": result.messages,

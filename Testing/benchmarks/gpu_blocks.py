@@ -19,7 +19,6 @@ from unet import UNet, VolumeEncoder
 import FoundationRegistrationLib
 from FoundationRegistrationLib import RegistrationResult, Settings, register
 from FoundationRegistrationLib.encoders import Encoder, encoder_info
-from FoundationRegistrationLib.pipeline.figures import NOT_KNOWN_MM
 from FoundationRegistrationLib.runtime.device import describe_device
 from FoundationRegistrationLib.runtime.progress import ProgressEvent
 
@@ -114,7 +113,7 @@ def voxels_apart(first: RegistrationResult, second: RegistrationResult, voxel_mm
     to_field = sitk.TransformToDisplacementFieldFilter()
     to_field.SetReferenceImage(grid)
     one, other = (sitk.GetArrayFromImage(to_field.Execute(result.transform)) for result in (first, second))
-    compared = sitk.GetArrayFromImage(first.confidence) < NOT_KNOWN_MM
+    compared = ~np.isnan(sitk.GetArrayFromImage(first.expected_error))
     return np.linalg.norm(one - other, axis=-1)[compared] / voxel_mm
 
 

@@ -407,7 +407,8 @@ def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(
     )
     command = ["register", str(path), str(pair / "moving.nrrd"), "--output", str(tmp_path / "out"), *FAST]
     assert main([*command, "--initialization", "center"]) == 0
-    said = capsys.readouterr().err.splitlines()
+    verdict, *said = capsys.readouterr().err.splitlines()
+    assert verdict.startswith("Verdict: ")
     report_messages = json.loads((tmp_path / "out" / "report.json").read_text())["messages"]
     for lines in (said, report_messages, pages[0]):
         assert UNKNOWN in lines[0]

@@ -27,10 +27,11 @@ from volumes import (
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.pipeline.agreement import measure_agreement, what_to_say
+from FoundationRegistrationLib.pipeline.evidence import Evidence
 from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
 from FoundationRegistrationLib.pipeline.initial_transform import check_initial_transform
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.verdict import judge
 from FoundationRegistrationLib.runtime.progress import Progress
 
 QUICK = Settings(
@@ -93,15 +94,17 @@ def another_body():
     return on_grid(np.where(body_depth(points) > 0, anatomy(points[:, [2, 0, 1]] + 31.0), 0.0), grid)
 
 
-def said_after_the_start(fixed, moving, kind="affine"):
-    """What is said of the start alone."""
+def judged_after_the_start(fixed, moving, kind="affine"):
+    """The verdict on the start alone."""
     fixed, moving = prepare(fixed, "auto", "fixed"), prepare(moving, "auto", "moving")
     progress = Progress({"alignment": 1.0})
     progress.start("alignment")
     initial, _ = initial_alignment(fixed, moving, kind, torch.device("cpu"), progress)
-    found = measure_agreement(fixed, moving, initial, initial)
-    assert found is not None
-    return what_to_say(found, found_automatically=True)
+    evidence = Evidence.of(
+        fixed, moving, initial, initial, {"median_mm": 1.0}, torch.device("cpu"), found_automatically=True
+    )
+    assert evidence.agreement is not None
+    return judge(evidence)
 
 
 AXES = ("left-right", "front-back", "feet-head")
@@ -113,8 +116,8 @@ def test_a_turned_volume_is_said_to_be_turned_and_how(axis, degrees):
     fixed = volume(empty_grid("oblique"), motion)
     moving = turned(volume(empty_grid("anisotropic")), rotation(axis, degrees))
     result = register(fixed, moving, QUICK)
-    first = result.messages[0]
-    assert "most likely failed" in first
+    assert result.verdict.level == "failed"
+    first = result.verdict.reasons[0]
     assert f"rotated by {degrees} degrees about the {AXES[axis]} axis" in first
     assert "\n" not in first
     agreement = result.metrics["agreement"]
@@ -124,9 +127,9 @@ def test_a_turned_volume_is_said_to_be_turned_and_how(axis, degrees):
 @pytest.mark.parametrize("axis", range(3))
 def test_a_mirrored_volume_is_said_to_be_mirrored(axis):
     fixed, moving = volume(empty_grid("LAS"), motion), turned(volume(empty_grid("oblique")), mirror(axis))
-    first = said_after_the_start(fixed, moving)[0]
-    assert "most likely failed" in first
-    assert f"mirrored {AXES[axis]}" in first
+    verdict = judged_after_the_start(fixed, moving)
+    assert verdict.level == "failed"
+    assert f"mirrored {AXES[axis]}" in verdict.reasons[0]
 
 
 def unrelated():
@@ -142,8 +145,8 @@ def unrelated():
 @pytest.mark.parametrize("name", unrelated())
 def test_unrelated_volumes_are_said_to_agree_by_chance(name):
     result = register(*unrelated()[name], QUICK)
-    assert "most likely failed" in result.messages[0]
-    assert "no better than by chance" in result.messages[0]
+    assert result.verdict.level == "failed"
+    assert "no better than by chance" in result.verdict.reasons[0]
 
 
 @pytest.mark.parametrize("initialization", ["none", "moments", "rigid", "affine"])
@@ -158,7 +161,7 @@ def test_a_sound_pair_is_left_in_peace(contrast, initialization):
     points = body_points(deformed)
     before = mean_error(sitk.TranslationTransform(3), deformed, points)
     assert mean_error(result.transform, deformed, points) < 0.6 * before
-    assert not any("failed" in message or "worse" in message for message in result.messages)
+    assert result.verdict.level == "good", result.verdict.reasons
     agreement = result.metrics["agreement"]
     assert 0.0 < agreement["typical"] <= agreement["turned"] < agreement["after"] <= 1.0
 
@@ -166,9 +169,9 @@ def test_a_sound_pair_is_left_in_peace(contrast, initialization):
 @pytest.mark.parametrize("task", ["cross-sequence", "pet-ct-to-mri"])
 def test_phantoms_of_two_contrasts_agree_and_turned_ones_do_not(task):
     case = make_phantom(task, 5, spacing_mm=8.0, difficulty="easy")
-    assert said_after_the_start(case.fixed, case.moving, "rigid") == []
+    assert judged_after_the_start(case.fixed, case.moving, "rigid").level != "failed"
     upside_down = turned(case.moving, rotation(0, 180))
-    assert "most likely failed" in said_after_the_start(case.fixed, upside_down, "moments")[0]
+    assert judged_after_the_start(case.fixed, upside_down, "moments").level == "failed"
 
 
 def test_a_start_that_makes_aligned_volumes_worse_is_said():
@@ -177,7 +180,7 @@ def test_a_start_that_makes_aligned_volumes_worse_is_said():
     away = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.0, 0.0, 1.3, (9.0, -6.0, 5.0))
     result = register(fixed, moving, QUICK, initial_transform=away)
     assert mean_error(result.transform, lambda points: points, body_points()) > 8.0
-    assert "most likely failed" in result.messages[0]
+    assert result.verdict.level == "failed"
     assert result.metrics["agreement"]["as_given"] > result.metrics["agreement"]["after"]
 
 
@@ -188,7 +191,8 @@ def test_patients_that_hardly_meet_are_said():
     moving = volume(empty_grid("RAS", (0, 0, 30), wide), offset=(0, 0, 80))
     initial = sitk.TranslationTransform(3, (3.0, 0.0, 0.0))
     result = register(fixed, moving, dataclasses.replace(QUICK, displacement_half_width=1), initial_transform=initial)
-    assert any("lies within the other" in message for message in result.messages[:2])
+    assert result.verdict.level == "failed"
+    assert "lies within the other" in result.verdict.reasons[0]
 
 
 def test_thin_volumes_are_not_judged():

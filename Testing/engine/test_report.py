@@ -18,6 +18,9 @@ from FoundationRegistrationLib.evaluation.report.scene import PLANES, build_scen
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.15, -0.1, 0.2).GetMatrix()
 
 
+GOOD = ("good", ())
+
+
 def grid(array, spacing=(1.5, 2.0, 4.0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), vector=False):
     image = sitk.GetImageFromArray(np.asarray(array), isVector=vector)
     image.SetSpacing(spacing)
@@ -77,7 +80,7 @@ def has_colour(picture, colour, tolerance=40):
 
 def test_the_overview_is_a_picture_of_sensible_size(tmp_path):
     path = tmp_path / "overview.png"
-    save_overview(path, *images(), title="Case 7", lines=["Dice 0.61 before, 0.83 after"])
+    save_overview(path, *images(), title="Case 7", verdict=GOOD, lines=["Dice 0.61 before, 0.83 after"])
     picture = pixels(path)
     assert 800 < picture.shape[0] < 4000
     assert 1000 < picture.shape[1] < 4000
@@ -87,7 +90,7 @@ def test_the_overview_is_a_picture_of_sensible_size(tmp_path):
 
 def test_before_and_after_differ_where_the_images_do(tmp_path):
     arguments = images()
-    save_overview(tmp_path / "a.png", *arguments, title="t")
+    save_overview(tmp_path / "a.png", *arguments, title="t", verdict=GOOD)
     picture, scene = pixels(tmp_path / "a.png"), scene_of(arguments)
     fixed, before, after, mixed_before, mixed_after = (panel(picture, scene, k) for k in range(5))
     inside = (slice(10, -40), slice(10, -10))  # the fixed panel has a scale bar at its bottom
@@ -99,11 +102,11 @@ def test_before_and_after_differ_where_the_images_do(tmp_path):
 
 def test_the_same_patient_looks_the_same_from_any_stored_orientation(tmp_path):
     arguments = images(direction=OBLIQUE)
-    save_overview(tmp_path / "lps.png", *arguments, title="t")
+    save_overview(tmp_path / "lps.png", *arguments, title="t", verdict=GOOD)
     expected = pixels(tmp_path / "lps.png")
     for orientation in ("RAS", "SPL", "ARI"):
         turned = [sitk.DICOMOrient(image, orientation) for image in arguments]
-        save_overview(tmp_path / "turned.png", *turned, title="t")
+        save_overview(tmp_path / "turned.png", *turned, title="t", verdict=GOOD)
         assert np.abs(pixels(tmp_path / "turned.png") - expected).mean() < 0.5, orientation
 
 
@@ -137,7 +140,7 @@ def test_a_long_common_shift_is_named_and_does_not_hide_the_rest():
     assert scene.largest_displacement == pytest.approx(near.largest_displacement, abs=5.0)
     assert arrow_factor(scene) > 0
     said, not_said = (
-        " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", [], []).axes)
+        " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in draw_page(each, "Title", GOOD, [], []).axes)
         for each in (scene, near)
     )
     assert re.search(r"mean shift of R (5|6)\d, P 2\d, S 1[01]\d mm", said)
@@ -181,8 +184,8 @@ def test_anisotropic_voxels_are_drawn_in_mm():
 def test_folded_voxels_and_only_they_are_marked(tmp_path):
     calm, wild = images(), images(scale=6.0)
     assert sitk.GetArrayFromImage(wild[4]).min() < 0 < sitk.GetArrayFromImage(calm[4]).min()
-    save_overview(tmp_path / "calm.png", *calm, title="t")
-    save_overview(tmp_path / "wild.png", *wild, title="t")
+    save_overview(tmp_path / "calm.png", *calm, title="t", verdict=GOOD)
+    save_overview(tmp_path / "wild.png", *wild, title="t", verdict=GOOD)
     marked = [
         sum(
             has_colour(panel(pixels(tmp_path / f"{name}.png"), scene_of(arguments), 6, k), "#b6ff00")
@@ -201,6 +204,7 @@ def test_labels_are_outlined_in_their_colours(tmp_path):
         tmp_path / "l.png",
         *arguments,
         title="t",
+        verdict=GOOD,
         fixed_labels=whole[0],
         labels_before=whole[1],
         labels_after=whole[2],
@@ -229,14 +233,20 @@ def test_two_breasts_get_a_tall_page_and_a_cut_that_is_not_empty():
 def test_thin_flat_and_even_volumes_are_drawn_too(tmp_path, shape):
     image = grid(np.full(shape, 7.0, np.float32))
     zero = grid(np.zeros((*shape, 3), np.float32), vector=True)
-    save_overview(tmp_path / "p.png", image, image, image, zero, jacobian_determinant(zero), title="")
+    save_overview(tmp_path / "p.png", image, image, image, zero, jacobian_determinant(zero), title="", verdict=GOOD)
     assert pixels(tmp_path / "p.png").size > 0
 
 
 def test_long_texts_are_wrapped_inside_the_page(tmp_path):
     lines = [f"Line {number}: " + "long words " * 40 for number in range(5)]
     arguments = images()
-    figure = draw_page(scene_of(arguments), "A title " * 60, ["A warning " * 60], [*lines, r"costs $\nonsense$"])
+    figure = draw_page(
+        scene_of(arguments),
+        "A title " * 60,
+        ("failed", ["A reason " * 60]),
+        ["A warning " * 60],
+        [*lines, r"costs $\nonsense$"],
+    )
     figure.draw_without_rendering()
     page = figure.bbox
     for text in figure.texts:
@@ -250,7 +260,7 @@ def test_long_texts_are_wrapped_inside_the_page(tmp_path):
 
 
 def test_the_page_says_that_it_is_for_research():
-    figure = draw_page(scene_of(images()), "Title", [], [])
+    figure = draw_page(scene_of(images()), "Title", GOOD, [], [])
     texts = [text.get_text() for text in figure.texts]
     assert "For research use only. Not a medical device." in texts
 
@@ -260,13 +270,13 @@ def test_images_on_another_grid_or_of_another_kind_are_refused(tmp_path):
     other = grid(body(), spacing=(1.5, 2.0, 4.1))
     path = tmp_path / "p.png"
     with pytest.raises(InputError, match="after registration"):
-        save_overview(path, fixed, before, other, field, det, title="t")
+        save_overview(path, fixed, before, other, field, det, title="t", verdict=GOOD)
     with pytest.raises(InputError, match="fixed labels"):
-        save_overview(path, fixed, before, after, field, det, title="t", fixed_labels=other)
+        save_overview(path, fixed, before, after, field, det, title="t", verdict=GOOD, fixed_labels=other)
     with pytest.raises(InputError, match="displacement field has 1"):
-        save_overview(path, fixed, before, after, det, det, title="t")
+        save_overview(path, fixed, before, after, det, det, title="t", verdict=GOOD)
     with pytest.raises(InputError, match=r"\.png"):
-        save_overview(tmp_path / "p.jpg", fixed, before, after, field, det, title="t")
+        save_overview(tmp_path / "p.jpg", fixed, before, after, field, det, title="t", verdict=GOOD)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,7 +284,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     taken = tmp_path / "taken.png"
     taken.mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
-        save_overview(taken, *images(), title="t")
+        save_overview(taken, *images(), title="t", verdict=GOOD)
     assert list(tmp_path.iterdir()) == [taken]
     assert list(taken.iterdir()) == []
 

@@ -39,6 +39,7 @@ from FoundationRegistrationLib import (
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.io.landmark_files import write_points
 from FoundationRegistrationLib.io.landmarks import Landmarks
+from FoundationRegistrationLib.pipeline.verdict import Verdict
 
 COARSE = ("--encoder", "mind", "--working-spacing-mm", "5", "--iterations", "10", "--voxel-iterations", "0")
 COARSE += ("--correlation-rounds", "0", "--device", "cpu", "--feature-cache-gb", "0", "--progress", "none")
@@ -232,13 +233,16 @@ class Shown(HTMLParser):
         return [text for (name, _), (kind, text) in zip(self.seen, self.seen[1:], strict=False) if name == tag]
 
 
-def test_a_notebook_shows_messages_then_figures_then_the_overview(result, tmp_path):
+def test_a_notebook_shows_verdict_and_messages_then_figures_then_the_overview(result, tmp_path):
     messages = ("Spacing of <b> & 'c' is in doubt.", "A lesser note.")
-    result = dataclasses.replace(result, messages=messages)
+    verdict = Verdict("check", ("It is <i>odd</i>.",))
+    result = dataclasses.replace(result, messages=messages, verdict=verdict)
     shown = Shown(result._repr_html_())
     tags = [tag for tag, _ in shown.seen if tag in ("ul", "table", "img")]
     assert tags == ["ul", "table", "img"]
-    assert "".join(text for tag, text in shown.seen if tag == "text").startswith("".join(messages))
+    assert "".join(text for tag, text in shown.seen if tag == "text").startswith(
+        "".join(["Verdict: check", *verdict.reasons, *messages])
+    )
     figures = dict(zip(shown.texts("th"), shown.texts("td"), strict=True))
     expected, folded = result.metrics["expected_error"], result.metrics["jacobian"]["folded_percent"]
     assert figures["expected error"].startswith(f"{expected['median_mm']:.1f} mm median")
@@ -250,13 +254,13 @@ def test_a_notebook_shows_messages_then_figures_then_the_overview(result, tmp_pa
 
 
 def test_without_messages_no_empty_list_is_shown(result):
-    shown = Shown(dataclasses.replace(result, messages=())._repr_html_())
+    shown = Shown(dataclasses.replace(result, messages=(), verdict=Verdict("good"))._repr_html_())
     assert [tag for tag, _ in shown.seen if tag in ("ul", "table", "img")] == ["table", "img"]
 
 
 def test_a_result_prints_as_one_short_line(result):
     line = repr(dataclasses.replace(result, messages=("one", "two")))
-    assert re.fullmatch(r"<RegistrationResult: preset default, encoder mind, .*messages: 2>", line)
+    assert re.fullmatch(r"<RegistrationResult: good, preset default, encoder mind, messages: 2>", line)
     assert len(line) < 150
 
 

@@ -280,7 +280,7 @@ def test_maps_and_features_of_a_run_become_volumes(scene, tmp_path):
         sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), str(result / f"{name}.h5"))
     map_image = volume(empty_grid("oblique")) / 700.0
     colours = sitk.Compose([sitk.Cast(map_image * 255.0, sitk.sitkUInt8)] * 3)
-    for name in ("jacobian", "confidence"):
+    for name in ("jacobian", "expected_error_mm"):
         sitk.WriteImage(map_image, str(result / f"{name}.nii.gz"))
     for side in ("fixed", "moving"):
         sitk.WriteImage(colours, str(result / f"features_{side}.nii.gz"))
@@ -288,7 +288,7 @@ def test_maps_and_features_of_a_run_become_volumes(scene, tmp_path):
     inputs = JobInputs(fixed, moving)
     outputs = take_over(inputs, Placement.of(inputs), scene, tmp_path)
     assert outputs.messages == ("Look twice.",)
-    for node in (outputs.jacobian_node, outputs.confidence_node, *outputs.feature_nodes):
+    for node in (outputs.jacobian_node, outputs.expected_error_node, *outputs.feature_nodes):
         assert np.allclose(image_of(node).GetOrigin(), map_image.GetOrigin(), atol=1e-4)
         assert np.allclose(image_of(node).GetDirection(), map_image.GetDirection(), atol=1e-4)
         assert node.GetDisplayNode() is not None

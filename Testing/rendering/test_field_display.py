@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.field_display import colour_confidence, colour_jacobian, show_displacement
+from FoundationRegistrationBridge.field_display import colour_expected_error, colour_jacobian, show_displacement
 from FoundationRegistrationBridge.grids import VoxelGrid, image_from_array, matrix_of
 from FoundationRegistrationBridge.overlay import MapOverlay
 
@@ -180,17 +180,19 @@ def test_jacobian_is_blue_below_one_dark_at_one_red_above_and_green_where_folded
     assert scene.GetNodesByName("Volume change").GetNumberOfItems() == 1
 
 
-def test_expected_error_goes_from_green_to_red_and_is_grey_where_it_is_not_known(
+def test_expected_error_goes_from_green_to_red_and_is_transparent_where_it_is_not_known(
     scene: Any, fixed: Any, view: Any
 ) -> None:
     node = ramp(scene, 0.0, 20.0)
-    colour_confidence(node)
+    colour_expected_error(node)
     small, some, large = colours_at(view, node, fixed, 0.0, 20.0, [0.3, 2.5, 15.0])
     assert small[1] > small[0] + 60
     assert some.min() < 100 < min(some[0], some[1])
     assert large[0] > large[1] + 100
-    unknown_node = ramp(scene, 0.0, 100.0)
-    colour_confidence(unknown_node)
-    large, unknown = colours_at(view, unknown_node, fixed, 0.0, 100.0, [40.0, 99.0])
+    values = np.linspace(0.0, 20.0, 60, dtype=np.float32)
+    values[values > 12.0] = np.nan
+    partly = add_volume(scene, np.broadcast_to(values, (30, 40, 60)).copy(), "partly known")
+    colour_expected_error(partly)
+    large, unknown = colours_at(view, partly, fixed, 0.0, 20.0, [10.0, 15.0])
     assert large[0] > large[1] + 100
-    assert np.ptp(unknown) < 20
+    assert unknown.max() < 30

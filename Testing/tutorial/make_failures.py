@@ -35,7 +35,6 @@ _PANEL_INCHES = 3.4
 _TITLE_INCHES = 0.3
 _FIXED_COLOUR, _MOVING_COLOUR = "#3ec1f0", "#ffa31a"
 _LARGEST_ERROR_MM = 5.0
-_NOT_KNOWN_MM = 100.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def draw_small_overlap(output: Path) -> None:
     inside = ((seen >= 0) & (seen <= np.array(size) - 1)).all(1)
     errors = _errors(case, result, case.moving_landmarks)
     _write(f"TRE inside the common field {errors[inside].mean():.2f} mm, outside {errors[~inside].mean():.2f} mm")
-    error = sitk.Resample(result.confidence, case.fixed, _IDENTITY, sitk.sitkNearestNeighbor, _NOT_KNOWN_MM)
+    error = sitk.Resample(result.expected_error, case.fixed, _IDENTITY, sitk.sitkNearestNeighbor, np.nan)
     panels = [
         _fixed_panel(case),
         _panel("moving, after the affine start", case, moving, result.initial_transform, labels),
@@ -316,7 +315,7 @@ def _save(path: Path, panels: Sequence[Panel], view: View) -> None:
         limits: dict[str, Any] = {"vmin": np.percentile(pixels, 1), "vmax": np.percentile(pixels, 99.5)}
         if panel.colours != "gray":
             limits = {"vmin": 0.0, "vmax": _LARGEST_ERROR_MM}
-            pixels = np.ma.masked_greater_equal(pixels, _NOT_KNOWN_MM)
+            pixels = np.ma.masked_invalid(pixels)
         axes.imshow(pixels, cmap=panel.colours, extent=extent, interpolation="bilinear", **limits)
         axes.set_facecolor("#606060")
         for mask, colour in panel.outlines:

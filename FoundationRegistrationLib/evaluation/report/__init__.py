@@ -29,6 +29,7 @@ def save_overview(
     jacobian: sitk.Image,
     *,
     title: str,
+    verdict: tuple[str, Sequence[str]],
     warnings: Sequence[str] = (),
     lines: Sequence[str] = (),
     fixed_labels: sitk.Image | None = None,
@@ -54,12 +55,13 @@ def save_overview(
         displacement: u(x) in mm, LPS, fixed point x -> moving point x + u(x), on that grid.
         jacobian: determinant of x -> x + u(x) on that grid.
         title: first line of the page.
-        warnings: displayed first, highlighted.
+        verdict: "good", "check" or "failed", and the reasons: displayed next, in a colour of its own.
+        warnings: displayed after it, highlighted.
         lines: key figures, one line of text each.
         fixed_labels: labels of the fixed image on that grid.
         labels_before: labels of the moving image before, on that grid.
         labels_after: labels of the moving image after, on that grid.
-        expected_error: mm, on that grid; `NOT_KNOWN_MM` where unknown.
+        expected_error: mm, on that grid; NaN where unknown.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, ``displacement`` is not a field, or the
@@ -75,6 +77,6 @@ def save_overview(
 
     from .page import draw_page  # matplotlib is slow to import
 
-    figure = draw_page(scene, title, warnings, lines)
+    figure = draw_page(scene, title, verdict, warnings, lines)
     with contextlib.nullcontext(target) if path is None else complete_or_absent(path) as opened:
         figure.savefig(opened, format="png", dpi="figure", facecolor="auto", pil_kwargs={"compress_level": 4})

@@ -36,6 +36,7 @@ _BACKGROUND = "#0b0b0c"
 _TEXT = "#f2f2f2"
 _QUIET = "#a8a8ad"
 _WARNING = "#ffb000"
+_VERDICTS = {"good": "#4cc26e", "check": "#ffb000", "failed": "#ff5f52"}
 _DPI = 140
 _PAGES = ((18.5, 12.5), (12.5, 18.5))  # space for the images: a wide and a tall page
 _TALL_IF = 1.3  # screens are wide: the tall page must show this much more
@@ -95,19 +96,28 @@ class Layout:
         return left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height
 
 
-def draw_page(scene: Scene, title: str, warnings: Sequence[str], lines: Sequence[str]) -> Figure:
+def draw_page(
+    scene: Scene, title: str, verdict: tuple[str, Sequence[str]], warnings: Sequence[str], lines: Sequence[str]
+) -> Figure:
     """The figure with all images and texts.
 
     Args:
         scene: the data to show.
         title: first line of the page.
-        warnings: displayed below the title, highlighted.
+        verdict: its word and the reasons, displayed below the title in the word's colour.
+        warnings: displayed below them, highlighted.
         lines: key figures, one line of text each.
     """
     layout, heads = page_layout(scene), _heads(scene)
     room = layout.page[0] - 2 * _MARGIN
     title_lines = textwrap.wrap(title, int(room / _TITLE_LETTER)) or [""]
-    said = [part for warning in warnings for part in textwrap.wrap(warning, int(room / _LETTER))]
+    word, reasons = verdict
+    said = [
+        (part, colour)
+        for colour, texts in ((_VERDICTS[word], (f"Verdict: {word}", *reasons)), (_WARNING, warnings))
+        for text in texts
+        for part in textwrap.wrap(text, int(room / _LETTER))
+    ]
     columns = _in_columns(lines, int(room / _LETTER))
     longest = len(said) + max((len(column) for column in columns), default=0)
     layout = replace(layout, header=0.2 + _TITLE_LINE * len(title_lines) + _LINE * longest)
@@ -192,13 +202,19 @@ def _write(figure: Figure, layout: Layout, left: float, top: float, text: str, *
 
 
 def _write_header(
-    figure: Figure, layout: Layout, title_lines: Sequence[str], said: Sequence[str], columns: Sequence[Sequence[str]]
+    figure: Figure,
+    layout: Layout,
+    title_lines: Sequence[str],
+    said: Sequence[tuple[str, str]],
+    columns: Sequence[Sequence[str]],
 ) -> None:
+    """Title, verdict and warnings with their colours, and the key figures in columns."""
     for number, line in enumerate(title_lines):
         _write(figure, layout, _MARGIN, 0.15 + _TITLE_LINE * number, line, size=15, weight="bold")
     left, top = _MARGIN, 0.2 + _TITLE_LINE * len(title_lines)
-    for number, line in enumerate(said):
-        _write(figure, layout, left, top + _LINE * number, line, size=10, color=_WARNING)
+    for number, (line, colour) in enumerate(said):
+        weight = "bold" if number == 0 else "normal"
+        _write(figure, layout, left, top + _LINE * number, line, size=10, color=colour, weight=weight)
     top += _LINE * len(said)
     for column in columns:
         for number, line in enumerate(column):

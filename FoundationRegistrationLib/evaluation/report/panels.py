@@ -13,7 +13,6 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...convex_adam.confidence import LARGEST_KNOWN_MM
 from .scene import Plane, Scene
 
 FIXED_COLOUR = "#35d0ff"
@@ -103,7 +102,7 @@ def draw_jacobian(axes: Axes, scene: Scene, plane: Plane) -> AxesImage:
 def draw_expected_error(axes: Axes, scene: Scene, plane: Plane, expected_error: NDArray) -> AxesImage:
     """The expected error in mm, on the same scale for every pair; unknown voxels in a separate colour."""
     error = scene.cut(expected_error, plane)
-    unknown = error > LARGEST_KNOWN_MM
+    unknown = np.isnan(error)
     image = _show(axes, scene, plane, error, cmap=_ERROR_COLOURS, vmin=0, vmax=_LARGEST_ERROR_MM)
     _show(axes, scene, plane, np.ma.masked_where(~unknown, unknown), cmap=ListedColormap([NOT_KNOWN_COLOUR]))
     _draw_contour(axes, scene, plane)

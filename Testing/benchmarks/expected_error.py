@@ -1,9 +1,9 @@
 """Fit the map of the expected error on phantoms, and measure how far it can be trusted on others.
 
-    python Testing/benchmarks/confidence.py fit       on the seeds for tuning; writes the model into the library
-    python Testing/benchmarks/confidence.py report    on other seeds; writes OUTPUT/confidence.md and confidence.png
+    python Testing/benchmarks/expected_error.py fit       on the seeds for tuning; writes the model into the library
+    python Testing/benchmarks/expected_error.py report    on other seeds; writes OUTPUT/expected_error.md and .png
 
-The registrations of each phantom are kept in OUTPUT/confidence and not made again; after a change of the
+The registrations of each phantom are kept in OUTPUT/expected_error and not made again; after a change of the
 registration remove them, fit, then report.
 """
 
@@ -24,7 +24,7 @@ from sklearn.linear_model import GammaRegressor
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.convex_adam import fitted_error
-from FoundationRegistrationLib.convex_adam.confidence import MEASURES, expected_error
+from FoundationRegistrationLib.convex_adam.expected_error import MEASURES, expected_error
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 from FoundationRegistrationLib.phantom import TASKS, make_phantom
 from FoundationRegistrationLib.spatial.points import transform_points
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = arguments.seeds or SEEDS[arguments.action]
     spacings = arguments.spacings_mm or SPACINGS_MM[arguments.action]
-    folder = arguments.output / "confidence"
+    folder = arguments.output / "expected_error"
     folder.mkdir(parents=True, exist_ok=True)
     by_pair = {
         name: Samples.joined([kept_samples(folder, name, seed, mm) for mm in spacings for seed in seeds])
@@ -88,9 +88,9 @@ def main() -> None:
         with complete_or_absent(MODEL) as unfinished:
             unfinished.write_text(fitted_model(Samples.joined(list(by_pair.values())).known, what))
         return
-    with complete_or_absent(arguments.output / "confidence.md") as unfinished:
+    with complete_or_absent(arguments.output / "expected_error.md") as unfinished:
         unfinished.write_text(report(by_pair, what))
-    with complete_or_absent(arguments.output / "confidence.png") as unfinished:
+    with complete_or_absent(arguments.output / "expected_error.png") as unfinished:
         reliability_plot(by_pair).savefig(unfinished, format="png", dpi=130)
 
 
@@ -117,7 +117,7 @@ def registered_samples(name: str, seed: int, spacing_mm: float) -> Samples:
     points = np.array([case.fixed.TransformIndexToPhysicalPoint(index[::-1].tolist()) for index in body])
     truth = sitk.GetArrayViewFromImage(case.displacement)[tuple(body.T)]
     error = np.linalg.norm(transform_points(result.transform, points) - points - truth, axis=1)
-    measures = result.confidence_measures
+    measures = result.error_predictors
     nearest = [measures.TransformPhysicalPointToIndex(point) for point in points.tolist()]
     found = np.array([measures[index] for index in nearest], dtype=np.float32)
     return Samples(found, error, np.full(len(error), measures.GetSpacing()[0]))
@@ -134,9 +134,9 @@ def fitted_model(samples: Samples, what: str) -> str:
         for name, coefficient, low, high in zip(MEASURES, model.coef_, *ranges, strict=True)
     )
     return (
-        '"""The model of the expected error, as `Testing/benchmarks/confidence.py fit` wrote it.\n\n'
+        '"""The model of the expected error, as `Testing/benchmarks/expected_error.py fit` wrote it.\n\n'
         "A gamma regression, with a logarithmic link, of the displacement's error in cells on the logarithms of the\n"
-        "measures of `confidence.py`.\n\n"
+        "measures of `expected_error.py`.\n\n"
         f"Fitted on {len(cells)} points of the bodies, about as many of each pair, of\n{what},\n"
         "registered with the presets of the tasks, or with MIND alone.\n"
         '"""\n\n'

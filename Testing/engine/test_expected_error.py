@@ -12,10 +12,9 @@ from volumes import body_points, empty_grid, noise, on_grid, points_of, smooth_w
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.convex_adam import fitted_error
-from FoundationRegistrationLib.convex_adam.confidence import (
-    LARGEST_KNOWN_MM,
+from FoundationRegistrationLib.convex_adam.expected_error import (
+    LARGEST_MM,
     MEASURES,
-    NOT_KNOWN_MM,
     expected_error,
     local_measures,
 )
@@ -128,7 +127,7 @@ def test_terms_count_by_their_weight():
 def test_features_taken_a_few_at_a_time_give_the_same(monkeypatch):
     fixed, moving = with_noise(texture(), 1), with_noise(texture(), 2)
     together = error_of(fixed, moving)
-    monkeypatch.setattr("FoundationRegistrationLib.convex_adam.confidence._VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("FoundationRegistrationLib.convex_adam.expected_error._VALUES_AT_ONCE", 1)
     assert torch.allclose(error_of(fixed, moving), together)
 
 
@@ -140,16 +139,16 @@ def test_where_nothing_was_compared_nothing_is_known():
     weight = torch.ones(SHAPE)
     weight[..., 10:] = 0.0
     error = error_of(anatomy, anatomy, weight=weight)
-    assert (error[..., 10:] == NOT_KNOWN_MM).all()
-    assert (error[..., :10] <= LARGEST_KNOWN_MM).all()
+    assert error[..., 10:].isnan().all()
+    assert (error[..., :10] <= LARGEST_MM).all()
     assert (error[..., :10] > 0).all()
 
 
-def test_extremes_stay_finite_and_below_what_is_not_known():
+def test_extremes_stay_finite():
     extremes = torch.tensor([[-torch.inf, torch.inf, 1e30, -1e30]]).expand(len(MEASURES), -1)
     error = expected_error(extremes, 1000.0)
     assert (error > 0).all()
-    assert (error <= LARGEST_KNOWN_MM).all()
+    assert (error <= LARGEST_MM).all()
     even = error_of(torch.zeros(2, *SHAPE), torch.zeros(2, *SHAPE))
     assert torch.isfinite(even).all()
 
@@ -186,7 +185,7 @@ def told(runs):
     _, results = runs
     points = body_points(smooth_warp, 3.0)
     there = np.linalg.norm(smooth_warp(points) - ERASED, axis=1) < 7.0
-    expected = [at(result.confidence, points) for result in results]
+    expected = [at(result.expected_error, points) for result in results]
     error = [np.linalg.norm(through(r.transform, points) - smooth_warp(points), axis=1) for r in results]
     return there, expected, error
 
@@ -214,13 +213,13 @@ def test_expected_errors_are_of_the_size_of_the_true_ones_and_rank_them(told):
 def test_the_map_lies_on_the_grid_of_the_displacement_and_knows_nothing_of_the_air(runs):
     _, (result, _) = runs
     for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        assert getattr(result.confidence, name)() == getattr(result.displacement, name)()
-    values = sitk.GetArrayViewFromImage(result.confidence)
+        assert getattr(result.expected_error, name)() == getattr(result.displacement, name)()
+    values = sitk.GetArrayViewFromImage(result.expected_error)
     border = [values[0], values[-1], values[:, 0], values[:, -1], values[..., 0], values[..., -1]]
-    assert all((face == NOT_KNOWN_MM).all() for face in border)
-    inside = at(result.confidence, body_points(smooth_warp))
-    assert (inside <= LARGEST_KNOWN_MM).mean() > 0.98
-    assert 0.1 < np.median(inside) < 5.0
+    assert all(np.isnan(face).all() for face in border)
+    inside = at(result.expected_error, body_points(smooth_warp))
+    assert np.isnan(inside).mean() < 0.02
+    assert 0.1 < np.nanmedian(inside) < 5.0
 
 
 def test_the_record_says_how_far_the_result_can_be_trusted(runs):
@@ -240,12 +239,12 @@ def test_what_only_one_volume_shows_is_not_known():
     result = register(fixed, upper, settings)
     points = body_points()
     seen = points[:, 2] > upper.GetOrigin()[2] + 12.0
-    expected = at(result.confidence, points)
+    expected = at(result.expected_error, points)
     assert result.metrics["expected_error"]["not_known_percent"] > 25.0
-    assert result.metrics["expected_error"]["percentile_95_mm"] < LARGEST_KNOWN_MM
+    assert result.metrics["expected_error"]["percentile_95_mm"] < LARGEST_MM
     deep = points[:, 2] < upper.GetOrigin()[2] - 12.0
-    assert (expected[seen] < LARGEST_KNOWN_MM).mean() > 0.9
-    assert (expected[deep] == NOT_KNOWN_MM).all()
+    assert np.isnan(expected[seen]).mean() < 0.1
+    assert np.isnan(expected[deep]).all()
 
 
 def test_the_command_line_writes_the_map_and_says_it_in_words(tmp_path, capsys):
@@ -256,14 +255,14 @@ def test_the_command_line_writes_the_map_and_says_it_in_words(tmp_path, capsys):
     fast = ["--encoder=mind", "--working-spacing-mm=4", "--iterations=5", "--initialization=none"]
     assert main([*command, *fast, "--output", str(tmp_path / "result")]) == 0
     assert "expected error:" in capsys.readouterr().err
-    confidence, jacobian = (
-        sitk.ReadImage(str(tmp_path / "result" / f"{n}.nii.gz")) for n in ("confidence", "jacobian")
+    expected, jacobian = (
+        sitk.ReadImage(str(tmp_path / "result" / f"{n}.nii.gz")) for n in ("expected_error_mm", "jacobian")
     )
-    assert confidence.GetSize() == jacobian.GetSize()
-    assert confidence.GetOrigin() == pytest.approx(jacobian.GetOrigin(), abs=1e-4)
-    assert confidence.GetSpacing() == pytest.approx(jacobian.GetSpacing())
+    assert expected.GetSize() == jacobian.GetSize()
+    assert expected.GetOrigin() == pytest.approx(jacobian.GetOrigin(), abs=1e-4)
+    assert expected.GetSpacing() == pytest.approx(jacobian.GetSpacing())
     field = sitk.ReadTransform(str(tmp_path / "result" / "transform.h5"))
     assert np.isfinite(transform_points(field, body_points())).all()
-    assert at(confidence, body_points(smooth_warp)).min() > 0.0
+    assert np.nanmin(at(expected, body_points(smooth_warp))) > 0.0
     report = json.loads((tmp_path / "result" / "report.json").read_text())
-    assert report["metrics"]["expected_error"]["median_mm"] < LARGEST_KNOWN_MM
+    assert report["metrics"]["expected_error"]["median_mm"] < LARGEST_MM

@@ -18,10 +18,7 @@ from . import fitted_error
 from .similarities import Term
 
 MEASURES = ("width", "bending", "disagreement")
-# Where nothing was compared. It is large rather than negative or NaN, so that interpolation errs on the safe side.
-NOT_KNOWN_MM = 100.0
-# Largest predicted error; larger values of an interpolated map are partly unknown.
-LARGEST_KNOWN_MM = 50.0
+LARGEST_MM = 50.0  # of the predictions
 
 # Costs and bending are averaged over a cube of this half-width in cells.
 _REACH = 2
@@ -71,14 +68,13 @@ def expected_error(measures: torch.Tensor, cell_mm: float) -> torch.Tensor:
         cell_mm: cell size.
 
     Returns:
-        (...), at most `LARGEST_KNOWN_MM`; `NOT_KNOWN_MM` where a measure is NaN.
+        (...), at most `LARGEST_MM`; NaN where a measure is NaN.
     """
     exponent = torch.full_like(measures[0], fitted_error.INTERCEPT)
     for name, measure in zip(MEASURES, measures, strict=True):
         coefficient, low, high = fitted_error.COEFFICIENTS[name]
         exponent += coefficient * measure.clamp(low, high)
-    error = (cell_mm * exponent.exp()).clamp(max=LARGEST_KNOWN_MM)
-    return torch.where(error.isnan(), NOT_KNOWN_MM, error)
+    return (cell_mm * exponent.exp()).clamp(max=LARGEST_MM)
 
 
 def _squared_width(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,82 @@
+"""Both volumes of a registration on one coarse grid, to be compared without any truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..spatial.grids import WorkingGrid, resample_to_grid, working_grid
+from ..spatial.points import foreground_points
+from .preprocessing import PreparedVolume
+
+_CELLS = 300_000  # of the grid, inside the fixed foreground
+_MARGIN = 4  # cells around it
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """Two volumes on a grid of isotropic cells along the patient's axes; arrays are (z, y, x).
+
+    Attributes:
+        grid: the cells, LPS mm.
+        fixed: intensities, 0..1.
+        moving: intensities after the registration, 0..1.
+        fixed_inside: bool, the fixed foreground.
+        moving_inside: bool, the moving foreground after the registration.
+        seen: bool, inside both fields of view.
+    """
+
+    grid: WorkingGrid
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    fixed_inside: torch.Tensor
+    moving_inside: torch.Tensor
+    seen: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, fixed: PreparedVolume, moving: PreparedVolume, transform: sitk.Transform, device: torch.device
+    ) -> Overlaid:
+        """Sample both volumes on a grid around the fixed foreground.
+
+        Args:
+            fixed: fixed volume.
+            moving: moving volume.
+            transform: maps fixed to moving points, LPS mm.
+            device: where the tensors are kept.
+        """
+        grid = _grid(fixed)
+        identity = sitk.TranslationTransform(3)
+
+        def sampled(image: sitk.Image, to_image: sitk.Transform, *, label: bool = False) -> torch.Tensor:
+            values = torch.from_numpy(resample_to_grid(image, grid, to_image, label=label)).to(device)
+            return values > 0 if label else values
+
+        seen = sampled(fixed.known, identity, label=True) & sampled(moving.known, transform, label=True)
+        return cls(
+            grid,
+            sampled(fixed.image, identity),
+            sampled(moving.image, transform),
+            sampled(fixed.foreground, identity, label=True),
+            sampled(moving.foreground, transform, label=True),
+            seen,
+        )
+
+
+def _grid(fixed: PreparedVolume) -> WorkingGrid:
+    """Return cells not smaller than the fixed voxels, and no more than `_CELLS` in the foreground."""
+    mask = fixed.foreground
+    volume = float(np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * np.prod(mask.GetSpacing()))
+    voxel = float(np.cbrt(np.prod(fixed.image.GetSpacing())))
+    points = foreground_points(mask)
+    spacing = max(float(np.cbrt(volume / _CELLS)), voxel)
+    return working_grid(points, points, spacing_mm=spacing, reach_mm=0.0, margin_voxels=_MARGIN, multiple=1)
+
+
+def octant_name(*, left: bool, back: bool, upper: bool) -> str:
+    """Return a part of the body in words, such as "left front upper"."""
+    sides = (("left", "right")[not left], ("back", "front")[not back], ("upper", "lower")[not upper])
+    return " ".join(sides)

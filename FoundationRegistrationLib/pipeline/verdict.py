@@ -1,0 +1,150 @@
+"""The verdict on a registration, good, check or failed, with its reasons, from measures that need no truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .agreement import Agreement
+from .evidence import Evidence
+from .orientations import AXES
+
+Level = Literal["good", "check", "failed"]
+
+# Fine structure: the ratio of its agreement to chance, in the body and in its weakest part.
+_UNRELATED = 1.6
+_ACCURATE = 2.1
+_ACCURATE_PART = 1.8
+# Volumes of one contrast (`one_sign`) agree as well as that if they are of one patient.
+_ONE_CONTRAST = 0.95
+_SAME_PATIENT = 0.55
+# Fractions of the fixed foreground.
+_LEAST_COMPARED = 0.1
+_LEAST_IN_COMMON = 0.1
+_FAR_OUTLINES_MM = 10.0
+_LARGE_ERROR_MM = 4.0
+
+# Mutual information: required ratio of the result's agreement to that of all rotated orientations. Correct pairs
+# reach 1.6 and more, cropped ones and different contrasts the least. From an automatic start no better than chance,
+# deformation makes unrelated volumes agree up to twice as well.
+_ABOVE_CHANCE = 1.3
+_START_ABOVE_CHANCE = 1.4
+_ABOVE_CHANCE_FROM_A_BAD_START = 2.5
+# A mirrored orientation must be better than the result: anatomy is nearly symmetric.
+_CLEARLY_BETTER = 1.15
+_CLEARLY_WORSE = 0.7
+# An orientation is reported if it agrees this many times better than the median of rotated ones, and better than
+# noise.
+_STANDS_OUT = 2.3
+_LEAST_TO_TRUST = 0.05
+
+_ADVICE = "Check that both show the same part of the same patient, align them roughly by landmarks, and run again."
+_TURN_BACK = "correct its orientation or start from landmarks, and run again."
+_SINGLE_MIRRORS = [f"mirrored {axis}" for axis in AXES]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to trust a registration.
+
+    Attributes:
+        level: "good" if every measure is as in accurate registrations; "failed" if one is as in unrelated volumes;
+            "check" in between, and where too little can be compared.
+        reasons: why it is not good, the most serious first.
+    """
+
+    level: Level
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return " ".join([f"Verdict: {self.level}.", *self.reasons])
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return the verdict for what was measured."""
+    failures = list(_failures(evidence))
+    doubts = list(_doubts(evidence))
+    if failures:
+        return Verdict("failed", (*failures, *doubts))
+    return Verdict("check", tuple(doubts)) if doubts else Verdict("good")
+
+
+def _failures(evidence: Evidence) -> Iterator[str]:
+    if evidence.in_common < _LEAST_IN_COMMON:
+        yield (
+            f"Only {100 * evidence.in_common:.0f} % of the patient in the smaller volume lies within the other. "
+            f"{_ADVICE}"
+        )
+        return
+    reason = "" if evidence.agreement is None else _implausible(evidence.agreement, evidence.found_automatically)
+    if reason:
+        yield reason
+    elif evidence.fine_structure is not None and evidence.fine_structure.above_chance < _UNRELATED:
+        yield (
+            f"Inside the body the volumes agree hardly better than by chance "
+            f"({evidence.fine_structure.above_chance:.1f} times). {_ADVICE}"
+        )
+
+
+def _implausible(agreement: Agreement, found_automatically: bool) -> str:
+    """Say why the volumes cannot be registered correctly, from their mutual information; else nothing."""
+    after, best = agreement.after, max(agreement.start, agreement.after)
+    other = max(agreement.turned, agreement.mirrored)
+    lost = found_automatically and agreement.start < _START_ABOVE_CHANCE * agreement.turned
+    enough = _ABOVE_CHANCE_FROM_A_BAD_START if lost else _ABOVE_CHANCE
+    if other > _CLEARLY_BETTER * best or after < enough * agreement.turned:
+        return _how_it_lies(agreement, best) or f"The volumes agree no better than by chance. {_ADVICE}"
+    if best < _CLEARLY_WORSE * agreement.as_given:
+        return "The volumes agreed better before the registration; start with --initialization none."
+    if after < _CLEARLY_WORSE * agreement.start:
+        return (
+            "The volumes agree less after the deformable stages than after the initial alignment alone; use the "
+            "initial alignment, or another encoder or preset."
+        )
+    return ""
+
+
+def _how_it_lies(agreement: Agreement, best: float) -> str:
+    """Say how the moving volume is rotated or mirrored, if one orientation stands out; else nothing."""
+    least = max(_CLEARLY_BETTER * best, _STANDS_OUT * agreement.typical, _LEAST_TO_TRUST)
+    if agreement.turned > max(least, agreement.mirrored / _CLEARLY_BETTER):
+        return f"The moving volume seems to be {agreement.turn}; {_TURN_BACK}"
+    if agreement.mirrored > least and agreement.mirroring in _SINGLE_MIRRORS:
+        return f"The moving volume seems to be {agreement.mirroring}, or turned; {_TURN_BACK}"
+    return ""
+
+
+def _doubts(evidence: Evidence) -> Iterator[str]:
+    fine = evidence.fine_structure
+    if fine is None or fine.compared < _LEAST_COMPARED:
+        yield "Too little of the anatomy is inside both volumes to judge the result."
+    elif fine.one_sign >= _ONE_CONTRAST:
+        if fine.agreement < _SAME_PATIENT:
+            yield (
+                f"The volumes have one contrast, but their fine structure agrees less ({fine.agreement:.2f}) than in "
+                f"accurate registrations of one patient ({_SAME_PATIENT} and more): tissue that has changed, a part "
+                "that is not aligned, a mirrored volume, or another patient."
+            )
+    elif fine.above_chance < _ACCURATE:
+        yield (
+            f"The fine structure agrees only {fine.above_chance:.1f} times better than by chance, in accurate "
+            f"registrations {_ACCURATE} times and more."
+        )
+    if fine is not None and fine.weakest[1] < _ACCURATE_PART:
+        part, ratio = fine.weakest
+        yield f"It agrees least in the {part} part of what both show ({ratio:.1f} times chance): look there."
+    outlines = evidence.outlines
+    if outlines is not None and outlines.worst_mm > _FAR_OUTLINES_MM:
+        yield (
+            f"The outlines of the body lie {outlines.worst_mm:.0f} mm apart in the {outlines.worst} part "
+            f"({outlines.median_mm:.0f} mm overall)."
+        )
+    expected = evidence.expected_error["median_mm"]
+    if expected is not None and expected > _LARGE_ERROR_MM:
+        yield f"The expected error is {expected:.1f} mm in the median."
