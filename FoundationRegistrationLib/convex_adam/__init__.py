@@ -17,7 +17,7 @@ import torch
 from ..features import pool
 from ..runtime.progress import Progress
 from .discrete_search import DiscreteSearch
-from .expected_error import local_measures
+from .error_predictors import local_measures
 from .instance_optimisation import Descent, InstanceOptimisation
 from .local_correlation import LocalCorrelation
 from .method import stages_of
@@ -63,7 +63,7 @@ class ConvexAdamResult:
         gain_of_details: how much more of both features is explained by the second encoder's own displacement than by
             the first's; 0 with one encoder. See `two_encoders`.
         measures: (3, z, y, x) on the cells of the features, predictors of the local error, see
-            `expected_error.local_measures`.
+            `error_predictors.local_measures`.
     """
 
     displacement: torch.Tensor

@@ -9,21 +9,22 @@ with the moving volume shifted by a few cells.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import SimpleITK as sitk
 import torch
 
-from ..spatial.windows import max_around, mean_around
+from ..spatial.windows import max_around, mean_around, sum_around
 from .overlaid import Overlaid, octant_name
 
 _COARSE = 4  # half-width in cells of the cubes of the local mean and standard deviation
 _FINE = 2  # and of the local correlation
 _FROM_THE_EDGE = 3  # cells that are left out along the edges of both foregrounds
 _SHIFT = 4  # cells
+_NEARBY = 6  # half-width in cells of the cubes of `above_chance_nearby`
 _LEAST_CELLS = 500
 # A local standard deviation below this fraction of the overall one is noise.
 _LEAST_DEVIATION = 0.1
@@ -42,6 +43,7 @@ class FineStructure:
         one_sign: 1 where bright structures of one volume are bright in all of the other, or dark in all of it, as in
             volumes of one contrast; lower for different contrasts.
         compared: fraction of the fixed foreground that was compared.
+        above_chance_nearby: `above_chance` around each cell of the grid of the comparison.
         parts: `above_chance` of each octant of the compared region, such as "left front lower".
     """
 
@@ -49,6 +51,7 @@ class FineStructure:
     chance: float
     one_sign: float
     compared: float
+    above_chance_nearby: sitk.Image
     parts: dict[str, float]
 
     @property
@@ -63,7 +66,14 @@ class FineStructure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values for JSON."""
-        return {**dataclasses.asdict(self), "above_chance": self.above_chance}
+        return {
+            "agreement": self.agreement,
+            "chance": self.chance,
+            "above_chance": self.above_chance,
+            "one_sign": self.one_sign,
+            "compared": self.compared,
+            "parts": self.parts,
+        }
 
 
 def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
@@ -89,6 +99,7 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
         chance=float(chance[compared].mean()),
         one_sign=float(signed.abs()),
         compared=float(compared.sum() / pair.fixed_inside.sum().clamp(min=1)),
+        above_chance_nearby=pair.grid.image(_nearby(here, chance, compared).cpu().numpy()),
         parts={
             name: float(here[part].mean() / chance[part].mean().clamp(min=1e-6)) for name, part in _parts(compared)
         },
@@ -118,6 +129,13 @@ def _correlation(one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor) -
     found = (both - mean * other_mean) / (variance * other_variance).clamp_min(1e-12).sqrt()
     structured = (variance > _LEAST_VARIANCE) & (other_variance > _LEAST_VARIANCE)
     return torch.where(structured, found, torch.zeros_like(found)).clamp(-1.0, 1.0)
+
+
+def _nearby(here: torch.Tensor, chance: torch.Tensor, compared: torch.Tensor) -> torch.Tensor:
+    """Return the ratio of agreement to chance around each cell; that of all where nothing is compared nearby."""
+    sums = sum_around(torch.stack([here, chance]) * compared, _NEARBY)
+    overall = here[compared].mean() / chance[compared].mean().clamp(min=1e-6)
+    return torch.where(sums[1] > 1e-6, sums[0] / sums[1].clamp(min=1e-6), overall)
 
 
 def _parts(compared: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

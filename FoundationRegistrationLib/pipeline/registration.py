@@ -27,12 +27,17 @@ from ..spatial.displacement import displacement_image
 from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
 from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
+from .agreement import fraction_in_common, measure_agreement
 from .deformation import Side, deform
 from .evidence import Evidence
-from .figures import expected_error_map, expected_error_summary, inverse_error, mask_on_grid_of
+from .expected_error import expected_error_map, expected_error_summary, predictors_of
+from .figures import inverse_error, mask_on_grid_of
+from .fine_structure import measure_fine_structure
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
+from .outlines import measure_outlines
+from .overlaid import Overlaid
 from .preprocessing import prepare
 from .provenance import described_volume, environment
 from .record import described_images
@@ -184,16 +189,18 @@ def register(
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)
     cells = grid.pooled(settings.adam_grid_spacing)
-    expected = expected_error_map(found, cells, field)
+    overlaid = Overlaid.of(prepared_fixed, prepared_moving, transform, device)
+    structure = measure_fine_structure(overlaid)
+    predictors = predictors_of(found, cells, structure)
+    expected = expected_error_map(predictors, field)
     anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
     expected_figures = expected_error_summary(expected, anatomy)
-    evidence = Evidence.of(
-        prepared_fixed,
-        prepared_moving,
-        initial,
-        transform,
-        expected_figures,
-        device,
+    evidence = Evidence(
+        in_common=fraction_in_common(prepared_fixed, prepared_moving, transform),
+        agreement=measure_agreement(prepared_fixed, prepared_moving, initial, transform),
+        fine_structure=structure,
+        outlines=measure_outlines(overlaid),
+        expected_error=expected_figures,
         found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
     )
     verdict = judge(evidence)
@@ -240,7 +247,7 @@ def register(
         jacobian=jacobian,
         deformation=field,
         expected_error=expected,
-        error_predictors=cells.image(found.measures.permute(1, 2, 3, 0).cpu().numpy(), is_vector=True),
+        error_predictors=predictors,
         verdict=verdict,
         metrics=metrics,
         timings=dict(steps.timings),

@@ -43,8 +43,8 @@ class RegistrationResult:
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
         expected_error: of `transform`, mm, on that grid, from a model fitted on synthetic pairs; NaN where nothing
             was compared: in air and outside either field of view.
-        error_predictors: the predictors of `expected_error`, one component for each of `MEASURES`, on the grid of the
-            cells; NaN where nothing was compared.
+        error_predictors: the predictors of `expected_error`, one component for each of `PREDICTORS`, on the grid of
+            the cells; NaN where nothing was compared.
         verdict: whether to trust the result, "good", "check" or "failed", with the reasons.
         metrics: agreement, folding, inverse consistency error, explained variance and energies, as plain numbers.
         timings: seconds of each step.

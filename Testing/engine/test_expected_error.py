@@ -11,14 +11,10 @@ from volumes import body_points, empty_grid, noise, on_grid, points_of, smooth_w
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.convex_adam import fitted_error
-from FoundationRegistrationLib.convex_adam.expected_error import (
-    LARGEST_MM,
-    MEASURES,
-    expected_error,
-    local_measures,
-)
+from FoundationRegistrationLib.convex_adam.error_predictors import MEASURES, local_measures
 from FoundationRegistrationLib.convex_adam.similarities import Term
+from FoundationRegistrationLib.pipeline import fitted_error
+from FoundationRegistrationLib.pipeline.expected_error import LARGEST_MM, PREDICTORS, expected_error
 from FoundationRegistrationLib.spatial.points import transform_points
 from FoundationRegistrationLib.spatial.sampling import identity_positions
 from FoundationRegistrationLib.spatial.windows import mean_around
@@ -35,8 +31,14 @@ def texture(seed=0, channels=4):
     return (features - features.mean()) / features.std()
 
 
+def error_for(terms, displacement=NOWHERE, others=(NOWHERE,), cell_mm=4.0):
+    """Expected error where fine structure agrees e times better than by chance."""
+    measures = local_measures(terms, displacement, others)
+    return expected_error(torch.cat([measures, torch.ones_like(measures[:1])]), cell_mm)
+
+
 def error_of(fixed, moving, displacement=NOWHERE, others=(NOWHERE,), weight=None, cell_mm=4.0):
-    return expected_error(local_measures([Term(fixed, moving, weight)], displacement, others), cell_mm)
+    return error_for([Term(fixed, moving, weight)], displacement, others, cell_mm)
 
 
 def measure(name, fixed, moving, displacement=NOWHERE, others=(NOWHERE,)):
@@ -99,9 +101,13 @@ def test_searches_that_disagree_are_trusted_less():
     assert error[RIGHT].mean() > nearer[RIGHT].mean()
 
 
-def test_every_sign_raises_the_expected_error():
-    assert all(coefficient > 0 and low < high for coefficient, low, high in fitted_error.COEFFICIENTS.values())
-    assert tuple(fitted_error.COEFFICIENTS) == MEASURES
+def test_every_sign_of_trouble_raises_the_expected_error():
+    coefficients = {name: coefficient for name, (coefficient, *_) in fitted_error.COEFFICIENTS.items()}
+    assert tuple(coefficients) == PREDICTORS
+    assert coefficients.pop("structure") < 0
+    assert all(coefficient > 0 for coefficient in coefficients.values())
+    assert all(low < high for _, low, high in fitted_error.COEFFICIENTS.values())
+    assert fitted_error.SPREAD > 1.0
 
 
 # ---- scale ----
@@ -120,14 +126,14 @@ def test_terms_count_by_their_weight():
     alone = error_of(*good)
     for weight, same in ((none, True), (all_of_it, False)):
         terms = [Term(*good, all_of_it), Term(*bad, weight)]
-        error = expected_error(local_measures(terms, NOWHERE, [NOWHERE]), 4.0)
+        error = error_for(terms)
         assert torch.allclose(error, alone, rtol=1e-2) == same
 
 
 def test_features_taken_a_few_at_a_time_give_the_same(monkeypatch):
     fixed, moving = with_noise(texture(), 1), with_noise(texture(), 2)
     together = error_of(fixed, moving)
-    monkeypatch.setattr("FoundationRegistrationLib.convex_adam.expected_error._VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("FoundationRegistrationLib.convex_adam.error_predictors._VALUES_AT_ONCE", 1)
     assert torch.allclose(error_of(fixed, moving), together)
 
 
@@ -145,7 +151,7 @@ def test_where_nothing_was_compared_nothing_is_known():
 
 
 def test_extremes_stay_finite():
-    extremes = torch.tensor([[-torch.inf, torch.inf, 1e30, -1e30]]).expand(len(MEASURES), -1)
+    extremes = torch.tensor([[-torch.inf, torch.inf, 1e30, -1e30]]).expand(len(PREDICTORS), -1)
     error = expected_error(extremes, 1000.0)
     assert (error > 0).all()
     assert (error <= LARGEST_MM).all()

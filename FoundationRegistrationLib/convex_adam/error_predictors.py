@@ -1,8 +1,7 @@
-"""Expected local error of the displacement, in mm.
+"""Predictors of the local error of the displacement, from data of the optimisation.
 
-Three predictors are measured at each cell from data of the optimisation. A regression on phantoms with known
-displacement maps them to an error (`fitted_error.py`). Feature differences enter only as ratios, so that the
-predictors mean the same for every encoder. Lengths are in cells: a grid twice as fine expects half the error.
+Feature differences enter only as ratios, so that the predictors mean the same for every encoder. Lengths are in
+cells: a grid twice as fine has half the error.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ import torch.nn.functional as F
 
 from ..spatial.sampling import warp
 from ..spatial.windows import mean_around
-from . import fitted_error
 from .similarities import Term
 
 MEASURES = ("width", "bending", "disagreement")
-LARGEST_MM = 50.0  # of the predictions
 
 # Costs and bending are averaged over a cube of this half-width in cells.
 _REACH = 2
@@ -56,25 +53,6 @@ def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Se
     squares = {"width": _squared_width(terms, displacement), "bending": bending, "disagreement": disagreement}
     measures = torch.stack([(squares[name].sqrt() + _LEAST[name]).log() for name in MEASURES])
     return torch.where(_compared(terms, displacement), measures, torch.nan)
-
-
-def expected_error(measures: torch.Tensor, cell_mm: float) -> torch.Tensor:
-    """Return the expected error for given predictors, in mm.
-
-    The model does not extrapolate: predictors are clamped to the range of the fit.
-
-    Args:
-        measures: (3, ...) from `local_measures`.
-        cell_mm: cell size.
-
-    Returns:
-        (...), at most `LARGEST_MM`; NaN where a measure is NaN.
-    """
-    exponent = torch.full_like(measures[0], fitted_error.INTERCEPT)
-    for name, measure in zip(MEASURES, measures, strict=True):
-        coefficient, low, high = fitted_error.COEFFICIENTS[name]
-        exponent += coefficient * measure.clamp(low, high)
-    return (cell_mm * exponent.exp()).clamp(max=LARGEST_MM)
 
 
 def _squared_width(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor:
