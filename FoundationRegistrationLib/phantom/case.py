@@ -31,6 +31,8 @@ class PhantomCase:
         fixed_landmarks: (N, 3) points inside the body.
         moving_landmarks: (N, 3) the same anatomical points in the moving volume, T(fixed_landmarks).
         pet: SUV, float32, on its own grid in the moving CT's space; None for the other tasks.
+        sequences: how the fixed and the moving volume were acquired, such as "t1-fs", "t2" or "ct".
+        density: part of the breasts' volume that is fibroglandular.
     """
 
     task: str
@@ -43,6 +45,8 @@ class PhantomCase:
     fixed_landmarks: NDArray[np.float64]
     moving_landmarks: NDArray[np.float64]
     pet: sitk.Image | None
+    sequences: tuple[str, str]
+    density: float
 
     def labelmap(self, side: Literal["fixed", "moving"]) -> sitk.Image:
         """One uint8 label map with the values of LABELS, background 0.

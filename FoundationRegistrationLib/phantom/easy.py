@@ -95,8 +95,8 @@ def easy_pair(task: str, seed: int, spacing_mm: float) -> PhantomCase:
     return with_truth(
         task,
         seed,
-        Acquired(fixed, fixed_labels, fixed_grid),
-        Acquired(moving, moving_labels, moving_grid),
+        Acquired(fixed, fixed_labels, fixed_grid, fixed_side.contrast),
+        Acquired(moving, moving_labels, moving_grid, moving_side.contrast),
         anatomy,
         motion,
         point_rng,

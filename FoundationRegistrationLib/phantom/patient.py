@@ -71,9 +71,9 @@ class _Side:
         labels = self._labels({name: np.concatenate(parts) for name, parts in masks.items()}, grid)
         signal = np.concatenate(signals)
         if self.view.contrast == "ct":
-            return Acquired(acquire_ct(signal, grid, back(labels["body"]), rng), labels, grid)
+            return Acquired(acquire_ct(signal, grid, back(labels["body"]), rng), labels, grid, "ct")
         image = acquire_spoilt_mr(signal, np.concatenate(hearts) > 0, artefacts, self.breasts, grid, rng)
-        return Acquired(image, labels, grid)
+        return Acquired(image, labels, grid, self.view.contrast)
 
     def _labels(self, masks: dict[str, np.ndarray], grid: VoxelGrid) -> dict[str, sitk.Image]:
         shape = grid.size[::-1]

@@ -30,11 +30,12 @@ class TrueMotion(Protocol):
 
 @dataclass(frozen=True)
 class Acquired:
-    """One volume of a pair, its masks and the grid of both."""
+    """One volume of a pair, its masks, the grid of both, and the sequence (a key of CONTRASTS)."""
 
     image: sitk.Image
     labels: Mapping[str, sitk.Image]
     grid: VoxelGrid
+    sequence: str
 
 
 def slabs(grid: VoxelGrid) -> list[tuple[int, int]]:
@@ -66,6 +67,8 @@ def with_truth(
         fixed_landmarks=landmarks,
         moving_landmarks=motion(landmarks),
         pet=pet,
+        sequences=(fixed.sequence, moving.sequence),
+        density=anatomy.density,
     )
 
 

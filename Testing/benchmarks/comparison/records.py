@@ -16,7 +16,7 @@ import psutil
 from FoundationRegistrationLib.files.outputs import write_json
 
 from .case import CaseSource
-from .methods import PRESET, Method
+from .methods import Method
 
 DONE, FAILED, NOT_AVAILABLE = "done", "failed", "not available"
 Record = dict[str, Any]
@@ -30,13 +30,6 @@ def record_path(folder: Path, case: str, method: str) -> Path:
 def is_there(path: Path) -> bool:
     """Return whether a run need not be made again: it is done, or it failed; what could not run may be tried anew."""
     return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["status"] != NOT_AVAILABLE
-
-
-def had_no_folds(folder: Path, case: str) -> bool:
-    """Return whether the preset's run of a case had no fold to remove, so that leaving folds in changes nothing."""
-    path = record_path(folder, case, PRESET.name)
-    figures = json.loads(path.read_text(encoding="utf-8")).get("figures", {}) if path.is_file() else {}
-    return figures.get("unfolded_percent") == 0.0
 
 
 def write_record(path: Path, source: CaseSource, method: Method, peers: Path, status: str, **content: Any) -> None:
