@@ -120,6 +120,14 @@ PEERS = (
     ),
     IMPACT,
 )
+PAPER_CONVEXADAM = Method(
+    "convexadam-paper",
+    "ConvexAdam, official, with the paper's MIND",
+    "official",
+    "convex_adam_mind_of_the_paper",
+    packages=("convexAdam",),
+    distribution="convexAdam",
+)
 AFFINE = Method("affine", "affine (start of all)", "methods", "affine")
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
 LESION_MASK = Method(
@@ -149,7 +157,7 @@ def chosen_methods(names: list[str]) -> list[Method]:
     Raises:
         ValueError: a name is unknown.
     """
-    known = {method.name: method for method in METHODS}
+    known = {method.name: method for method in (*METHODS, PAPER_CONVEXADAM)}
     unknown = [name for name in names if name not in known and not name.startswith("ours-")]
     if unknown:
         msg = f"Unknown method '{unknown[0]}'; choose from: {', '.join(known)}, ours-ENCODER."

@@ -1,4 +1,4 @@
-"""The convexAdam package (Siebert et al., IEEE TMI 2024) with MIND, its defaults, in float32 on the CPU."""
+"""The convexAdam package (Siebert et al., IEEE TMI 2024) with MIND, in float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ _REACH_VOXELS = 24.0  # grid spacing times displacement half width
 
 
 def convex_adam_mind(task: Task) -> Found:
+    """Register with the package's defaults: MIND of radius 1 and dilation 2."""
+    return _registered(task, mind_radius=1)
+
+
+def convex_adam_mind_of_the_paper(task: Task) -> Found:
+    """Register with MIND as in the paper's appendix B, radius 3 and dilation 2, and else the package's defaults."""
+    return _registered(task, mind_radius=3)
+
+
+def _registered(task: Task, mind_radius: int) -> Found:
     """Register on an isotropic grid around the anatomy; the package knows no geometry."""
     grid, *arrays = pair_on_grid(task, reach_mm=_REACH_VOXELS * task.spacing_mm, multiple=_GRID_SPACING)
-    voxels = convex_adam_pt(*arrays, dtype=torch.float32, device=torch.device("cpu"))  # components (z, y, x)
+    voxels = convex_adam_pt(  # components (z, y, x)
+        *arrays, mind_r=mind_radius, mind_d=2, dtype=torch.float32, device=torch.device("cpu")
+    )
     field = grid.image(np.ascontiguousarray(voxels[..., ::-1] * grid.spacing), is_vector=True)
     return Found(sitk.CompositeTransform([task.start, sitk.DisplacementFieldTransform(field)]))
