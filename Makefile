@@ -65,7 +65,7 @@ benchmark-quick: $(VENV)/installed-benchmark
 	PYTHONPATH=Testing/benchmarks $(BIN)/python -m comparison --quick --output $(OUT)
 
 calibration: $(VENV)/installed-benchmark
-	PYTHONPATH=Testing/benchmarks $(BIN)/python Testing/benchmarks/calibration.py --output $(OUT)
+	PYTHONPATH=Testing/benchmarks $(BIN)/python Testing/benchmarks/calibration.py --output $(OUT) $(OPTIONS)
 
 tuning: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/tuning.py --data $(DATA) --output $(OUT)

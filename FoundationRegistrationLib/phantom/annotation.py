@@ -103,7 +103,7 @@ def draw_annotator(rng: np.random.Generator, ranks: Ranks) -> Annotator:
         rng: source of all random choices.
         ranks: how far annotators differ, and how much of the organs is missed.
     """
-    disagreement = float(0.1 * (2.8 / 0.1) ** ranks.disagreement)
+    disagreement = float(0.08 * (2.7 / 0.08) ** ranks.disagreement)
     return Annotator(
         wall=float(rng.normal(-1.0, 1.8 * disagreement)),
         back=float(rng.normal(30.0, 12.0 * disagreement)),
@@ -112,7 +112,7 @@ def draw_annotator(rng: np.random.Generator, ranks: Ranks) -> Annotator:
         top=float(rng.normal(62.0, 13.0 * disagreement)),
         bottom=float(rng.normal(-64.0, 13.0 * disagreement)),
         skin=float(abs(rng.normal(0.0, 1.0 * disagreement))),
-        gland=float(rng.normal(0.1, 0.35 * disagreement)),
+        gland=float(rng.normal(0.1, 0.25 * disagreement)),
         organ=float(rng.normal(0.0, 2.5 * disagreement)),
         heart_top=float(rng.normal(34.0, 10.0 * disagreement)),
         missed=noise_field(rng, 40.0, 32),

@@ -20,7 +20,7 @@ Ball = tuple[NDArray[np.float64], float]
 """Centre (3,) and radius in mm."""
 
 _DENSITY_RANKS = (0.0, 0.1, 0.5, 0.9, 1.0)
-_DENSITIES = (0.04, 0.09, 0.18, 0.34, 0.50)
+_DENSITIES = (0.035, 0.075, 0.155, 0.30, 0.46)
 """Part of the breast that is fibroglandular at these ranks: the limits of BI-RADS a to d."""
 
 
@@ -129,7 +129,7 @@ class PatientAnatomy(Anatomy):
             weight_mm=float(rng.normal(0.0, 0.8 + 2.4 * hardness)),
             involution_mm=float(rng.uniform(0.0, 0.5 * hardness)),
             change=noise_field(rng, float(rng.uniform(10.0, 18.0))),
-            change_mm=float((0.4 + 0.8 * hardness) * (0.9 if self.strands else 3.2)),
+            change_mm=float((0.4 + 0.8 * hardness) * (0.6 if self.strands else 2.4)),
             fold_z=(float(rng.uniform(-0.95, -0.75)), float(rng.uniform(-0.95, -0.75))),
             fold_mm=float(rng.uniform(3.0, 9.0)) if rng.random() < 0.35 else 0.0,
             dents=tuple(dents),

@@ -110,7 +110,7 @@ def draw_patient_motion(rng: np.random.Generator, ranks: Ranks, *, supine: bool)
         supine: the moving patient lies on her back.
     """
     hardness = ranks.hardness
-    strength = 0.45 + 2.1 * hardness**1.4
+    strength = 0.45 + 2.7 * hardness**1.5
     fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
     distance = 2.0 + 58.0 * ranks.distance**2
     posture = _supine(rng) if supine else _pressed(rng, strength)
@@ -136,12 +136,12 @@ def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
 def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """Breath, beat and the bend of the trunk."""
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
-    breath = _limited((0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0), 42.0)
+    breath = _limited((0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0), 32.0)
     return [
         Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
         Shear(2, _Hill(_limited(strength * rng.normal(0.0, 10.0), 18.0), (-46.0, 86.0), (60.0, 60.0))),
-        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.30), 0.4), 80.0, 110.0),
-        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.30), 0.4), 68.0, 80.0),
+        Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.30), 0.25), 80.0, 110.0),
+        Twist(0, heart, _limited(strength * rng.normal(0.0, 0.30), 0.25), 68.0, 80.0),
         Shear(1, _Bow(strength * rng.normal(0.0, 9.0), rng.uniform(-20.0, 20.0))),
         Shear(0, _Bow(strength * rng.normal(0.0, 7.0), rng.uniform(-20.0, 20.0))),
         Twist(2, np.array([0.0, 90.0, 0.0]), np.deg2rad(strength * rng.normal(0.0, 4.0)), np.inf, 260.0),
@@ -150,8 +150,8 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
 
 def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
     """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall."""
-    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.48, 0.40))
-    lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -42.0, 42.0)
+    slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.45, 0.26))
+    lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -32.0, 32.0)
     maps: list[VolumePreserving] = [
         Shear(1, _behind_chest_plane),
         Squeeze(1, 2, 0.0, -1.0, (float(slopes[0]), float(slopes[1])), (-35.0, 35.0), rng.uniform(-10.0, 10.0)),
@@ -160,7 +160,7 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
             0,
             0.0,
             -1.0,
-            (float(np.exp(_limited(strength * rng.normal(0.0, 0.10), 0.18))),) * 2,
+            (float(np.exp(_limited(strength * rng.normal(0.0, 0.10), 0.12))),) * 2,
             (-90.0, 90.0),
             0.0,
         ),
@@ -172,10 +172,10 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
         maps.append(_coil_wall(side, float(np.exp(_limited(-strength * rng.uniform(0.2, 0.5), 0.4)))))
     for side in (-1.0, 1.0):
         breast = np.array([side * _BREAST_X_MM, -50.0, 0.0])
-        maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.4), 75.0, 48.0))
+        maps.append(Twist(1, breast, _limited(strength * rng.normal(0.0, 0.22), 0.3), 75.0, 48.0))
         for axis in (0, 2):
             centre = breast + rng.uniform(-8.0, 8.0, 3)
-            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.36), 0.5), 46.0, 60.0))
+            maps.append(Twist(axis, centre, _limited(strength * rng.normal(0.0, 0.36), 0.32), 46.0, 60.0))
         maps.append(
             Shear(
                 1,

@@ -32,10 +32,23 @@ def test_records_that_are_there_make_the_table_and_no_phantom(command, tmp_path,
     for seed, value in ((100, 40.0), (101, 60.0)):
         for stage in calibration.STAGES:
             write(tmp_path / "calibration", seed, stage, breast=value, fibroglandular=20.0, organ=30.0)
-    command("--tasks", "longitudinal", "--seeds", "100", "101")
+    command("--tasks", "longitudinal", "--seeds", "100", "101", "--peers")
     lines = capsys.readouterr().out.splitlines()
     assert "| longitudinal | raw | 2 | 50.0 (10.0) | 49.0 (20.6) | 20.0 (0.0) | 21.2 (16.6) |" in lines[2]
     assert lines[4].startswith("| longitudinal | ceiling | 2 | 50.0 (10.0) | - |")
+
+
+def test_what_lies_too_far_from_the_paper_is_named():
+    near = {"breast": 70.0, "fibroglandular": 30.0, "organ": 55.0}
+    peers = {
+        "niftyreg-f3d": near | {"breast": 81.0, "fibroglandular": 44.0},
+        "ants-syn": near | {"breast": 80.0, "fibroglandular": 45.0, "organ": 57.0},
+    }
+    lines = calibration.misses({"lesion": [{"affine": near, **peers}, {"affine": near | {"organ": 20.0}, **peers}]})
+    assert "- lesion, organ, affine: mean 37.5, paper 53.8" in lines
+    assert "- lesion, breast, affine: SD 0.0, paper 15.6" in lines
+    assert "- lesion, fibroglandular: order ants-syn, niftyreg-f3d, paper niftyreg-f3d, ants-syn" in lines
+    assert len(lines) == 4  # and the affine's SD of fibroglandular tissue
 
 
 def test_a_method_that_failed_is_not_counted():
