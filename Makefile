@@ -7,7 +7,7 @@ OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
 
-.PHONY: help demo test lint docs benchmark benchmark-quick calibration tuning expected-error memory speed gpu pictures clean
+.PHONY: help demo test lint docs benchmark benchmark-quick calibration tuning trust memory speed gpu pictures clean
 
 help:
 	@echo "make demo       install into $(VENV), register a synthetic breast pair, write $(OUT)/demo"
@@ -18,7 +18,7 @@ help:
 	@echo "make benchmark-quick  faster programs on few coarse phantoms, $(OUT)/comparison-quick; 40 minutes at most"
 	@echo "make calibration  check that the phantoms are as hard as the paper's patients, write $(OUT)/calibration; hours"
 	@echo "make tuning     choose the settings of the presets on pairs that no table reports, write $(OUT)/tuning.md; hours"
-	@echo "make expected-error measure how far the expected error can be trusted, write $(OUT)/expected_error.md"
+	@echo "make trust      measure how far verdict and expected error can be trusted, write $(OUT)/trust.md; hours"
 	@echo "make memory     measure the memory of ConvexAdam at 512 x 512 x 512 voxels, and of encoding"
 	@echo "make speed      measure encoders and ConvexAdam side by side with the packages they come from, and the cache"
 	@echo "make gpu        on a machine with an NVIDIA GPU: check it against the CPU, measure, write $(OUT)/gpu.md; 4 minutes"
@@ -70,8 +70,8 @@ calibration: $(VENV)/installed-benchmark
 tuning: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/tuning.py --data $(DATA) --output $(OUT)
 
-expected-error: $(VENV)/installed-test
-	$(BIN)/python Testing/benchmarks/expected_error.py report --output $(OUT)
+trust: $(VENV)/installed-test
+	PYTHONPATH=Testing/benchmarks $(BIN)/python -m trust report --data $(DATA) --output $(OUT)
 
 memory: $(VENV)/installed-test
 	$(BIN)/python Testing/benchmarks/memory.py

@@ -218,5 +218,13 @@ def summary(record: Any) -> str:
         return text
     if expected["median_mm"] is None:
         return text
-    words = _("Expected error {median:.1f} mm (median), above 5 mm in {above:.0f} % of the anatomy.")
-    return f"{text} {words.format(median=expected['median_mm'], above=expected['above_5_mm_percent'])}"
+    words = _(
+        "Expected error {median:.1f} mm (median; 90 % of true errors are below {spread:.1f} mm), above 5 mm in "
+        "{above:.0f} % of the anatomy."
+    )
+    figures = {
+        "median": expected["median_mm"],
+        "spread": expected["spread_mm"],
+        "above": expected["above_5_mm_percent"],
+    }
+    return f"{text} {words.format(**figures)}"

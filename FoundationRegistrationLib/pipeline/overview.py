@@ -81,7 +81,8 @@ def key_figures(result: RegistrationResult, evaluation: Mapping[str, Any] | None
         "expected error": (
             "not known"
             if expected["median_mm"] is None
-            else f"{expected['median_mm']:.1f} mm median, 95 % below {expected['percentile_95_mm']:.1f} mm"
+            else f"{expected['median_mm']:.1f} mm median (90 % of true errors below {expected['spread_mm']:.1f} mm), "
+            f"95 % of the anatomy below {expected['percentile_95_mm']:.1f} mm"
         ),
         "expected error above 5 mm": (
             f"{expected['above_5_mm_percent']:.1f} % of the anatomy; not known in "

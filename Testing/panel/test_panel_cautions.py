@@ -73,7 +73,7 @@ def test_orientation_that_nobody_stated_stands_first_in_what_the_run_says(
     assert messages[0] in caplog.text
 
 
-def test_result_shows_what_its_run_said_before_its_figures(panel: Any, pair: dict[str, Any]) -> None:
+def test_result_shows_its_verdict_and_what_its_run_said_before_its_figures(panel: Any, pair: dict[str, Any]) -> None:
     from FoundationRegistrationBridge.transforms import store_record
 
     said = ["No better than chance <at all>.", "The affine start was left out."]
@@ -81,11 +81,17 @@ def test_result_shows_what_its_run_said_before_its_figures(panel: Any, pair: dic
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", name)
         for name in ("with words", "of an older version")
     ]
-    for node, record in zip(nodes, ({**FIGURES, "messages": said}, FIGURES), strict=True):
+    verdict = {"level": "failed", "reasons": ["The moving volume seems to be mirrored."]}
+    judged = {**FIGURES, "messages": said, "verdict": verdict}
+    for node, record in zip(nodes, (judged, FIGURES), strict=True):
         store_record(node, record, pair["fixed"], pair["moving"])
     unfold(panel.ui.resultSection)
     choose(panel.ui.resultTransformSelector, "with words")
+    first, reason = panel.ui.verdictNote.text.splitlines()
+    assert first.startswith("Failed") and reason == verdict["reasons"][0]
+    assert panel.ui.verdictNote.visible
     lines = panel.ui.resultNote.text.splitlines()
     assert lines[:2] == said and "0.250 % of the anatomy folded" in lines[2]
     choose(panel.ui.resultTransformSelector, "of an older version")
+    assert not panel.ui.verdictNote.visible
     assert panel.ui.resultNote.text.startswith("0.250 % of the anatomy folded")

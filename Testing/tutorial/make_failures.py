@@ -272,6 +272,7 @@ def _tell(
         _write(f"lesion volume {100 * (after / before - 1):+.0f} % of that after the start")
     jacobian = result.metrics["jacobian"]
     _write(f"Jacobian {jacobian['min']:.2f} to {jacobian['max']:.2f}, SD of its log {jacobian['sd_log']:.2f}")
+    _write(str(result.verdict))
     for message in result.messages:
         _write(f"message: {message}")
 
