@@ -174,7 +174,7 @@ def test_the_command_that_is_quick_lists_few_phantoms_and_the_peers_that_are_fas
         main()
     cases = [name for name in caplog.messages if name.startswith("hard-")]
     assert cases == [f"hard-{task}-{seed}-4mm" for task in TASKS for seed in (103, 104, 107)]
-    assert {peer.name for peer in PEERS_COMPARED} - set(caplog.messages) == {"impact-mind"}
+    assert {peer.name for peer in PEERS_COMPARED} - set(caplog.messages) == {"impact-mind", "convexadam-paper"}
 
 
 def test_a_program_that_is_not_installed_is_said_to_be_missing():

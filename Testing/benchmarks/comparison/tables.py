@@ -110,7 +110,7 @@ def paper_table(records: list[Record], task: str) -> str:
         row = [ours[0]["label"] if ours else theirs["label"], str(sum(r["status"] == DONE for r in ours) or "")]
         for target, (figure, scale) in figures.items():
             row.append(_mean_sd([scale * value for value in figure.known(ours).values()]))
-            row.append(f"{theirs[target]} ({theirs[f'{target} SD'] or '-'})" if theirs.get(target) else "")
+            row.append(_as_printed(theirs.get(target), theirs.get(f"{target} SD")))
         rows.append(row)
     return _table(["method", "pairs", *(head for target in figures for head in (target, "paper"))], rows)
 
@@ -170,6 +170,10 @@ def _test(test: Paired, figure: Figure, pairs: int) -> str:
         words += f" (p = {test.p:.2g})"
         words = f"**{words}**" if test.p < _SIGNIFICANT else words
     return words if pairs in (0, test.pairs) else f"{words}, n = {test.pairs}"
+
+
+def _as_printed(mean: str | None, sd: str | None) -> str:
+    return f"{mean} ({sd})" if sd else mean or ""
 
 
 def _mean_sd(values: list[float]) -> str:
