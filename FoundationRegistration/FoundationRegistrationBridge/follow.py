@@ -111,7 +111,7 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -
     if before is not moving_parent(transform_node):
         own = slicer.vtkMRMLTransformNode()
         own.SetAndObserveTransformToParent(snapshot(to_moving_space(node, transform_node)))
-        changes.add(own, f"Place of {node.GetName()}")
+        changes.add(own, f"Position of {node.GetName()}")
         changes.set_parent(own, transform_node)
         for earlier in chain(before):
             if is_registration(earlier) and not follows(own, earlier):
