@@ -30,6 +30,7 @@ from comparison import niftyreg
 from comparison.case import Case
 from comparison.measure import lesion_volumes
 from comparison.methods import Method, chosen_methods
+from comparison.paper import paper_figure
 from comparison.runner import Limits, run_method
 
 from FoundationRegistrationLib.evaluation.overlap import dice, mean_over_labels
@@ -45,30 +46,7 @@ IN_PAPER = ("niftyreg-f3d", "ants-syn", "convexadam-paper")
 # How far a mean may lie from the paper's, percent, by stage; "" is for the peers. How far an SD may, as a factor.
 NEAR_PERCENT = {"raw": 7.0, "affine": 7.0, "": 8.0}
 NEAR_FACTOR = 1.5
-# Table 1 of the paper: mean and SD over its pairs, percent.
-PAPER = {
-    "longitudinal": {
-        "raw": ((49.0, 20.6), (21.2, 16.6), (48.3, 21.5)),
-        "affine": ((68.2, 21.7), (33.0, 21.3), (60.9, 22.8)),
-        "ants-syn": ((80.0, 20.0), (45.4, 24.9), (66.7, 23.6)),
-        "niftyreg-f3d": ((81.6, 17.9), (53.8, 26.5), (69.2, 24.2)),
-        "convexadam-paper": ((80.8, 16.6), (53.3, 23.4), (64.7, 21.3)),
-    },
-    "cross-sequence": {
-        "raw": ((44.1, 24.4), (18.7, 13.4), (45.3, 21.6)),
-        "affine": ((65.8, 22.3), (32.0, 18.5), (61.1, 22.7)),
-        "ants-syn": ((76.8, 19.1), (42.8, 21.7), (64.4, 21.6)),
-        "niftyreg-f3d": ((73.9, 22.2), (44.3, 25.0), (62.1, 22.0)),
-        "convexadam-paper": ((73.4, 10.3), (42.4, 31.9), (41.2, 35.4)),
-    },
-    "lesion": {
-        "raw": ((49.4, 20.3), (18.1, 14.3), (40.4, 21.9)),
-        "affine": ((68.0, 15.6), (31.2, 18.2), (53.8, 24.4)),
-        "ants-syn": ((80.5, 10.1), (41.5, 21.5), (57.6, 24.8), (37.7, 28.6)),
-        "niftyreg-f3d": ((81.0, 9.9), (48.4, 22.3), (57.5, 25.5), (48.9, 30.3)),
-        "convexadam-paper": ((78.3, 18.9), (50.3, 24.4), (53.3, 27.3), (60.5, 85.5)),
-    },
-}
+TASKS_IN_PAPER = ("longitudinal", "cross-sequence", "lesion")
 
 
 def main() -> None:
@@ -158,12 +136,11 @@ def table(records: dict[str, list[dict[str, Any]]]) -> list[str]:
     ]
     for task, pairs in records.items():
         for stage in (*STAGES, *IN_PAPER):
-            paper = PAPER[task].get(stage, ())
             cells = []
-            for index, target in enumerate((*TARGETS, LESION)):
-                values = _values(pairs, stage, target)
+            for target in (*TARGETS, LESION):
+                values, paper = _values(pairs, stage, target), _of_paper(task, stage, target)
                 cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})" if values else "-")
-                cells.append(f"{paper[index][0]:.1f} ({paper[index][1]:.1f})" if index < len(paper) else "-")
+                cells.append(f"{paper[0]:.1f} ({paper[1]:.1f})" if paper else "-")
             done = sum(stage in pair and "failed" not in pair[stage] for pair in pairs)
             if done:
                 lines.append(f"| {task} | {stage} | {done} | " + " | ".join(cells) + " |")
@@ -174,24 +151,29 @@ def misses(records: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Lines of a Markdown list: where Dice lies further from the paper's than it may, and the order of the peers."""
     lines = []
     for task, pairs in records.items():
-        for index, target in enumerate(TARGETS):
+        for target in TARGETS:
             means = {}
-            for stage, paper in PAPER[task].items():
-                values = _values(pairs, stage, target)
-                if not values:
+            for stage in (*STAGES, *IN_PAPER):
+                values, paper = _values(pairs, stage, target), _of_paper(task, stage, target)
+                if not values or paper is None:
                     continue
                 means[stage] = float(np.mean(values))
-                mean, spread = paper[index]
+                mean, spread = paper
                 if abs(means[stage] - mean) > NEAR_PERCENT.get(stage, NEAR_PERCENT[""]):
                     lines.append(f"- {task}, {target}, {stage}: mean {means[stage]:.1f}, paper {mean:.1f}")
                 ratio = float(np.std(values)) / spread
                 if stage in STAGES and not 1.0 / NEAR_FACTOR <= ratio <= NEAR_FACTOR:
                     lines.append(f"- {task}, {target}, {stage}: SD {np.std(values):.1f}, paper {spread:.1f}")
             ours = sorted((stage for stage in IN_PAPER if stage in means), key=lambda stage: -means[stage])
-            paper_order = sorted(ours, key=lambda stage: -PAPER[task][stage][index][0])
+            paper_order = sorted(ours, key=lambda stage: -_of_paper(task, stage, target)[0])
             if ours != paper_order:
                 lines.append(f"- {task}, {target}: order {', '.join(ours)}, paper {', '.join(paper_order)}")
     return lines
+
+
+def _of_paper(task: str, stage: str, target: str) -> tuple[float, float] | None:
+    """Mean and SD in the paper, whose affine is NiftyReg's."""
+    return paper_figure(task, "niftyreg-affine" if stage == "affine" else stage, target)
 
 
 def _values(pairs: list[dict[str, Any]], stage: str, target: str) -> list[float]:
@@ -202,7 +184,7 @@ def _values(pairs: list[dict[str, Any]], stage: str, target: str) -> list[float]
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="*", default=list(PAPER), choices=list(PAPER), metavar="TASK")
+    parser.add_argument("--tasks", nargs="*", default=TASKS_IN_PAPER, choices=TASKS_IN_PAPER, metavar="TASK")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(100, 120)), help="for tuning: 100 and up")
     parser.add_argument("--spacing-mm", type=float, default=2.0, help="voxel size of the phantoms")
     parser.add_argument(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import fmean, median, stdev
 
 from .figures import CHANGE_SEEN, LESION, TARGETS, TRE, Figure, dice_of, figures_of
 from .inference import Paired, holm, interval, paired
 from .methods import METHODS, MIND, PRESET, STARTS
+from .paper import paper_rows
 from .records import DONE, NOT_AVAILABLE, Record
 
 _SIGNIFICANT = 0.05
 _LESION = "lesion volume error"  # as its columns are called beside the paper's
 _STARTS = {method.name for method in STARTS}
-_PAPER = Path(__file__).with_name("paper_table1.csv")
 
 
 def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -97,9 +95,7 @@ def ahead(records: list[Record], reference: str) -> str:
 
 def paper_table(records: list[Record], task: str) -> str:
     """Return mean (SD) by method, Dice in percent, here and in the paper; empty for a task that its table lacks."""
-    with _PAPER.open(encoding="utf-8") as lines:
-        printed = csv.DictReader(line for line in lines if not line.startswith("#"))
-        paper = {row["method"]: row for row in printed if row["task"] == task}
+    paper = paper_rows(task)
     if not paper:
         return ""
     figures = {target: (dice_of(target), 100.0) for target in TARGETS} | {_LESION: (LESION, 1.0)}
