@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +26,8 @@ def plain_torch() -> Iterator[None]:
             settings.enter_context(torch.autocast("cuda", enabled=False))
         if torch.backends.mps.is_available():
             settings.enter_context(torch.autocast("mps", enabled=False))
-        if torch.get_default_device().type != "cpu":  # the context costs a Python call per operation
+        # The context costs a Python call per operation. Before torch 2.6, get_default_device may raise.
+        if torch.empty(0).device.type != "cpu":
             settings.enter_context(torch.device("cpu"))
         settings.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
@@ -38,23 +41,33 @@ def full_float32() -> Iterator[None]:
 
     NVIDIA GPUs convolve in TensorFloat-32 by default, which keeps three of the seven digits.
     """
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _float32_switches()]
-    try:
-        for owner, name, full in _float32_switches():
-            setattr(owner, name, full)
+    with ExitStack() as settings:
+        for switch, full in _float32_switches():
+            settings.callback(switch.set, switch.get())
+            switch.set(full)
         yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
 
 
-def _float32_switches() -> list[tuple[Any, str, Any]]:
-    """Return the float32 precision switches (object, attribute, value for full precision); torch 2.9 renamed them.
+@dataclass(frozen=True)
+class _Switch:
+    """A setting of torch that is read and set."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+
+    @classmethod
+    def of(cls, owner: Any, name: str) -> _Switch:
+        return cls(functools.partial(getattr, owner, name), functools.partial(setattr, owner, name))
+
+
+def _float32_switches() -> list[tuple[_Switch, Any]]:
+    """Return the float32 precision switches with their values for full precision; torch 2.9 renamed them.
 
     Old and new ones must not be mixed: torch refuses to read the old ones once the new ones differ from them.
     """
     backends: Any = torch.backends
     if hasattr(backends.cudnn, "conv"):
         places = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
-        return [(place, "fp32_precision", "ieee") for place in places]
-    return [(backends.cuda.matmul, "allow_tf32", False), (backends.cudnn, "allow_tf32", False)]
+        return [(_Switch.of(place, "fp32_precision"), "ieee") for place in places]
+    multiply = _Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
+    return [(multiply, "highest"), (_Switch.of(backends.cudnn, "allow_tf32"), False)]

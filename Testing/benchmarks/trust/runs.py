@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import FoundationRegistrationError
@@ -78,6 +79,15 @@ def _registered(trial: Trial, encoder: str) -> tuple[dict[str, Any], dict[str, n
     if case.fixed_points is None or case.moving_points is None:
         return described, nothing
     errors = np.linalg.norm(transform_points(result.transform, case.fixed_points) - case.moving_points, axis=1)
-    nearest = [result.error_predictors.TransformPhysicalPointToIndex(point) for point in case.fixed_points.tolist()]
-    predictors = np.array([result.error_predictors[index] for index in nearest], dtype=np.float32)
+    predictors = _at(result.error_predictors, case.fixed_points)
     return {**described, "mean_error_mm": float(errors.mean())}, {"predictors": predictors, "error_mm": errors}
+
+
+def _at(image: sitk.Image, points: np.ndarray) -> np.ndarray:
+    """Return the vectors of the nearest voxels, (N, components), NaN outside."""
+    indices = np.array([image.TransformPhysicalPointToIndex(point) for point in points.tolist()])
+    inside = ((indices >= 0) & (indices < image.GetSize())).all(1)
+    found = np.full((len(points), image.GetNumberOfComponentsPerPixel()), np.nan, np.float32)
+    x, y, z = indices[inside].T
+    found[inside] = sitk.GetArrayViewFromImage(image)[z, y, x]
+    return found
