@@ -15,9 +15,9 @@ from ..spatial.sampling import warp
 from ..spatial.windows import mean_around
 from .similarities import Term
 
-MEASURES = ("width", "bending", "disagreement")
+MEASURES = ("width", "disagreement")
 
-# Costs and bending are averaged over a cube of this half-width in cells.
+# Costs and distances are averaged over a cube of this half-width in cells.
 _REACH = 2
 # Largest tested displacement along each axis, cells.
 _FARTHEST = 2
@@ -27,7 +27,7 @@ _VALUES_AT_ONCE = 6_000_000
 # A cell was compared if at least one term gave it this weight.
 _LEAST_WEIGHT = 0.25
 # Added before the logarithm, in cells: smaller values are not informative.
-_LEAST = {"width": 0.05, "bending": 0.002, "disagreement": 0.05}
+_LEAST = {"width": 0.05, "disagreement": 0.05}
 
 
 def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -36,8 +36,6 @@ def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Se
     - width: width of the cost minimum, the root mean square of small displacements, weighted by exp(-(cost - cost of
       the result) / (temperature x cost of the result)). It is small at a sharp minimum, large without structure or
       without a match.
-    - bending: root mean square of the displacement's Laplacian. Tissue deforms smoothly; where the field does not,
-      features pull in inconsistent directions.
     - disagreement: root mean square distance from the results of other searches.
 
     Args:
@@ -46,11 +44,11 @@ def local_measures(terms: Sequence[Term], displacement: torch.Tensor, others: Se
         others: other estimates of the displacement, such as the discrete one; at least one.
 
     Returns:
-        (3, z, y, x) in the order of `MEASURES`, logarithms of lengths in cells; NaN where nothing was compared.
+        (2, z, y, x) in the order of `MEASURES`, logarithms of lengths in cells; NaN where nothing was compared.
     """
     distances = torch.stack([(displacement - other).square().sum(0) for other in others]).mean(0)
-    bending, disagreement = mean_around(torch.stack([_squared_laplacian(displacement), distances]), _REACH)
-    squares = {"width": _squared_width(terms, displacement), "bending": bending, "disagreement": disagreement}
+    disagreement = mean_around(distances[None], _REACH)[0]
+    squares = {"width": _squared_width(terms, displacement), "disagreement": disagreement}
     measures = torch.stack([(squares[name].sqrt() + _LEAST[name]).log() for name in MEASURES])
     return torch.where(_compared(terms, displacement), measures, torch.nan)
 
@@ -97,12 +95,3 @@ def _compared(terms: Sequence[Term], displacement: torch.Tensor) -> torch.Tensor
     for term in terms:
         compared |= torch.ones_like(compared) if term.weight is None else term.weight >= _LEAST_WEIGHT
     return compared
-
-
-def _squared_laplacian(displacement: torch.Tensor) -> torch.Tensor:
-    """Return the squared length of the displacement's Laplacian, (z, y, x), by second differences."""
-    total = torch.zeros_like(displacement)
-    for axis in (1, 2, 3):
-        slope = torch.gradient(displacement, dim=axis)[0]
-        total += torch.gradient(slope, dim=axis)[0]
-    return total.square_().sum(0)

@@ -47,7 +47,7 @@ def expected_error(predictors: torch.Tensor, cell_mm: float) -> torch.Tensor:
     The model does not extrapolate: predictors are clamped to the range of the fit.
 
     Args:
-        predictors: (4, ...) in the order of `PREDICTORS`.
+        predictors: (3, ...) in the order of `PREDICTORS`.
         cell_mm: cell size.
 
     Returns:

@@ -10,15 +10,15 @@ with the moving volume shifted by a few cells.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
 from ..spatial.windows import max_around, mean_around, sum_around
-from .overlaid import Overlaid, octant_name
+from .overlaid import OCTANTS, Overlaid, octants_of
 
 _COARSE = 4  # half-width in cells of the cubes of the local mean and standard deviation
 _FINE = 2  # and of the local correlation
@@ -93,16 +93,14 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
     for axis, by in shifts:
         other, its_weight = (torch.roll(each, by, axis) for each in (moving, weight))
         chance += _correlation(fixed, other, weight * its_weight).square() / len(shifts)
-    signed = (correlation.sign() * here)[compared].sum() / here[compared].sum().clamp(min=1e-6)
+    signed = (correlation * correlation.abs())[compared].sum() / here[compared].sum().clamp(min=1e-6)
     return FineStructure(
         agreement=float(here[compared].mean()),
         chance=float(chance[compared].mean()),
         one_sign=float(signed.abs()),
         compared=float(compared.sum() / pair.fixed_inside.sum().clamp(min=1)),
         above_chance_nearby=pair.grid.image(_nearby(here, chance, compared).cpu().numpy()),
-        parts={
-            name: float(here[part].mean() / chance[part].mean().clamp(min=1e-6)) for name, part in _parts(compared)
-        },
+        parts=_parts(here, chance, compared),
     )
 
 
@@ -138,14 +136,13 @@ def _nearby(here: torch.Tensor, chance: torch.Tensor, compared: torch.Tensor) ->
     return torch.where(sums[1] > 1e-6, sums[0] / sums[1].clamp(min=1e-6), overall)
 
 
-def _parts(compared: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the octants of a region about its median, with names in the patient's directions."""
-    cells = torch.nonzero(compared)
-    centre = cells.median(dim=0).values
-    above = cells > centre
-    for upper, back, left in itertools.product((True, False), repeat=3):
-        chosen = cells[(above == above.new_tensor([upper, back, left])).all(1)]
-        if len(chosen) >= _LEAST_CELLS_OF_A_PART:
-            part = torch.zeros_like(compared)
-            part[tuple(chosen.T)] = True
-            yield octant_name(left=left, back=back, upper=upper), part
+def _parts(here: torch.Tensor, chance: torch.Tensor, compared: torch.Tensor) -> dict[str, float]:
+    """Return the ratio of agreement to chance in the octants of the compared region, by name."""
+    values, by_chance, inside = (each.cpu().numpy() for each in (here, chance, compared))
+    octants = octants_of(np.argwhere(inside))
+    found = {}
+    for octant, name in enumerate(OCTANTS):
+        chosen = octants == octant
+        if np.count_nonzero(chosen) >= _LEAST_CELLS_OF_A_PART:
+            found[name] = float(values[inside][chosen].mean() / max(by_chance[inside][chosen].mean(), 1e-6))
+    return found

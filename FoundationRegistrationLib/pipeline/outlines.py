@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .overlaid import Overlaid, octant_name
+from .overlaid import OCTANTS, Overlaid, octants_of
 
 # Cells from the edge of a field of view, where a body is cut off.
 _FROM_THE_CUT = 2
@@ -52,13 +52,13 @@ def measure_outlines(pair: Overlaid) -> OutlineDistance | None:
     ways = list(zip(outlines, outlines[::-1], strict=True))
     distance = np.concatenate([distance_transform_edt(~there)[here] for here, there in ways]) * pair.grid.spacing
     cells = np.concatenate([np.argwhere(here) for here, _ in ways])
-    octants = (cells > np.median(cells, axis=0)) @ (4, 2, 1)
+    octants = octants_of(cells)
     medians = {octant: float(np.median(distance[octants == octant])) for octant in np.unique(octants).tolist()}
     worst = max(medians, key=lambda octant: medians[octant])
     return OutlineDistance(
         median_mm=float(np.median(distance)),
         worst_mm=medians[worst],
-        worst=octant_name(upper=bool(worst & 4), back=bool(worst & 2), left=bool(worst & 1)),
+        worst=OCTANTS[worst],
     )
 
 

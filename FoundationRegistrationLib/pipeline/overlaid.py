@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import torch
+from numpy.typing import NDArray
 
 from ..spatial.grids import WorkingGrid, resample_to_grid, working_grid
 from ..spatial.points import foreground_points
@@ -76,7 +77,14 @@ def _grid(fixed: PreparedVolume) -> WorkingGrid:
     return working_grid(points, points, spacing_mm=spacing, reach_mm=0.0, margin_voxels=_MARGIN, multiple=1)
 
 
-def octant_name(*, left: bool, back: bool, upper: bool) -> str:
-    """Return a part of the body in words, such as "left front upper"."""
-    sides = (("left", "right")[not left], ("back", "front")[not back], ("upper", "lower")[not upper])
-    return " ".join(sides)
+OCTANTS = tuple(
+    f"{left} {back} {upper}"
+    for upper in ("lower", "upper")
+    for back in ("front", "back")
+    for left in ("right", "left")
+)
+
+
+def octants_of(cells: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the octant, an index into `OCTANTS`, of each cell (N, 3) as (z, y, x), about their median."""
+    return (cells > np.median(cells, axis=0)) @ np.array([4, 2, 1])

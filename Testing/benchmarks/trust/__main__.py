@@ -38,7 +38,7 @@ def main() -> None:
     runs = runs_of(arguments.action, tuple(arguments.seeds or SEEDS[arguments.action]))
     if arguments.action == "fit":
         known = with_truth(runs)
-        groups = ", ".join(sorted({run.group.removeprefix(GROUP) for run in known}))
+        groups = "\n".join(f"- {group}" for group in sorted({run.group for run in known}))
         model = Model.fitted(Points.joined([Points.of(run) for run in known]))
         with complete_or_absent(MODEL_FILE) as unfinished:
             unfinished.write_text(model.text(groups, len(known)), encoding="utf-8")

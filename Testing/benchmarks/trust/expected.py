@@ -27,7 +27,7 @@ _SPREAD_PERCENTILE = 90.0
 
 @dataclass(frozen=True)
 class Points:
-    """Points of some runs: (N, 4) predictors, (N,) true error in mm, (N,) edge of a cell in mm, (N,) weight."""
+    """Points of some runs: (N, 3) predictors, (N,) true error in mm, (N,) edge of a cell in mm, (N,) weight."""
 
     predictors: np.ndarray
     error_mm: np.ndarray
@@ -92,7 +92,7 @@ class Model:
         return (
             '"""The model of the expected error, as `python -m trust fit` in `Testing/benchmarks` wrote it.\n\n'
             "A gamma regression, with a logarithmic link, of the displacement's error in cells on the predictors of\n"
-            f"`expected_error.py`. Fitted on {count} runs of equal weight:\n{what}.\n"
+            f"`expected_error.py`. Fitted on {count} runs of equal weight:\n\n{what}\n"
             '"""\n\n'
             f"INTERCEPT = {self.intercept:.4f}\n"
             "# Predictor: its coefficient, and the range that the fit saw.\n"

@@ -29,7 +29,7 @@ class Run:
         level: the verdict; "refused" if the registration ended with an error.
         reasons: of the verdict, or the error.
         mean_error_mm: over the points of the truth; None where there is no right answer.
-        predictors: (N, 4) of the expected error at those points, NaN where it is not known.
+        predictors: (N, 3) of the expected error at those points, NaN where it is not known.
         error_mm: (N,) true error at those points.
         cell_mm: edge of a cell.
     """
@@ -66,7 +66,7 @@ def _registered(trial: Trial, encoder: str) -> tuple[dict[str, Any], dict[str, n
     settings = Settings.from_preset(
         case.preset, working_spacing_mm=case.spacing_mm, initialization=case.initialization, **changes
     )
-    nothing = {"predictors": np.zeros((0, 4)), "error_mm": np.zeros(0)}
+    nothing = {"predictors": np.zeros((0, 3)), "error_mm": np.zeros(0)}
     try:
         result = register(case.fixed, case.moving, settings, initial_transform=trial.initial)
     except FoundationRegistrationError as error:
