@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .agreement import Agreement
 from .evidence import Evidence
+from .fine_structure import FineStructure
 from .orientations import AXES
 
 Level = Literal["good", "check", "failed"]
@@ -68,11 +69,10 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """Return the verdict for what was measured."""
-    failures = list(_failures(evidence))
-    doubts = list(_doubts(evidence))
-    if failures:
-        return Verdict("failed", (*failures, *doubts))
-    return Verdict("check", tuple(doubts)) if doubts else Verdict("good")
+    if failures := tuple(_failures(evidence)):
+        return Verdict("failed", failures)
+    doubts = tuple(_doubts(evidence))
+    return Verdict("check", doubts) if doubts else Verdict("good")
 
 
 def _failures(evidence: Evidence) -> Iterator[str]:
@@ -124,21 +124,8 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     fine = evidence.fine_structure
     if fine is None or fine.compared < _LEAST_COMPARED:
         yield "Too little of the anatomy is inside both volumes to judge the result."
-    elif fine.one_sign >= _ONE_CONTRAST:
-        if fine.agreement < _SAME_PATIENT:
-            yield (
-                f"The volumes have one contrast, but their fine structure agrees less ({fine.agreement:.2f}) than in "
-                f"accurate registrations of one patient ({_SAME_PATIENT} and more): tissue that has changed, a part "
-                "that is not aligned, a mirrored volume, or another patient."
-            )
-    elif fine.above_chance < _ACCURATE:
-        yield (
-            f"The fine structure agrees only {fine.above_chance:.1f} times better than by chance, in accurate "
-            f"registrations {_ACCURATE} times and more."
-        )
-    if fine is not None and fine.weakest[1] < _ACCURATE_PART:
-        part, ratio = fine.weakest
-        yield f"It agrees least in the {part} part of what both show ({ratio:.1f} times chance): look there."
+    else:
+        yield from _doubts_of(fine)
     outlines = evidence.outlines
     if outlines is not None and outlines.worst_mm > _FAR_OUTLINES_MM:
         yield (
@@ -148,3 +135,20 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     expected = evidence.expected_error["median_mm"]
     if expected is not None and expected > _LARGE_ERROR_MM:
         yield f"The expected error is {expected:.1f} mm in the median."
+
+
+def _doubts_of(fine: FineStructure) -> Iterator[str]:
+    if fine.one_sign >= _ONE_CONTRAST and fine.agreement < _SAME_PATIENT:
+        yield (
+            f"The volumes have one contrast, but their fine structure agrees less ({fine.agreement:.2f}) than in "
+            f"accurate registrations of one patient ({_SAME_PATIENT} and more): tissue that has changed, a part "
+            "that is not aligned, a mirrored volume, or another patient."
+        )
+    if fine.one_sign < _ONE_CONTRAST and fine.above_chance < _ACCURATE:
+        yield (
+            f"The fine structure agrees only {fine.above_chance:.1f} times better than by chance, in accurate "
+            f"registrations {_ACCURATE} times and more."
+        )
+    part, ratio = fine.weakest
+    if ratio < _ACCURATE_PART:
+        yield f"It agrees least in the {part} part of what both show ({ratio:.1f} times chance): look there."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,16 +20,20 @@ SPACING_MM = 2.0
 GROUP = "phantom, "
 _BODY_POINTS = 6000
 _STRUCTURES = ("breast", "fibroglandular", "organ", "lesion")
+Difficulty = Literal["patient", "easy"]
 _TASKS_WITH_LESION = ("lesion", "pet-ct-to-mri")
 
 
-def phantom_sources(seeds: tuple[int, ...], spacing_mm: float) -> list[CaseSource]:
+def phantom_sources(
+    seeds: tuple[int, ...], spacing_mm: float, difficulty: Difficulty = "patient"
+) -> list[CaseSource]:
     """Return the pairs of all tasks and seeds, drawn at a voxel size in mm."""
+    hard = difficulty == "patient"
     return [
         CaseSource(
-            f"hard-{task}-{seed}-{spacing_mm:g}mm",
-            f"{GROUP}{task}",
-            functools.partial(_phantom, task, seed, spacing_mm),
+            f"{'hard' if hard else difficulty}-{task}-{seed}-{spacing_mm:g}mm",
+            f"{'' if hard else difficulty + ' '}{GROUP}{task}",
+            functools.partial(_phantom, task, seed, spacing_mm, difficulty),
             has_lesion=task in _TASKS_WITH_LESION,
         )
         for task in TASKS
@@ -36,8 +41,8 @@ def phantom_sources(seeds: tuple[int, ...], spacing_mm: float) -> list[CaseSourc
     ]
 
 
-def _phantom(task: str, seed: int, spacing_mm: float) -> Case:
-    pair = make_phantom(task, seed, spacing_mm=spacing_mm)
+def _phantom(task: str, seed: int, spacing_mm: float, difficulty: Difficulty) -> Case:
+    pair = make_phantom(task, seed, spacing_mm=spacing_mm, difficulty=difficulty)
     truth = sitk.DisplacementFieldTransform(sitk.Image(pair.displacement))
     seen = pair.fixed_labels["body"] * warp_labels(pair.moving_labels["body"], pair.fixed, truth)
     voxels = np.argwhere(sitk.GetArrayViewFromImage(seen) > 0)  # tissue that both volumes show

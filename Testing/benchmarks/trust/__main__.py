@@ -12,7 +12,7 @@ from FoundationRegistrationLib.files.outputs import complete_or_absent
 from . import __doc__ as description
 from .expected import MODEL_FILE, Model, Points, expected_error_table, reliability_plot, with_truth
 from .runs import Run, kept_run
-from .trials import phantom_trials, real_trials
+from .trials import easy_trials, phantom_trials, real_trials
 from .verdicts import verdict_table
 
 SEEDS = {"fit": tuple(range(100, 105)), "report": tuple(range(1, 7))}
@@ -30,7 +30,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def runs_of(action: str, seeds: tuple[int, ...]) -> list[Run]:
-        trials = [*phantom_trials(seeds, arguments.spacing_mm), *real_trials(arguments.data, seeds[0])]
+        trials = [
+            *real_trials(arguments.data, seeds[0]),
+            *easy_trials(seeds, arguments.spacing_mm),
+            *phantom_trials(seeds, arguments.spacing_mm),
+        ]
         folder = arguments.output / "trust" / action
         folder.mkdir(parents=True, exist_ok=True)
         return [kept_run(folder, trial, arguments.encoder) for trial in trials]

@@ -104,7 +104,7 @@ class Model:
 
 def anatomy(run: Run) -> str:
     """Return what is left out of a fit together with a run."""
-    if run.group.startswith(GROUP):
+    if GROUP in run.group:
         return "synthetic breasts"
     return "brains" if run.group.startswith("brain") else "VICTRE and breast patch"
 

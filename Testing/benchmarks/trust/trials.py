@@ -63,6 +63,12 @@ def phantom_trials(seeds: tuple[int, ...], spacing_mm: float) -> Iterator[Trial]
             yield Trial(f"{source.name}-{short}", source.group, way, _sabotaged(made, way))
 
 
+def easy_trials(seeds: tuple[int, ...], spacing_mm: float) -> Iterator[Trial]:
+    """Yield the easy phantoms of all tasks, which most programs register accurately."""
+    for source in phantom_sources(seeds, spacing_mm, "easy"):
+        yield Trial(source.name, source.group, "sound", source.build)
+
+
 def real_trials(data: Path, seed: int) -> Iterator[Trial]:
     """Yield the real and anthropomorphic pairs with a known warp drawn from a seed, and wrong ones made of them."""
     first, second = (functools.partial(_brain, data, name) for name in ("Subj8", "Subj5"))
