@@ -27,9 +27,13 @@ from volumes import (
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.phantom import make_phantom
+from FoundationRegistrationLib.pipeline.agreement import fraction_in_common, measure_agreement
 from FoundationRegistrationLib.pipeline.evidence import Evidence
+from FoundationRegistrationLib.pipeline.fine_structure import measure_fine_structure
 from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
 from FoundationRegistrationLib.pipeline.initial_transform import check_initial_transform
+from FoundationRegistrationLib.pipeline.outlines import measure_outlines
+from FoundationRegistrationLib.pipeline.overlaid import Overlaid
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.pipeline.verdict import judge
 from FoundationRegistrationLib.runtime.progress import Progress
@@ -100,8 +104,14 @@ def judged_after_the_start(fixed, moving, kind="affine"):
     progress = Progress({"alignment": 1.0})
     progress.start("alignment")
     initial, _ = initial_alignment(fixed, moving, kind, torch.device("cpu"), progress)
-    evidence = Evidence.of(
-        fixed, moving, initial, initial, {"median_mm": 1.0}, torch.device("cpu"), found_automatically=True
+    overlaid = Overlaid.of(fixed, moving, initial, torch.device("cpu"))
+    evidence = Evidence(
+        in_common=fraction_in_common(fixed, moving, initial),
+        agreement=measure_agreement(fixed, moving, initial, initial),
+        fine_structure=measure_fine_structure(overlaid),
+        outlines=measure_outlines(overlaid),
+        expected_error={"median_mm": 1.0},
+        found_automatically=True,
     )
     assert evidence.agreement is not None
     return judge(evidence)
