@@ -21,6 +21,7 @@ class Evidence:
         fine_structure: None if too little can be compared.
         outlines: None if hardly any outline is in both fields of view.
         expected_error: figures of the expected error.
+        one_modality: whether both volumes are of one modality.
         found_automatically: whether the initial alignment was automatic, so that it should be right if they match.
     """
 
@@ -29,6 +30,7 @@ class Evidence:
     fine_structure: FineStructure | None
     outlines: OutlineDistance | None
     expected_error: Mapping[str, float | None]
+    one_modality: bool
     found_automatically: bool
 
     def to_dict(self) -> dict[str, Any]:

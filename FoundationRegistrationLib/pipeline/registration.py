@@ -201,6 +201,7 @@ def register(
         fine_structure=structure,
         outlines=measure_outlines(overlaid),
         expected_error=expected_figures,
+        one_modality=prepared_fixed.modality == prepared_moving.modality,
         found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
     )
     verdict = judge(evidence)

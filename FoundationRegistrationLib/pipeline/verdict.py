@@ -18,7 +18,7 @@ Level = Literal["good", "check", "failed"]
 _UNRELATED = 1.6
 _ACCURATE = 2.1
 _ACCURATE_PART = 1.8
-# Volumes of one contrast (`one_sign`) agree as well as that if they are of one patient.
+# Volumes of one modality and one contrast (`one_sign`) agree as well as that if they are of one patient.
 _ONE_CONTRAST = 0.95
 _SAME_PATIENT = 0.55
 # Fractions of the fixed foreground.
@@ -125,7 +125,7 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     if fine is None or fine.compared < _LEAST_COMPARED:
         yield "Too little of the anatomy is inside both volumes to judge the result."
     else:
-        yield from _doubts_of(fine)
+        yield from _doubts_of(fine, evidence.one_modality)
     outlines = evidence.outlines
     if outlines is not None and outlines.worst_mm > _FAR_OUTLINES_MM:
         yield (
@@ -137,14 +137,15 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
         yield f"The expected error is {expected:.1f} mm in the median."
 
 
-def _doubts_of(fine: FineStructure) -> Iterator[str]:
-    if fine.one_sign >= _ONE_CONTRAST and fine.agreement < _SAME_PATIENT:
+def _doubts_of(fine: FineStructure, one_modality: bool) -> Iterator[str]:
+    one_contrast = one_modality and fine.one_sign >= _ONE_CONTRAST
+    if one_contrast and fine.agreement < _SAME_PATIENT:
         yield (
             f"The volumes have one contrast, but their fine structure agrees less ({fine.agreement:.2f}) than in "
             f"accurate registrations of one patient ({_SAME_PATIENT} and more): tissue that has changed, a part "
             "that is not aligned, a mirrored volume, or another patient."
         )
-    if fine.one_sign < _ONE_CONTRAST and fine.above_chance < _ACCURATE:
+    if not one_contrast and fine.above_chance < _ACCURATE:
         yield (
             f"The fine structure agrees only {fine.above_chance:.1f} times better than by chance, in accurate "
             f"registrations {_ACCURATE} times and more."

@@ -111,6 +111,7 @@ def judged_after_the_start(fixed, moving, kind="affine"):
         fine_structure=measure_fine_structure(overlaid),
         outlines=measure_outlines(overlaid),
         expected_error={"median_mm": 1.0},
+        one_modality=fixed.modality == moving.modality,
         found_automatically=True,
     )
     assert evidence.agreement is not None

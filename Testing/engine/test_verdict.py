@@ -29,6 +29,7 @@ ACCURATE = Evidence(
     ),
     outlines=OutlineDistance(0.0, 2.0, "left front upper"),
     expected_error={"median_mm": 0.8},
+    one_modality=True,
     found_automatically=True,
 )
 
@@ -51,6 +52,8 @@ def test_what_looks_right_in_every_measure_is_good():
     assert judge(ACCURATE).reasons == ()
     other_contrast = changed(fine_structure={"agreement": 0.45, "one_sign": 0.3})
     assert judge(other_contrast).level == "good"
+    other_modality = changed(fine_structure={"agreement": 0.5}, one_modality=False)
+    assert judge(other_modality).level == "good"
 
 
 @pytest.mark.parametrize(
