@@ -127,7 +127,9 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     else:
         yield from _doubts_of(fine, evidence.one_modality)
     outlines = evidence.outlines
-    if outlines is not None and outlines.worst_mm > _FAR_OUTLINES_MM:
+    # Where the inside agrees, the foregrounds differ: a shaded coil, another fat suppression.
+    inside = 0.0 if fine is None or outlines is None else fine.parts.get(outlines.worst, 0.0)
+    if outlines is not None and outlines.worst_mm > _FAR_OUTLINES_MM and inside < _ACCURATE:
         yield (
             f"The outlines of the body lie {outlines.worst_mm:.0f} mm apart in the {outlines.worst} part "
             f"({outlines.median_mm:.0f} mm overall)."
@@ -147,7 +149,7 @@ def _doubts_of(fine: FineStructure, one_modality: bool) -> Iterator[str]:
         )
     if not one_contrast and fine.above_chance < _ACCURATE:
         yield (
-            f"The fine structure agrees only {fine.above_chance:.1f} times better than by chance, in accurate "
+            f"The fine structure agrees only {fine.above_chance:.2f} times better than by chance, in accurate "
             f"registrations {_ACCURATE} times and more."
         )
     part, ratio = fine.weakest

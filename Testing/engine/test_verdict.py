@@ -52,6 +52,8 @@ def test_what_looks_right_in_every_measure_is_good():
     assert judge(ACCURATE).reasons == ()
     other_contrast = changed(fine_structure={"agreement": 0.45, "one_sign": 0.3})
     assert judge(other_contrast).level == "good"
+    other_foreground = changed(outlines={"worst_mm": 30.0, "worst": "left front upper"})
+    assert judge(other_foreground).level == "good"
     other_modality = changed(fine_structure={"agreement": 0.5}, one_modality=False)
     assert judge(other_modality).level == "good"
 
@@ -69,7 +71,7 @@ def test_what_looks_right_in_every_measure_is_good():
             "hardly better than by chance (1.2 times)",
             {"fine_structure": {"agreement": 0.24, "one_sign": 0.5}},
         ),
-        ("check", "1.8 times better than by chance", {"fine_structure": {"agreement": 0.36, "one_sign": 0.5}}),
+        ("check", "1.80 times better than by chance", {"fine_structure": {"agreement": 0.36, "one_sign": 0.5}}),
         ("check", "another patient", {"fine_structure": {"agreement": 0.44}}),
         (
             "check",
