@@ -25,7 +25,7 @@ _SAME_PATIENT = 0.55
 _LEAST_COMPARED = 0.1
 _LEAST_IN_COMMON = 0.1
 _FAR_OUTLINES_MM = 10.0
-_LARGE_ERROR_MM = 4.0
+_LARGE_ERROR_MM = 5.0
 
 # Mutual information: required ratio of the result's agreement to that of all rotated orientations. Correct pairs
 # reach 1.6 and more, cropped ones and different contrasts the least. From an automatic start no better than chance,
