@@ -26,6 +26,7 @@ _LEAST_COMPARED = 0.1
 _LEAST_IN_COMMON = 0.1
 _FAR_OUTLINES_MM = 10.0
 _LARGE_ERROR_MM = 5.0
+_MOSTLY_UNKNOWN_PERCENT = 50.0  # of the fixed foreground
 
 # Mutual information: required ratio of the result's agreement to that of all rotated orientations. Correct pairs
 # reach 1.6 and more, cropped ones and different contrasts the least. From an automatic start no better than chance,
@@ -134,6 +135,9 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
             f"The outlines of the body lie {outlines.worst_mm:.0f} mm apart in the {outlines.worst} part "
             f"({outlines.median_mm:.0f} mm overall)."
         )
+    unknown = evidence.expected_error["not_known_percent"]
+    if unknown is not None and unknown > _MOSTLY_UNKNOWN_PERCENT:
+        yield f"In {unknown:.0f} % of the fixed anatomy nothing was compared, as the moving volume does not show it."
     expected = evidence.expected_error["median_mm"]
     if expected is not None and expected > _LARGE_ERROR_MM:
         yield f"The expected error is {expected:.1f} mm in the median."

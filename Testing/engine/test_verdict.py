@@ -28,7 +28,7 @@ ACCURATE = Evidence(
         0.8, 0.2, 1.0, 0.6, sitk.Image(2, 2, 2, sitk.sitkFloat32), {"left front upper": 3.5}
     ),
     outlines=OutlineDistance(0.0, 2.0, "left front upper"),
-    expected_error={"median_mm": 0.8},
+    expected_error={"median_mm": 0.8, "not_known_percent": 5.0},
     one_modality=True,
     found_automatically=True,
 )
@@ -85,7 +85,8 @@ def test_what_looks_right_in_every_measure_is_good():
             "30 mm apart in the right front upper",
             {"outlines": {"worst_mm": 30.0, "worst": "right front upper"}},
         ),
-        ("check", "expected error is 7.0 mm", {"expected_error": {"median_mm": 7.0}}),
+        ("check", "expected error is 7.0 mm", {"expected_error": {"median_mm": 7.0, "not_known_percent": 5.0}}),
+        ("check", "In 73 %", {"expected_error": {"median_mm": 1.0, "not_known_percent": 73.0}}),
     ],
 )
 def test_what_is_wrong_in_one_measure_is_said(level, words, parts):
