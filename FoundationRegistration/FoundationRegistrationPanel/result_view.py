@@ -17,11 +17,11 @@ _FLICKER_MILLISECONDS = 600
 _MOST_CELLS = 32
 _MAP_ROLES = ("FoundationRegistration.Jacobian", "FoundationRegistration.ExpectedError")
 _FEATURE_ROLES = ("FoundationRegistration.FixedFeatures", "FoundationRegistration.MovingFeatures")
-# Of a verdict: colour and words. Green, amber and red are told apart by the words too.
+# Of a verdict: background, text and words. The words tell green, amber and red apart too.
 _VERDICTS = {
-    "good": ("#2e9e55", "Good: the volumes agree as in accurate registrations. Look before you rely on it."),
-    "check": ("#e0a100", "Check this result before you use it."),
-    "failed": ("#d33a2c", "Failed: do not use this result."),
+    "good": ("#1f7a42", "white", "Good: the volumes agree as in accurate registrations. Look before you rely on it."),
+    "check": ("#ffcf5c", "black", "Check this result before you use it."),
+    "failed": ("#b3261e", "white", "Failed: do not use this result."),
 }
 _OFF, _FADE, _FLICKER, _CHECKERBOARD, _FEATURES = range(5)
 
@@ -95,9 +95,9 @@ class ResultView:
         note = self._ui.verdictNote
         note.visible = verdict is not None
         if verdict is not None:
-            colour, words = _VERDICTS[verdict["level"]]
+            background, text, words = _VERDICTS[verdict["level"]]
             note.text = "\n".join([_(words), *verdict["reasons"]])
-            note.setStyleSheet(f"border-left: 6px solid {colour}; padding-left: 6px; font-weight: bold;")
+            note.setStyleSheet(f"background-color: {background}; color: {text}; padding: 4px;")
 
     def close(self) -> None:
         """Restore the user's own views."""
