@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from comparison.phantoms import GROUP
-
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 
 from . import __doc__ as description
@@ -52,7 +50,7 @@ def main() -> None:
         unfinished.write_text(f"{verdict_table(runs)}\n{expected_error_table(fitted_on, runs)}", encoding="utf-8")
     by_group: dict[str, list[Points]] = {}
     for run in with_truth(runs):
-        by_group.setdefault(run.group.removeprefix(GROUP), []).append(Points.of(run))
+        by_group.setdefault(run.group, []).append(Points.of(run))
     with complete_or_absent(arguments.output / "expected_error.png") as unfinished:
         figure = reliability_plot({group: Points.joined(parts) for group, parts in by_group.items()})
         figure.savefig(unfinished, format="png", dpi=130)

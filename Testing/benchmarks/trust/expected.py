@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from comparison.phantoms import GROUP
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
@@ -165,6 +166,7 @@ def reliability_plot(by_group: Mapping[str, Points]) -> Figure:
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)
     for name, points in {**by_group, "all": Points.joined(list(by_group.values()))}.items():
         expected, mean, high = np.array(_tenths(points)).T
         style = {"color": "black", "linewidth": 2.5} if name == "all" else {"linewidth": 1.2}
