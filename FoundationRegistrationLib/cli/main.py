@@ -193,7 +193,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--maps",
         action="store_true",
-        help="also write the Jacobian determinant and the expected error (mm, 100 where not known) as volumes",
+        help="also write the Jacobian determinant and the expected error (mm, NaN where not known) as volumes",
     )
     parser.add_argument(
         "--feature-preview",

@@ -62,7 +62,7 @@ class ConvexAdamResult:
         unfolded: fraction of the cells that were smoothed to remove folds.
         gain_of_details: how much more of both features is explained by the second encoder's own displacement than by
             the first's; 0 with one encoder. See `two_encoders`.
-        measures: (3, z, y, x) on the cells of the features, predictors of the local error, see
+        measures: (2, z, y, x) on the cells of the features, predictors of the local error, see
             `error_predictors.local_measures`.
     """
 

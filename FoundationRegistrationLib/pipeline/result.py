@@ -41,8 +41,8 @@ class RegistrationResult:
             outside it the transform is `initial_transform`.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
-        expected_error: of `transform`, mm, on that grid, from a model fitted on synthetic pairs; NaN where nothing
-            was compared: in air and outside either field of view.
+        expected_error: of `transform`, mm, on that grid, from a model fitted on pairs with known truth; NaN where
+            nothing was compared: in air and outside either field of view.
         error_predictors: the predictors of `expected_error`, one component for each of `PREDICTORS`, on the grid of
             the cells; NaN where nothing was compared.
         verdict: whether to trust the result, "good", "check" or "failed", with the reasons.

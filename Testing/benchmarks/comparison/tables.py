@@ -40,7 +40,7 @@ def medians_table(records: list[Record], *, accuracy: bool) -> str:
         if tried:
             cells = [_median(list(figure.known(done).values()), figure.digits, len(done)) for figure in figures]
             rows.append([of_method[0]["label"], f"{len(done)} of {len(tried)}", *cells])
-    return _table(["method", "runs", *(figure.name for figure in figures)], rows)
+    return markdown_table(["method", "runs", *(figure.name for figure in figures)], rows)
 
 
 def reference_of(records: Iterable[Record]) -> str:
@@ -74,7 +74,7 @@ def tests_table(records: list[Record], reference: str) -> str:
         if pairs:
             cells = [_test(test, figure, pairs) if test else "" for test, figure in zip(found, figures, strict=True)]
             rows.append([of_method[0]["label"], str(pairs), *cells])
-    return _table(["method", "pairs", *(figure.name for figure in figures)], rows)
+    return markdown_table(["method", "pairs", *(figure.name for figure in figures)], rows)
 
 
 def ahead(records: list[Record], reference: str) -> str:
@@ -108,7 +108,7 @@ def paper_table(records: list[Record], task: str) -> str:
             row.append(_mean_sd([scale * value for value in figure.known(ours).values()]))
             row.append(_as_printed(theirs.get(target), theirs.get(f"{target} SD")))
         rows.append(row)
-    return _table(["method", "pairs", *(head for target in figures for head in (target, "paper"))], rows)
+    return markdown_table(["method", "pairs", *(head for target in figures for head in (target, "paper"))], rows)
 
 
 def real_pairs_table(records: list[Record]) -> str:
@@ -128,7 +128,7 @@ def real_pairs_table(records: list[Record]) -> str:
             cells.append("; ".join(values) if any(found) else "")
         rows.append([of_method[0]["label"], *cells])
     heads = [f"{group}: {'; '.join(figure.name for figure in figures)}" for group, figures in groups.items()]
-    return _table(["method", *heads], rows)
+    return markdown_table(["method", *heads], rows)
 
 
 def failures(records: list[Record]) -> str:
@@ -141,7 +141,8 @@ def failures(records: list[Record]) -> str:
     return "\n".join(lines) or "Everything ran."
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
+def markdown_table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return rows of text below their heads, figures to the right."""
     if not rows:
         return "Nothing was run."
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]

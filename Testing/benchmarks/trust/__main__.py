@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real volumes")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the documented ones")
     parser.add_argument("--spacing-mm", type=float, default=_SPACING_MM, help="of phantoms and working grids")
-    parser.add_argument("--encoder", default="", help="one encoder for all, instead of those of the presets")
     arguments = parser.parse_args()
 
     def runs_of(action: str, seeds: tuple[int, ...]) -> list[Run]:
@@ -35,7 +34,7 @@ def main() -> None:
         ]
         folder = arguments.output / "trust" / action
         folder.mkdir(parents=True, exist_ok=True)
-        return [kept_run(folder, trial, arguments.encoder) for trial in trials]
+        return [kept_run(folder, trial) for trial in trials]
 
     runs = runs_of(arguments.action, tuple(arguments.seeds or SEEDS[arguments.action]))
     if arguments.action == "fit":

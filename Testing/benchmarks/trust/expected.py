@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from comparison.phantoms import GROUP
+from comparison.tables import markdown_table
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ def with_truth(runs: Sequence[Run]) -> list[Run]:
 
 def expected_error_table(fitted_on: Sequence[Run], runs: Sequence[Run]) -> str:
     """Return the calibration by group, of the library's model and of models that did not see the anatomy."""
-    columns = (
+    columns = [
         "group",
         "runs",
         "true mean, mm",
@@ -126,8 +127,8 @@ def expected_error_table(fitted_on: Sequence[Run], runs: Sequence[Run]) -> str:
         f"below the {_SPREAD_PERCENTILE:g} % bound, %",
         "expected without this anatomy, mm",
         "below the bound, %",
-    )
-    lines = [_row(columns), _row(["---"] * len(columns))]
+    ]
+    rows = []
     known, library = with_truth(runs), Model.of_the_library()
     for group in dict.fromkeys(run.group for run in known):
         members = [run for run in known if run.group == group]
@@ -140,16 +141,12 @@ def expected_error_table(fitted_on: Sequence[Run], runs: Sequence[Run]) -> str:
             below = _mean((points.error_mm < model.spread * expected).astype(float), points)
             rank = [f"{spearmanr(expected, points.error_mm)[0]:.2f}"] if number == 0 else []
             cells += [f"{_mean(expected, points):.1f}", *rank, f"{100 * below:.0f}"]
-        lines.append(_row(cells))
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown_table(columns, rows) + "\n"
 
 
 def _mean(values: np.ndarray, points: Points) -> float:
     return float(np.average(values, weights=points.weight))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _tenths(points: Points) -> list[tuple[float, float, float]]:

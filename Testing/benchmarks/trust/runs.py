@@ -45,11 +45,11 @@ class Run:
     cell_mm: float
 
 
-def kept_run(folder: Path, trial: Trial, encoder: str) -> Run:
+def kept_run(folder: Path, trial: Trial) -> Run:
     """Return the run of a trial, which is made if it was not before."""
     path = folder / f"{trial.name}.npz"
     if not path.exists():
-        described, arrays = _registered(trial, encoder)
+        described, arrays = _registered(trial)
         with complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, described=json.dumps(described), **arrays)
         print(trial.name, described["level"], described["mean_error_mm"], flush=True)  # noqa: T201 - progress
@@ -60,11 +60,10 @@ def kept_run(folder: Path, trial: Trial, encoder: str) -> Run:
         )
 
 
-def _registered(trial: Trial, encoder: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _registered(trial: Trial) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     case = trial.build()
-    changes: dict[str, Any] = {"encoder": encoder, "detail_encoder": ""} if encoder else {}
     settings = Settings.from_preset(
-        case.preset, working_spacing_mm=case.spacing_mm, initialization=case.initialization, **changes
+        case.preset, working_spacing_mm=case.spacing_mm, initialization=case.initialization
     )
     nothing = {"predictors": np.zeros((0, 3)), "error_mm": np.zeros(0)}
     try:

@@ -55,7 +55,7 @@ def phantom_trials(seeds: tuple[int, ...], spacing_mm: float) -> Iterator[Trial]
         yield Trial(f"{source.name}-other", source.group, "another patient", _with_moving(made, stranger))
         way = ways[(seed + 2 * number) % len(ways)]
         short = way.replace(" ", "-")
-        if way == "start 80 mm off":
+        if way == _FAR_START:
             yield Trial(
                 f"{source.name}-{short}", source.group, way, made, sitk.TranslationTransform(3, _FAR_START_MM)
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from comparison.tables import markdown_table
+
 from .runs import Run
 
 LEVELS = ("good", "check", "failed", "refused")
@@ -20,14 +22,13 @@ def verdict_table(runs: Sequence[Run]) -> str:
         (f"{_ACCURATE_MM:g} to {_LOST_MM:g} mm", lambda run: _ACCURATE_MM <= run.mean_error_mm <= _LOST_MM),
         (f"above {_LOST_MM:g} mm", lambda run: run.mean_error_mm > _LOST_MM),
     ]
-    lines = [_row(("", "runs", *LEVELS)), _row(["---"] * (2 + len(LEVELS)))]
-    lines += [_counts(name, filter(chosen, known)) for name, chosen in rows]
-    for kind in _NO_ANSWER:
-        lines.append(_counts(kind, (run for run in runs if run.kind == kind)))
+    counts = [_counts(name, filter(chosen, known)) for name, chosen in rows]
+    counts += [_counts(kind, (run for run in runs if run.kind == kind)) for kind in _NO_ANSWER]
     lost = [run for run in known if run.mean_error_mm > _LOST_MM]
     accurate = [run for run in known if run.mean_error_mm < _ACCURATE_MM]
     wrong = [run for run in runs if run.kind in _NO_ANSWER]
-    lines += [
+    lines = [
+        markdown_table(["", "runs", *LEVELS], counts),
         "",
         f"- not good above {_LOST_MM:g} mm: {_share(lost, lambda run: run.level != 'good')}",
         f"- good below {_ACCURATE_MM:g} mm: {_share(accurate, lambda run: run.level == 'good')}",
@@ -40,9 +41,9 @@ def verdict_table(runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _counts(name: str, runs: Iterable[Run]) -> str:
+def _counts(name: str, runs: Iterable[Run]) -> list[str]:
     levels = [run.level for run in runs]
-    return _row((name, str(len(levels)), *(str(levels.count(level)) for level in LEVELS)))
+    return [name, str(len(levels)), *(str(levels.count(level)) for level in LEVELS)]
 
 
 def _share(runs: Sequence[Run], chosen: Callable[[Run], bool]) -> str:
@@ -52,7 +53,3 @@ def _share(runs: Sequence[Run], chosen: Callable[[Run], bool]) -> str:
 
 def _error(run: Run) -> str:
     return "no truth" if run.mean_error_mm is None else f"{run.mean_error_mm:.1f} mm"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
