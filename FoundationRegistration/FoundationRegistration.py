@@ -315,8 +315,13 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         )
 
     def _estimate(self) -> str:
-        settings = chosen_settings(self._parameterNode)
+        settings = self._suitedSettings()
         return facts.estimate_line(self._history.runs(), settings, self._fixedVoxels(settings))
+
+    def _suitedSettings(self) -> Any:
+        """Return the settings with the working grid of the chosen volumes."""
+        node = self._parameterNode
+        return chosen_settings(node).suited_to(node.fixedVolume.GetSpacing(), node.movingVolume.GetSpacing())
 
     def _fixedVoxels(self, settings: Any) -> float:
         bounds = [0.0] * 6
@@ -331,7 +336,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
-        self._voxels = self._fixedVoxels(chosen_settings(parameters))
+        self._voxels = self._fixedVoxels(self._suitedSettings())
         job = self.logic.register(
             parameters.fixedVolume,
             parameters.movingVolume,

@@ -1,8 +1,7 @@
 """ConvexAdam on feature volumes: coarse-to-fine discrete search, then continuous refinement without folds.
 
-In addition to ConvexAdam, the features of a second encoder, voxelwise self-similarity and finally the intensities
-refine the field, each weighted by its local reliability. Each is a separate stage; `method.stages_of` lists them for
-given settings.
+In addition to ConvexAdam, the features of a second encoder and finally the intensities refine the field. Each is a
+separate stage; `method.stages_of` lists them for given settings.
 
 Source: paper section 2.1; Siebert et al., "ConvexAdam", IEEE TMI 2024.
 """
@@ -18,33 +17,29 @@ from ..features import pool
 from ..runtime.progress import Progress
 from .discrete_search import DiscreteSearch
 from .error_predictors import local_measures
+from .fluid_refinement import FluidRefinement
 from .instance_optimisation import Descent, InstanceOptimisation
-from .local_correlation import LocalCorrelation
 from .method import stages_of
 from .regularisers import Diffusion, Regulariser
-from .self_similarity import SelfSimilarity
 from .shared_refinement import SharedRefinement
 from .similarities import Similarity, SquaredDifference
 from .stages import Found, Stage, Volumes, step_names
 from .two_encoders import details_lead
 from .unfolding import unfold
-from .unmatched import UnmatchedStructures
 
 __all__ = [
     "ConvexAdamResult",
     "Descent",
     "Diffusion",
     "DiscreteSearch",
+    "FluidRefinement",
     "Found",
     "InstanceOptimisation",
-    "LocalCorrelation",
     "Regulariser",
-    "SelfSimilarity",
     "SharedRefinement",
     "Similarity",
     "SquaredDifference",
     "Stage",
-    "UnmatchedStructures",
     "Volumes",
     "convex_adam",
     "stages_of",

@@ -55,12 +55,12 @@ class Course:
         self._made = 0
         self._between_looks = 1 if displacement.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
 
-    def add(self, energy: Cost, comparable: bool) -> torch.Tensor:
+    def add(self, energy: Cost) -> torch.Tensor:
         """Record the energy of an iteration; return whether to keep its field, a scalar."""
         self._energies[self._made] = energy
         new = self._energies[self._made]
         least = new < self._least
-        kept = self._runs & least if comparable else self._runs.clone()
+        kept = self._runs & least
         self._least = torch.where(least, new, self._least)
         self._made += 1
         self._counted += self._runs

@@ -83,9 +83,7 @@ class InstanceOptimisation:
         """Return the displacement of the leading features; see `Stage`."""
         found.check_cells(volumes, self)
         if not found.alone:
-            optimised = optimise_instance(
-                found.terms, found.displacement, self.descent, progress, stiffness=found.stiffness
-            )
+            optimised = optimise_instance(found.terms, found.displacement, self.descent, progress)
             return found.refined(optimised.displacement, energies=optimised.energies)
         count = len(found.alone)
         starts, terms, results = [], [], []
@@ -123,7 +121,6 @@ def optimise_instance(
     descent: Descent,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
-    stiffness: torch.Tensor | None = None,
 ) -> Optimised:
     """Refine a displacement by minimising the energy of this pair, coarse to fine.
 
@@ -133,7 +130,6 @@ def optimise_instance(
         descent: parameters of the minimisation.
         progress: receives each iteration.
         part: start and fraction within the current progress step.
-        stiffness: (z, y, x), factor of the regulariser at each cell; None for 1.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, descent)
@@ -143,9 +139,8 @@ def optimise_instance(
         before, share = (part[1] * done / sum(work) for done in (sum(work[:index]), work[index]))
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
-        held = None if stiffness is None else pool(stiffness[None], level.factor)[0]
         differences = [FeatureDifference(term, descent.similarity) for term in pooled]
-        found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share), held)
+        found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share))
         if level.factor > 1:  # finer detail of the start is kept
             change = upsample(found.displacement - start, level.factor, shape)
             found = Optimised(optimised.displacement + change, ())
@@ -190,9 +185,6 @@ def descend(
     descent: Descent,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
-    stiffness: torch.Tensor | None = None,
-    *,
-    comparable: bool = True,
 ) -> Optimised:
     """Minimise the sum of differences and the regulariser by Adam on one grid; return the field of lowest energy.
 
@@ -203,8 +195,6 @@ def descend(
         descent: regulariser, smoothing, convergence tolerance.
         progress: receives each iteration.
         part: start and fraction within the current progress step.
-        stiffness: (z, y, x), factor of the regulariser at each cell; None for 1.
-        comparable: whether energies of different iterations are comparable; if not, the last field is returned.
     """
     matrices = smoothing_matrices(displacement, descent.smoothing_kernel, descent.smoothing_repeats)
     adjoint = [matrix.T for matrix in matrices]
@@ -214,8 +204,8 @@ def descend(
     for iteration, step in enumerate(steps):
         progress.advance(part[0] + part[1] * iteration / len(steps))
         smooth = filtered(parameter, matrices)
-        energy, gradient = energy_and_gradient(differences, smooth, descent.regulariser, stiffness)
-        torch.where(course.add(energy, comparable), smooth, best, out=best)
+        energy, gradient = energy_and_gradient(differences, smooth, descent.regulariser)
+        torch.where(course.add(energy), smooth, best, out=best)
         adam.step(filtered(gradient, adjoint), step)
         if course.is_over():
             break
@@ -225,16 +215,15 @@ def descend(
 def energy_of(term: Term, displacement: torch.Tensor, descent: Descent) -> float:
     """Return the energy of one displacement (3, z, y, x), in cells."""
     difference = FeatureDifference(term, descent.similarity)
-    return float(energy_and_gradient([difference], displacement, descent.regulariser, None)[0])
+    return float(energy_and_gradient([difference], displacement, descent.regulariser)[0])
 
 
 def energy_and_gradient(
     differences: Sequence[Difference],
     displacement: torch.Tensor,
     regulariser: Regulariser,
-    stiffness: torch.Tensor | None,
 ) -> tuple[Cost, torch.Tensor]:
     """Return the sum of differences and of the regulariser, and its gradient (3, z, y, x); see `descend`."""
     gradient = torch.zeros_like(displacement)
     energy = sum(difference.add_to(gradient, displacement) for difference in differences)
-    return energy + regulariser.add_to(gradient, displacement, stiffness), gradient
+    return energy + regulariser.add_to(gradient, displacement), gradient

@@ -11,17 +11,12 @@ from ..errors import SettingsError
 from ..runtime.plugins import plugins
 from ..settings import Settings
 from .discrete_search import DiscreteSearch, searches_of
+from .fluid_refinement import FluidRefinement
 from .instance_optimisation import Descent, InstanceOptimisation
-from .local_correlation import LocalCorrelation
 from .regularisers import Diffusion
-from .self_similarity import SelfSimilarity
 from .shared_refinement import SharedRefinement
 from .similarities import Similarity, SquaredDifference
 from .stages import Stage
-from .unmatched import UnmatchedStructures
-
-# Step size of the refinements, relative to that on features.
-_FINER_STEP = 0.5
 
 
 def stages_of(settings: Settings) -> list[Stage]:
@@ -40,7 +35,6 @@ def stages_of(settings: Settings) -> list[Stage]:
         smoothing_repeats=settings.smoothing_repeats,
         convergence_tolerance=settings.convergence_tolerance,
     )
-    finer = dataclasses.replace(descent, learning_rate=_FINER_STEP * settings.learning_rate)
     stages: list[Stage] = [
         DiscreteSearch(
             settings.grid_spacing,
@@ -52,18 +46,8 @@ def stages_of(settings: Settings) -> list[Stage]:
     ]
     if settings.detail_encoder:
         stages.append(SharedRefinement(descent))
-    if settings.unmatched_stiffness > 0.0:
-        stages.append(UnmatchedStructures(settings.unmatched_stiffness, descent))
-    if settings.voxel_iterations > 0:
-        of_voxels = dataclasses.replace(finer, iterations=settings.voxel_iterations, convergence_tolerance=0.0)
-        stages.append(SelfSimilarity(of_voxels))
-    if settings.correlation_rounds > 0:
-        of_change = dataclasses.replace(
-            finer,
-            regulariser=Diffusion(settings.correlation_regularization),
-            iterations=settings.correlation_iterations,
-        )
-        stages.append(LocalCorrelation(settings.correlation_rounds, settings.correlation_radius, of_change))
+    if settings.fluid_iterations > 0:
+        stages.append(FluidRefinement(settings.fluid_iterations, compressibility=settings.compressibility))
     return stages
 
 

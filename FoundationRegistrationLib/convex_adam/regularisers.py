@@ -14,13 +14,12 @@ Cost = float | torch.Tensor
 class Regulariser(Protocol):
     """The cost of a rough displacement."""
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> Cost:
         """Return the cost of a displacement, a number or a scalar; add its gradient in place.
 
         Args:
             gradient: (3, z, y, x), updated in place.
             displacement: (3, z, y, x) in cells.
-            stiffness: (z, y, x), factor of the cost at each cell; None for 1.
         """
         ...
 
@@ -35,22 +34,18 @@ class Diffusion:
 
     strength: float
 
-    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor, stiffness: torch.Tensor | None) -> Cost:
-        """Return the cost; each difference is weighted by the mean stiffness of its two cells."""
+    def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> Cost:
+        """Return the cost; see `Regulariser`."""
         total: Cost = 0.0
         for axis in (1, 2, 3):
             size = displacement.shape[axis]
             if size < 2:
                 continue
             step = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
-            pull = step
-            if stiffness is not None:
-                ends = stiffness.narrow(axis - 1, 1, size - 1) + stiffness.narrow(axis - 1, 0, size - 1)
-                pull = step * ends.mul_(0.5)
-            total += self.strength * in_full((step * pull).mean())
-            pull *= 2.0 * self.strength / step.numel()
-            gradient.narrow(axis, 1, size - 1).add_(pull)
-            gradient.narrow(axis, 0, size - 1).sub_(pull)
+            total += self.strength * in_full(step.square().mean())
+            step *= 2.0 * self.strength / step.numel()
+            gradient.narrow(axis, 1, size - 1).add_(step)
+            gradient.narrow(axis, 0, size - 1).sub_(step)
         return total
 
 
@@ -70,6 +65,17 @@ def smoothing_matrices(displacement: torch.Tensor, width: int, repeats: int) -> 
         index = torch.arange(size, device=displacement.device)
         box = ((index[:, None] - index).abs() <= width // 2).float()
         matrices.append(torch.linalg.matrix_power(box / box.sum(1, keepdim=True), repeats))
+    return matrices
+
+
+def gaussian_matrices(displacement: torch.Tensor, deviation: float) -> list[torch.Tensor]:
+    """Return a Gaussian of a standard deviation in cells as one matrix per axis; see `smoothing_matrices`."""
+    matrices = []
+    for size in displacement.shape[1:]:
+        index = torch.arange(size, device=displacement.device, dtype=displacement.dtype)
+        distance = (index[:, None] - index) / max(deviation, torch.finfo(displacement.dtype).eps)
+        bell = torch.exp(-0.5 * distance.square())
+        matrices.append(bell / bell.sum(1, keepdim=True))
     return matrices
 
 

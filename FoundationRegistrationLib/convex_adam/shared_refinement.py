@@ -34,5 +34,5 @@ class SharedRefinement:
         lead, details = volumes.features
         displacement = found.displacement
         terms = shared_by_reliability(lead, details, displacement, volumes.counted(displacement))
-        optimised = optimise_instance(terms, displacement, self.descent, progress, stiffness=found.stiffness)
+        optimised = optimise_instance(terms, displacement, self.descent, progress)
         return found.refined(optimised.displacement, terms=tuple(terms), energies=optimised.energies)

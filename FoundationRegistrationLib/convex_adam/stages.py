@@ -62,7 +62,6 @@ class Found:
         alone: the result of each encoder alone, until one is chosen to lead.
         terms: the features to match, with their last weights.
         earlier: displacements of earlier steps, on the cells of the features.
-        stiffness: (z, y, x), factor of the regulariser at each of these cells; None for 1.
         energies: of the features at each iteration of their last optimisation, on the finest level.
         gain_of_details: see `two_encoders.gain_of_details`; 0 with one encoder.
     """
@@ -72,7 +71,6 @@ class Found:
     alone: tuple[torch.Tensor, ...] = ()
     terms: tuple[Term, ...] = ()
     earlier: tuple[torch.Tensor, ...] = ()
-    stiffness: torch.Tensor | None = None
     energies: tuple[float, ...] = ()
     gain_of_details: float = 0.0
 

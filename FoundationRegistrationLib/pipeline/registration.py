@@ -56,7 +56,7 @@ _SHARES = {
     "discrete search": 10.0,
     "instance optimisation": 22.0,
     "shared refinement": 22.0,
-    "unmatched structures": 22.0,
+    "fluid refinement": 44.0,
     "inverse and warp": 8.0,
 }
 _SHARE_OF_OTHERS = 15.0
@@ -119,8 +119,7 @@ def register(
     usual = stages_of(settings)
     stages = usual if stages is None else list(stages)
     settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
-    parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
-    steps = Progress(_shares(stages, len(parts)), progress, cancelled)
+    steps = Progress(_shares(stages, len(infos)), progress, cancelled)
 
     steps.start("preparation")
     given = {
@@ -135,6 +134,8 @@ def register(
     fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion = map(images.get, given)
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
+    settings = settings.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
+    parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
     sources = [EncoderSource.from_settings(part, info, device) for part, info in zip(parts, infos, strict=True)]
     lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
     prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)

@@ -9,9 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from ..convex_adam.discrete_search import searches_of
-from ..convex_adam.local_correlation import LocalCorrelation
-from ..convex_adam.self_similarity import SelfSimilarity
-from ..convex_adam.stages import Stage
+from ..convex_adam.stages import ComparesIntensities, Stage
 from ..encoders import EncoderInfo
 from ..features import TOKEN_BUDGET_BYTES
 from ..runtime.device import free_memory_bytes
@@ -33,10 +31,8 @@ _NETWORK_BYTES = 1.2e9
 _RESULT_BYTES = 0.1e9
 _RESULT_VOXEL_BYTES = 130.0
 _RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, drawing
-# Per cell of the last refinement: two volumes, their features, and ten displacement fields.
+# Per voxel of the fluid refinement: two volumes, their local moments, and force.
 _FINE_BYTES = 140.0
-# Per voxel of the self-similarity: two descriptors of 12 channels, and their computation.
-_VOXEL_BYTES = 84.0
 # Margin around the anatomy in cells of the search grid, so that the search extends past its edge.
 _MARGIN_CELLS = 2
 # Working voxels along the longest side of a volume: fewer cause a warning; and a sufficient number.
@@ -74,7 +70,7 @@ def choose_grid(
         of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
         if of_volume > budget:  # no grid would fit
             return of_run
-        return max(of_run, of_volume + _field_bytes(grid, settings, stages))
+        return max(of_run, of_volume + _field_bytes(grid, settings))
 
     def grid_at(spacing: float) -> WorkingGrid:
         return working_grid(
@@ -115,13 +111,12 @@ def choose_grid(
         )
     if device.type == "cpu":
         of_volume = _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
-        check_limits(max(needed - loaded, of_volume + _field_bytes(grid, settings, stages)))
+        check_limits(max(needed - loaded, of_volume + _field_bytes(grid, settings)))
     voxels = int(np.prod(grid.shape))
-    of_voxels = [stage for stage in stages if isinstance(stage, SelfSimilarity)]
-    if any(stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing) is None for stage in of_voxels):
+    if any(factor > 1 for factor in _intensity_spacings(grid, settings, stages)):
         messages.append(
-            f"The working grid has {voxels / 1e6:.0f} million voxels, too many for voxelwise refinement; crop the "
-            "volumes or choose a larger working spacing if fine structures matter."
+            f"The working grid has {voxels / 1e6:.0f} million voxels, too many to compare each; crop the volumes or "
+            "choose a larger working spacing if fine structures matter."
         )
     return grid, messages
 
@@ -150,14 +145,22 @@ def _further_bytes(infos: Sequence[EncoderInfo]) -> float:
     return _LATER_BYTES + max(networks, default=0.0)
 
 
-def _field_bytes(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage]) -> float:
+def _field_bytes(grid: WorkingGrid, settings: Settings) -> float:
     """Return the final memory of the displacement field of a run, with its widest border."""
     cell = settings.adam_grid_spacing
-    for stage in stages:
-        if isinstance(stage, LocalCorrelation):
-            cell = min(cell, stage.intensity_spacing(int(np.prod(grid.shape)), grid.spacing, cell))
     border = LARGEST_BORDER_MM / (cell * grid.spacing) + 1
     return _RESULT_CELL_BYTES * float(np.prod([size / cell + 2 * border for size in grid.shape]))
+
+
+def _intensity_spacings(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage]) -> list[int]:
+    """Return the averaging factors of the intensities that the stages compare."""
+    voxels = int(np.prod(grid.shape))
+    asked = [
+        stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing)
+        for stage in stages
+        if isinstance(stage, ComparesIntensities)
+    ]
+    return [factor for factor in asked if factor]
 
 
 def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]) -> float:
@@ -172,12 +175,6 @@ def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInf
     for info, components in zip(infos, kept, strict=True):
         of_one = slices * 4.0 * info.tokens**2
         tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
-    fine = 0.0
-    for stage in stages:
-        if isinstance(stage, LocalCorrelation):
-            spacing = stage.intensity_spacing(int(voxels), grid.spacing, settings.adam_grid_spacing)
-            fine = max(fine, voxels * _FINE_BYTES / spacing**3)
-        elif isinstance(stage, SelfSimilarity) and stage.intensity_spacing(int(voxels), grid.spacing, 1):
-            fine = max(fine, voxels * _VOXEL_BYTES)
+    fine = max((voxels * _FINE_BYTES / of**3 for of in _intensity_spacings(grid, settings, stages)), default=0.0)
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + costs)
     return tokens + dense + fine

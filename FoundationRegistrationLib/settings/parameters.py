@@ -6,7 +6,8 @@ The library, the command line, the Slicer panel and the run record use the same 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_type_hints
 
 from ..errors import SettingsError
@@ -21,6 +22,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
 # The longest preset has a fourteenth of this; beyond it the field no longer changes, and a run would take days.
 _MOST_ITERATIONS = 20_000
+_LEAST_SPACING_MM = 0.1
+_SLICE_GAP_MM = 6.0
 
 
 def _setting(
@@ -70,12 +73,16 @@ class Settings:
     fixed_modality: Modality = _setting("auto", "intensity normalisation of the fixed volume")
     moving_modality: Modality = _setting("auto", "intensity normalisation of the moving volume")
     initialization: Initialization = _setting("affine", "initial alignment before the deformable stages")
-    working_spacing_mm: float = _setting(1.0, "voxel edge of the isotropic working grid", 0.1, 20.0)
+    working_spacing_mm: float = _setting(
+        0.0, "voxel edge of the isotropic working grid; 0 takes the voxel size of the coarser volume", 0.0, 20.0
+    )
     memory_budget_gb: float = _setting(
         0.0, "memory limit of the registration, GB; 0 uses the free memory of the device", 0.0, 4096.0
     )
 
-    slice_gap: int = _setting(6, "every k-th axial slice of the working grid is encoded", 1, 64)
+    slice_gap: int = _setting(
+        0, "every k-th axial slice of the working grid is encoded; 0 encodes one about every 6 mm", 0, 64
+    )
     components: int = _setting(0, "principal components kept; 0 uses the encoder's default", 0, 256)
     mind_radius: int = _setting(1, "patch radius of MIND-SSC, working voxels", 1, 5)
     mind_dilation: int = _setting(2, "distance between the patches of MIND-SSC, working voxels", 1, 5)
@@ -92,13 +99,6 @@ class Settings:
     adam_grid_spacing: int = _setting(2, "spacing of the instance optimisation grid, working voxels", 1, 12)
     similarity: str = _setting("squared-difference", "similarity measure of the features; plugins may add others")
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
-    unmatched_stiffness: float = _setting(
-        0.0,
-        "extra regularisation, in multiples of lambda, where only one volume shows a structure such as a lesion; 0 "
-        "for none",
-        0.0,
-        1000.0,
-    )
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
     iterations: int = _setting(80, "maximum number of Adam iterations; 0 keeps the discrete result", 0, 10000)
     adam_levels: int = _setting(
@@ -114,20 +114,16 @@ class Settings:
         0.002, "Adam stops when ten iterations lower the energy by less than this fraction; 0 disables this", 0.0, 0.5
     )
 
-    voxel_iterations: int = _setting(
-        40,
-        "Adam iterations on voxelwise self-similarity, independent of the contrast of the volumes; 0 for none",
-        0,
-        10000,
+    fluid_iterations: int = _setting(
+        60, "most steps of the refinement by local correlation, at each level; 0 for none", 0, 10000
     )
-    correlation_rounds: int = _setting(
-        2, "number of refinements of the field by local correlation of the intensities; 0 for none", 0, 20
+    compressibility: float = _setting(
+        0.1,
+        "how far these steps may change volumes: 0 keeps each, as soft tissue nearly does; 1 is free, as between "
+        "two people",
+        0.0,
+        1.0,
     )
-    correlation_iterations: int = _setting(40, "maximum number of Adam iterations in each of these rounds", 1, 10000)
-    correlation_regularization: float = _setting(
-        0.5, "lambda of these iterations, which penalises the change of the field", 0.0, 1000.0
-    )
-    correlation_radius: int = _setting(3, "half-width of the correlation windows, cells of about 2 mm", 1, 10)
 
     interpolation: Interpolation = _setting("linear", "interpolation of the moving intensities")
 
@@ -141,19 +137,23 @@ class Settings:
             object.__setattr__(self, "detail_encoder", "")
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, hints[field.name], getattr(self, field.name)))
+        if 0.0 < self.working_spacing_mm < _LEAST_SPACING_MM:
+            msg = (
+                f"working_spacing_mm is {self.working_spacing_mm:g}; it must be at least {_LEAST_SPACING_MM:g}, or 0 for "
+                "the voxel size of the volumes."
+            )
+            raise SettingsError(msg)
         if self.grid_spacing % self.adam_grid_spacing:
             msg = (
                 f"grid_spacing ({self.grid_spacing}) must be a multiple of "
                 f"adam_grid_spacing ({self.adam_grid_spacing})."
             )
             raise SettingsError(msg)
-        iterations = self.iterations + self.voxel_iterations + self.correlation_rounds * self.correlation_iterations
+        iterations = self.iterations + self.fluid_iterations
         if iterations > _MOST_ITERATIONS:
             msg = (
-                f"These settings ask for {iterations} iterations: iterations ({self.iterations}), voxel_iterations "
-                f"({self.voxel_iterations}), and correlation_rounds ({self.correlation_rounds}) times "
-                f"correlation_iterations ({self.correlation_iterations}); the total must be at most "
-                f"{_MOST_ITERATIONS}."
+                f"These settings ask for {iterations} iterations: iterations ({self.iterations}) and "
+                f"fluid_iterations ({self.fluid_iterations}); the total must be at most {_MOST_ITERATIONS}."
             )
             raise SettingsError(msg)
 
@@ -161,6 +161,20 @@ class Settings:
     def encoders(self) -> tuple[str, ...]:
         """The names of the encoders in use: the main one, and the detail encoder if there is one."""
         return (self.encoder, self.detail_encoder) if self.detail_encoder else (self.encoder,)
+
+    def suited_to(self, *spacings: Sequence[float]) -> Settings:
+        """Return the settings with the spacing of the working grid and the slice gap filled in where they are 0.
+
+        Args:
+            spacings: voxel edges of each volume, mm.
+        """
+        coarser = max(math.prod(spacing) ** (1 / 3) for spacing in spacings)
+        most = next(
+            each.metadata["maximum"] for each in dataclasses.fields(self) if each.name == "working_spacing_mm"
+        )
+        edge = self.working_spacing_mm or min(max(round(coarser, 2), _LEAST_SPACING_MM), most)
+        gap = self.slice_gap or max(1, round(_SLICE_GAP_MM / edge))
+        return dataclasses.replace(self, working_spacing_mm=edge, slice_gap=gap)
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:

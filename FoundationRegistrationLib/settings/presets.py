@@ -17,32 +17,13 @@ class Preset:
     values: Mapping[str, Any]
 
 
-# One patient changes little between examinations: one longer, stiffer round fits less noise than several.
-_ONE_LONG_ROUND = {
-    "correlation_rounds": 1,
-    "correlation_iterations": 80,
-    "correlation_regularization": 2.0,
-    "correlation_radius": 2,
-}
+_MR: Mapping[str, Any] = {"encoder": "mind"}
 
 _OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
-    "longitudinal": Preset(
-        "the same sequence on another date: local structure, then intensities",
-        {"encoder": "mind", "regularization": 4.0, "voxel_iterations": 0, **_ONE_LONG_ROUND},
-    ),
-    "cross-sequence": Preset(
-        "another MR sequence: local structure, independent of contrast", {"encoder": "mind", "regularization": 2.0}
-    ),
-    "lesion": Preset(
-        "a lesion in one volume only: the field stays stiff there, so that the lesion keeps its size",
-        {
-            "encoder": "mind",
-            "regularization": 4.0,
-            "unmatched_stiffness": 100.0,
-            **_ONE_LONG_ROUND,
-        },
-    ),
+    "longitudinal": Preset("the same sequence on another date: local structure, then intensities", _MR),
+    "cross-sequence": Preset("another MR sequence: local structure, then the finest detail of intensities", _MR),
+    "lesion": Preset("a lesion in one volume only: tissue is moved without changing its volume", _MR),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a wide search, then local structure",
         {
@@ -53,10 +34,6 @@ _OWN: Mapping[str, Preset] = {
             "components": 24,
             "regularization": 1.0,
             "search_range_mm": 48.0,
-            "voxel_iterations": 80,
-            **_ONE_LONG_ROUND,
-            "correlation_iterations": 160,
-            "correlation_regularization": 1.0,
         },
     ),
     "convexadam": Preset(
@@ -65,13 +42,14 @@ _OWN: Mapping[str, Preset] = {
             "encoder": "mind",
             "convergence_tolerance": 0.0,
             "adam_levels": 1,
-            "voxel_iterations": 0,
-            "correlation_rounds": 0,
+            "fluid_iterations": 0,
         },
     ),
     "reference": Preset(
         "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
         {
+            "working_spacing_mm": 1.0,
+            "slice_gap": 6,
             "regularization": 2.0,
             "learning_rate": 3.0,
             "iterations": 1000,
@@ -80,8 +58,7 @@ _OWN: Mapping[str, Preset] = {
             "mind_radius": 3,
             "convergence_tolerance": 0.0,
             "adam_levels": 1,
-            "voxel_iterations": 0,
-            "correlation_rounds": 0,
+            "fluid_iterations": 0,
         },
     ),
 }

@@ -62,11 +62,8 @@ PAIRS: Mapping[str, tuple[str, ...]] = {
 _FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}
 _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
-    "voxel_iterations": (0, 20, 40, 80, 160),
-    "correlation_regularization": (0.5, 1.0, 2.0, 4.0),
-    "correlation_radius": (2, 3),
-    "correlation_rounds": (1, 2, 3),
-    "correlation_iterations": (20, 40, 80, 160, 320),
+    "fluid_iterations": (0, 30, 60, 120),
+    "compressibility": (0.0, 0.1, 0.3, 1.0),
     "search_range_mm": (0.0, 24.0, 48.0, 96.0),
 }
 # Those whose weights a package ships.
@@ -77,7 +74,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "default": _OF_STAGES,
     "longitudinal": _OF_STAGES | _ENCODER,
     "cross-sequence": _OF_STAGES | _ENCODER,
-    "lesion": {"unmatched_stiffness": (0.0, 10.0, 30.0, 100.0)} | _OF_STAGES | _ENCODER,
+    "lesion": _OF_STAGES | _ENCODER,
     "pet-ct-to-mri": _OF_STAGES | _ENCODER | {"slice_gap": (1, 2, 4, 6), "components": (12, 24, 48)},
     SHARED: {
         "grid_spacing": (4, 6, 8),
@@ -88,17 +85,14 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "learning_rate": (0.5, 1.0, 2.0),
         "smoothing_repeats": (1, 2, 3, 4),
         "mind_dilation": (1, 2, 3),
-        "self_similarity._DILATION": (1, 2),
-        "method._FINER_STEP": (0.25, 0.5, 1.0),
+        "fluid_refinement._ALIKE": (0.0, 0.6, 1.0),
         "two_encoders._POWER_OF_LEAD": (1, 2, 4),
         "reliability._REACH": (1, 2, 4),
-        "unmatched._LEAST_EXPLAINED": (0.35, 0.5, 0.65),
-        "unmatched._REACH_MM": (4.0, 6.0),
     },
     LEAD: {"two_encoders._LEAST_GAIN_OF_DETAILS": (0.0, 0.06, 0.125, 0.25, 0.5)},
 }
 # Constants of these modules have a say in these tasks alone.
-_TASK_OF_MODULE = {"two_encoders": "pet-ct-to-mri", "unmatched": "lesion"}
+_TASK_OF_MODULE = {"two_encoders": "pet-ct-to-mri"}
 # A loss of 0.1 is a Dice lower by 0.1, a mean error of 1 mm, or a lesion of one side whose own volume changes by
 # 10 % more than is allowed.
 ERROR_OF_LOSS_ONE_MM = 10.0

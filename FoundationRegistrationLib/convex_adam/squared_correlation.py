@@ -1,0 +1,45 @@
+"""Squared local correlation of intensities, and its derivative.
+
+Within a cube around each voxel, one volume is fitted to the other by a line; the squared correlation is the fraction
+of the variance that the line explains. It is the same for bright on dark and dark on bright, so the sequences of MR
+may differ. Source: Avants et al., Medical Image Analysis 2008 (doi:10.1016/j.media.2007.06.004).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..spatial.windows import mean_around
+
+# Standard deviation, in intensities of 0..1, below which a window counts as flat.
+_NOISE = 0.01
+
+
+def squared_correlation(
+    fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor, radius: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weighted mean over all windows, a scalar in 0..1, and its derivative by the moving intensities.
+
+    Args:
+        fixed: (z, y, x) intensities in 0..1.
+        moving: the same for the warped moving volume.
+        weight: (z, y, x) in 0..1, weight of the window around each voxel.
+        radius: half-width of the windows, voxels.
+
+    Returns:
+        The mean, and (z, y, x), its derivative times the sum of the weights.
+    """
+    means = mean_around(torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]), radius)
+    of_fixed, of_moving = means[0], means[1]
+    variance = (means[2] - of_fixed.square()).clamp_min_(0.0).add_(_NOISE**2)
+    moving_variance = (means[3] - of_moving.square()).clamp_min_(0.0).add_(_NOISE**2)
+    covariance = means[4] - of_fixed * of_moving
+    slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
+    by_covariance = 2.0 * weight * slope / variance
+    explained = covariance * slope / variance
+    by_variance = by_covariance * slope
+    sums = mean_around(
+        torch.stack([by_covariance, by_covariance * of_fixed, by_variance, by_variance * of_moving]), radius
+    )
+    derivative = fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]
+    return (explained * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny), derivative

@@ -1,0 +1,80 @@
+"""The squared local correlation and its derivative by the moving intensities."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from fields import random_smooth
+
+from FoundationRegistrationLib.convex_adam.squared_correlation import squared_correlation
+
+SHAPE = (11, 12, 13)
+RADIUS = 2
+
+
+def intensities(seed):
+    """(z, y, x) about 0.5, in float64."""
+    return 0.5 + 0.2 * random_smooth(seed, SHAPE, 1.0)[0].double()
+
+
+def weights(seed=0):
+    return torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def mean_of_windows(fixed, moving, weight):
+    """The weighted mean of squared Pearson correlations, one window after the other."""
+    fixed, moving, weight = (each.numpy() for each in (fixed, moving, weight))
+    total = 0.0
+    for node in itertools.product(*map(range, SHAPE)):
+        window = tuple(slice(max(at - RADIUS, 0), at + RADIUS + 1) for at in node)
+        total += weight[node] * np.corrcoef(fixed[window].ravel(), moving[window].ravel())[0, 1] ** 2
+    return total / weight.sum()
+
+
+def test_the_value_is_the_mean_of_squared_correlations_in_windows():
+    fixed, weight = intensities(1), weights()
+    for moving in (intensities(2), 0.7 * fixed + 0.3 * intensities(2), 1.0 - fixed):
+        value, _ = squared_correlation(fixed, moving, weight, RADIUS)
+        assert float(value) == pytest.approx(mean_of_windows(fixed, moving, weight), abs=0.01)
+
+
+def test_the_derivative_is_that_of_the_value_away_from_the_edges_where_windows_are_whole():
+    fixed, moving, weight = intensities(1), 0.5 * intensities(1) + 0.5 * intensities(2), weights()
+    inside = (slice(2 * RADIUS, -2 * RADIUS),) * 3
+    direction = torch.zeros_like(fixed)
+    direction[inside] = intensities(3)[inside] - 0.5
+
+    def value_at(step):
+        return float(squared_correlation(fixed, moving + step * direction, weight, RADIUS)[0])
+
+    slope = (value_at(1e-5) - value_at(-1e-5)) / 2e-5
+    _, derivative = squared_correlation(fixed, moving, weight, RADIUS)
+    assert float((derivative * direction).sum() / weight.sum()) == pytest.approx(slope, rel=1e-4)
+
+
+def test_only_windows_with_weight_count():
+    fixed, moving, weight = intensities(1), intensities(2), torch.zeros(SHAPE).double()
+    weight[:3] = 1.0
+    value, derivative = squared_correlation(fixed, moving, weight, RADIUS)
+    changed = moving.clone()
+    changed[3 + RADIUS :] = 0.0  # beyond the last window
+    assert float(squared_correlation(fixed, changed, weight, RADIUS)[0]) == pytest.approx(float(value))
+    assert not derivative[3 + RADIUS :].any()
+    nothing, derivative = squared_correlation(fixed, moving, torch.zeros_like(weight), RADIUS)
+    assert float(nothing) == 0.0
+    assert not derivative.any()
+
+
+def test_flat_windows_neither_count_as_alike_nor_pull():
+    """Noise of a 1000th of the intensities on a flat volume, the same in both, is no structure."""
+    textured, noise = intensities(1), 1e-3 * (intensities(2) - 0.5)
+    ones = torch.ones(SHAPE).double()
+    alike, pull = squared_correlation(textured, textured + noise, ones, RADIUS)
+    flat, none = squared_correlation(0.5 + noise, 0.5 + noise, ones, RADIUS)
+    assert float(alike) > 0.9
+    assert float(flat) < 0.01
+    assert torch.isfinite(none).all()
+    _, pull = squared_correlation(textured, intensities(3), ones, RADIUS)
+    for fixed, moving in ((0.5 + noise, intensities(3)), (textured, 0.5 + 0.0 * noise)):
+        assert squared_correlation(fixed, moving, ones, RADIUS)[1].abs().mean() < 0.1 * pull.abs().mean()
