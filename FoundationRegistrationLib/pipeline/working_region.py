@@ -32,7 +32,7 @@ _RESULT_BYTES = 0.1e9
 _RESULT_VOXEL_BYTES = 130.0
 _RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, drawing
 # Per voxel of the fluid refinement: two volumes, their local moments, and force.
-_FINE_BYTES = 140.0
+_FINE_BYTES = 125.0
 # Margin around the anatomy in cells of the search grid, so that the search extends past its edge.
 _MARGIN_CELLS = 2
 # Working voxels along the longest side of a volume: fewer cause a warning; and a sufficient number.

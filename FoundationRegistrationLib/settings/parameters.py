@@ -118,7 +118,7 @@ class Settings:
         60, "most steps of the refinement by local correlation, at each level; 0 for none", 0, 10000
     )
     compressibility: float = _setting(
-        0.1,
+        1.0,
         "how far these steps may change volumes: 0 keeps each, as soft tissue nearly does; 1 is free, as between "
         "two people",
         0.0,
@@ -139,8 +139,8 @@ class Settings:
             object.__setattr__(self, field.name, checked(field, hints[field.name], getattr(self, field.name)))
         if 0.0 < self.working_spacing_mm < _LEAST_SPACING_MM:
             msg = (
-                f"working_spacing_mm is {self.working_spacing_mm:g}; it must be at least {_LEAST_SPACING_MM:g}, or 0 for "
-                "the voxel size of the volumes."
+                f"working_spacing_mm is {self.working_spacing_mm:g}; it must be at least {_LEAST_SPACING_MM:g}, "
+                "or 0 for the voxel size of the volumes."
             )
             raise SettingsError(msg)
         if self.grid_spacing % self.adam_grid_spacing:

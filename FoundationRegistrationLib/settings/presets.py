@@ -17,7 +17,9 @@ class Preset:
     values: Mapping[str, Any]
 
 
-_MR: Mapping[str, Any] = {"encoder": "mind"}
+# Soft tissue of one patient hardly changes its volume.
+_TISSUE: Mapping[str, Any] = {"compressibility": 0.1}
+_MR: Mapping[str, Any] = {"encoder": "mind", **_TISSUE}
 
 _OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
@@ -34,6 +36,7 @@ _OWN: Mapping[str, Preset] = {
             "components": 24,
             "regularization": 1.0,
             "search_range_mm": 48.0,
+            **_TISSUE,
         },
     ),
     "convexadam": Preset(

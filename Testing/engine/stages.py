@@ -4,9 +4,7 @@ import dataclasses
 
 from FoundationRegistrationLib.convex_adam import convex_adam
 from FoundationRegistrationLib.convex_adam.instance_optimisation import Descent, optimise_instance
-from FoundationRegistrationLib.convex_adam.local_correlation import LocalCorrelation
 from FoundationRegistrationLib.convex_adam.method import stages_of
-from FoundationRegistrationLib.convex_adam.self_similarity import SelfSimilarity
 from FoundationRegistrationLib.convex_adam.stages import Volumes, step_names
 from FoundationRegistrationLib.runtime.progress import Progress
 
@@ -34,36 +32,29 @@ def run(
     weight=None,
     moving_weight=None,
     details=None,
-    voxels=None,
     intensities=None,
     progress=None,
     seen=None,
 ):
-    """The result of the stages; those that intensities are not given for are left out.
+    """The result of the stages; without `intensities`, which are on the working grid, the last one is left out.
 
-    `voxels` are on the working grid, `intensities` on the cells that the last stage wants. What each stage found is
-    added to the list `seen`.
+    What each stage found is added to the list `seen`.
     """
     left_out = {
-        **({} if voxels else {"voxel_iterations": 0}),
-        **({} if intensities else {"correlation_rounds": 0}),
+        **({} if intensities else {"fluid_iterations": 0}),
         "detail_encoder": "second" if details else "",
     }
     stages = stages_of(dataclasses.replace(settings, **left_out))
-    given = {}
-    for pair in (voxels, intensities):
-        if pair:
-            given[settings.adam_grid_spacing if pair[0].shape == fixed.shape[1:] else 1] = pair
     volumes = Volumes(
         ((fixed, moving), *((details,) if details else ())),
         voxel_mm,
         settings.adam_grid_spacing,
         (weight, moving_weight),
-        given,
+        {1: intensities} if intensities else {},
         fixed[0].numel() * settings.adam_grid_spacing**3,
     )
     progress = progress or Progress(dict.fromkeys(step_names(stages), 1.0))
     return convex_adam(volumes, stages, progress, lambda _, found: None if seen is None else seen.append(found))
 
 
-__all__ = ["Descent", "LocalCorrelation", "SelfSimilarity", "descent_of", "optimised", "run", "stage"]
+__all__ = ["Descent", "descent_of", "optimised", "run", "stage"]

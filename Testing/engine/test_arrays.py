@@ -193,8 +193,8 @@ def test_a_damaged_file_behind_a_nibabel_image_is_named(tmp_path):
 
 def test_a_registration_is_the_same_whatever_program_the_volumes_are_of():
     settings = Settings(
-        encoder="mind", device="cpu", working_spacing_mm=5.0, grid_spacing=4, iterations=5, voxel_iterations=0,
-        correlation_rounds=0, initialization="none", feature_cache_gb=0.0,
+        encoder="mind", device="cpu", working_spacing_mm=5.0, grid_spacing=4, iterations=5, fluid_iterations=0,
+        initialization="none", feature_cache_gb=0.0,
     )  # fmt: skip
     fixed, moving = volume(empty_grid("oblique"), smooth_warp), volume(empty_grid("sagittal", (3, -2, 4)))
     masks = {"fixed_mask": fixed > 50.0, "moving_mask": moving > 50.0}

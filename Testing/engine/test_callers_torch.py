@@ -17,7 +17,7 @@ QUICK = Settings(
     working_spacing_mm=4.0,
     grid_spacing=4,
     iterations=6,
-    voxel_iterations=4,
+    fluid_iterations=4,
     initialization="none",
     feature_cache_gb=0.0,
 )

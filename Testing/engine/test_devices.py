@@ -43,7 +43,7 @@ SMALL = {
     "slice_gap": 24,
     "grid_spacing": 4,
     "iterations": 25,
-    "voxel_iterations": 4,
+    "fluid_iterations": 4,
     "initialization": "none",
     "feature_cache_gb": 0.0,
 }
@@ -194,12 +194,13 @@ def test_a_device_finds_the_initial_alignment_of_the_cpu(monkeypatch, pair, kind
     assert apart.max() < (1e-3 if kind == "cuda" else 0.1)
 
 
-def test_the_host_waits_for_energies_once_in_ten_iterations(monkeypatch, pair):
+@pytest.mark.parametrize("counted", ["iterations", "fluid_iterations"])
+def test_the_host_waits_for_energies_once_in_ten_iterations(monkeypatch, pair, counted):
     waits = []
     for iterations in (20, 60):
         with pretended(monkeypatch) as pretence:
             register(
-                *pair, Settings(**{**SMALL, "iterations": iterations, "convergence_tolerance": 0.0}, device="cuda")
+                *pair, Settings(**{**SMALL, counted: iterations, "convergence_tolerance": 0.0}, device="cuda")
             )
         waits.append(len(pretence.waits))
     assert waits[1] - waits[0] <= 4 + 2

@@ -94,7 +94,7 @@ def test_each_stage_leaves_its_displacement_and_a_place_in_the_record(pair):
 
 
 def test_without_stages_the_settings_decide_and_the_record_says_how(pair):
-    settings = Settings(encoder="mind", iterations=20, voxel_iterations=0, correlation_rounds=0, **COARSE)
+    settings = Settings(encoder="mind", iterations=20, fluid_iterations=0, **COARSE)
     plain = register(*pair, settings)
     given = register(*pair, settings, stages=stages_of(settings))
     assert np.array_equal(sitk.GetArrayFromImage(plain.deformation), sitk.GetArrayFromImage(given.deformation))
@@ -106,7 +106,7 @@ def test_without_stages_the_settings_decide_and_the_record_says_how(pair):
 
 
 def test_two_encoders_named_beside_the_settings_work_together(pair):
-    settings = Settings(encoder="mind", iterations=8, voxel_iterations=0, correlation_rounds=0, **COARSE)
+    settings = Settings(encoder="mind", iterations=8, fluid_iterations=0, **COARSE)
     beside = register(*pair, settings, encoder="efficientnet-lite0+mind")
     within = register(*pair, dataclasses.replace(settings, encoder="efficientnet-lite0", detail_encoder="mind"))
     assert np.array_equal(sitk.GetArrayFromImage(beside.deformation), sitk.GetArrayFromImage(within.deformation))
@@ -156,9 +156,9 @@ def test_a_regulariser_of_your_own_is_asked(pair):
 
     @dataclasses.dataclass(frozen=True)
     class Counted(Diffusion):
-        def add_to(self, gradient, displacement, stiffness):
+        def add_to(self, gradient, displacement):
             asked.append(tuple(displacement.shape))
-            return super().add_to(gradient, displacement, stiffness)
+            return super().add_to(gradient, displacement)
 
     settings = Settings(encoder="mind", iterations=8, **COARSE)
     search, optimisation = stages_of(settings)[:2]

@@ -240,7 +240,7 @@ def test_a_lesion_given_on_the_command_line_is_kept_and_reported(tmp_path, capsy
 def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement():
     case = make_phantom("lesion", 12, spacing_mm=4.0, difficulty="easy")
     mask = case.moving_labels["lesion"]
-    quick = {"working_spacing_mm": 4.0, "initialization": "none", "iterations": 20, "correlation_rounds": 0}
+    quick = {"working_spacing_mm": 4.0, "initialization": "none", "iterations": 20, "fluid_iterations": 20}
     settings = Settings.from_preset("lesion", device="cpu", **quick)
     changes, agreements = [], []
     for lesion in (None, mask):

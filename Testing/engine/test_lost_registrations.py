@@ -44,8 +44,7 @@ QUICK = Settings(
     working_spacing_mm=4.0,
     grid_spacing=4,
     iterations=10,
-    voxel_iterations=0,
-    correlation_rounds=0,
+    fluid_iterations=0,
     feature_cache_gb=0.0,
 )
 

@@ -337,7 +337,7 @@ def test_a_second_encoder_refines_what_the_first_found():
     progress = []
     steps = {"encoding", "encoding details", "discrete search", "instance optimisation", "shared refinement"}
     points = body_points(smooth_warp)
-    of_features = settings(encoder="efficientnet-lite0", voxel_iterations=0, correlation_rounds=0)
+    of_features = settings(encoder="efficientnet-lite0", fluid_iterations=0)
     alone = register(fixed, moving, of_features)
     both = register(fixed, moving, dataclasses.replace(of_features, detail_encoder="mind"), progress=progress.append)
     assert mean_error(both.transform, smooth_warp, points) < 0.8 * mean_error(alone.transform, smooth_warp, points)

@@ -37,7 +37,7 @@ def test_micrometres_and_a_thin_slice_are_refused_in_words_that_fit():
 @pytest.mark.parametrize(("factor", "word"), [(0.5, "few voxels"), (300.0, "larger than any patient")])
 def test_odd_sizes_are_said(factor, word):
     pair = [resized(image, factor) for image in small_pair()]
-    messages = register(*pair, quick(iterations=2, voxel_iterations=0, memory_budget_gb=0.001)).messages
+    messages = register(*pair, quick(iterations=2, fluid_iterations=0, memory_budget_gb=0.001)).messages
     assert sum(word in message for message in messages) == 2
     assert any("measures" in message and "unit" in message for message in messages)
 
@@ -47,7 +47,7 @@ def test_a_grid_far_finer_than_all_voxels_is_said(working_mm, is_said):
     pair = [sitk.BinShrink(image, [6, 6, 6]) for image in small_pair()]
     finest = min(*pair[0].GetSpacing(), *pair[1].GetSpacing())
     assert (working_mm < finest / 4) is is_said
-    wanted = quick(working_spacing_mm=working_mm, iterations=2, voxel_iterations=0, correlation_rounds=0)
+    wanted = quick(working_spacing_mm=working_mm, iterations=2, fluid_iterations=0)
     assert any("much finer than the voxels" in message for message in register(*pair, wanted).messages) is is_said
 
 
@@ -182,7 +182,8 @@ def test_an_unknown_encoder_is_refused_before_anything_is_done():
     [
         {"no_such_setting": 1},
         {"preset": "fastest"},
-        {"working_spacing_mm": 0.0},
+        {"working_spacing_mm": 0.05},
+        {"working_spacing_mm": -1.0},
         {"working_spacing_mm": float("nan")},
         {"working_spacing_mm": "2"},
         {"iterations": -1},

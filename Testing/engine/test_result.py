@@ -41,10 +41,10 @@ from FoundationRegistrationLib.io.landmark_files import write_points
 from FoundationRegistrationLib.io.landmarks import Landmarks
 from FoundationRegistrationLib.pipeline.verdict import Verdict
 
-COARSE = ("--encoder", "mind", "--working-spacing-mm", "5", "--iterations", "10", "--voxel-iterations", "0")
-COARSE += ("--correlation-rounds", "0", "--device", "cpu", "--feature-cache-gb", "0", "--progress", "none")
+COARSE = ("--encoder", "mind", "--working-spacing-mm", "5", "--iterations", "10", "--fluid-iterations", "0")
+COARSE += ("--device", "cpu", "--feature-cache-gb", "0", "--progress", "none")
 SETTINGS = Settings(
-    encoder="mind", device="cpu", working_spacing_mm=5.0, iterations=10, voxel_iterations=0, correlation_rounds=0,
+    encoder="mind", device="cpu", working_spacing_mm=5.0, iterations=10, fluid_iterations=0,
     feature_cache_gb=0.0,
 )  # fmt: skip
 

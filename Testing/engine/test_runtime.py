@@ -59,7 +59,7 @@ def test_a_run_computes_in_full_float32():
 
     pair = volume(empty_grid("oblique"), smooth_warp), volume(empty_grid("sagittal", (3, -2, 4)))
     before = switches()
-    quick = {"iterations": 0, "voxel_iterations": 0, "correlation_rounds": 0, "initialization": "none"}
+    quick = {"iterations": 0, "fluid_iterations": 0, "initialization": "none"}
     register(*pair, Settings(device="cpu", working_spacing_mm=6.0, grid_spacing=4, **quick), encoder=Watching())
     assert {value for each in seen for value in each} <= FULL
     assert switches() == before

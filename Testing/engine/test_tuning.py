@@ -28,10 +28,10 @@ class KnownLosses:
 
 def test_the_best_values_are_found_one_move_after_the_other(tuning):
     def loss(values):
-        return abs(values["voxel_iterations"] - 80) / 100 + abs(values["correlation_regularization"] - 4.0)
+        return abs(values["fluid_iterations"] - 120) / 100 + abs(values["compressibility"] - 0.3)
 
     found = tuning.tuned("longitudinal", KnownLosses(loss))
-    assert (found["voxel_iterations"], found["correlation_regularization"]) == (80, 4.0), "several moves away"
+    assert (found["fluid_iterations"], found["compressibility"]) == (120, 0.3), "several moves away"
     preset = Settings.from_preset("longitudinal")
     assert found["regularization"] == preset.regularization, "what gains nothing stays"
 
@@ -45,8 +45,8 @@ def test_what_gains_too_little_to_be_told_from_chance_is_not_followed(tuning):
 
 
 def test_only_settings_that_are_named_are_moved(tuning):
-    found = tuning.tuned("default", KnownLosses(lambda values: -sum(values.values())), ["voxel_iterations"])
-    assert found == {"voxel_iterations": 160}
+    found = tuning.tuned("default", KnownLosses(lambda values: -sum(values.values())), ["fluid_iterations"])
+    assert found == {"fluid_iterations": 120}
 
 
 def test_values_that_do_not_go_together_are_left_out(tuning):

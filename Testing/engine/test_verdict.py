@@ -176,8 +176,7 @@ def test_a_brain_is_good_with_itself_and_not_with_another_nor_with_its_mirror_im
         "longitudinal",
         working_spacing_mm=3.0,
         iterations=20,
-        voxel_iterations=0,
-        correlation_rounds=1,
+        fluid_iterations=20,
         feature_cache_gb=0.0,
         device="cpu",
     )
