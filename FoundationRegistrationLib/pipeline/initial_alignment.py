@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from ..runtime.progress import Progress
 from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
 from ..spatial.points import foreground_points
+from .candidate_starts import candidate_starts
 from .initial_transform import PLAUSIBLE_VOLUME_CHANGE
 from .mutual_information import MutualInformation
 from .preprocessing import PreparedVolume
@@ -25,12 +26,20 @@ _MOST_VOXELS = 5e7
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
 _EVALUATIONS = 60  # of the mutual information at each level, at most about
 _CONVERGED = 1e-5  # relative gain of one iteration
+_CANDIDATES = 4
+_TRIED_EVALUATIONS, _TRIED_CONVERGED = 25, 1e-3  # to compare candidates
+# Another candidate that ends elsewhere, in parts of the radius, and is nearly as good makes the best one doubtful.
+_ELSEWHERE, _DOUBTFUL = 0.4, 0.95
 # The optimiser takes a first step of 1 mm where the gradient is larger than 1.
 _SCALE = 100.0
 # A smaller relative gain in mutual information may come from interpolation: a noisy volume registered to itself gains
 # up to 0.0031 from a deformation by a tenth of a voxel.
 _LEAST_GAIN = 0.005
 _NOTHING_BETTER = "The automatic alignment found nothing better than its starting position."
+_IN_DOUBT = (
+    "The automatic alignment found two places where the volumes agree about equally well, and took the better one; "
+    "check it, or give landmarks or an initial transform."
+)
 
 # Matrix (3, 3) for the parameters of its kind, in mm, and its derivatives (n, 3, 3) by them.
 _MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -41,8 +50,10 @@ def initial_alignment(
 ) -> tuple[sitk.Transform, list[str]]:
     """Estimate a transform from the volumes.
 
-    Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions, from the best of three
-    starts (as given, centres of the fields of view, centres of the foregrounds).
+    Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions. They start from the best of
+    several places, which are compared after L-BFGS at the coarsest resolution: as given, and the likeliest of all
+    shifts up to about the size of the foreground around the one that brings the centres of the foregrounds together,
+    each with several rotations.
 
     Args:
         fixed: prepared fixed volume.
@@ -67,20 +78,23 @@ def initial_alignment(
     if min(size for image in coarse for size in image.GetSize()) < _LEAST_VOXELS:
         message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
         return sitk.TranslationTransform(3, starts["moments"].tolist()), [message]
-    levels = _levels(*coarse, fixed.foreground, centre, device)
-    start = max((np.zeros(3), *starts.values()), key=lambda translation: levels[-1].value(np.eye(3), translation))
-    is_affine = kind == "affine"
+    images = _resolutions(*coarse, fixed.foreground)
+    levels = [
+        MutualInformation(*each, centre, share, device) for each, (_, share) in zip(images, _LEVELS, strict=True)
+    ]
     radius = levels[-1].radius
+    searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
+    candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
+    start, said = _best_start(levels[0], radius, candidates, progress)
+    is_affine = kind == "affine"
     half = 0.5 if is_affine else 1.0
-    parameters, gained = _maximised(
-        levels, _rotation(radius), np.append(np.zeros(3), start), lambda share: progress.advance(half * share)
-    )
+    parameters, gained = _maximised(levels, _rotation(radius), start, lambda share: progress.advance(half * share))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(centre.tolist())
     rigid.SetRotation(*(parameters[:3] / radius).tolist())
     rigid.SetTranslation(parameters[3:].tolist())
     if not is_affine:
-        return rigid, [] if gained else [_NOTHING_BETTER]
+        return rigid, said if gained else [*said, _NOTHING_BETTER]
     rotation = np.array(rigid.GetMatrix()).reshape(3, 3)
     parameters, more = _maximised(
         levels,
@@ -93,7 +107,8 @@ def initial_alignment(
     affine.SetCenter(centre.tolist())
     affine.SetMatrix(matrix.ravel().tolist())
     affine.SetTranslation(parameters[9:].tolist())
-    said = [] if gained or more else [_NOTHING_BETTER]
+    if not (gained or more):
+        said.append(_NOTHING_BETTER)
     volume_change = float(np.linalg.det(matrix))
     if not 1 / PLAUSIBLE_VOLUME_CHANGE < volume_change < PLAUSIBLE_VOLUME_CHANGE:
         message = (
@@ -102,6 +117,35 @@ def initial_alignment(
         )
         return rigid, [*said, message]
     return affine, said
+
+
+def _best_start(
+    metric: MutualInformation, radius: float, candidates: list[NDArray[np.float64]], progress: Progress
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the candidate that leads to the largest information of all samples, and what the user should know.
+
+    Args:
+        metric: of the coarsest level.
+        radius: of the arcs, mm.
+        candidates: arcs and translations (6,); of equal ones the first is chosen.
+        progress: checked for cancellation.
+    """
+    matrix_of = _rotation(radius)
+    found, scores = [], []
+    for candidate in candidates:
+        cost = _Cost(metric, matrix_of, lambda _: progress.check_cancelled(), (0.0, 0.0))
+        options = {"maxfun": _TRIED_EVALUATIONS, "ftol": _TRIED_CONVERGED}
+        parameters = minimize(cost, candidate, method="L-BFGS-B", jac=True, options=options).x
+        found.append(parameters)
+        scores.append(metric(matrix_of(parameters[:3])[0], parameters[3:]).of_all)
+    best = int(np.argmax(scores))
+    rivals = [
+        score
+        for parameters, score in zip(found, scores, strict=True)
+        if np.linalg.norm(parameters - found[best]) > _ELSEWHERE * radius
+    ]
+    doubtful = max(rivals, default=0.0) > _DOUBTFUL * scores[best]
+    return candidates[best], [_IN_DOUBT] if doubtful else []
 
 
 def _maximised(
@@ -174,17 +218,13 @@ def _any_matrix(near: NDArray[np.float64], radius: float) -> _MatrixOf:
     return lambda parameters: (near + parameters.reshape(3, 3) / radius, derivatives)
 
 
-def _levels(
-    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image, centre: NDArray[np.float64], device: torch.device
-) -> list[MutualInformation]:
-    """Return the mutual information of isotropic volumes, coarse to fine."""
-    mask = _sampled_as(foreground, fixed)
-    mask = sitk.BinaryDilate(mask, [2, 2, 2])
-    levels = []
-    for factor, share in _LEVELS:
-        coarse, coarser = (_shrunk(image, factor) for image in (fixed, moving))
-        levels.append(MutualInformation(coarse, _sampled_as(mask, coarse), coarser, centre, share, device))
-    return levels
+def _resolutions(
+    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image
+) -> list[tuple[sitk.Image, sitk.Image, sitk.Image]]:
+    """Return fixed volume, mask of the samples and moving volume, coarse to fine."""
+    mask = sitk.BinaryDilate(_sampled_as(foreground, fixed), [2, 2, 2])
+    pairs = [(_shrunk(fixed, factor), _shrunk(moving, factor)) for factor, _ in _LEVELS]
+    return [(one, _sampled_as(mask, one), other) for one, other in pairs]
 
 
 def _shrunk(image: sitk.Image, factor: int) -> sitk.Image:
