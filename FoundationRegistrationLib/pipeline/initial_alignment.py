@@ -26,6 +26,9 @@ _MOST_VOXELS = 5e7
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
 _EVALUATIONS = 60  # of the mutual information at each level, at most about
 _CONVERGED = 1e-5  # relative gain of one iteration
+# Per mm2 that scaling and shear move points at the radius along an axis, in the optimiser's units: they must pay, since
+# mutual information also rises where a stretched volume leaves the field of view.
+_STIFFNESS = 0.002
 _CANDIDATES = 4
 _TRIED_EVALUATIONS, _TRIED_CONVERGED = 25, 1e-3  # to compare candidates
 # Another candidate that ends elsewhere, in parts of the radius, and is nearly as good makes the best one doubtful.
@@ -85,7 +88,7 @@ def initial_alignment(
     radius = levels[-1].radius
     searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
     candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
-    start, said = _best_start(levels[0], radius, candidates, progress)
+    start, said = _best_start(levels, candidates, progress)
     is_affine = kind == "affine"
     half = 0.5 if is_affine else 1.0
     parameters, gained = _maximised(levels, _rotation(radius), start, lambda share: progress.advance(half * share))
@@ -101,6 +104,7 @@ def initial_alignment(
         _any_matrix(rotation, radius),
         np.append(np.zeros(9), parameters[3:]),
         lambda share: progress.advance(half + half * share),
+        _STIFFNESS,
     )
     matrix = rotation + parameters[:9].reshape(3, 3) / radius
     affine = sitk.AffineTransform(3)
@@ -120,24 +124,24 @@ def initial_alignment(
 
 
 def _best_start(
-    metric: MutualInformation, radius: float, candidates: list[NDArray[np.float64]], progress: Progress
+    levels: list[MutualInformation], candidates: list[NDArray[np.float64]], progress: Progress
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Return the candidate that leads to the largest information of all samples, and what the user should know.
 
     Args:
-        metric: of the coarsest level.
-        radius: of the arcs, mm.
+        levels: coarse to fine. L-BFGS runs on the first, and the second compares what it found.
         candidates: arcs and translations (6,); of equal ones the first is chosen.
         progress: checked for cancellation.
     """
+    radius = levels[-1].radius
     matrix_of = _rotation(radius)
     found, scores = [], []
     for candidate in candidates:
-        cost = _Cost(metric, matrix_of, lambda _: progress.check_cancelled(), (0.0, 0.0))
+        cost = _Cost(levels[0], matrix_of, lambda _: progress.check_cancelled(), (0.0, 0.0))
         options = {"maxfun": _TRIED_EVALUATIONS, "ftol": _TRIED_CONVERGED}
         parameters = minimize(cost, candidate, method="L-BFGS-B", jac=True, options=options).x
         found.append(parameters)
-        scores.append(metric(matrix_of(parameters[:3])[0], parameters[3:]).of_all)
+        scores.append(levels[1](matrix_of(parameters[:3])[0], parameters[3:]).of_all)
     best = int(np.argmax(scores))
     rivals = [
         score
@@ -153,6 +157,7 @@ def _maximised(
     matrix_of: _MatrixOf,
     start: NDArray[np.float64],
     advance: Callable[[float], None],
+    stiffness: float = 0.0,
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the parameters of the largest mutual information, and whether it is larger than at the start.
 
@@ -161,10 +166,11 @@ def _maximised(
         matrix_of: of all parameters but the last three, which are the translation.
         start: parameters; they are returned if nothing better is found.
         advance: told the completed fraction at each evaluation.
+        stiffness: half of it, times the squares of all parameters but the last three, is the price of a map.
     """
     parameters = start
     for level, metric in enumerate(levels):
-        cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)))
+        cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)), stiffness)
         options = {"maxfun": _EVALUATIONS, "ftol": _CONVERGED}
         parameters = minimize(cost, parameters, method="L-BFGS-B", jac=True, options=options).x
     before, after = (levels[-1].value(matrix_of(each[:-3])[0], each[-3:]) for each in (start, parameters))
@@ -173,7 +179,7 @@ def _maximised(
 
 
 class _Cost:
-    """What L-BFGS minimises at one level: the negative mutual information, with its gradient by the parameters."""
+    """What L-BFGS minimises at one level: the negative mutual information and the price, with their gradient."""
 
     def __init__(
         self,
@@ -181,16 +187,19 @@ class _Cost:
         matrix_of: _MatrixOf,
         advance: Callable[[float], None],
         shares: tuple[float, float],
+        stiffness: float = 0.0,
     ) -> None:
-        self._metric, self._matrix_of, self._advance = metric, matrix_of, advance
+        self._metric, self._matrix_of, self._advance, self._stiffness = metric, matrix_of, advance, stiffness
         self._shares = itertools.chain(np.linspace(*shares, _EVALUATIONS).tolist(), itertools.repeat(shares[1]))
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self._advance(next(self._shares))
         matrix, derivatives = self._matrix_of(parameters[:-3])
         found = self._metric(matrix, parameters[-3:])
-        gradient = np.append((derivatives * found.by_matrix).sum((1, 2)), found.by_translation)
-        return -_SCALE * found.value, -_SCALE * gradient
+        gradient = -_SCALE * np.append((derivatives * found.by_matrix).sum((1, 2)), found.by_translation)
+        pull = self._stiffness * parameters[:-3]
+        gradient[:-3] += pull
+        return -_SCALE * found.value + 0.5 * float(pull @ parameters[:-3]), gradient
 
 
 def _rotation(radius: float) -> _MatrixOf:
