@@ -1,4 +1,4 @@
-"""Where an alignment may start: all shifts, for some rotations, ranked by what the coarse volumes tell of each other."""
+"""Where an alignment may start: all shifts, for some rotations, ranked by mutual information on coarse volumes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class _OneHot:
 
 
 def _evidence(joint: torch.Tensor) -> torch.Tensor:
-    """Return the mutual information times the number of samples of histograms (C, bins, bins), less that of chance."""
+    """Return the mutual information of joint histograms (C, bins, bins) times their number of samples, (C,)."""
     count = joint.sum((1, 2)).clamp(min=1.0)
     expected = joint.sum(2, keepdim=True) * joint.sum(1, keepdim=True) / count[:, None, None]
     filled = joint > 0

@@ -26,8 +26,8 @@ _MOST_VOXELS = 5e7
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
 _EVALUATIONS = 60  # of the mutual information at each level, at most about
 _CONVERGED = 1e-5  # relative gain of one iteration
-# Per mm2 that scaling and shear move points at the radius along an axis, in the optimiser's units: they must pay, since
-# mutual information also rises where a stretched volume leaves the field of view.
+# The price of scaling and shear, by the squares of how far (mm) they move points at the radius, in the optimiser's
+# units: mutual information also rises where a stretched volume leaves the field of view.
 _STIFFNESS = 0.002
 _CANDIDATES = 4
 _TRIED_EVALUATIONS, _TRIED_CONVERGED = 25, 1e-3  # to compare candidates
