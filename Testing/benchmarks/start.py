@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/start.py --seeds 100 101 --spacing-mm 4
 
-Each pair is aligned as given, and with the moving volume moved by 80 mm or turned by 30 degrees about its centre, in a
-direction drawn from the seed. The best affine is that of least squares to the truth at points of the body.
+Each pair is aligned as given, and with the moving volume moved by 80 mm or turned by 30 degrees about its centre, in
+a direction drawn from the seed. The best affine is that of least squares to the truth at points of the body.
 
 Errors in mm: of the mean position of the breast and of the chest wall (body within 30 mm behind the breast), and the
 mean over the body. An end is the same if the body lies within 5 mm of it on average.
