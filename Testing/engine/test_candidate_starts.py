@@ -6,6 +6,7 @@ import SimpleITK as sitk
 import torch
 from volumes import GRID_PAIRS, anatomy, body_points, empty_grid, mean_error, on_grid, points_of, through, volume
 
+from FoundationRegistrationLib.phantom import make_phantom
 from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
 from FoundationRegistrationLib.pipeline.preprocessing import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
@@ -14,8 +15,8 @@ FAR = (-50.0, 48.0, 40.0)  # 80 mm
 WIDE = (100.0, 100.0, 100.0)
 
 
-def align(fixed, moving):
-    sides = prepare(fixed, "mr", "fixed"), prepare(moving, "mr", "moving")
+def align(fixed, moving, moving_modality="mr"):
+    sides = prepare(fixed, "mr", "fixed"), prepare(moving, moving_modality, "moving")
     return initial_alignment(*sides, "rigid", torch.device("cpu"), Progress({}))
 
 
@@ -67,3 +68,10 @@ def test_a_body_that_is_there_twice_makes_the_start_doubtful():
     fixed = volume(empty_grid("RAS", extent_mm=(62.0, 60.0, 74.0)))
     _, messages = align(fixed, on_grid(twice.astype(np.float32), grid))
     assert any("two places" in message for message in messages)
+
+
+def test_a_supine_ct_is_found_on_a_prone_mr_with_another_field_of_view():
+    case = make_phantom("pet-ct-to-mri", 108, spacing_mm=6.0)
+    found, _ = align(case.fixed, case.moving, "ct")
+    distances = np.linalg.norm(through(found, case.fixed_landmarks) - case.moving_landmarks, axis=1)
+    assert distances.mean() < 40.0
