@@ -13,7 +13,7 @@ from FoundationRegistrationLib.io.landmarks import Landmarks
 from FoundationRegistrationLib.io.transforms import write_transform
 
 FASTEST = ("--encoder", "mind", "--working-spacing-mm", "12", "--iterations", "0", "--initialization", "none")
-FASTEST += ("--voxel-iterations", "0", "--correlation-rounds", "0", "--progress", "none")
+FASTEST += ("--fluid-iterations", "0", "--progress", "none")
 LONG = "n" * 300
 SHEARED = (
     "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\nencoding: raw\n"

@@ -199,9 +199,7 @@ def test_the_host_waits_for_energies_once_in_ten_iterations(monkeypatch, pair, c
     waits = []
     for iterations in (20, 60):
         with pretended(monkeypatch) as pretence:
-            register(
-                *pair, Settings(**{**SMALL, counted: iterations, "convergence_tolerance": 0.0}, device="cuda")
-            )
+            register(*pair, Settings(**{**SMALL, counted: iterations, "convergence_tolerance": 0.0}, device="cuda"))
         waits.append(len(pretence.waits))
     assert waits[1] - waits[0] <= 4 + 2
 

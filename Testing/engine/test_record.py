@@ -25,7 +25,7 @@ from FoundationRegistrationLib.io.landmark_files import write_points
 from FoundationRegistrationLib.io.landmarks import Landmarks
 
 FAST = ("--progress", "none", "--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "5")
-COARSE = (*FAST, "--voxel-iterations", "0", "--correlation-rounds", "0")
+COARSE = (*FAST, "--fluid-iterations", "0")
 
 
 @pytest.fixture(scope="module")

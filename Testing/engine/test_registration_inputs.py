@@ -206,3 +206,12 @@ def test_bad_settings_are_refused(values):
     assert "\n" not in message
     assert message.endswith(".")
     assert next(reversed(values)).split("_")[0] in message or str(next(iter(values.values()))) in message
+
+
+def test_the_working_grid_and_the_slices_follow_the_coarser_volume_unless_given():
+    found = Settings().suited_to((1.0, 1.0, 1.0), (1.0, 1.0, 8.0))
+    assert (found.working_spacing_mm, found.slice_gap) == (2.0, 3)
+    given = Settings(working_spacing_mm=1.5, slice_gap=2).suited_to((1.0, 1.0, 1.0), (4.0, 4.0, 4.0))
+    assert (given.working_spacing_mm, given.slice_gap) == (1.5, 2)
+    assert Settings().suited_to((1e-3,) * 3, (1e-3,) * 3).working_spacing_mm == 0.1
+    assert Settings().suited_to((90.0,) * 3, (1.0,) * 3).working_spacing_mm == 20.0

@@ -1,6 +1,5 @@
 """A volume registered to itself stays where it is."""
 
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
