@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from ..runtime.progress import Progress
 from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
 from ..spatial.points import foreground_points
+from .candidate_starts import candidate_starts
 from .initial_transform import PLAUSIBLE_VOLUME_CHANGE
 from .mutual_information import MutualInformation
 from .preprocessing import PreparedVolume
@@ -25,12 +26,23 @@ _MOST_VOXELS = 5e7
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
 _EVALUATIONS = 60  # of the mutual information at each level, at most about
 _CONVERGED = 1e-5  # relative gain of one iteration
+# The price of scaling and shear, by the squares of how far (mm) they move points at the radius, in the optimiser's
+# units: mutual information also rises where a stretched volume leaves the field of view.
+_STIFFNESS = 0.002
+_CANDIDATES = 4
+_TRIED_EVALUATIONS, _TRIED_CONVERGED = 25, 1e-3  # to compare candidates
+# Another candidate that ends elsewhere, in parts of the radius, and is nearly as good makes the best one doubtful.
+_ELSEWHERE, _DOUBTFUL = 0.4, 0.95
 # The optimiser takes a first step of 1 mm where the gradient is larger than 1.
 _SCALE = 100.0
 # A smaller relative gain in mutual information may come from interpolation: a noisy volume registered to itself gains
 # up to 0.0031 from a deformation by a tenth of a voxel.
 _LEAST_GAIN = 0.005
 _NOTHING_BETTER = "The automatic alignment found nothing better than its starting position."
+_IN_DOUBT = (
+    "The automatic alignment found two places where the volumes agree about equally well, and took the better one; "
+    "check it, or give landmarks or an initial transform."
+)
 
 # Matrix (3, 3) for the parameters of its kind, in mm, and its derivatives (n, 3, 3) by them.
 _MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -41,8 +53,10 @@ def initial_alignment(
 ) -> tuple[sitk.Transform, list[str]]:
     """Estimate a transform from the volumes.
 
-    Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions, from the best of three
-    starts (as given, centres of the fields of view, centres of the foregrounds).
+    Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions. They start from the best of
+    several places, which are compared after L-BFGS at the coarsest resolution: as given, and the likeliest of all
+    shifts up to about the size of the foreground around the one that brings the centres of the foregrounds together,
+    each with several rotations.
 
     Args:
         fixed: prepared fixed volume.
@@ -67,33 +81,38 @@ def initial_alignment(
     if min(size for image in coarse for size in image.GetSize()) < _LEAST_VOXELS:
         message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
         return sitk.TranslationTransform(3, starts["moments"].tolist()), [message]
-    levels = _levels(*coarse, fixed.foreground, centre, device)
-    start = max((np.zeros(3), *starts.values()), key=lambda translation: levels[-1].value(np.eye(3), translation))
-    is_affine = kind == "affine"
+    images = _resolutions(*coarse, fixed.foreground)
+    levels = [
+        MutualInformation(*each, centre, share, device) for each, (_, share) in zip(images, _LEVELS, strict=True)
+    ]
     radius = levels[-1].radius
+    searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
+    candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
+    start, said = _best_start(levels, candidates, progress)
+    is_affine = kind == "affine"
     half = 0.5 if is_affine else 1.0
-    parameters, gained = _maximised(
-        levels, _rotation(radius), np.append(np.zeros(3), start), lambda share: progress.advance(half * share)
-    )
+    parameters, gained = _maximised(levels, _rotation(radius), start, lambda share: progress.advance(half * share))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(centre.tolist())
     rigid.SetRotation(*(parameters[:3] / radius).tolist())
     rigid.SetTranslation(parameters[3:].tolist())
     if not is_affine:
-        return rigid, [] if gained else [_NOTHING_BETTER]
+        return rigid, said if gained else [*said, _NOTHING_BETTER]
     rotation = np.array(rigid.GetMatrix()).reshape(3, 3)
     parameters, more = _maximised(
         levels,
         _any_matrix(rotation, radius),
         np.append(np.zeros(9), parameters[3:]),
         lambda share: progress.advance(half + half * share),
+        _STIFFNESS,
     )
     matrix = rotation + parameters[:9].reshape(3, 3) / radius
     affine = sitk.AffineTransform(3)
     affine.SetCenter(centre.tolist())
     affine.SetMatrix(matrix.ravel().tolist())
     affine.SetTranslation(parameters[9:].tolist())
-    said = [] if gained or more else [_NOTHING_BETTER]
+    if not (gained or more):
+        said.append(_NOTHING_BETTER)
     volume_change = float(np.linalg.det(matrix))
     if not 1 / PLAUSIBLE_VOLUME_CHANGE < volume_change < PLAUSIBLE_VOLUME_CHANGE:
         message = (
@@ -104,32 +123,63 @@ def initial_alignment(
     return affine, said
 
 
+def _best_start(
+    levels: list[MutualInformation], candidates: list[NDArray[np.float64]], progress: Progress
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the candidate that leads to the largest information of all samples, and what the user should know.
+
+    Args:
+        levels: coarse to fine. L-BFGS runs on the first, and the second compares what it found.
+        candidates: arcs and translations (6,); of equal ones the first is chosen.
+        progress: checked for cancellation.
+    """
+    radius = levels[-1].radius
+    matrix_of = _rotation(radius)
+    found, scores = [], []
+    for candidate in candidates:
+        cost = _Cost(levels[0], matrix_of, lambda _: progress.check_cancelled(), (0.0, 0.0))
+        options = {"maxfun": _TRIED_EVALUATIONS, "ftol": _TRIED_CONVERGED}
+        parameters = minimize(cost, candidate, method="L-BFGS-B", jac=True, options=options).x
+        found.append(parameters)
+        scores.append(levels[1](matrix_of(parameters[:3])[0], parameters[3:]).of_all)
+    best = int(np.argmax(scores))
+    rivals = [
+        score
+        for parameters, score in zip(found, scores, strict=True)
+        if np.linalg.norm(parameters - found[best]) > _ELSEWHERE * radius
+    ]
+    doubtful = max(rivals, default=0.0) > _DOUBTFUL * scores[best]
+    return candidates[best], [_IN_DOUBT] if doubtful else []
+
+
 def _maximised(
     levels: list[MutualInformation],
     matrix_of: _MatrixOf,
     start: NDArray[np.float64],
     advance: Callable[[float], None],
+    stiffness: float = 0.0,
 ) -> tuple[NDArray[np.float64], bool]:
-    """Return the parameters of the largest mutual information, and whether it is larger than at the start.
+    """Return the parameters of the largest mutual information, and whether all samples tell more than at the start.
 
     Args:
         levels: coarse to fine.
         matrix_of: of all parameters but the last three, which are the translation.
         start: parameters; they are returned if nothing better is found.
         advance: told the completed fraction at each evaluation.
+        stiffness: half of it, times the squares of all parameters but the last three, is the price of a map.
     """
     parameters = start
     for level, metric in enumerate(levels):
-        cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)))
+        cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)), stiffness)
         options = {"maxfun": _EVALUATIONS, "ftol": _CONVERGED}
         parameters = minimize(cost, parameters, method="L-BFGS-B", jac=True, options=options).x
-    before, after = (levels[-1].value(matrix_of(each[:-3])[0], each[-3:]) for each in (start, parameters))
+    before, after = (levels[-1](matrix_of(each[:-3])[0], each[-3:]).of_all for each in (start, parameters))
     better = after > before * (1.0 + _LEAST_GAIN)
     return (parameters, True) if better else (start, False)
 
 
 class _Cost:
-    """What L-BFGS minimises at one level: the negative mutual information, with its gradient by the parameters."""
+    """What L-BFGS minimises at one level: the negative mutual information and the price, with their gradient."""
 
     def __init__(
         self,
@@ -137,16 +187,19 @@ class _Cost:
         matrix_of: _MatrixOf,
         advance: Callable[[float], None],
         shares: tuple[float, float],
+        stiffness: float = 0.0,
     ) -> None:
-        self._metric, self._matrix_of, self._advance = metric, matrix_of, advance
+        self._metric, self._matrix_of, self._advance, self._stiffness = metric, matrix_of, advance, stiffness
         self._shares = itertools.chain(np.linspace(*shares, _EVALUATIONS).tolist(), itertools.repeat(shares[1]))
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self._advance(next(self._shares))
         matrix, derivatives = self._matrix_of(parameters[:-3])
         found = self._metric(matrix, parameters[-3:])
-        gradient = np.append((derivatives * found.by_matrix).sum((1, 2)), found.by_translation)
-        return -_SCALE * found.value, -_SCALE * gradient
+        gradient = -_SCALE * np.append((derivatives * found.by_matrix).sum((1, 2)), found.by_translation)
+        pull = self._stiffness * parameters[:-3]
+        gradient[:-3] += pull
+        return -_SCALE * found.value + 0.5 * float(pull @ parameters[:-3]), gradient
 
 
 def _rotation(radius: float) -> _MatrixOf:
@@ -174,17 +227,13 @@ def _any_matrix(near: NDArray[np.float64], radius: float) -> _MatrixOf:
     return lambda parameters: (near + parameters.reshape(3, 3) / radius, derivatives)
 
 
-def _levels(
-    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image, centre: NDArray[np.float64], device: torch.device
-) -> list[MutualInformation]:
-    """Return the mutual information of isotropic volumes, coarse to fine."""
-    mask = _sampled_as(foreground, fixed)
-    mask = sitk.BinaryDilate(mask, [2, 2, 2])
-    levels = []
-    for factor, share in _LEVELS:
-        coarse, coarser = (_shrunk(image, factor) for image in (fixed, moving))
-        levels.append(MutualInformation(coarse, _sampled_as(mask, coarse), coarser, centre, share, device))
-    return levels
+def _resolutions(
+    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image
+) -> list[tuple[sitk.Image, sitk.Image, sitk.Image]]:
+    """Return fixed volume, mask of the samples and moving volume, coarse to fine."""
+    mask = sitk.BinaryDilate(_sampled_as(foreground, fixed), [2, 2, 2])
+    pairs = [(_shrunk(fixed, factor), _shrunk(moving, factor)) for factor, _ in _LEVELS]
+    return [(one, _sampled_as(mask, one), other) for one, other in pairs]
 
 
 def _shrunk(image: sitk.Image, factor: int) -> sitk.Image:

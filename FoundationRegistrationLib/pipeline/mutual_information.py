@@ -28,11 +28,24 @@ _LEAST_INSIDE = 1 / 16
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mutual information in nats, with its gradient by the matrix (3, 3) and by the translation (3,) of the map."""
+    """Mutual information of the samples inside the moving volume.
+
+    Attributes:
+        value: nats.
+        by_matrix: (3, 3) its gradient by the matrix of the map.
+        by_translation: (3,) its gradient by the translation of the map, per mm.
+        inside: share of the samples that lie in the moving volume, 0..1.
+    """
 
     value: float
     by_matrix: NDArray[np.float64]
     by_translation: NDArray[np.float64]
+    inside: float
+
+    @property
+    def of_all(self) -> float:
+        """The information of all samples: a small overlap that agrees by chance tells little."""
+        return self.value * self.inside
 
 
 class MutualInformation:
@@ -110,9 +123,9 @@ class MutualInformation:
         )
         found = numbers.cpu().numpy().astype(np.float64)  # the only wait for a GPU
         if found[1] < _LEAST_INSIDE:
-            return Estimate(0.0, np.zeros((3, 3)), np.zeros(3))
+            return Estimate(0.0, np.zeros((3, 3)), np.zeros(3), float(found[1]))
         back = self._to_index.T
-        return Estimate(float(found[0]), back @ found[5:].reshape(3, 3), back @ found[2:5])
+        return Estimate(float(found[0]), back @ found[5:].reshape(3, 3), back @ found[2:5], float(found[1]))
 
 
 def _drawn(mask: sitk.Image, share: float) -> NDArray[np.float64]:
