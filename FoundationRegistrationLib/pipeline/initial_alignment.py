@@ -159,7 +159,7 @@ def _maximised(
     advance: Callable[[float], None],
     stiffness: float = 0.0,
 ) -> tuple[NDArray[np.float64], bool]:
-    """Return the parameters of the largest mutual information, and whether it is larger than at the start.
+    """Return the parameters of the largest mutual information, and whether all samples tell more than at the start.
 
     Args:
         levels: coarse to fine.
@@ -173,7 +173,7 @@ def _maximised(
         cost = _Cost(metric, matrix_of, advance, (level / len(levels), (level + 1) / len(levels)), stiffness)
         options = {"maxfun": _EVALUATIONS, "ftol": _CONVERGED}
         parameters = minimize(cost, parameters, method="L-BFGS-B", jac=True, options=options).x
-    before, after = (levels[-1].value(matrix_of(each[:-3])[0], each[-3:]) for each in (start, parameters))
+    before, after = (levels[-1](matrix_of(each[:-3])[0], each[-3:]).of_all for each in (start, parameters))
     better = after > before * (1.0 + _LEAST_GAIN)
     return (parameters, True) if better else (start, False)
 
