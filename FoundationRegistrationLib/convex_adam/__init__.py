@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..features import pool
 from ..runtime.progress import Progress
 from .discrete_search import DiscreteSearch
 from .error_predictors import local_measures
@@ -51,8 +50,7 @@ class ConvexAdamResult:
     """The result of the stages, without folds.
 
     Attributes:
-        displacement: (3, z, y, x) in cells of `spacing` working voxels, components (z, y, x), from fixed to moving.
-        spacing: working voxels along one side of a cell of `displacement`.
+        displacement: (3, z, y, x) in cells of the features, components (z, y, x), from fixed to moving.
         energies: of the features at each iteration of the last Adam run on them, on its finest level.
         unfolded: fraction of the cells that were smoothed to remove folds.
         gain_of_details: how much more of both features is explained by the second encoder's own displacement than by
@@ -62,7 +60,6 @@ class ConvexAdamResult:
     """
 
     displacement: torch.Tensor
-    spacing: int
     energies: tuple[float, ...]
     unfolded: float
     gain_of_details: float
@@ -95,7 +92,5 @@ def convex_adam(
         if observe is not None:
             observe(stage, found)
     displacement, unfolded = unfold(found.displacement)
-    ratio = volumes.spacing // found.spacing
-    on_cells = pool(displacement, ratio) / ratio
-    measures = local_measures(found.terms, on_cells, found.earlier or (on_cells,))
-    return ConvexAdamResult(displacement, found.spacing, found.energies, unfolded, found.gain_of_details, measures)
+    measures = local_measures(found.terms, displacement, found.earlier or (displacement,))
+    return ConvexAdamResult(displacement, found.energies, unfolded, found.gain_of_details, measures)

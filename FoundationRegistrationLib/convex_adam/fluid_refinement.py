@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import SettingsError
 from ..features import pool
 from ..runtime.progress import Progress
 from ..spatial.sampling import compose_displacements, upsample, warp
@@ -25,8 +26,6 @@ from .squared_correlation import squared_correlation
 from .stages import Found, Pair, Volumes
 from .velocity import VelocityKernel
 
-# With more working voxels the intensities are averaged over the cells of the features.
-_MOST_VOXELS = 48_000_000
 _LEAST_CELLS = 8  # of the coarsest level along each axis
 # Longest step, voxels of the level: below 1 the map stays invertible.
 _STEP = 0.5
@@ -57,18 +56,17 @@ class FluidRefinement:
     compressibility: float = 0.1
     radius: int = 2
 
-    def intensity_spacing(self, voxels: int, voxel_mm: float, spacing: int) -> int:
-        """Return 1 (working voxels), or the cells of the features if there are too many voxels."""
-        del voxel_mm
-        return 1 if voxels <= _MOST_VOXELS else spacing
-
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
-        """Return the refined displacement; see `Stage`."""
-        found.check_cells(volumes, self)
-        spacing = self.intensity_spacing(volumes.voxels, volumes.voxel_mm, volumes.spacing)
-        displacement = self.refined(
-            volumes.intensities[spacing], found.displacement, volumes.spacing // spacing, volumes.weights, progress
-        )
+        """Return the refined displacement; see `Stage`.
+
+        Raises:
+            SettingsError: there are no intensities.
+        """
+        if volumes.intensities is None:
+            msg = "FluidRefinement compares intensities; give them, or omit this stage."
+            raise SettingsError(msg)
+        per_cell = volumes.spacing // volumes.intensity_spacing
+        displacement = self.refined(volumes.intensities, found.displacement, per_cell, volumes.weights, progress)
         return found.refined(displacement)
 
     def refined(

@@ -81,7 +81,6 @@ class InstanceOptimisation:
 
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
         """Return the displacement of the leading features; see `Stage`."""
-        found.check_cells(volumes, self)
         if not found.alone:
             optimised = optimise_instance(found.terms, found.displacement, self.descent, progress)
             return found.refined(optimised.displacement, energies=optimised.energies)

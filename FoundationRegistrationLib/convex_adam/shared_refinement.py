@@ -27,7 +27,6 @@ class SharedRefinement:
         Raises:
             SettingsError: there are not two encoders.
         """
-        found.check_cells(volumes, self)
         if len(volumes.features) != 2:
             msg = "SharedRefinement needs two encoders; name them as A+B, or omit this stage."
             raise SettingsError(msg)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 
-from ..errors import SettingsError
 from ..runtime.progress import Progress
 from ..spatial.sampling import Weights, weight_on_both_sides
 from .similarities import Term
@@ -27,16 +26,16 @@ class Volumes:
         voxel_mm: spacing of the working grid.
         spacing: working voxels along one side of a cell.
         weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
-        intensities: in 0..1, (z, y, x) of both volumes, by averaging factor in working voxels.
-        voxels: number of working voxels.
+        intensities: (z, y, x) of both volumes in 0..1; None if there are only features.
+        intensity_spacing: working voxels along one side of a voxel of the intensities; divides `spacing`.
     """
 
     features: tuple[Pair, ...]
     voxel_mm: float
     spacing: int
     weights: Weights = (None, None)
-    intensities: Mapping[int, Pair] = field(default_factory=dict)
-    voxels: int = 0
+    intensities: Pair | None = None
+    intensity_spacing: int = 1
 
     @property
     def cell_mm(self) -> float:
@@ -57,32 +56,20 @@ class Found:
     """The current result of the stages.
 
     Attributes:
-        displacement: (3, z, y, x) in cells of `spacing` working voxels, components (z, y, x), from fixed to moving.
-        spacing: working voxels along one side of a cell of `displacement`.
+        displacement: (3, z, y, x) in cells of the features, components (z, y, x), from fixed to moving.
         alone: the result of each encoder alone, until one is chosen to lead.
         terms: the features to match, with their last weights.
-        earlier: displacements of earlier steps, on the cells of the features.
+        earlier: displacements of earlier steps.
         energies: of the features at each iteration of their last optimisation, on the finest level.
         gain_of_details: see `two_encoders.gain_of_details`; 0 with one encoder.
     """
 
     displacement: torch.Tensor
-    spacing: int
     alone: tuple[torch.Tensor, ...] = ()
     terms: tuple[Term, ...] = ()
     earlier: tuple[torch.Tensor, ...] = ()
     energies: tuple[float, ...] = ()
     gain_of_details: float = 0.0
-
-    def check_cells(self, volumes: Volumes, stage: object) -> None:
-        """Check that the displacement is on the cells of the features.
-
-        Raises:
-            SettingsError: an earlier stage refined its cells.
-        """
-        if self.spacing != volumes.spacing:
-            msg = f"{type(stage).__name__} must come before the stages that refine the cells; change their order."
-            raise SettingsError(msg)
 
     def refined(self, displacement: torch.Tensor, **changed: Any) -> Found:
         """Return the result with a better displacement; the previous one is kept in `earlier`.
@@ -97,7 +84,7 @@ class Found:
     def nothing(cls, volumes: Volumes) -> Found:
         """Return the start of a registration: zero displacement."""
         still = torch.zeros_like(volumes.features[0][0][:1]).expand(3, -1, -1, -1).clone()
-        return cls(still, volumes.spacing, (still,) * len(volumes.features), (volumes.term(0, still),))
+        return cls(still, (still,) * len(volumes.features), (volumes.term(0, still),))
 
 
 class Stage(Protocol):
@@ -110,21 +97,6 @@ class Stage(Protocol):
             volumes: what to compare.
             found: the result of the previous stages.
             progress: `advance` reports the progress of this stage, and raises if the run is cancelled.
-        """
-        ...
-
-
-@runtime_checkable
-class ComparesIntensities(Protocol):
-    """A stage that compares intensities, not only features."""
-
-    def intensity_spacing(self, voxels: int, voxel_mm: float, spacing: int) -> int | None:
-        """Return the averaging factor of its intensities in working voxels; None if it cannot run.
-
-        Args:
-            voxels: number of working voxels.
-            voxel_mm: spacing of the working grid.
-            spacing: working voxels along one side of a cell of the features.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .cache import FeatureCache
 from .extraction import FeaturePair, extract_features
-from .grid import pool, tokens_to_grid, voxel_descriptor
+from .grid import pool, tokens_to_grid
 from .preview import feature_preview
 from .reduction import FEATURE_VARIANCE, reduce_jointly
 from .slices import encoded_slice_indices
@@ -28,5 +28,4 @@ __all__ = [
     "pool",
     "reduce_jointly",
     "tokens_to_grid",
-    "voxel_descriptor",
 ]

@@ -6,8 +6,6 @@ linear and separable, so here they are combined in one small matrix per axis, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -68,35 +66,18 @@ def _pooling_matrix(voxels: np.ndarray, nodes: np.ndarray, factor: int) -> torch
 
 
 def pooled_descriptor(encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress) -> torch.Tensor:
-    """Return a volume descriptor averaged over cells, computed in slabs of limited memory."""
-    parts = [pool(features, factor) for _, features in _described_slabs(encoder, volume, factor, progress)]
-    return torch.cat(parts, dim=1)
-
-
-def voxel_descriptor(encoder: Encoder, volume: torch.Tensor, dtype: torch.dtype, progress: Progress) -> torch.Tensor:
-    """Return a volume descriptor at each voxel, (C, z, y, x), with the channels contiguous in memory."""
-    result: torch.Tensor | None = None
-    for start, features in _described_slabs(encoder, volume, 1, progress):
-        if result is None:
-            result = volume.new_empty((*volume.shape, features.shape[0]), dtype=dtype)
-        result[start : start + features.shape[1]] = features.permute(1, 2, 3, 0)
-    assert result is not None
-    return result.permute(3, 0, 1, 2)
-
-
-def _described_slabs(
-    encoder: Encoder, volume: torch.Tensor, factor: int, progress: Progress
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield the descriptor (C, z, H, W) of slabs of whole cells, and the first slice of each."""
+    """Return a volume descriptor (C, z, y, x) averaged over cells, computed in slabs of limited memory."""
     depth = volume.shape[0]
     per_slab = max(1, _SLAB_VOXELS // (volume.shape[1] * volume.shape[2] * factor)) * factor
+    parts = []
     for start in range(0, depth, per_slab):
         progress.check_cancelled()
         stop = min(start + per_slab, depth)
         low, high = max(0, start - encoder.reach), min(depth, stop + encoder.reach)
         with torch.inference_mode():
             features = encoder.encode(volume[None, low:high])[0, :, start - low : stop - low]
-        yield start, features
+        parts.append(pool(features, factor))
+    return torch.cat(parts, dim=1)
 
 
 def pool(volume: torch.Tensor, factor: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from ..convex_adam import ConvexAdamResult, convex_adam
-from ..convex_adam.stages import ComparesIntensities, Found, Stage, Volumes
+from ..convex_adam.stages import Found, Stage, Volumes
 from ..errors import InputError
 from ..features import EncoderSource, FeatureCache, FeaturePair, extract_features, feature_preview, pool
 from ..runtime.device import Runtime
@@ -19,6 +19,7 @@ from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
 from ..spatial.windows import max_around
 from .intermediate import Intermediate
 from .preprocessing import PreparedVolume
+from .working_region import intensity_spacing
 
 
 @dataclass(frozen=True)
@@ -115,36 +116,24 @@ def deform(
         _weight(side, mask, grid, settings, device)
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
-    count = fixed_image.numel()
+    averaged = intensity_spacing(grid, settings)
     volumes = Volumes(
         tuple((pair.fixed, pair.moving) for pair in features.values()),
         grid.spacing,
         settings.adam_grid_spacing,
         (weights[0], weights[1]),
-        _intensities(stages, fixed_image, moving_image, grid.spacing, settings.adam_grid_spacing),
-        count,
+        (pool(fixed_image[None], averaged)[0], pool(moving_image[None], averaged)[0]),
+        averaged,
     )
     del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     intermediate = Intermediate.of(features, grid.pooled(volumes.spacing)) if keep_intermediate else None
 
     def observe(stage: Stage, found: Found) -> None:
         if intermediate is not None:
-            intermediate.add(type(stage).__name__, found.displacement, grid.pooled(found.spacing))
+            intermediate.add(type(stage).__name__, found.displacement, grid.pooled(volumes.spacing))
 
     found = convex_adam(volumes, stages, steps, observe)
     return Deformation(found, features, preview, intermediate)
-
-
-def _intensities(
-    stages: Sequence[Stage], fixed: torch.Tensor, moving: torch.Tensor, voxel_mm: float, spacing: int
-) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the intensities that the stages request, by averaging factor in working voxels."""
-    asked = {
-        stage.intensity_spacing(fixed.numel(), voxel_mm, spacing)
-        for stage in stages
-        if isinstance(stage, ComparesIntensities)
-    }
-    return {factor: (pool(fixed[None], factor)[0], pool(moving[None], factor)[0]) for factor in asked if factor}
 
 
 def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:

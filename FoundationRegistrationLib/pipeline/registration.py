@@ -175,7 +175,7 @@ def register(
         )
 
     steps.start("inverse and warp")
-    field = displacement_image(found.displacement, grid.pooled(found.spacing))
+    field = displacement_image(found.displacement, grid.pooled(settings.adam_grid_spacing))
     if lesions:
         field = keep_lesions(field, initial, lesions)
     transform = compose_transform(initial, field)

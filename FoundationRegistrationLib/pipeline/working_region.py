@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from ..convex_adam.discrete_search import searches_of
-from ..convex_adam.stages import ComparesIntensities, Stage
+from ..convex_adam.fluid_refinement import FluidRefinement
+from ..convex_adam.stages import Stage
 from ..encoders import EncoderInfo
 from ..features import TOKEN_BUDGET_BYTES
 from ..runtime.device import free_memory_bytes
@@ -33,6 +34,8 @@ _RESULT_VOXEL_BYTES = 130.0
 _RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, drawing
 # Per voxel of the fluid refinement: two volumes, their local moments, and force.
 _FINE_BYTES = 125.0
+# With more working voxels the intensities are averaged over the cells of the features.
+_MOST_VOXELS = 48_000_000
 # Margin around the anatomy in cells of the search grid, so that the search extends past its edge.
 _MARGIN_CELLS = 2
 # Working voxels along the longest side of a volume: fewer cause a warning; and a sufficient number.
@@ -113,7 +116,7 @@ def choose_grid(
         of_volume = _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
         check_limits(max(needed - loaded, of_volume + _field_bytes(grid, settings)))
     voxels = int(np.prod(grid.shape))
-    if any(factor > 1 for factor in _intensity_spacings(grid, settings, stages)):
+    if _refined(stages) and intensity_spacing(grid, settings) > 1:
         messages.append(
             f"The working grid has {voxels / 1e6:.0f} million voxels, too many to compare each; crop the volumes or "
             "choose a larger working spacing if fine structures matter."
@@ -152,15 +155,14 @@ def _field_bytes(grid: WorkingGrid, settings: Settings) -> float:
     return _RESULT_CELL_BYTES * float(np.prod([size / cell + 2 * border for size in grid.shape]))
 
 
-def _intensity_spacings(grid: WorkingGrid, settings: Settings, stages: Sequence[Stage]) -> list[int]:
-    """Return the averaging factors of the intensities that the stages compare."""
-    voxels = int(np.prod(grid.shape))
-    asked = [
-        stage.intensity_spacing(voxels, grid.spacing, settings.adam_grid_spacing)
-        for stage in stages
-        if isinstance(stage, ComparesIntensities)
-    ]
-    return [factor for factor in asked if factor]
+def intensity_spacing(grid: WorkingGrid, settings: Settings) -> int:
+    """Return the spacing of the intensities to compare: 1 working voxel, or a cell if there are too many voxels."""
+    return 1 if np.prod(grid.shape) <= _MOST_VOXELS else settings.adam_grid_spacing
+
+
+def _refined(stages: Sequence[Stage]) -> bool:
+    """Return whether a stage compares the intensities."""
+    return any(isinstance(stage, FluidRefinement) for stage in stages)
 
 
 def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]) -> float:
@@ -175,6 +177,6 @@ def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInf
     for info, components in zip(infos, kept, strict=True):
         of_one = slices * 4.0 * info.tokens**2
         tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
-    fine = max((voxels * _FINE_BYTES / of**3 for of in _intensity_spacings(grid, settings, stages)), default=0.0)
+    fine = voxels * _FINE_BYTES / intensity_spacing(grid, settings) ** 3 if _refined(stages) else 0.0
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + costs)
     return tokens + dense + fine

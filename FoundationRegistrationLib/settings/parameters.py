@@ -20,8 +20,6 @@ Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
-# The longest preset has a fourteenth of this; beyond it the field no longer changes, and a run would take days.
-_MOST_ITERATIONS = 20_000
 _LEAST_SPACING_MM = 0.1
 _SLICE_GAP_MM = 6.0
 
@@ -147,13 +145,6 @@ class Settings:
             msg = (
                 f"grid_spacing ({self.grid_spacing}) must be a multiple of "
                 f"adam_grid_spacing ({self.adam_grid_spacing})."
-            )
-            raise SettingsError(msg)
-        iterations = self.iterations + self.fluid_iterations
-        if iterations > _MOST_ITERATIONS:
-            msg = (
-                f"These settings ask for {iterations} iterations: iterations ({self.iterations}) and "
-                f"fluid_iterations ({self.fluid_iterations}); the total must be at most {_MOST_ITERATIONS}."
             )
             raise SettingsError(msg)
 

@@ -50,8 +50,7 @@ def run(
         voxel_mm,
         settings.adam_grid_spacing,
         (weight, moving_weight),
-        {1: intensities} if intensities else {},
-        fixed[0].numel() * settings.adam_grid_spacing**3,
+        intensities,
     )
     progress = progress or Progress(dict.fromkeys(step_names(stages), 1.0))
     return convex_adam(volumes, stages, progress, lambda _, found: None if seen is None else seen.append(found))

@@ -5,7 +5,6 @@ import torch
 from fields import CPU, QUIET, random_smooth
 from stages import run, stage
 
-from FoundationRegistrationLib.convex_adam import fluid_refinement
 from FoundationRegistrationLib.convex_adam.fluid_refinement import FluidRefinement
 from FoundationRegistrationLib.convex_adam.method import stages_of
 from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
@@ -174,16 +173,9 @@ def test_it_is_left_out_with_no_iterations_and_has_the_settings_otherwise():
     assert (made.iterations, made.compressibility) == (7, 0.3)
 
 
-def test_large_volumes_are_averaged_over_the_cells():
-    most = fluid_refinement._MOST_VOXELS
-    assert FluidRefinement().intensity_spacing(most, 1.0, 2) == 1
-    assert FluidRefinement().intensity_spacing(most + 1, 1.0, 2) == 2
-
-
 def test_it_ends_convex_adam_on_the_same_cells(pair, truth):
     cells = [pool(volume[None], 2) for volume in pair]
     settings = Settings(grid_spacing=4, displacement_half_width=2)
     with_it, without = (run(*cells, settings, voxel_mm=1.0, intensities=given) for given in (pair, None))
-    assert with_it.spacing == without.spacing == 2
     assert with_it.displacement.shape == without.displacement.shape
     assert voxels_apart(with_it.displacement, truth) < 0.7 * voxels_apart(without.displacement, truth)

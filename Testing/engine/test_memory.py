@@ -25,6 +25,7 @@ from FoundationRegistrationLib.runtime.memory import (
     total_memory_bytes,
 )
 from FoundationRegistrationLib.settings import Settings
+from FoundationRegistrationLib.spatial.grids import WorkingGrid
 
 MB = 2**20
 V2 = ("memory.max", "memory.current", "inactive_file")
@@ -238,3 +239,9 @@ def test_a_large_volume_counts_as_well_as_its_grid(monkeypatch):
     grid, _ = chosen(monkeypatch, 222, 2.4e9, limit=2.4e9)
     without_limit, _ = chosen(monkeypatch, 222, 1.3e9)  # no grid helps: none is made coarser for it
     assert without_limit.spacing <= grid.spacing * 2
+
+
+def test_too_many_voxels_are_averaged_over_the_cells():
+    few, many = (WorkingGrid((0.0, 0.0, 0.0), 1.0, (side, side, side)) for side in (360, 366))
+    assert working_region.intensity_spacing(few, Settings()) == 1
+    assert working_region.intensity_spacing(many, Settings(adam_grid_spacing=3)) == 3
