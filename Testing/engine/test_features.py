@@ -234,7 +234,7 @@ def test_the_settings_choose_the_number_of_components():
             return torch.stack([images, images**2, images**3, images**4], dim=1)
 
     for components, expected in ((0, 1), (2, 2), (50, 4)):
-        settings = Settings(components=components, adam_grid_spacing=2)
+        settings = Settings(components=components, adam_grid_spacing=2, slice_gap=1)
         result = extract(Powers(), *volumes, masks, settings)
         assert result.fixed.shape[0] == result.moving.shape[0] == expected
         assert len(result.explained_variance) == expected

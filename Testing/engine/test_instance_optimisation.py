@@ -65,7 +65,7 @@ def test_the_written_out_gradient_is_the_one_of_autograd(problem, monkeypatch, k
     torch.testing.assert_close(smooth, field.detach(), rtol=1e-5, atol=1e-6)
     gradient = torch.zeros_like(smooth)
     energy = FeatureDifference(Term(fixed, moving, weight), SquaredDifference()).add_to(gradient, smooth)
-    energy += regularisers.Diffusion(settings.regularization).add_to(gradient, smooth, None)
+    energy += regularisers.Diffusion(settings.regularization).add_to(gradient, smooth)
     result = regularisers.filtered(gradient, [m.T for m in matrices])
     assert energy == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-6 * float(expected_gradient.abs().max()))
