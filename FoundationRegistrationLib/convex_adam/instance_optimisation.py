@@ -1,8 +1,8 @@
 """Continuous stage: Adam refines the field for this pair (paper equation 3), coarse to fine.
 
-The energy is the feature difference plus the regulariser. The optimised field is smoothed by repeated box filters at
-each step. The gradient is analytic and computed in slabs, so that memory beyond the features is a few displacement
-fields.
+The energy is the feature difference plus the regulariser and, for tissue that keeps its volume, the cost of volume
+changes. The optimised field is smoothed by repeated box filters at each step. The gradient is analytic and computed
+in slabs, so that memory beyond the features is a few displacement fields.
 
 Most iterations run on features averaged over larger cells, at an eighth of the cost; the last ones add detail. Step
 sizes decay linearly at each level: constant steps would leave a roughness of their size after a few iterations. Each
@@ -26,6 +26,7 @@ from .regularisers import Cost, Diffusion, Regulariser, filtered, smoothing_matr
 from .similarities import Difference, FeatureDifference, Similarity, SquaredDifference, Term
 from .stages import Found, Volumes
 from .two_encoders import details_lead, gain_of_details
+from .volume_change import VolumeChange
 
 # Smallest useful size of a level along each axis, cells.
 _LEAST_CELLS = 8
@@ -42,6 +43,7 @@ class Descent:
     Attributes:
         similarity: measure of the feature difference.
         regulariser: cost of rough displacements.
+        volume_strength: factor of the cost of volume changes; see `VolumeChange`.
         iterations: maximum number; 0 leaves the field unchanged.
         learning_rate: step size of Adam, cells.
         levels: resolution levels, each twice as coarse as the next.
@@ -53,6 +55,7 @@ class Descent:
 
     similarity: Similarity = SquaredDifference()
     regulariser: Regulariser = Diffusion(1.25)
+    volume_strength: float = 0.0
     iterations: int = 80
     learning_rate: float = 1.0
     levels: int = 3
@@ -138,7 +141,9 @@ def optimise_instance(
         before, share = (part[1] * done / sum(work) for done in (sum(work[:index]), work[index]))
         start = pool(optimised.displacement, level.factor) / level.factor
         pooled = [term.pooled(level.factor) for term in terms]
-        differences = [FeatureDifference(term, descent.similarity) for term in pooled]
+        differences: list[Difference] = [FeatureDifference(term, descent.similarity) for term in pooled]
+        if descent.volume_strength:
+            differences.append(VolumeChange(descent.volume_strength, pooled[0].weight))
         found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share))
         if level.factor > 1:  # finer detail of the start is kept
             change = upsample(found.displacement - start, level.factor, shape)

@@ -18,6 +18,9 @@ from .shared_refinement import SharedRefinement
 from .similarities import Similarity, SquaredDifference
 from .stages import Stage
 
+# Of the cost of volume changes of tissue that is not compressible at all.
+_VOLUME_STRENGTH = 4.0
+
 
 def stages_of(settings: Settings) -> list[Stage]:
     """Return the stages of given settings.
@@ -28,6 +31,7 @@ def stages_of(settings: Settings) -> list[Stage]:
     descent = Descent(
         similarity=_similarity(settings.similarity),
         regulariser=Diffusion(settings.regularization),
+        volume_strength=_VOLUME_STRENGTH * (1.0 - settings.compressibility),
         iterations=settings.iterations,
         learning_rate=settings.learning_rate,
         levels=settings.adam_levels,

@@ -117,8 +117,7 @@ class Settings:
     )
     compressibility: float = _setting(
         1.0,
-        "how far these steps may change volumes: 0 keeps each, as soft tissue nearly does; 1 is free, as between "
-        "two people",
+        "how far tissue may change its volume: 0 keeps it, as soft tissue does; 1 is free, as between two people",
         0.0,
         1.0,
     )
