@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from ..spatial.windows import mean_around
+from ..spatial.windows import sum_around
 
 # Standard deviation, in intensities of 0..1, below which a window counts as flat.
 _NOISE = 0.01
@@ -23,23 +23,26 @@ def squared_correlation(
     Args:
         fixed: (z, y, x) intensities in 0..1.
         moving: the same for the warped moving volume.
-        weight: (z, y, x) in 0..1, weight of the window around each voxel.
+        weight: (z, y, x) in 0..1, weight of each voxel within the windows, and of the window around it.
         radius: half-width of the windows, voxels.
 
     Returns:
         The mean, and (z, y, x), its derivative times the sum of the weights.
     """
-    means = mean_around(torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]), radius)
+    least = torch.finfo(weight.dtype).tiny
+    inverse = sum_around(weight[None], radius).clamp_min_(least).reciprocal_()
+    moments = torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]).mul_(weight)
+    means = sum_around(moments, radius).mul_(inverse)
     of_fixed, of_moving = means[0], means[1]
     variance = (means[2] - of_fixed.square()).clamp_min_(0.0).add_(_NOISE**2)
     moving_variance = (means[3] - of_moving.square()).clamp_min_(0.0).add_(_NOISE**2)
     covariance = means[4] - of_fixed * of_moving
     slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
-    by_covariance = 2.0 * weight * slope / variance
+    by_covariance = 2.0 * weight * inverse[0] * slope / variance
     explained = covariance * slope / variance
     by_variance = by_covariance * slope
-    sums = mean_around(
+    sums = sum_around(
         torch.stack([by_covariance, by_covariance * of_fixed, by_variance, by_variance * of_moving]), radius
     )
-    derivative = fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]
-    return (explained * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny), derivative
+    derivative = (fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]).mul_(weight)
+    return (explained * weight).sum() / weight.sum().clamp_min(least), derivative
