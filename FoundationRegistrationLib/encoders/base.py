@@ -22,6 +22,8 @@ class Encoder(Protocol):
         weights_sha256: checksum of the weights in use; None or absent if there are none. Features of a slice encoder
             without it are not cached.
         reach: for volume encoders, the radius in voxels of the neighbourhood that features depend on.
+        window: for volume encoders that are networks, voxels along each side of the overlapping windows they are
+            applied to; absent for descriptors, which are computed in slabs, `reach` voxels more on each side.
     """
 
     weights_sha256: str | None
@@ -44,7 +46,7 @@ class EncoderInfo:
     Attributes:
         name: identifier for the user.
         title: display name; the name if empty.
-        kind: "slice" for 2D networks applied to axial slices, "volume" for 3D descriptors.
+        kind: "slice" for 2D networks applied to axial slices, "volume" for 3D networks and descriptors.
         channels: features per token, D.
         components: default number of principal components, d.
         tokens: tokens along one side of a slice; 0 for one per voxel.
