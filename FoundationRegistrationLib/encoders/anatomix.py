@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _WINDOW = 128  # the authors' size, in training too
 # The authors' factor, which brings the features to the scale of MIND-SSC.
 _SCALE = 0.1
+_VOXEL_BYTES = {"anatomix": 700.0, "anatomix-dev": 1350.0}
 _COMPILED = "_orig_mod."  # prefix of names saved from a compiled network
 
 
@@ -38,7 +39,6 @@ class AnatomixEncoder:
         weights_sha256: checksum of the weights.
     """
 
-    window = _WINDOW
     reach = _WINDOW  # the whole window: the network reaches 120 voxels or more, and instance norms everything
 
     def __init__(
@@ -93,8 +93,8 @@ def _encoder(
     return AnatomixEncoder(frozen, weights != "anatomix", beside, sha256)
 
 
-def _info(name: str, title: str, channels: int, finding: str, weights: str = "anatomix") -> EncoderInfo:
-    how = {"weights": weights, "mind": name == "anatomix-mind"}
+def _info(name: str, title: str, channels: int, weights: str, finding: str = "not in the paper") -> EncoderInfo:
+    mind = name == "anatomix-mind"
     return EncoderInfo(
         name=name,
         title=title,
@@ -102,19 +102,21 @@ def _info(name: str, title: str, channels: int, finding: str, weights: str = "an
         channels=channels,
         components=channels,
         tokens=0,
+        window=_WINDOW,
+        window_voxel_bytes=_VOXEL_BYTES[weights],
         domain="synthetic volumes of randomly placed organ shapes with random contrast",
         strategy="contrastive learning",
         finding=finding,
         license="MIT",
         citation="Dey et al., ICLR 2025",
         weights=(weights,),
-        build=partial(_build, **how),
-        build_untrained=partial(_build_untrained, **how),
+        build=partial(_build, weights=weights, mind=mind),
+        build_untrained=partial(_build_untrained, weights=weights, mind=mind),
     )
 
 
 ENCODERS = (
-    _info("anatomix", "anatomix, 3D U-Net", 16, "not in the paper"),
-    _info("anatomix-dev", "anatomix-dev, 3D U-Net", 32, "not in the paper", "anatomix-dev"),
-    _info("anatomix-mind", "anatomix beside MIND-SSC", 28, "not in the paper; the features of its authors' preset"),
+    _info("anatomix", "anatomix, 3D U-Net", 16, "anatomix"),
+    _info("anatomix-dev", "anatomix-dev, 3D U-Net", 32, "anatomix-dev"),
+    _info("anatomix-mind", "MIND-SSC beside anatomix", 28, "anatomix", "not in the paper; for the preset `anatomix`"),
 )

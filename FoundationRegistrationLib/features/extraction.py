@@ -136,8 +136,7 @@ def _encode_volumes(
 ) -> tuple[KeptFeatures, list[str]]:
     """Return the features of both volumes on the pooled grid."""
     encoder = source.on(runtime.device)
-    window = getattr(encoder, "window", 0)
-    factor = settings.adam_grid_spacing
+    window, factor = source.info.window, settings.adam_grid_spacing
     pair = []
     for index, volume in enumerate(volumes):
         progress.advance(index / 2)
