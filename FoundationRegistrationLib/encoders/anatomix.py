@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 _WINDOW = 128  # the authors' size, in training too
 # The authors' factor, which brings the features to the scale of MIND-SSC.
 _SCALE = 0.1
-_VOXEL_BYTES = {"anatomix": 700.0, "anatomix-dev": 1350.0}
+_VOXEL_BYTES = {"anatomix": 700.0, "anatomix-dev": 1500.0}  # on the CPU, in float32
+_DOMAINS = {
+    "anatomix": "synthetic volumes of randomly placed organ shapes with random contrast",
+    "anatomix-dev": "more synthetic volumes than anatomix",
+}
 _COMPILED = "_orig_mod."  # prefix of names saved from a compiled network
 
 
@@ -104,7 +108,7 @@ def _info(name: str, title: str, channels: int, weights: str, finding: str = "no
         tokens=0,
         window=_WINDOW,
         window_voxel_bytes=_VOXEL_BYTES[weights],
-        domain="synthetic volumes of randomly placed organ shapes with random contrast",
+        domain=_DOMAINS[weights],
         strategy="contrastive learning",
         finding=finding,
         license="MIT",
