@@ -5,7 +5,8 @@ Sources: Dey et al., "Learning general-purpose biomedical volume representations
 
 Different from that registration: intensities are in 0..1 after the normalisation of this package (percentiles of MR,
 -200..250 HU of CT), not from minimum to maximum; windows overlap by half, see `features/windows.py`, not by 80 %;
-axes are (z, y, x), not in the order of the file; volumes are extended by their last voxel, not by zeros.
+axes are (z, y, x), not in the order of the file; volumes are extended by their last voxel, not by zeros; masks weight
+the comparison and leave the features as they are.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class AnatomixEncoder:
         weights_sha256: checksum of the weights.
     """
 
-    reach = _WINDOW  # the whole window: the network reaches 120 voxels or more, and instance norms everything
+    window = _WINDOW
+    reach = _WINDOW  # the network sees about 100 voxels far, with instance normalisation the whole window
 
     def __init__(
         self, network: UNet3d, unit_length: bool, mind: MindEncoder | None, weights_sha256: str | None

@@ -14,9 +14,10 @@ from volumes import noise
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.convex_adam.method import stages_of
-from FoundationRegistrationLib.encoders import EncoderInfo, build_encoder, encoder_info
+from FoundationRegistrationLib.encoders import build_encoder, encoder_info
 from FoundationRegistrationLib.encoders.mind import MindEncoder
 from FoundationRegistrationLib.encoders.networks.unet3d import Architecture, UNet3d
+from FoundationRegistrationLib.encoders.own import info_of
 from FoundationRegistrationLib.errors import RegistrationCancelledError, WeightsError
 from FoundationRegistrationLib.features import EncoderSource, extract_features, pool
 from FoundationRegistrationLib.features.windows import features_in_windows
@@ -165,9 +166,10 @@ def test_features_move_with_the_volume():
 
 
 class Recorded:
-    """Intensities and their squares, of windows whose shapes are written down."""
+    """An encoder that returns intensities and their squares, and writes down the shapes it gets."""
 
     reach = 1
+    window = 16
     weights_sha256 = None
 
     def __init__(self):
@@ -182,9 +184,9 @@ class Recorded:
 @pytest.mark.parametrize("shape", [(40, 17, 33), (16, 5, 64), (15, 31, 32)])
 def test_windows_cover_the_volume_and_blend_to_what_the_whole_gives(factor, shape):
     volume, encoder = noise(0, *shape), Recorded()
-    found = features_in_windows(encoder, 16, volume, factor, QUIET, 0.0)
+    found = features_in_windows(encoder, encoder.window, volume, factor, QUIET, 0.0)
     torch.testing.assert_close(found, pool(torch.stack([volume, volume**2]), factor))
-    assert max(max(each) for each in encoder.shapes) <= 16
+    assert max(max(each) for each in encoder.shapes) <= encoder.window
 
 
 def test_windows_give_nearly_the_features_of_the_whole_volume():
@@ -205,21 +207,13 @@ def test_a_run_can_be_cancelled_between_windows():
     assert len(encoder.shapes) == 3
 
 
-def test_an_encoder_with_windows_is_applied_in_them():
+def test_an_encoder_of_your_own_is_applied_in_the_windows_it_asks_for():
     encoder = Recorded()
-    info = EncoderInfo(
-        name="own",
-        kind="volume",
-        channels=2,
-        components=2,
-        tokens=0,
-        window=16,
-        build=lambda settings, device: encoder,
-    )
     volume, mask = noise(0, 24, 24, 24), torch.ones(24, 24, 24)
-    source = EncoderSource(info, lambda device: encoder)
+    source = EncoderSource(info_of(encoder, CPU), lambda device: encoder)
     found = extract_features(source, volume, volume, mask, mask, Settings(encoder="own"), QUIET)
     assert found.fixed.shape == (2, 12, 12, 12)
+    assert len(encoder.shapes) > 16
     assert set(encoder.shapes) == {(16, 16, 16)}
 
 
