@@ -28,7 +28,7 @@ class Measurement:
     """The measurements of an encoder.
 
     Attributes:
-        seconds: median time for one slice, without loading the weights.
+        seconds: median time for one slice, without loading the weights or, for 3D networks, overlap of windows.
         memory_bytes: peak memory of a process that does nothing else, of the GPU if it is used, else of the host.
         device: device it ran on.
         trained: whether its weights were available; random ones take the same time.

@@ -22,6 +22,7 @@ class Encoder(Protocol):
         weights_sha256: checksum of the weights in use; None or absent if there are none. Features of a slice encoder
             without it are not cached.
         reach: for volume encoders, the radius in voxels of the neighbourhood that features depend on.
+        window: for your own volume encoders, see `EncoderInfo`; absent means 0.
     """
 
     weights_sha256: str | None
@@ -44,10 +45,13 @@ class EncoderInfo:
     Attributes:
         name: identifier for the user.
         title: display name; the name if empty.
-        kind: "slice" for 2D networks applied to axial slices, "volume" for 3D descriptors.
+        kind: "slice" for 2D networks applied to axial slices, "volume" for 3D networks and descriptors.
         channels: features per token, D.
         components: default number of principal components, d.
         tokens: tokens along one side of a slice; 0 for one per voxel.
+        window: for 3D networks, voxels along each side of the overlapping windows they are applied to; 0 for
+            descriptors, which are computed in slabs with `Encoder.reach` more voxels on each side.
+        window_voxel_bytes: for 3D networks, memory for each voxel of a window, measured.
         domain: training images.
         strategy: training method.
         finding: result of the paper for registration with it, or measured here.
@@ -66,6 +70,8 @@ class EncoderInfo:
     channels: int
     components: int = 24
     tokens: int
+    window: int = 0
+    window_voxel_bytes: float = 0.0
     domain: str = ""
     strategy: str = ""
     finding: str = ""

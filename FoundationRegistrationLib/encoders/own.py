@@ -39,5 +39,6 @@ def info_of(encoder: Encoder, device: torch.device) -> EncoderInfo:
         kind="volume" if is_volume else "slice",
         channels=features.shape[1],
         tokens=0 if is_volume else max(features.shape[2:]),
+        window=getattr(encoder, "window", 0),
         build=lambda settings, device: encoder,
     )

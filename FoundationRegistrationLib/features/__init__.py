@@ -1,8 +1,8 @@
 """Features of both volumes on the instance optimisation grid (paper section 2.1).
 
 `slices.py` selects what is encoded, `encoding.py` runs the encoder, `spool.py` holds its tokens, `reduction.py` fits
-the joint PCA, `grid.py` interpolates and pools, `cache.py` caches the result, `preview.py` shows it; `extraction.py`
-combines these steps.
+the joint PCA, `grid.py` interpolates and pools, `windows.py` applies 3D networks, `cache.py` caches the result,
+`preview.py` shows it; `extraction.py` combines these steps.
 """
 
 from __future__ import annotations

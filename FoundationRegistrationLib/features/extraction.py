@@ -17,6 +17,7 @@ from .reduction import reduce_jointly
 from .slices import Square, encoded_slice_indices, foreground_square, slices_with_foreground, token_foreground
 from .source import EncoderSource, weights_of
 from .spool import TOKEN_BUDGET_BYTES, TokenSpool
+from .windows import features_in_windows
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,16 @@ def _encode_volumes(
     progress: Progress,
     runtime: Runtime,
 ) -> tuple[KeptFeatures, list[str]]:
-    """Return the descriptors of both volumes on the pooled grid."""
+    """Return the features of both volumes on the pooled grid."""
     encoder = source.on(runtime.device)
+    window, factor = source.info.window, settings.adam_grid_spacing
     pair = []
     for index, volume in enumerate(volumes):
         progress.advance(index / 2)
-        pair.append(pooled_descriptor(encoder, volume, settings.adam_grid_spacing, progress))
+        if window:
+            pair.append(features_in_windows(encoder, window, volume, factor, progress, index / 2))
+        else:
+            pair.append(pooled_descriptor(encoder, volume, factor, progress))
     return KeptFeatures(pair[0], pair[1], (), 0, "float32", weights_of(encoder)), []
 
 

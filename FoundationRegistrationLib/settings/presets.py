@@ -48,6 +48,19 @@ _OWN: Mapping[str, Preset] = {
             "fluid_iterations": 0,
         },
     ),
+    "anatomix": Preset(
+        "the ConvexAdam settings of anatomix's authors (Dey et al. 2025): anatomix beside MIND",
+        {
+            "encoder": "anatomix-mind",
+            "grid_spacing": 2,
+            "displacement_half_width": 1,
+            # 0.75 for the mean over 28 channels times 12; here the channels are summed.
+            "regularization": 1.75,
+            "convergence_tolerance": 0.0,
+            "adam_levels": 1,
+            "fluid_iterations": 0,
+        },
+    ),
     "reference": Preset(
         "the settings of the paper, taken from DINO-Reg (Song et al. 2024)",
         {

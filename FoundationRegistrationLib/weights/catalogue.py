@@ -52,7 +52,7 @@ class WeightsEntry:
 
 def catalogue() -> dict[str, WeightsEntry]:
     """Return all entries by name."""
-    return {entry.name: entry for entry in (*_sam(), *_medical(), *_dinov2(), *_dinov3())}
+    return {entry.name: entry for entry in (*_sam(), *_medical(), *_anatomix(), *_dinov2(), *_dinov3())}
 
 
 def weights_entry(name: str | WeightsEntry, among: Mapping[str, WeightsEntry] | None = None) -> WeightsEntry:
@@ -136,6 +136,22 @@ def _medical() -> list[WeightsEntry]:
             access="browser",
             note="the licence is that of the authors' repository",
         ),
+    ]
+
+
+def _anatomix() -> list[WeightsEntry]:
+    return [
+        WeightsEntry(
+            name=name,
+            title=f"{name}, 3D U-Net with {millions} million parameters",
+            filename=f"{name}.pth",
+            url=f"https://huggingface.co/neeldey/anatomix/resolve/main/{name}.pth",
+            license="MIT",
+            license_url="https://github.com/neel-dey/anatomix/blob/main/LICENSE",
+            citation="Dey et al., ICLR 2025",
+            note="the licence is that of the authors' repository; the address is from the authors' code, not checked",
+        )
+        for name, millions in (("anatomix", 5.9), ("anatomix-dev", 94))
     ]
 
 

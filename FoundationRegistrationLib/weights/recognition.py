@@ -50,6 +50,9 @@ def what_network(state: Mapping[str, Any]) -> str:
         found = describe(shapes)
         if found:
             return found
+    first = shapes.get("model.0.weight", ())
+    if len(first) == 5:
+        return f"a 3D U-Net like anatomix, {first[0]} channels wide"
     if {"conv1.weight", "layer1.0.conv1.weight"} <= shapes.keys():
         return "a ResNet"
     return f"an unknown network ({len(shapes)} tensors, the first is '{next(iter(shapes), '')}')"

@@ -168,3 +168,36 @@ def as_hugging_face(state, rules):
                 if match:
                     result[match.expand(new)] = value.clone().contiguous()
     return result
+
+
+# Outputs and inputs of the convolutions of anatomix by their number; those of anatomix-dev are twice as wide, and
+# one level deeper.
+ANATOMIX = {
+    **{0: (16, 1), 3: (16, 16), 6: (16, 16), 10: (32, 16), 13: (32, 32), 17: (64, 32), 20: (64, 64)},
+    **{24: (128, 64), 27: (128, 128), 31: (256, 128), 34: (256, 256), 38: (128, 384), 41: (128, 128)},
+    **{45: (64, 192), 48: (64, 64), 52: (32, 96), 55: (32, 32), 59: (16, 48), 62: (16, 16), 65: (16, 16)},
+}
+ANATOMIX_DEV = {
+    **{0: (32, 1), 3: (32, 32), 6: (32, 32), 10: (64, 32), 13: (64, 64), 17: (128, 64), 20: (128, 128)},
+    **{24: (256, 128), 27: (256, 256), 31: (512, 256), 34: (512, 512), 38: (1024, 512), 41: (1024, 1024)},
+    **{45: (512, 1536), 48: (512, 512), 52: (256, 768), 55: (256, 256), 59: (128, 384), 62: (128, 128)},
+    **{66: (64, 192), 69: (64, 64), 73: (32, 96), 76: (32, 32), 79: (32, 32)},
+}
+
+
+def anatomix(convolutions=None):
+    """The checkpoint of anatomix, with batch normalisation, or of anatomix-dev, which has biases instead."""
+    convolutions = convolutions or ANATOMIX
+    state, last = {}, max(convolutions)
+    for number, (outputs, inputs) in convolutions.items():
+        name = f"model.{number}"
+        state[f"{name}.weight"] = values(f"{name}.weight", (outputs, inputs, 3, 3, 3))
+        if last == max(ANATOMIX_DEV):
+            state[f"{name}.bias"] = values(f"{name}.bias", (outputs,))
+        elif number < last:
+            norm = f"model.{number + 1}"
+            state |= of_shapes({f"{norm}.{part}": (outputs,) for part in ("bias", "running_mean")})
+            state[f"{norm}.weight"] = 1 + 10 * values(f"{norm}.weight", (outputs,))
+            state[f"{norm}.running_var"] = 0.2 + values(f"{norm}.running_var", (outputs,)).abs()
+            state[f"{norm}.num_batches_tracked"] = torch.tensor(1000)
+    return state

@@ -13,7 +13,7 @@ from volumes import body_points, empty_grid, noise, on_grid, points_of, smooth_w
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.errors import SettingsError
-from FoundationRegistrationLib.features import EncoderSource, pool
+from FoundationRegistrationLib.features import EncoderSource, extract_features, pool
 from FoundationRegistrationLib.features.encoding import SliceRunner
 from FoundationRegistrationLib.features.slices import Square
 from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
@@ -136,6 +136,18 @@ def test_networks_keep_to_their_device(monkeypatch, name, pixels, precision):
             (tokens,) = runner.tokens(noise(1, 1, 40, 40).to(device), [0], Square(0, 0, 40))
         assert runner.device == device
         assert tokens.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["anatomix-dev", "anatomix-mind"])
+def test_3d_networks_keep_to_their_device(monkeypatch, name):
+    info, settings = encoder_info(name), Settings(encoder=name)
+    with pretended(monkeypatch):
+        source = EncoderSource(info, lambda where: info.build_untrained(settings, where), "weights")
+        volume, mask = noise(1, 20, 24, 16).to(CUDA), torch.ones(20, 24, 16).to(CUDA)
+        found = extract_features(source, volume, volume, mask, mask, settings, Progress({}))
+        assert found.fixed.device == CUDA
+    assert found.fixed.shape == (info.channels, 10, 12, 8)
+    assert found.fixed.isfinite().all()
 
 
 @pytest.mark.parametrize("preset", [*PRESETS])

@@ -38,6 +38,7 @@ EVERY_ENCODER = {
     *("sam", "sam-vit-l", "sam-vit-h", "medsam", "sslsam", "mri-core"),
     *("dinov2", "dinov2-vits14-reg", "dinov2-vitb14", "dinov2-vitb14-reg", "dinov2-vitl14", "dinov2-vitl14-reg"),
     *("dinov3", "dinov3-vitb16", "medclip-sam", "litemedsam", "efficientnet-lite0", "mind"),
+    *("anatomix", "anatomix-dev", "anatomix-mind"),
 }
 ROOT = Path(FoundationRegistrationLib.__file__).parents[1]
 
