@@ -51,7 +51,13 @@ def stages_of(settings: Settings) -> list[Stage]:
     if settings.detail_encoder:
         stages.append(SharedRefinement(descent))
     if settings.fluid_iterations > 0:
-        stages.append(FluidRefinement(settings.fluid_iterations, compressibility=settings.compressibility))
+        stages.append(
+            FluidRefinement(
+                settings.fluid_iterations,
+                smoothing=settings.fluid_smoothing,
+                compressibility=settings.compressibility,
+            )
+        )
     return stages
 
 

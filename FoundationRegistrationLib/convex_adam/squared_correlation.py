@@ -11,14 +11,17 @@ import torch
 
 from ..spatial.windows import sum_around
 
-# Standard deviation, in intensities of 0..1, below which a window counts as flat.
+# Standard deviation, in intensities of 0..1, below which a window counts as nearly flat.
 _NOISE = 0.01
 
 
 def squared_correlation(
     fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor, radius: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted mean over all windows, a scalar in 0..1, and its derivative by the moving intensities.
+    """Return the mean over all windows, weighted by their structure, and the force that increases it.
+
+    Windows count little where either volume is nearly flat. The force takes that for constant: it does not seek
+    contrast, and is zero where a line explains one volume by the other.
 
     Args:
         fixed: (z, y, x) intensities in 0..1.
@@ -27,22 +30,22 @@ def squared_correlation(
         radius: half-width of the windows, voxels.
 
     Returns:
-        The mean, and (z, y, x), its derivative times the sum of the weights.
+        The mean, a scalar in 0..1, and (z, y, x), its derivative by the moving intensities times the sum of weights.
     """
     least = torch.finfo(weight.dtype).tiny
     inverse = sum_around(weight[None], radius).clamp_min_(least).reciprocal_()
     moments = torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]).mul_(weight)
     means = sum_around(moments, radius).mul_(inverse)
     of_fixed, of_moving = means[0], means[1]
-    variance = (means[2] - of_fixed.square()).clamp_min_(0.0).add_(_NOISE**2)
-    moving_variance = (means[3] - of_moving.square()).clamp_min_(0.0).add_(_NOISE**2)
+    variance = (means[2] - of_fixed.square()).clamp_min_(0.0)
+    moving_variance = (means[3] - of_moving.square()).clamp_min_(least)
     covariance = means[4] - of_fixed * of_moving
     slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
-    by_covariance = 2.0 * weight * inverse[0] * slope / variance
-    explained = covariance * slope / variance
+    counted = weight / (variance + _NOISE**2) / (moving_variance + _NOISE**2)
+    by_covariance = 2.0 * inverse[0] * counted * covariance
+    explained = (counted * covariance.square()).sum() / (counted * variance * moving_variance).sum().clamp_min(least)
     by_variance = by_covariance * slope
     sums = sum_around(
         torch.stack([by_covariance, by_covariance * of_fixed, by_variance, by_variance * of_moving]), radius
     )
-    derivative = (fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]).mul_(weight)
-    return (explained * weight).sum() / weight.sum().clamp_min(least), derivative
+    return explained, (fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]).mul_(weight)

@@ -115,6 +115,9 @@ class Settings:
     fluid_iterations: int = _setting(
         60, "most steps of the refinement by local correlation, at each level; 0 for none", 0, 10000
     )
+    fluid_smoothing: float = _setting(
+        3.0, "smoothness of these steps, standard deviation of their kernel in working voxels", 0.5, 20.0
+    )
     compressibility: float = _setting(
         1.0,
         "how far tissue may change its volume: 0 keeps it, as soft tissue does; 1 is free, as between two people",

@@ -26,6 +26,10 @@ _OWN: Mapping[str, Preset] = {
     "longitudinal": Preset("the same sequence on another date: local structure, then intensities", _MR),
     "cross-sequence": Preset("another MR sequence: local structure, then the finest detail of intensities", _MR),
     "lesion": Preset("a lesion in one volume only: tissue is moved without changing its volume", _MR),
+    "between-patients": Preset(
+        "two people, or a patient and an atlas: more freedom, and tissue may change its volume",
+        {"encoder": "mind", "fluid_smoothing": 2.0},
+    ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a wide search, then local structure",
         {

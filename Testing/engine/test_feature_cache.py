@@ -69,7 +69,7 @@ def extract(cache, pair, settings=None, weights="weights", **changes):
     """Return the features, and how often the encoder was built for them."""
     build = Counter()
     source = EncoderSource(facts(**changes), build, weights)
-    settings = settings or Settings()
+    settings = (settings or Settings()).suited_to((1.0, 1.0, 1.0))
     return extract_features(source, *pair, settings, Progress({"encoding": 1.0}), cache), build.built
 
 

@@ -250,6 +250,6 @@ def test_the_lesion_of_the_phantom_keeps_its_volume_and_the_breast_its_agreement
         warped = warp_labels(case.moving_labels["breast"], case.fixed, result.transform)
         agreements += [dice(case.fixed_labels["breast"], warped)[1]]
         assert result.metrics["jacobian"]["folded_percent"] == 0.0
-    assert abs(changes[0]) > 5.0, "else the mask would have nothing to keep"
+    assert abs(changes[0]) > 3.0, "else the mask would have nothing to keep"
     assert abs(changes[1]) < 1.0
     assert agreements[1] > agreements[0] - 0.01

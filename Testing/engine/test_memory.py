@@ -216,7 +216,7 @@ def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
     monkeypatch.setattr(working_region, "resident_bytes", lambda: int(0.5e9))
     monkeypatch.setattr(working_region, "free_memory_bytes", lambda device: int(free_bytes))
     monkeypatch.setattr(memory, "memory_limits", lambda: limits)
-    settings = Settings(encoder=encoder)
+    settings = Settings(encoder=encoder).suited_to(image.GetSpacing())
     given = (settings, [encoder_info(encoder)], stages_of(settings), torch.device("cpu"))
     return working_region.choose_grid(part, part, sitk.TranslationTransform(3), *given)
 

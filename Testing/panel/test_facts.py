@@ -20,7 +20,7 @@ def facts(module: Any) -> Any:
 def settings(module: Any) -> Any:
     from FoundationRegistrationLib.settings import Settings
 
-    return Settings(encoder="mind", working_spacing_mm=2.0)
+    return Settings(encoder="mind", working_spacing_mm=2.0, slice_gap=6)
 
 
 def run(facts: Any, **changes: Any) -> Any:
