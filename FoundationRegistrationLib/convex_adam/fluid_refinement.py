@@ -32,8 +32,6 @@ _STEP = 0.5
 # Where the coarsest level explains less, the contrasts differ, and only the finest detail is compared. Volumes of one
 # sequence reach 0.66 to 0.87, of different sequences 0.49 to 0.53.
 _ALIKE = 0.6
-# Standard deviation of the Gaussian that smooths the field after each step, of that of the kernel of velocities.
-_OF_FIELD = 1 / 3
 # A level ends when ten steps lower the unexplained fraction by less than this fraction of it.
 _CONVERGED = 0.005
 
@@ -44,15 +42,15 @@ class FluidRefinement:
 
     Attributes:
         iterations: at most, at each level; the finest has half of them.
-        levels: resolution levels, each twice as coarse as the next.
         smoothing: standard deviation of the kernel of velocities, voxels of the level.
+        field_smoothing: of the Gaussian that smooths the field after each step, voxels of the level.
         compressibility: factor of velocities that change volumes, 0 to 1.
         radius: half-width of the correlation windows, voxels of the level.
     """
 
     iterations: int = 60
-    levels: int = 3
     smoothing: float = 3.0
+    field_smoothing: float = 1.0
     compressibility: float = 0.1
     radius: int = 2
 
@@ -87,8 +85,10 @@ class FluidRefinement:
             progress: told of each step.
         """
         shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
-        factors = [2**level for level in range(self.levels) if level == 0 or min(shape) >= _LEAST_CELLS * 2**level]
-        for index, factor in enumerate(reversed(factors)):
+        factors = [1]
+        while min(shape) >= 2 * factors[0] * _LEAST_CELLS:
+            factors.insert(0, 2 * factors[0])
+        for index, factor in enumerate(factors):
             level = _Level(self, intensities, weights, per_cell, factor, shape)
             start = pool(displacement, factor) / factor
             part = (index / len(factors), 1.0 / len(factors))
@@ -137,7 +137,7 @@ class _Level:
         stage, per_cell = self._stage, self._per_cell
         shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
         kernel = VelocityKernel(shape, stage.smoothing / per_cell, stage.compressibility, displacement.device)
-        smoothing = gaussian_matrices(displacement, _OF_FIELD * stage.smoothing / per_cell)
+        smoothing = gaussian_matrices(displacement, stage.field_smoothing / per_cell)
         best = displacement
         course = Course(count, displacement, _CONVERGED)
         for iteration in range(count):

@@ -55,6 +55,7 @@ def stages_of(settings: Settings) -> list[Stage]:
             FluidRefinement(
                 settings.fluid_iterations,
                 smoothing=settings.fluid_smoothing,
+                field_smoothing=settings.field_smoothing,
                 compressibility=settings.compressibility,
             )
         )

@@ -100,7 +100,7 @@ class Settings:
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
     iterations: int = _setting(80, "maximum number of Adam iterations; 0 keeps the discrete result", 0, 10000)
     adam_levels: int = _setting(
-        3,
+        4,
         "resolution levels of Adam, each twice as coarse as the next; with more than one, coarser levels use at "
         "most half the iterations each, the finest a quarter, with step sizes that decay to zero",
         1,
@@ -116,7 +116,10 @@ class Settings:
         60, "most steps of the refinement by local correlation, at each level; 0 for none", 0, 10000
     )
     fluid_smoothing: float = _setting(
-        3.0, "smoothness of these steps, standard deviation of their kernel in working voxels", 0.5, 20.0
+        3.0, "smoothness of these steps: standard deviation of their kernel, working voxels", 0.5, 20.0
+    )
+    field_smoothing: float = _setting(
+        1.0, "standard deviation of the Gaussian that smooths the field after each of these steps", 0.0, 20.0
     )
     compressibility: float = _setting(
         1.0,

@@ -19,7 +19,7 @@ class Preset:
 
 # Soft tissue of one patient hardly changes its volume.
 _TISSUE: Mapping[str, Any] = {"compressibility": 0.1}
-_MR: Mapping[str, Any] = {"encoder": "mind", **_TISSUE}
+_MR: Mapping[str, Any] = {"encoder": "mind", "search_range_mm": 48.0, **_TISSUE}
 
 _OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
@@ -28,7 +28,7 @@ _OWN: Mapping[str, Preset] = {
     "lesion": Preset("a lesion in one volume only: tissue is moved without changing its volume", _MR),
     "between-patients": Preset(
         "two people, or a patient and an atlas: more freedom, and tissue may change its volume",
-        {"encoder": "mind", "fluid_smoothing": 2.0},
+        {"encoder": "mind", "fluid_smoothing": 1.5, "field_smoothing": 0.75},
     ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET-CT) to prone MR: semantic features and a wide search, then local structure",
