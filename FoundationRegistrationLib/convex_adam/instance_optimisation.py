@@ -85,7 +85,9 @@ class InstanceOptimisation:
     def run(self, volumes: Volumes, found: Found, progress: Progress) -> Found:
         """Return the displacement of the leading features; see `Stage`."""
         if not found.alone:
-            optimised = optimise_instance(found.terms, found.displacement, self.descent, progress)
+            optimised = optimise_instance(
+                found.terms, found.displacement, self.descent, progress, kept_volume=volumes.kept_volume
+            )
             return found.refined(optimised.displacement, energies=optimised.energies)
         count = len(found.alone)
         starts, terms, results = [], [], []
@@ -94,7 +96,7 @@ class InstanceOptimisation:
             part = (encoder / count, 1.0 / count)
             starts.append(start)
             terms.append(term)
-            results.append(optimise_instance([term], start, self.descent, progress, part))
+            results.append(optimise_instance([term], start, self.descent, progress, part, volumes.kept_volume))
         gain = 0.0
         if count > 1:
             gain = gain_of_details(volumes.features, [result.displacement for result in results], volumes.weights)
@@ -123,6 +125,7 @@ def optimise_instance(
     descent: Descent,
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
+    kept_volume: float = 1.0,
 ) -> Optimised:
     """Refine a displacement by minimising the energy of this pair, coarse to fine.
 
@@ -132,6 +135,7 @@ def optimise_instance(
         descent: parameters of the minimisation.
         progress: receives each iteration.
         part: start and fraction within the current progress step.
+        kept_volume: Jacobian determinant that does not cost anything.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, descent)
@@ -143,7 +147,7 @@ def optimise_instance(
         pooled = [term.pooled(level.factor) for term in terms]
         differences: list[Difference] = [FeatureDifference(term, descent.similarity) for term in pooled]
         if descent.volume_strength:
-            differences.append(VolumeChange(descent.volume_strength, pooled[0].weight))
+            differences.append(VolumeChange(descent.volume_strength, pooled[0].weight, kept_volume))
         found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share))
         if level.factor > 1:  # finer detail of the start is kept
             change = upsample(found.displacement - start, level.factor, shape)

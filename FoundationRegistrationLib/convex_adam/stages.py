@@ -28,6 +28,7 @@ class Volumes:
         weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
         intensities: (z, y, x) of both volumes in 0..1; None if there are only features.
         intensity_spacing: working voxels along one side of a voxel of the intensities; divides `spacing`.
+        kept_volume: Jacobian determinant of a displacement that keeps volumes, after the scaling of the start.
     """
 
     features: tuple[Pair, ...]
@@ -36,6 +37,7 @@ class Volumes:
     weights: Weights = (None, None)
     intensities: Pair | None = None
     intensity_spacing: int = 1
+    kept_volume: float = 1.0
 
     @property
     def cell_mm(self) -> float:

@@ -11,15 +11,16 @@ from .regularisers import in_full
 
 
 class VolumeChange:
-    """The weighted mean squared deviation of the Jacobian determinant from 1, prepared for repeated evaluation.
+    """The weighted mean squared deviation of the Jacobian determinant, prepared for repeated evaluation.
 
     Args:
         strength: factor of the mean.
         weight: (z, y, x), weight of each fixed cell; None for all 1.
+        kept_volume: determinant that costs nothing.
     """
 
-    def __init__(self, strength: float, weight: torch.Tensor | None) -> None:
-        self._strength, self._weight = strength, weight
+    def __init__(self, strength: float, weight: torch.Tensor | None, kept_volume: float = 1.0) -> None:
+        self._strength, self._weight, self._kept_volume = strength, weight, kept_volume
 
     def add_to(self, gradient: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Return the cost of a displacement (3, z, y, x) in cells, a scalar; add its gradient in place.
@@ -37,7 +38,7 @@ class VolumeChange:
         for axis, edge in enumerate(edges):
             edge[axis] += 1.0
         cofactors = [torch.linalg.cross(edges[axis - 2], edges[axis - 1], dim=0) for axis in range(3)]
-        change = (edges[0] * cofactors[0]).sum(0) - 1.0
+        change = (edges[0] * cofactors[0]).sum(0) - self._kept_volume
         weighted = change if self._weight is None else change * self._weight[first[1:]]
         pull = weighted * (2.0 * self._strength / change.numel())
         for place, cofactor in zip(following, cofactors, strict=True):

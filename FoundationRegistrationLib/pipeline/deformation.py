@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -16,6 +17,7 @@ from ..runtime.device import Runtime
 from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
+from ..spatial.points import linear_parts
 from ..spatial.windows import max_around
 from .intermediate import Intermediate
 from .preprocessing import PreparedVolume
@@ -124,6 +126,7 @@ def deform(
         (weights[0], weights[1]),
         (pool(fixed_image[None], averaged)[0], pool(moving_image[None], averaged)[0]),
         averaged,
+        kept_volume=1.0 / _scaling(moving.transform, grid),
     )
     del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     intermediate = Intermediate.of(features, grid.pooled(volumes.spacing)) if keep_intermediate else None
@@ -134,6 +137,12 @@ def deform(
 
     found = convex_adam(volumes, stages, steps, observe)
     return Deformation(found, features, preview, intermediate)
+
+
+def _scaling(start: sitk.Transform, grid: WorkingGrid) -> float:
+    """Return how many times larger a start makes volumes in the middle of the grid."""
+    middle = np.array(grid.origin) + (np.array(grid.shape[::-1]) - 1) / 2 * grid.spacing
+    return abs(float(np.linalg.det(linear_parts(start, middle[None])[0])))
 
 
 def _why_nothing_is_left(side: Side, grid: WorkingGrid) -> str:

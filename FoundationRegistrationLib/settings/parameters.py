@@ -100,7 +100,7 @@ class Settings:
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
     iterations: int = _setting(80, "maximum number of Adam iterations; 0 keeps the discrete result", 0, 10000)
     adam_levels: int = _setting(
-        4,
+        3,
         "resolution levels of Adam, each twice as coarse as the next; with more than one, coarser levels use at "
         "most half the iterations each, the finest a quarter, with step sizes that decay to zero",
         1,

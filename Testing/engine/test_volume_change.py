@@ -71,3 +71,11 @@ def test_only_tissue_that_keeps_its_volume_pays():
         for value in (1.0, 0.5, 0.0)
     ]
     assert strength[0] == 0.0 < strength[1] < strength[2]
+
+
+def test_what_the_start_has_scaled_is_free_to_come_back():
+    """After a start that enlarges volumes by a fifth, tissue keeps its volume if it shrinks by that."""
+    displacement = linear([[1.0 / 1.2, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    change = VolumeChange(1.0, None, 1.0 / 1.2)
+    assert float(change.add_to(torch.zeros_like(displacement), displacement)) < 1e-9
+    assert cost(displacement) > 0.02
