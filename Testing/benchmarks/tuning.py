@@ -55,6 +55,7 @@ PAIRS: Mapping[str, tuple[str, ...]] = {
     **{task: tuple(f"{task} {seed}" for seed in _SEEDS) for task in TASKS},
     "longitudinal": (*(f"longitudinal {seed}" for seed in _SEEDS), _PATCH),
     "lesion": (*(f"lesion {seed}" for seed in _SEEDS), _PATCH),
+    "between-patients": _SUBJECTS,
     SHARED: tuple(f"{task} {seed}" for task in TASKS for seed in _SEEDS),
     LEAD: tuple(f"pet-ct-to-mri {seed}" for seed in range(102, 110)),
 }
@@ -63,6 +64,8 @@ _FIXED: Mapping[str, Values] = {LEAD: {"encoder": "litemedsam+mind"}}
 _OF_STAGES: Mapping[str, tuple[Any, ...]] = {
     "regularization": (0.5, 1.0, 2.0, 4.0, 12.0, 36.0),
     "fluid_iterations": (0, 30, 60, 120),
+    "fluid_smoothing": (1.0, 1.5, 3.0, 4.0),
+    "field_smoothing": (0.75, 1.0, 1.25),
     "compressibility": (0.0, 0.1, 0.3, 1.0),
     "search_range_mm": (0.0, 24.0, 48.0, 96.0),
 }
@@ -75,6 +78,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "longitudinal": _OF_STAGES | _ENCODER,
     "cross-sequence": _OF_STAGES | _ENCODER,
     "lesion": _OF_STAGES | _ENCODER,
+    "between-patients": _OF_STAGES | _ENCODER,
     "pet-ct-to-mri": _OF_STAGES | _ENCODER | {"slice_gap": (1, 2, 4, 6), "components": (12, 24, 48)},
     SHARED: {
         "grid_spacing": (4, 6, 8),
@@ -85,6 +89,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "learning_rate": (0.5, 1.0, 2.0),
         "smoothing_repeats": (1, 2, 3, 4),
         "mind_dilation": (1, 2, 3),
+        "method._VOLUME_STRENGTH": (0.0, 2.0, 4.0, 8.0),
         "fluid_refinement._ALIKE": (0.0, 0.6, 1.0),
         "two_encoders._POWER_OF_LEAD": (1, 2, 4),
         "reliability._REACH": (1, 2, 4),

@@ -33,7 +33,7 @@ def two_subjects(folder: Path) -> Case:
         fixed=fixed,
         moving=moving,
         body=fixed_regions != 0,
-        preset="default",
+        preset="between-patients",
         fixed_labels=_tissues_of_regions(fixed_regions),
         moving_labels=_tissues_of_regions(moving_regions),
     )
@@ -95,7 +95,7 @@ def averages(mni: Path, colin: Path) -> Case:
         fixed=fixed,
         moving=coarse_moving,
         body=sitk.Cast(fixed > 0, sitk.sitkUInt8),
-        preset="default",
+        preset="between-patients",
         fixed_labels=_masks(_likeliest(fixed, grey, white)),
         moving_labels=_masks(warp_labels(_clustered(moving), coarse_moving, sitk.Transform())),
     )
@@ -111,7 +111,7 @@ def subject_and_colin(folder: Path, colin: Path, subject: str) -> Case:
         fixed=sitk.Mask(sitk.ReadImage(str(folder / f"{subject}_T1.nii.gz"), sitk.sitkFloat32), brain),
         moving=moving,
         body=brain,
-        preset="default",
+        preset="between-patients",
         fixed_labels={"grey matter": tissues["cortex"], "white matter": tissues["white matter"]},
         moving_labels=_masks(_clustered(moving)),
     )
