@@ -33,16 +33,16 @@ def squared_correlation(
         The mean, a scalar in 0..1, and (z, y, x), its derivative by the moving intensities times the sum of weights.
     """
     least = torch.finfo(weight.dtype).tiny
-    inverse = sum_around(weight[None], radius).clamp_min_(least).reciprocal_()
+    total = sum_around(weight[None], radius).clamp_min_(least)
     moments = torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]).mul_(weight)
-    means = sum_around(moments, radius).mul_(inverse)
+    means = sum_around(moments, radius).div_(total)
     of_fixed, of_moving = means[0], means[1]
     variance = (means[2] - of_fixed.square()).clamp_min_(0.0)
     moving_variance = (means[3] - of_moving.square()).clamp_min_(least)
     covariance = means[4] - of_fixed * of_moving
     slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
     counted = weight / (variance + _NOISE**2) / (moving_variance + _NOISE**2)
-    by_covariance = 2.0 * inverse[0] * counted * covariance
+    by_covariance = 2.0 * counted * covariance / total[0]
     explained = (counted * covariance.square()).sum() / (counted * variance * moving_variance).sum().clamp_min(least)
     by_variance = by_covariance * slope
     sums = sum_around(
