@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,8 +78,7 @@ def real_trials(data: Path, seed: int) -> Iterator[Trial]:
         yield Trial(f"brain-{name}-{seed}", "brain T1", "sound", made)
         yield Trial(f"brain-{name}-{seed}-down", "brain T1", "upside down", _sabotaged(made, "upside down"))
         yield Trial(f"brain-{name}-{seed}-mirrored", "brain T1", "mirrored", _sabotaged(made, "mirrored"))
-    people = functools.partial(brains.two_subjects, data / "brain_intersubject")
-    yield Trial("brain-other", "brain T1", "another patient", people)
+    yield Trial("brain-other", "brain T1", "another patient", functools.partial(_mistaken, data))
     for sequence in ("FLAIR", "T1W"):
         made = functools.partial(brains.follow_up, data / "ms_longitudinal", sequence)
         group = f"brain FLAIR, follow-up {sequence}"
@@ -155,6 +155,11 @@ def _moving_of(build: Callable[[], Case]) -> sitk.Image:
 
 def _brain(data: Path, name: str) -> sitk.Image:
     return sitk.ReadImage(str(data / "brain_intersubject" / f"{name}_T1.nii.gz"), sitk.sitkFloat32)
+
+
+def _mistaken(data: Path) -> Case:
+    """Return two people with the preset of someone who takes them for one."""
+    return dataclasses.replace(brains.two_subjects(data / "brain_intersubject"), preset="longitudinal")
 
 
 def _warped_brain(image: Callable[[], sitk.Image], seed: int) -> Case:
