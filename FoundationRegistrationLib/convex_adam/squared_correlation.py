@@ -32,13 +32,13 @@ def squared_correlation(
     Returns:
         The mean, a scalar in 0..1, and (z, y, x), its derivative by the moving intensities times the sum of weights.
     """
-    least = torch.finfo(weight.dtype).tiny
+    least, rounding = torch.finfo(weight.dtype).tiny, torch.finfo(weight.dtype).eps
     total = sum_around(weight[None], radius).clamp_min_(least)
     moments = torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]).mul_(weight)
     means = sum_around(moments, radius).div_(total)
     of_fixed, of_moving = means[0], means[1]
     variance = (means[2] - of_fixed.square()).clamp_min_(0.0)
-    moving_variance = (means[3] - of_moving.square()).clamp_min_(least)
+    moving_variance = (means[3] - of_moving.square()).clamp_min_(rounding)  # else rounding errors would pull
     covariance = means[4] - of_fixed * of_moving
     slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
     counted = weight / (variance + _NOISE**2) / (moving_variance + _NOISE**2)

@@ -32,8 +32,8 @@ _NETWORK_BYTES = 1.2e9
 _RESULT_BYTES = 0.1e9
 _RESULT_VOXEL_BYTES = 130.0
 _RESULT_CELL_BYTES = 185.0  # of the field with its border: inverse, copies, drawing
-# Per voxel of the fluid refinement: two volumes, their local moments, and force.
-_FINE_BYTES = 125.0
+# Per voxel of the fluid refinement, measured: moments of the windows, force, and velocity.
+_FINE_BYTES = 160.0
 # With more working voxels the intensities are averaged over the cells of the features.
 _MOST_VOXELS = 48_000_000
 # Margin around the anatomy in cells of the search grid, so that the search extends past its edge.

@@ -14,11 +14,12 @@ import SimpleITK as sitk
 import torch
 from gpu_beside import official_cube, official_same_size, segment_anything
 from gpu_case import CPU, PRECISIONS, Case, Row, Verdict
-from unet import UNet, VolumeEncoder
+from unet import VolumeEncoder
 
 import FoundationRegistrationLib
 from FoundationRegistrationLib import RegistrationResult, Settings, register
 from FoundationRegistrationLib.encoders import Encoder, encoder_info
+from FoundationRegistrationLib.encoders.networks.unet3d import Architecture, UNet3d
 from FoundationRegistrationLib.runtime.device import describe_device
 from FoundationRegistrationLib.runtime.progress import ProgressEvent
 
@@ -169,9 +170,11 @@ def with_slices(case: Case, name: str, pixels: int) -> Iterator[Row]:
 
 
 def unet_registration(case: Case) -> Iterator[Row]:
-    """Register with a 3D U-Net of about the size of anatomix, in both precisions."""
+    """Register with the 3D U-Net of anatomix, in both precisions."""
     torch.manual_seed(0)
-    network = UNet(case.sizes.unet_width, case.sizes.unet_levels).to(case.device)
+    width = case.sizes.unet_width
+    architecture = Architecture(width, features=width, levels=case.sizes.unet_levels, instance_norm=False)
+    network = UNet3d(architecture).to(case.device)
     millions = sum(values.numel() for values in network.parameters()) / 1e6
     for precision in PRECISIONS:
         encoder = VolumeEncoder(network, getattr(torch, precision))

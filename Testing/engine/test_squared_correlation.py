@@ -74,6 +74,15 @@ def test_where_a_line_explains_all_nothing_pulls():
         assert derivative.abs().max() < 1e-9 * usual.abs().max()
 
 
+@pytest.mark.parametrize("value", [0.0, 0.123, 0.37, 1.0])
+def test_rounding_errors_of_a_constant_part_do_not_pull(value):
+    fixed, moving = intensities(1).float(), intensities(2).float()
+    _, usual = squared_correlation(fixed, moving, torch.ones(SHAPE), RADIUS)
+    moving[SHAPE[0] // 2 :] = value
+    _, pull = squared_correlation(fixed, moving, torch.ones(SHAPE), RADIUS)
+    assert pull[SHAPE[0] // 2 + RADIUS :].abs().max() < usual.abs().max()
+
+
 def test_flat_windows_neither_count_nor_pull():
     """Noise of a 1000th of the intensities on a flat half, different in both, spoils nothing."""
     fixed, moving = intensities(1), intensities(1)
