@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .io.volumes import read_volume
     from .pipeline.registration import register
     from .pipeline.result import RegistrationResult
+    from .series.frames import Series
+    from .series.reading import read_series
+    from .series.registration import register_series
+    from .series.result import FrameResult, SeriesResult
 
 __version__ = "0.1.0"
 
@@ -35,28 +39,38 @@ os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 __all__ = [
     "PRESETS",
     "FoundationRegistrationError",
+    "FrameResult",
     "InputError",
     "OutputError",
     "RegistrationCancelledError",
     "RegistrationResult",
+    "Series",
+    "SeriesResult",
     "Settings",
     "SettingsError",
     "WeightsError",
     "array_from_volume",
     "evaluate_label_maps",
     "evaluate_landmarks",
+    "read_series",
     "read_volume",
     "register",
+    "register_series",
     "volume_from_array",
 ]
 # Modules that need torch or SimpleITK are loaded on first use (PEP 562), so that the panel opens without them.
 _LAZY = {
+    "FrameResult": ".series.result",
     "RegistrationResult": ".pipeline.result",
+    "Series": ".series.frames",
+    "SeriesResult": ".series.result",
     "array_from_volume": ".io.arrays",
     "evaluate_label_maps": ".evaluation.accuracy",
     "evaluate_landmarks": ".evaluation.accuracy",
+    "read_series": ".series.reading",
     "read_volume": ".io.volumes",
     "register": ".pipeline.registration",
+    "register_series": ".series.registration",
     "volume_from_array": ".io.arrays",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, OutputError
@@ -19,29 +20,54 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
     # Resampling maps target voxels to the source; points map from the source to the target.
     resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
     messages: list[str] = []
+    folder = _frame_folder(arguments)
     if arguments.points:
-        transform = read_transform(arguments.registration / of_points)
+        transform = read_transform(folder / of_points)
         _apply_to_points(arguments, transform, messages, interruption)
     else:
-        _check_apply_to_volume(arguments)
-        transform = read_transform(arguments.registration / resampling)
+        reference = _reference(arguments, folder, messages)
+        transform = read_transform(folder / resampling)
         if arguments.image:
-            _apply_to_image(arguments, transform, messages, interruption)
+            _apply_to_image(arguments, reference, transform, messages, interruption)
         else:
-            inverse = read_transform(arguments.registration / of_points)
-            _apply_to_labels(arguments, transform, inverse, messages, interruption)
+            inverse = read_transform(folder / of_points)
+            _apply_to_labels(arguments, reference, transform, inverse, messages, interruption)
     say(messages)
 
 
-def _check_apply_to_volume(arguments: argparse.Namespace) -> None:
-    from ..io.volumes import check_volume_name
+def _frame_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder with the transforms: that of the registration, or of a frame of a series."""
+    from ..series.folders import frame_folders
 
-    if arguments.reference is None:
+    frames, folder = frame_folders(arguments.registration), arguments.registration
+    if arguments.frame is None:
+        if frames and not (folder / "transform.h5").exists():
+            msg = f"'{folder}' holds the frames of a series; say with --frame which one the data belong to."
+            raise InputError(msg)
+        return folder
+    if arguments.frame not in frames:
+        there = f"its frames are {min(frames)} to {max(frames)}" if frames else "it holds no series"
+        msg = f"'{folder}' has no frame {arguments.frame}: {there}."
+        raise InputError(msg)
+    return frames[arguments.frame]
+
+
+def _reference(arguments: argparse.Namespace, folder: Path, messages: list[str]) -> Any:
+    """Return the volume that defines the output grid, for a frame by default its other side."""
+    from ..io.volumes import check_volume_name, read_volume
+    from ..pipeline.record import recorded_grids
+
+    check_volume_name(arguments.output)
+    if arguments.reference is not None:
+        return read_volume(arguments.reference, "reference", messages)
+    side = "fixed" if arguments.direction == "forward" else "moving"
+    grids = {} if arguments.frame is None else recorded_grids(folder / "report.json")
+    if side not in grids:
         msg = (
             "Give --reference: the volume that defines the output grid (the fixed volume for the forward direction)."
         )
         raise InputError(msg)
-    check_volume_name(arguments.output)
+    return grids[side]
 
 
 def _apply_to_points(
@@ -61,12 +87,11 @@ def _apply_to_points(
 
 
 def _apply_to_image(
-    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+    arguments: argparse.Namespace, reference: Any, transform: Any, messages: list[str], interruption: Interruption
 ) -> None:
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image
 
-    reference = read_volume(arguments.reference, "reference", messages)
     image = read_volume(arguments.image, "given", messages)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
         msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
@@ -77,13 +102,16 @@ def _apply_to_image(
 
 
 def _apply_to_labels(
-    arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str], interruption: Interruption
+    arguments: argparse.Namespace,
+    reference: Any,
+    transform: Any,
+    inverse: Any,
+    messages: list[str],
+    interruption: Interruption,
 ) -> None:
     from ..io.segmentation_files import check_can_hold, read_segmentation, write_segmentation_directly
-    from ..io.volumes import read_volume
     from ..pipeline.propagation import propagate_segmentation
 
-    reference = read_volume(arguments.reference, "reference", messages)
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
     carried = propagate_segmentation(labels, reference, transform, inverse, messages)

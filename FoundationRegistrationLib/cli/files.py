@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.commit import check_name, settle
 from ..files.results import RESULTS
+from ..series.folders import SERIES_FOLDER, SUMMARY, frame_folders
 
 # What `phantom` writes into its folder; the last one only with a PET.
 PHANTOM = (
@@ -61,17 +62,25 @@ def _check_phantoms_folder(folder: Path) -> None:
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     output = arguments.output
-    what = f"the {name}" if name in ("fixed", "moving", "registration") else f"the --{name.replace('_', '-')}"
-    folder = output if arguments.command == "register" else output.parent
+    makes_folder = arguments.command in ("register", "series")
+    is_option = name not in ("fixed", "moving", "registration", "series")
+    what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
+    folder = output if makes_folder else output.parent
     if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
         msg = f"'{folder}' holds {what}, which is an input; choose another folder for the --output."
         raise InputError(msg)
-    read = [path / result for result in RESULTS] if name == "registration" else [*_with_data(path)]
-    written = [output / result for result in RESULTS] if arguments.command == "register" else [*_with_data(output)]
+    results = (*SUMMARY, SERIES_FOLDER) if arguments.command == "series" else RESULTS
+    read = _results_in(path) if name == "registration" else [*_with_data(path)]
+    written = [output / result for result in results] if makes_folder else [*_with_data(output)]
     for file in written:
         if any(_same(file, other) for other in read):
             msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."
             raise InputError(msg)
+
+
+def _results_in(folder: Path) -> list[Path]:
+    """Return the files of a registration, or of all frames of a series, that may be there."""
+    return [place / result for place in (folder, *frame_folders(folder).values()) for result in RESULTS]
 
 
 def _with_data(path: Path) -> Iterator[Path]:

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from .. import __version__
 from ..errors import FoundationRegistrationError, OutputError, RegistrationCancelledError
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
-from ..settings import PRESETS, Settings, setting_choices
+from ..settings import Settings
 from .files import prepare_files
+from .series import add_series_arguments, series_command
+from .settings_options import add_settings
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         code = _exit_code(arguments, interruption)
         problem = lost()
-        if code == 0 and problem is not None and arguments.command != "register":
+        if code == 0 and problem is not None and arguments.command not in ("register", "series"):
             msg = f"Standard output cannot be written ({problem.strerror}); free some space, or write elsewhere."
             _say_error(arguments, OutputError(msg))
             return _BAD_INPUT
@@ -91,11 +93,12 @@ def _run_weights(arguments: argparse.Namespace, interruption: Interruption) -> N
 
 
 def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    if arguments.command == "register":
+    if arguments.command in ("register", "series"):
         from .register import register_command
 
+        command = series_command if arguments.command == "series" else register_command
         with _progress(arguments.progress) as report:
-            register_command(arguments, report, interruption)
+            command(arguments, report, interruption)
         if arguments.progress == "json":
             _json_line({"event": "done", "output": str(arguments.output)})
     elif arguments.command == "apply":
@@ -162,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
+    add_series_arguments(subparsers.add_parser("series", help="register the frames of a dynamic series"))
     _add_apply(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
     listing = subparsers.add_parser("encoders", help="list the encoders")
@@ -189,7 +193,6 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
     parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
     _add_evaluation_files(parser)
-    parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
     parser.add_argument(
         "--maps",
         action="store_true",
@@ -200,26 +203,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the first three components of the features as colours",
     )
-    parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar")
-    group = parser.add_argument_group("settings")
-    group.add_argument(
-        "--preset",
-        choices=tuple(PRESETS),
-        help="; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items()),
-    )
-    hints = get_type_hints(Settings)
-    for field in dataclasses.fields(Settings):
-        if field.name == "preset":
-            continue
-        choices = setting_choices(hints[field.name])
-        if field.name == "initialization" and choices is not None:
-            choices = (*choices, "landmarks")
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=str if choices else hints[field.name],
-            choices=None if field.metadata["also"] else choices,
-            help=f"{field.metadata['help']} (default {field.default})",
-        )
+    add_settings(parser, with_landmarks=True)
 
 
 def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +217,8 @@ def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_apply(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
+    parser.add_argument("registration", type=Path, help="folder that `register` or `series` wrote")
+    parser.add_argument("--frame", type=int, metavar="N", help="frame of a series that the data belong to")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--image", type=Path, help="volume to resample")
     kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")

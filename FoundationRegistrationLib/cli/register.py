@@ -18,8 +18,13 @@ from .inputs import Inputs, read_inputs
 from .terminal import say
 
 
-def settings_from(arguments: argparse.Namespace) -> Settings:
-    """Return the settings of a command line: preset, settings file and options, later ones override."""
+def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Settings:
+    """Return the settings of a command line: preset, settings file and options, later ones override.
+
+    Args:
+        arguments: of the command line.
+        preset: used if none is given.
+    """
     given = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(Settings)
@@ -32,7 +37,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         msg = f"'{arguments.settings}' uses another preset than --preset {given['preset']}; give only one of them."
         raise SettingsError(msg)
     values = {**from_file, **given}
-    return Settings.from_preset(values.pop("preset", "default"), **values)
+    return Settings.from_preset(values.pop("preset", preset), **values)
 
 
 def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:

@@ -86,6 +86,15 @@ def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
     return image
 
 
+def frame_times(path: Path, name: str) -> tuple[float, float] | None:
+    """Return the time of the first frame of a 4D file and the time between frames, s; None if it does not say.
+
+    Raises:
+        InputError: its header is invalid.
+    """
+    return _header(path, name)[1].frame_times
+
+
 def first_bytes(path: Path, name: str, length: int = nifti_header.HEADER_BYTES) -> bytes:
     """Return the beginning of a file, decompressed if it is gzip.
 

@@ -25,6 +25,8 @@ _END_OF_SIGNATURE = b"\r\n\x1a\n"  # of NIfTI-2: shows whether it was copied as 
 _NOT_IN_ANALYZE = (slice(56, 70), slice(112, 124), slice(252, 348))
 _STRONGEST_SCALING = 1e30  # the range of single precision
 _MOST_DIMENSIONS = 5
+_TIME_UNIT = 56  # bit mask of the unit of time in `xyzt_units`
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _TENSOR_INTENT, _DISPLACEMENT_INTENT, _VECTOR_INTENT = 1005, 1006, 1007
 
 
@@ -42,6 +44,7 @@ class NiftiHeader:
         scaling: slope and intercept of the intensities, None if they are not scaled.
         spacing: voxel spacing in mm, one for each of `size`; 1 beyond the third.
         affine: from voxel index to LPS mm, 4 x 4.
+        frame_times: time of the first frame and time between frames, s; None if the header does not say.
         notes: warnings, the most serious first; each follows the name of the volume.
     """
 
@@ -54,6 +57,7 @@ class NiftiHeader:
     scaling: tuple[float, float] | None
     spacing: tuple[float, ...]
     affine: np.ndarray
+    frame_times: tuple[float, float] | None
     notes: tuple[str, ...]
 
     @property
@@ -127,6 +131,7 @@ def _read(block: bytes, order: str) -> NiftiHeader:
         scaling=scaling,
         spacing=(*place.spacing.tolist(), *[1.0] * (len(size) - 3))[: len(size)],
         affine=TO_LPS @ place.taken,
+        frame_times=None if is_analyze else _frame_times(header),
         notes=(*place.notes(), *notes_of_scaling),
     )
 
@@ -177,6 +182,15 @@ def _offset(header: Nifti1Header, is_single_file: bool) -> int:
         msg = f"its voxels cannot begin at byte {offset:g}"
         raise HeaderDataError(msg)
     return int(offset)
+
+
+def _frame_times(header: Nifti1Header) -> tuple[float, float] | None:
+    """Return the time of the first frame and the time between frames, s, if both and their unit are stored."""
+    unit = _SECONDS.get(int(header["xyzt_units"]) & _TIME_UNIT)
+    first, step = float(header["toffset"]), float(header["pixdim"][4])
+    if unit is None or not (np.isfinite(first) and np.isfinite(step) and step > 0.0):
+        return None
+    return unit * first, unit * step
 
 
 def _scaling(header: Nifti1Header) -> tuple[tuple[float, float] | None, list[str]]:

@@ -7,38 +7,35 @@ import logging
 from collections.abc import Sequence
 
 import SimpleITK as sitk
-import torch
 
 from ..convex_adam.discrete_search import searches_of
-from ..convex_adam.method import described_stages, search_spacing, stages_of
-from ..convex_adam.stages import Stage, step_names
-from ..encoders import Encoder, EncoderInfo, encoder_info
-from ..encoders.own import info_of
+from ..convex_adam.method import described_stages
+from ..convex_adam.stages import Stage
+from ..encoders import Encoder
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
-from ..features import EncoderSource
 from ..io.arrays import VolumeLike, as_volume
-from ..runtime.device import Runtime
 from ..runtime.guards import plain_torch
-from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
 from ..spatial.checks import check_overlap, check_volume
 from ..spatial.displacement import displacement_image
+from ..spatial.grids import WorkingGrid
 from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
 from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
 from .agreement import fraction_in_common, measure_agreement
-from .deformation import Side, deform
+from .deformation import deform
 from .evidence import Evidence
 from .expected_error import expected_error_map, expected_error_summary, predictors_of
 from .figures import inverse_error, mask_on_grid_of
 from .fine_structure import measure_fine_structure
+from .given import GivenVolume
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
-from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
+from .lesions import LesionVolume, keep_lesions, lesion_volumes
+from .method import Method
 from .outlines import measure_outlines
 from .overlaid import Overlaid
-from .preprocessing import prepare
 from .provenance import described_volume, environment
 from .record import described_images
 from .result import RegistrationResult
@@ -47,19 +44,6 @@ from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
-# Fractions of the run, for the progress bar only.
-_SHARES = {
-    "preparation": 3.0,
-    "initial alignment": 12.0,
-    "encoding": 45.0,
-    "encoding details": 10.0,
-    "discrete search": 10.0,
-    "instance optimisation": 22.0,
-    "shared refinement": 22.0,
-    "fluid refinement": 44.0,
-    "inverse and warp": 8.0,
-}
-_SHARE_OF_OTHERS = 15.0
 _LESION_TOLERANCE_PERCENT = 5.0
 
 
@@ -111,15 +95,8 @@ def register(
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
-    settings = settings or Settings()
-    runtime = Runtime.start(settings.device)
-    device = runtime.device
-    check_limits()
-    settings, infos = _encoders(settings, encoder, device)
-    usual = stages_of(settings)
-    stages = usual if stages is None else list(stages)
-    settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
-    steps = Progress(_shares(stages, len(infos)), progress, cancelled)
+    method = Method.of(settings or Settings(), encoder, stages)
+    steps = Progress(method.shares(), progress, cancelled)
 
     steps.start("preparation")
     given = {
@@ -131,15 +108,53 @@ def register(
         "moving_lesion": moving_lesion,
     }
     images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
-    fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion = map(images.get, given)
-    check_volume(fixed, "fixed")
-    check_volume(moving, "moving")
-    settings = settings.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
-    parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
-    sources = [EncoderSource.from_settings(part, info, device) for part, info in zip(parts, infos, strict=True)]
-    lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
-    prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
-    prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
+    check_volume(images["fixed"], "fixed")
+    check_volume(images["moving"], "moving")
+    method = method.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
+    return register_given(
+        GivenVolume.of("fixed", images, method.settings),
+        GivenVolume.of("moving", images, method.settings),
+        method,
+        steps,
+        initial_transform=initial_transform,
+        preview_features=preview_features,
+        keep_intermediate=keep_intermediate,
+    )
+
+
+def register_given(
+    given_fixed: GivenVolume,
+    given_moving: GivenVolume,
+    method: Method,
+    steps: Progress,
+    *,
+    initial_transform: sitk.Transform | None = None,
+    working: WorkingGrid | None = None,
+    preview_features: bool = False,
+    keep_intermediate: bool = False,
+) -> RegistrationResult:
+    """Register a prepared moving volume to a prepared fixed one; see `register`.
+
+    Args:
+        given_fixed: the fixed volume, which may be used again for another moving one.
+        given_moving: the moving volume.
+        method: suited to the voxel sizes of both.
+        steps: receives the steps of `Method.shares`, of which the preparation has been started.
+        initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
+        working: the working grid, to share it between pairs; chosen for this pair if None.
+        preview_features: also return the features as colours.
+        keep_intermediate: also return the features, and the displacement after each stage.
+
+    Raises:
+        InputError: the volumes do not overlap, or nothing of them is left on the working grid.
+        WeightsError: weights are missing or damaged.
+        RegistrationCancelledError: the caller cancelled the run.
+    """
+    settings, runtime, stages = method.settings, method.runtime, method.stages
+    device = runtime.device
+    fixed, moving = given_fixed.image, given_moving.image
+    prepared_fixed, prepared_moving = given_fixed.prepared, given_moving.prepared
+    lesions = [*given_fixed.lesions, *given_moving.lesions]
 
     steps.start("initial alignment")
     messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
@@ -151,15 +166,18 @@ def register(
         messages += more
     check_overlap(fixed, moving, initial)
 
-    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device)
+    grid, more = (
+        (working, [])
+        if working is not None
+        else choose_grid(prepared_fixed, prepared_moving, initial, settings, method.infos, stages, device)
+    )
     messages += more
-    identity = sitk.TranslationTransform(3)
     deformation = deform(
-        Side("fixed", prepared_fixed, identity, fixed_mask is not None, fixed_lesion),
-        Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
+        given_fixed.side(sitk.TranslationTransform(3)),
+        given_moving.side(initial),
         grid,
-        sources,
-        parts,
+        method.sources,
+        method.parts,
         stages,
         runtime,
         steps,
@@ -226,7 +244,7 @@ def register(
         **environment(settings, device, features),
         "fixed": described_volume(fixed, prepared_fixed),
         "moving": described_volume(moving, prepared_moving),
-        "inputs": described_images(images),
+        "inputs": described_images({**given_fixed.images(), **given_moving.images()}),
         "initialization": start,
         "start": {"kind": start, "matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
@@ -234,7 +252,7 @@ def register(
             factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
         ],
         "stages": described_stages(stages),
-        "own_stages": described_stages(stages) != described_stages(usual),
+        "own_stages": described_stages(stages) != described_stages(method.usual_stages),
     }
     for message in (str(verdict), *messages):
         _LOGGER.info(message)
@@ -259,31 +277,6 @@ def register(
         messages=tuple(messages),
         record=record,
     )
-
-
-def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
-    """Return the steps of a run with their fractions."""
-    before = ["preparation", "initial alignment", "encoding", "encoding details"][: 2 + encoders]
-    steps = [*before, *step_names(stages), "inverse and warp"]
-    return {step: _SHARES.get(step, _SHARE_OF_OTHERS) for step in steps}
-
-
-def _encoders(
-    settings: Settings, encoder: Encoder | str | None, device: torch.device
-) -> tuple[Settings, list[EncoderInfo]]:
-    """Return the settings with the encoder override, and the properties of each encoder in use."""
-    if isinstance(encoder, str):
-        settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
-    elif encoder is not None:
-        info = info_of(encoder, device)
-        kept = settings.feature_cache_gb if getattr(encoder, "weights_sha256", None) else 0.0
-        return dataclasses.replace(settings, encoder=info.name, detail_encoder="", feature_cache_gb=kept), [info]
-    return settings, [encoder_info(name) for name in settings.encoders]
-
-
-def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:
-    """Return the lesions of a mask, in boxes no larger than the cells of the finest displacement field."""
-    return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
 
 
 def _lesion_message(change: LesionVolume) -> str:

@@ -55,8 +55,11 @@ class Interruption:
         self._unwanted = paths
 
     @contextlib.contextmanager
-    def committing(self) -> Iterator[None]:
+    def committing(self, is_last: bool = True) -> Iterator[None]:
         """Delay the end of the process while results are moved into place.
+
+        Args:
+            is_last: these results complete the run; otherwise a later signal still stops it.
 
         Raises:
             RegistrationCancelledError: a signal was received before.
@@ -66,7 +69,7 @@ class Interruption:
                 msg = "The run was stopped before its results were complete; nothing was written."
                 raise RegistrationCancelledError(msg)
             yield
-            self._committed = True
+            self._committed = is_last
 
     def __enter__(self) -> Interruption:
         """Start listening."""

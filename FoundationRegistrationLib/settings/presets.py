@@ -26,6 +26,16 @@ _OWN: Mapping[str, Preset] = {
     "longitudinal": Preset("the same sequence on another date: local structure, then intensities", _MR),
     "cross-sequence": Preset("another MR sequence: local structure, then the finest detail of intensities", _MR),
     "lesion": Preset("a lesion in one volume only: tissue is moved without changing its volume", _MR),
+    "dce": Preset(
+        "the frames of a dynamic series before and after contrast agent: local structure, whatever the contrast",
+        {
+            "encoder": "mind",
+            "initialization": "rigid",
+            "displacement_half_width": 2,
+            "feature_cache_gb": 0.0,
+            **_TISSUE,
+        },
+    ),
     "between-patients": Preset(
         "two people, or a patient and an atlas: more freedom, and tissue may change its volume",
         {"encoder": "mind", "fluid_smoothing": 1.5, "field_smoothing": 0.75},

@@ -1,0 +1,123 @@
+"""`foundation-registration series`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, RegistrationCancelledError
+from ..runtime.interruption import Interruption
+from ..runtime.progress import ProgressCallback
+from .settings_options import add_settings
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..series.result import SeriesResult
+
+_PRESET = "dce"
+_COLUMNS = (5, 9, 9, 12, 12)
+
+
+def add_series_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument(
+        "series",
+        type=Path,
+        help="4D NIfTI or NRRD, volume sequence of Slicer, folder of volumes, or DICOM series over time",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--reference",
+        default="0",
+        metavar="N",
+        help="frame that the others are registered to, from 0 (default 0), or mean: the mean of all frames",
+    )
+    add_settings(parser, with_landmarks=False)
+
+
+def series_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
+    """Register the frames of a series and write the results, each frame as soon as it is done."""
+    from ..runtime.memory import check_limits, check_loading
+    from .register import settings_from
+
+    settings = settings_from(arguments, _PRESET)
+    reference = _reference(arguments.reference)
+    check_limits()
+    check_loading()
+    from ..pipeline.record import described_file
+    from ..series.reading import read_series
+    from ..series.registration import register_series
+    from ..series.saving import FolderStore, save_series
+
+    messages: list[str] = []
+    series = read_series(arguments.series, messages)
+    store = FolderStore(arguments.output, len(series.frames), _Partial(interruption))
+    try:
+        result = register_series(
+            series,
+            settings,
+            reference=reference,
+            store=store,
+            progress=report,
+            cancelled=interruption.requested,
+        )
+        result = dataclasses.replace(result, messages=(*messages, *result.messages))
+        save_series(result, arguments.output, store.kept, interruption, described_file(arguments.series))
+    except RegistrationCancelledError as error:
+        if not store.kept:
+            raise
+        msg = (
+            f"The run was stopped. Of {len(series.frames)} frames {len(store.kept)} are done and kept; give the same "
+            "command again to go on."
+        )
+        raise RegistrationCancelledError(msg) from error
+    say((*result.messages, *table(result)))
+
+
+def table(result: SeriesResult) -> Iterator[str]:
+    """Yield the frames with time, verdict and motion, and how much changes over time outside enhancing tissue."""
+    yield _row("frame", "time, s", "verdict", "mean, mm", "largest, mm")
+    for index, frame in enumerate(result.frames):
+        time = result.series.time(index)
+        word = "reference" if frame.state == "reference" else (frame.verdict or "failed")
+        moved = frame.state == "registered"
+        motion = (f"{value:.1f}" if moved else "-" for value in frame.motion_mm)
+        yield _row(str(index), "-" if time is None else f"{time:.1f}", word, *motion)
+    deviation = result.metrics["temporal_deviation_percent"]
+    yield (
+        f"standard deviation over time outside enhancing tissue: {deviation['before']:.1f} % of the signal before, "
+        f"{deviation['after']:.1f} % after"
+    )
+
+
+def _row(*cells: str) -> str:
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, _COLUMNS, strict=True))
+
+
+def _reference(text: str) -> int | str:
+    with contextlib.suppress(ValueError):
+        return int(text)
+    if text == "mean":
+        return text
+    msg = f"--reference is '{text[:40]}'; give the number of a frame, from 0, or mean."
+    raise InputError(msg)
+
+
+class _Partial:
+    """A guard for a frame of several: a run that ends after it has not finished."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def remove_on_exit(self, *paths: Path) -> None:
+        """Register what to remove if the process ends before a commit."""
+        self._interruption.remove_on_exit(*paths)
+
+    def committing(self) -> AbstractContextManager[None]:
+        """Delay the end of the process while a frame is moved into place."""
+        return self._interruption.committing(is_last=False)

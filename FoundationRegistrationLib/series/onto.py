@@ -1,0 +1,161 @@
+"""Registering frames onto a target: what is prepared once, and the registration of one frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import SimpleITK as sitk
+
+from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
+from ..pipeline.figures import mask_on_grid_of
+from ..pipeline.given import GivenVolume
+from ..pipeline.method import Method
+from ..pipeline.provenance import described_volume
+from ..pipeline.registration import register_given
+from ..pipeline.result import RegistrationResult
+from ..pipeline.working_region import choose_grid
+from ..runtime.progress import Progress
+from ..settings import Settings
+from ..spatial.checks import check_volume
+from ..spatial.grids import WorkingGrid
+from .figures import motion_mm
+from .frames import Series
+from .result import FrameResult
+from .slices import SlicePlane
+
+_IN_PLANE = (
+    "Each frame is a single slice: motion within the slice was corrected, motion through it cannot be seen and was "
+    "not. The expected error and the verdict are of the motion within the slice."
+)
+_NOT_ROTATED = "A single slice does not determine a rotation out of its plane: the frames start as they are."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Onto:
+    """What is prepared once to register the frames of a series onto one volume.
+
+    Attributes:
+        target: the volume as given.
+        fixed: the same, prepared; of a single slice, its slab.
+        method: suited to the voxels of all frames.
+        working: working grid of all frames.
+        plane: of a series of single slices, None for volumes.
+        messages: notes and warnings about the series.
+    """
+
+    target: sitk.Image
+    fixed: GivenVolume
+    method: Method
+    working: WorkingGrid
+    plane: SlicePlane | None
+    messages: tuple[str, ...]
+
+    @classmethod
+    def of(cls, target: sitk.Image, series: Series, settings: Settings) -> Onto:
+        """Prepare a target.
+
+        Args:
+            target: checked volume that the frames are registered to.
+            series: the frames.
+            settings: all parameters.
+
+        Raises:
+            InputError: the target cannot be used, or there is not enough memory.
+            SettingsError: an unknown encoder or an unavailable device.
+            WeightsError: weights are missing or damaged.
+        """
+        messages = []
+        plane = SlicePlane.of(target) if series.is_single_slice else None
+        if plane is not None:
+            messages.append(_IN_PLANE)
+            if settings.initialization in ("rigid", "affine"):
+                settings = dataclasses.replace(settings, initialization="none")
+                messages.append(_NOT_ROTATED)
+        image = target if plane is None else plane.slab(target, "reference")
+        frames = series.frames if plane is None else (image,)
+        method = Method.of(settings).suited_to(*(frame.GetSpacing() for frame in frames))
+        fixed = GivenVolume.of("fixed", {"fixed": image}, method.settings)
+        working, more = choose_grid(
+            fixed.prepared,
+            fixed.prepared,
+            sitk.TranslationTransform(3),
+            method.settings,
+            method.infos,
+            method.stages,
+            method.runtime.device,
+        )
+        return cls(target, fixed, method, working, plane, (*messages, *more))
+
+    def another(self, target: sitk.Image) -> Onto:
+        """Return it for another target on the same grid, such as the same anatomy with the contrast of a frame."""
+        image = target if self.plane is None else self.plane.slab(target, "target")
+        return dataclasses.replace(
+            self, target=target, fixed=GivenVolume.of("fixed", {"fixed": image}, self.method.settings)
+        )
+
+    @cached_property
+    def foreground(self) -> sitk.Image:
+        """Mask of the anatomy in the target, LPS; may be on a coarser grid."""
+        mask = self.fixed.prepared.foreground
+        return mask if self.plane is None else self.plane.on_slice(mask, self.target)
+
+    def register(
+        self, frame: sitk.Image, index: int, steps: Progress, start: sitk.Transform | None = None
+    ) -> FrameResult:
+        """Register one frame.
+
+        Args:
+            frame: the frame.
+            index: its number, for messages.
+            steps: receives the steps of `Method.shares`.
+            start: maps points of the target to points of the frame, LPS mm, such as the result of an earlier pass;
+                replaces `settings.initialization`.
+
+        Raises:
+            InputError: it cannot be registered.
+            WeightsError: weights are missing or damaged.
+            RegistrationCancelledError: the caller cancelled the run.
+        """
+        steps.start("preparation")
+        check_volume(frame, f"frame {index}")
+        image = frame if self.plane is None else self.plane.slab(frame, f"frame {index}")
+        moving = GivenVolume.of("moving", {"moving": image}, self.method.settings)
+        if start is not None and self.plane is not None:
+            start = self.plane.in_plane(start)
+        result = register_given(self.fixed, moving, self.method, steps, initial_transform=start, working=self.working)
+        messages = (*result.verdict.reasons, *result.messages)
+        report = self._report(result, frame, moving)
+        if result.verdict.level == "failed":
+            return FrameResult.unmoved("failed", messages, "failed", report)
+        transform, inverse, displacement = self._in_space(result)
+        folded = jacobian_summary(
+            jacobian_determinant(displacement), mask_on_grid_of(self.fixed.prepared.foreground, displacement)
+        )
+        return FrameResult(
+            "registered",
+            transform,
+            inverse,
+            result.verdict.level,
+            messages,
+            motion_mm(transform, self.foreground),
+            folded["folded_percent"],
+            report,
+        )
+
+    def _in_space(self, result: RegistrationResult) -> tuple[sitk.Transform, sitk.Transform, sitk.Image]:
+        """Return transform and inverse in LPS mm, and the displacement to look for folding in."""
+        if self.plane is None:
+            return result.transform, result.inverse, result.displacement
+        return self.plane.in_space(result.initial_transform, result.deformation, self.working)
+
+    def _report(self, result: RegistrationResult, frame: sitk.Image, moving: GivenVolume) -> dict[str, object]:
+        """Return what a registration reports, about the volumes as given."""
+        return {
+            "metrics": result.metrics,
+            "timings_seconds": result.timings,
+            "peak_memory_bytes": result.peak_memory,
+            **result.record,
+            "fixed": described_volume(self.target, self.fixed.prepared),
+            "moving": described_volume(frame, moving.prepared),
+        }

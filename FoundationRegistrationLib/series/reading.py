@@ -1,0 +1,131 @@
+"""Reading a dynamic series in any of its forms."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..io.dicom import is_dicom, read_dicom
+from ..io.nifti import first_bytes, frame_times, is_nifti
+from ..io.paths import called, check_input
+from ..io.volumes import read_image, read_volume
+from ..runtime.progress import Note
+from . import nrrd
+from .frames import Form, Series, are_times
+
+_LOGGER = logging.getLogger(__name__)
+_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_NO_TIMES = "does not give the times of its frames in seconds; they are numbered from 0."
+
+
+def read_series(path: str | os.PathLike[str], messages: list[str] | None = None) -> Series:
+    """Read a dynamic series, only if it is complete.
+
+    Args:
+        path: a 4D NIfTI, NRRD or MetaImage file, a volume sequence of Slicer (.seq.nrrd), a folder of volumes (one
+            frame each, in the order of the numbers in their names), or a DICOM series with several time points.
+        messages: warnings about the files are appended, the most serious first; if None, they are logged.
+
+    Returns:
+        The frames with their times, in LPS, with rescaled intensities.
+
+    Raises:
+        InputError: it is missing, incomplete, or holds a single frame.
+    """
+    path = Path(path)
+    check_input(path, "series")
+    found: list[str] = []
+    name = called("series", path)
+    series = (_from_folder if path.is_dir() else _from_file)(path, name, found)
+    if messages is None:
+        for message in found:
+            _LOGGER.warning(message)
+    else:
+        messages += found
+    return series
+
+
+def _from_file(path: Path, name: str, messages: list[str]) -> Series:
+    with path.open("rb") as stream:
+        is_nrrd = stream.read(4) == b"NRRD"
+    if is_nrrd:
+        with nrrd.readable(path, name) as file:
+            image = read_image(file, "series", messages)
+        is_4d = image.GetDimension() == 4
+        if not is_4d and image.GetNumberOfComponentsPerPixel() == 1:
+            raise _single(name)
+        frames = _along_time(image) if is_4d else nrrd.frames_of(image, name)
+        return _series(frames, None if is_4d else nrrd.stored_times(image), "sequence", name, messages)
+    nifti = is_nifti(path, first_bytes(path, name))
+    if not nifti and is_dicom(path):
+        return _from_dicom(path, name, messages)
+    image = read_image(path, "series", messages)
+    if image.GetDimension() != 4:
+        raise _single(name) if image.GetDimension() == 3 else _of_dimension(name, image.GetDimension())
+    frames = _along_time(image)
+    between = frame_times(path, name) if nifti else None
+    times = None if between is None else tuple(between[0] + index * between[1] for index in range(len(frames)))
+    return _series(frames, times, "nifti" if nifti else "meta", name, messages)
+
+
+def _from_folder(path: Path, name: str, messages: list[str]) -> Series:
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    volumes = sorted((file for file in files if file.name.lower().endswith(_ENDINGS)), key=_by_number)
+    if not volumes:
+        return _from_dicom(path, name, messages)
+    if any(is_dicom(file) for file in files if file not in volumes):
+        msg = f"{name} holds DICOM files and other volumes; give a folder with one of them."
+        raise InputError(msg)
+    if len(volumes) < 2:
+        raise _single(name)
+    frames = [read_volume(file, f"frame {index}", messages) for index, file in enumerate(volumes)]
+    names = tuple(file.name for file in volumes)
+    messages.append(Note(f"The frames are {len(names)} files in the order of the numbers in their names."))
+    return _series(frames, None, "folder", name, messages, names)
+
+
+def _from_dicom(path: Path, name: str, messages: list[str]) -> Series:
+    read_dicom(path, name, messages)
+    raise _single(name)
+
+
+def _series(
+    frames: Sequence[sitk.Image],
+    times: tuple[float, ...] | None,
+    form: Form,
+    name: str,
+    messages: list[str],
+    names: tuple[str, ...] = (),
+) -> Series:
+    if times is not None and not are_times(times, len(frames)):
+        messages.append(f"{name} gives times of its frames that do not increase; they were not used.")
+        times = None
+    elif times is None:
+        messages.append(Note(f"{name} {_NO_TIMES}"))
+    return Series(tuple(frames), times, form, names)
+
+
+def _along_time(image: sitk.Image) -> list[sitk.Image]:
+    """Return the volumes along the fourth axis; its spacing and origin are dropped."""
+    *size, count = image.GetSize()
+    return [sitk.Extract(image, [*size, 0], [0, 0, 0, index]) for index in range(count)]
+
+
+def _by_number(path: Path) -> list[tuple[int, int | str]]:
+    """Return a key that sorts names by the numbers in them: frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def _single(name: str) -> InputError:
+    return InputError(f"{name} holds a single volume; give a series of two frames or more, or use `register`.")
+
+
+def _of_dimension(name: str, dimension: int) -> InputError:
+    return InputError(f"{name} is {dimension}D; give a 4D series of volumes over time.")
