@@ -229,7 +229,7 @@ def test_what_is_no_regular_volume_is_refused(tmp_path, name):
     message = refused(tmp_path)
     assert words in message
     assert len(message) < 260
-    assert re.search(r"; (give|remove|copy|export|complete|resample)", message)
+    assert re.search(r"; (choose|give|remove|copy|export|complete|resample)", message)
 
 
 def test_one_slice_shifted_sideways_is_named(tmp_path):

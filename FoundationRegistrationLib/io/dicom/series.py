@@ -1,38 +1,51 @@
-"""Selection of a series: the only one in a folder, or the one a file belongs to; several are refused and listed."""
+"""Selection of a series: the only one in a folder, the one that is named, or the one a file belongs to."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from ...errors import InputError
-from .headers import Slice, damaged, is_dicom, read_slices, storage_class
+from .headers import Slice
+from .reading import damaged, is_dicom, read_slices, storage_class
 
 _MOST_FILES = 20_000
 _MOST_LISTED = 8
 
 
-def series_below(folder: Path) -> list[Slice]:
-    """Return the slices of the only series in a folder and its subfolders; non-images are ignored.
+def series_below(folder: Path, wanted: str | None = None) -> list[Slice]:
+    """Return the slices of one series in a folder and its subfolders; non-images are ignored.
+
+    Args:
+        folder: where to look.
+        wanted: its number, its UID or the beginning of it, its description or a part of it; upper and lower case are
+            the same. If None, the folder must hold only one series.
 
     Raises:
-        InputError: no series, several series, or a damaged file.
+        InputError: no such series, several, or a damaged file.
     """
     paths = list(itertools.islice(_files_below(folder), _MOST_FILES + 1))
     if len(paths) > _MOST_FILES:
         msg = f"holds more than {_MOST_FILES} files; give the folder of one series."
         raise InputError(msg)
-    series = _series(paths)
+    series = list(_series(paths).values())
     if not series:
         msg = "holds no DICOM images; give a folder with the slices of one series, or one of its files."
         raise InputError(msg)
-    if len(series) > 1:
-        raise InputError(_listing(folder, list(series.values())))
-    slices = next(iter(series.values()))
+    found = series if wanted is None else _matching(series, wanted)
+    if not found:
+        msg = f"holds no series '{wanted}', but {len(series)}: {_listing(folder, series)}."
+        raise InputError(msg)
+    if len(found) > 1:
+        fits = "" if wanted is None else f" that '{wanted}' fits"
+        how = "choose one by its number, description or UID, or give one of its files"
+        msg = f"holds {len(found)} series{fits}; {how}: {_listing(folder, found)}."
+        raise InputError(msg)
+    slices = found[0]
     _check_strays(paths, slices)
     return slices
 
@@ -90,16 +103,31 @@ def _series(paths: list[Path]) -> dict[tuple[str, str], list[Slice]]:
     return found
 
 
+def _matching(series: list[list[Slice]], wanted: str) -> list[list[Slice]]:
+    """Return the series that a name fits best: a number before a UID before a description."""
+    text = wanted.strip().casefold()
+    ways: tuple[Callable[[Slice], bool], ...] = (
+        lambda item: text.isdecimal() and item.numbers("SeriesNumber", 1) == int(text),
+        lambda item: item.text("SeriesInstanceUID") == text,
+        lambda item: "." in text and item.text("SeriesInstanceUID").startswith(text),
+        lambda item: item.text("SeriesDescription").casefold() == text,
+        lambda item: bool(text) and text in item.text("SeriesDescription").casefold(),
+    )
+    found = ([slices for slices in series if fits(slices[0])] for fits in ways)
+    return next(filter(None, found), [])
+
+
 def _listing(folder: Path, series: list[list[Slice]]) -> str:
     lines = []
     for slices in series[:_MOST_LISTED]:
         first = slices[0]
         columns, rows = first.size
-        what = f"{first.text('Modality')[:9]} '{first.text('SeriesDescription')[:40]}'"
+        number = first.text("SeriesNumber")[:12]
+        what = f"{number}{' ' * bool(number)}{first.text('Modality')[:9]} '{first.text('SeriesDescription')[:40]}'"
         count = f"{len(slices)} slice{'s' * (len(slices) > 1)} of {columns} x {rows}"
         lines.append(f"{what}, {count}: {first.path.relative_to(folder).as_posix()}")
     more = f"; and {len(series) - _MOST_LISTED} more" if len(series) > _MOST_LISTED else ""
-    return f"holds {len(series)} series; give one file of the series you want: {'; '.join(lines)}{more}."
+    return f"{'; '.join(lines)}{more}"
 
 
 def _check_strays(paths: list[Path], slices: list[Slice]) -> None:
