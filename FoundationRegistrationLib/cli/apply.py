@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError, OutputError
 from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
+from .dicom import check_series_options
 from .terminal import say
 
 
@@ -15,6 +16,7 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
     """Apply a finished registration to an image, a label map or points."""
     from ..io.transforms import read_transform
 
+    check_series_options(arguments, "image", "reference")
     forward = arguments.direction == "forward"
     # Resampling maps target voxels to the source; points map from the source to the target.
     resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
@@ -66,8 +68,8 @@ def _apply_to_image(
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image
 
-    reference = read_volume(arguments.reference, "reference", messages)
-    image = read_volume(arguments.image, "given", messages)
+    reference = read_volume(arguments.reference, "reference", messages, arguments.reference_series)
+    image = read_volume(arguments.image, "given", messages, arguments.image_series)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
         msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
         raise OutputError(msg)
@@ -83,7 +85,7 @@ def _apply_to_labels(
     from ..io.volumes import read_volume
     from ..pipeline.propagation import propagate_segmentation
 
-    reference = read_volume(arguments.reference, "reference", messages)
+    reference = read_volume(arguments.reference, "reference", messages, arguments.reference_series)
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
     carried = propagate_segmentation(labels, reference, transform, inverse, messages)

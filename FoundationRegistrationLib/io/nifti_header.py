@@ -42,6 +42,7 @@ class NiftiHeader:
         scaling: slope and intercept of the intensities, None if they are not scaled.
         spacing: voxel spacing in mm, one for each of `size`; 1 beyond the third.
         affine: from voxel index to LPS mm, 4 x 4.
+        description: what programs wrote about the file.
         notes: warnings, the most serious first; each follows the name of the volume.
     """
 
@@ -54,6 +55,7 @@ class NiftiHeader:
     scaling: tuple[float, float] | None
     spacing: tuple[float, ...]
     affine: np.ndarray
+    description: str
     notes: tuple[str, ...]
 
     @property
@@ -127,6 +129,7 @@ def _read(block: bytes, order: str) -> NiftiHeader:
         scaling=scaling,
         spacing=(*place.spacing.tolist(), *[1.0] * (len(size) - 3))[: len(size)],
         affine=TO_LPS @ place.taken,
+        description=header["descrip"].item().decode("ascii", errors="replace"),
         notes=(*place.notes(), *notes_of_scaling),
     )
 

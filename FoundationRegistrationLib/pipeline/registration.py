@@ -17,6 +17,7 @@ from ..encoders.own import info_of
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
 from ..io.arrays import VolumeLike, as_volume
+from ..io.units import set_units, units_of
 from ..runtime.device import Runtime
 from ..runtime.guards import plain_torch
 from ..runtime.memory import check_limits
@@ -186,6 +187,7 @@ def register(
     inverse = invert(initial, field, grid, device)
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
+    set_units(warped, units_of(moving))
     steps.advance(0.8)
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)

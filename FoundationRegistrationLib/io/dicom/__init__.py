@@ -14,11 +14,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...errors import InputError
+from ..units import set_units
 from . import reading
 from .frames import frames_of
 from .headers import Slice
 from .series import series_below, series_of
 from .stack import Stack, check_complete, doubts, stacked
+from .suv import pet_units
 from .voxels import read_voxels
 
 __all__ = ["is_dicom", "read_dicom", "read_dicom_frames"]
@@ -44,18 +46,17 @@ def read_dicom(path: Path, name: str, messages: list[str], series: str | None = 
             the one to read.
 
     Returns:
-        The volume, rescaled to the units of the files. The third axis is the cross product of the row and column
-        directions, whatever the order of the files. Each slice corner lies within 2 % of a voxel (or 0.02 mm if
-        larger, but at most 10 %) of the position that its tags give.
+        The volume, rescaled to the units of the files, a PET to SUV if its header allows (see `pet_units`). The third
+        axis is the cross product of the row and column directions, whatever the order of the files. Each slice corner
+        lies within 2 % of a voxel (or 0.02 mm if larger, but at most 10 %) of the position that its tags give.
 
     Raises:
         InputError: several series or none of that name, slices that form no regular grid, or a damaged file.
     """
     with _named(name):
-        slices = _slices(path, series)
-        stack = stacked(slices)
-        image = _image(stack, read_voxels(stack.slices))
-    messages.extend(f"{name} {text}" for text in _said(path, [stack]))
+        stack = stacked(_slices(path, series))
+        values = read_voxels(stack.slices)
+    [image] = _images([stack], values, path, name, messages)
     return image
 
 
@@ -83,11 +84,8 @@ def read_dicom_frames(
         frames = frames_of(_slices(path, series))
         stacks = [frame.stack for frame in frames]
         values = read_voxels([item for stack in stacks for item in stack.slices])
-    count = len(values) // len(stacks)
-    messages.extend(f"{name} {text}" for text in _said(path, stacks))
-    return [
-        (_image(frame.stack, values[k * count : (k + 1) * count]), frame.seconds) for k, frame in enumerate(frames)
-    ]
+    images = _images(stacks, values, path, name, messages)
+    return [(image, frame.seconds) for image, frame in zip(images, frames, strict=True)]
 
 
 @contextmanager
@@ -113,17 +111,33 @@ def _slices(path: Path, series: str | None) -> list[Slice]:
     return slices
 
 
-def _said(path: Path, stacks: Sequence[Stack]) -> list[str]:
-    said = doubts(stacks)
+def _images(
+    stacks: Sequence[Stack], values: np.ndarray, path: Path, name: str, messages: list[str]
+) -> list[sitk.Image]:
+    """Return the volumes of stacks of equal length, in SUV if they can be, and say what is in doubt about them.
+
+    Args:
+        stacks: slices and grids.
+        values: of all slices in the order of the stacks, (slices, y, x).
+        path: of the file or folder.
+        name: its name in messages.
+        messages: warnings are appended.
+    """
     slices = [item for stack in stacks for item in stack.slices]
+    said = doubts(stacks)
     if not path.is_dir() and len({item.path for item in slices}) > 1:
         said.append(f"is one file of a series: all {len(slices)} slices of it in that folder were read.")
-    return said
-
-
-def _image(stack: Stack, values: np.ndarray) -> sitk.Image:
-    image = sitk.GetImageFromArray(values)
-    image.SetOrigin(stack.origin.tolist())
-    image.SetSpacing(stack.spacing.tolist())
-    image.SetDirection(stack.direction.ravel().tolist())
-    return image
+    pet = pet_units(slices)
+    if pet is not None:
+        said.append(pet.said)
+        values = values if pet.factor == 1 else values * np.result_type(np.float32, values).type(pet.factor)
+    messages.extend(f"{name} {text}" for text in said)
+    images = []
+    for stack, part in zip(stacks, np.split(values, len(stacks)), strict=True):
+        image = sitk.GetImageFromArray(part)
+        image.SetOrigin(stack.origin.tolist())
+        image.SetSpacing(stack.spacing.tolist())
+        image.SetDirection(stack.direction.ravel().tolist())
+        set_units(image, pet.units if pet is not None else "")
+        images.append(image)
+    return images

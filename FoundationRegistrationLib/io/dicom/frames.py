@@ -40,10 +40,12 @@ class Frame:
     Attributes:
         stack: its slices and their grid.
         seconds: from the acquisition of the first frame to that of this one; None if the files do not say.
+        differs_in: the tag that separates the frames; empty if there is only one.
     """
 
     stack: Stack
     seconds: float | None
+    differs_in: str
 
 
 def frames_of(slices: list[Slice]) -> list[Frame]:
@@ -67,7 +69,7 @@ def frames_of(slices: list[Slice]) -> list[Frame]:
         starts = [float(starts[k] - starts[order[0]]) for k in order]
     stacks = [_stacked(group, number, keyword) for number, group in enumerate(groups, 1)]
     _check_same_grid(stacks, keyword)
-    return [Frame(stack, starts[k] if starts else None) for k, stack in enumerate(stacks)]
+    return [Frame(stack, starts[k] if starts else None, keyword) for k, stack in enumerate(stacks)]
 
 
 def _places(slices: list[Slice]) -> list[list[Slice]]:

@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,29 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
+Tag = str | tuple[int, int]
 _FRAMES = "PerFrameFunctionalGroupsSequence"
 _SHARED = "SharedFunctionalGroupsSequence"
-_TAGS = [
+# Private tags that are used, with their makers and our names for them.
+_PRIVATE = {
+    (0x0009, 0x100D): ("GEMS_PETD_01", "GEScanDateTime"),
+    (0x7053, 0x1000): ("Philips PET Private Group", "PhilipsSUVScale"),
+    (0x7053, 0x1009): ("Philips PET Private Group", "PhilipsActivityScale"),
+}
+_TAGS: list[Tag] = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription", "Modality"),
     *("PatientID", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "ModalityLUTSequence", "InstanceNumber"),
     *("ImagesInAcquisition", "NumberOfSlices", "InConcatenationTotalNumber", "ConvolutionKernel", "KVP"),
     *("GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SeriesNumber"),
-    *("AcquisitionDate", "ContentDate", "TemporalPositionTimeOffset"),
+    *("AcquisitionDate", "ContentDate", "TemporalPositionTimeOffset", "SeriesDate", "SeriesTime", "SUVType"),
+    *("PatientWeight", "CorrectedImage", "DecayCorrection", "RadiopharmaceuticalInformationSequence"),
+    "ActualFrameDuration",
     *DISTINCTIONS,
     *(_FRAMES, _SHARED),
+    *((group, 0x0010) for group in (0x0009, 0x7053)),  # who made the private tags
+    *_PRIVATE,
 ]
 _AXIAL = [1, 0, 0, 0, 1, 0]
 # Words in the names of storage classes that have rows and columns but are not intensity images.
@@ -98,7 +109,7 @@ def read_slices(path: Path) -> list[Slice]:
     return [Slice(path, k, frames, ChainMap(values, top)) for k, values in enumerate(own)]
 
 
-def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileDataset:
+def read_tags(path: Path, tags: Sequence[Tag], *, stop_before_pixels: bool) -> FileDataset:
     """Return some tags of a file, with or without preamble, and keep pydicom's warnings from the terminal.
 
     Raises:
@@ -106,7 +117,12 @@ def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileD
     """
     try:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings(record=True):
-            dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True, specific_tags=tags)
+            dataset = pydicom.dcmread(
+                path,
+                stop_before_pixels=stop_before_pixels,
+                force=True,
+                specific_tags=[pydicom.tag.Tag(tag) for tag in tags],
+            )
             for _ in (*dataset.file_meta, *dataset.iterall()):  # pydicom converts values on access
                 pass
     except UNREADABLE as error:
@@ -149,7 +165,12 @@ def _holds_volume(dataset: FileDataset, path: Path) -> bool:
 
 
 def _top(dataset: Dataset) -> dict[str, Any]:
-    return {element.keyword: element.value for element in dataset if element.keyword not in (_FRAMES, _SHARED)}
+    values = {element.keyword: element.value for element in dataset if element.keyword not in (_FRAMES, _SHARED)}
+    for tag, (maker, name) in _PRIVATE.items():
+        creator = dataset.get((tag[0], 0x0010))
+        if creator is not None and creator.value == maker and tag in dataset:
+            values[name] = dataset[tag].value
+    return values
 
 
 def _flat(group: Dataset) -> dict[str, Any]:

@@ -28,10 +28,7 @@ def series_below(folder: Path, wanted: str | None = None) -> list[Slice]:
     Raises:
         InputError: no such series, several, or a damaged file.
     """
-    paths = list(itertools.islice(_files_below(folder), _MOST_FILES + 1))
-    if len(paths) > _MOST_FILES:
-        msg = f"holds more than {_MOST_FILES} files; give the folder of one series."
-        raise InputError(msg)
+    paths = _files_below(folder)
     series = list(_series(paths).values())
     if not series:
         msg = "holds no DICOM images; give a folder with the slices of one series, or one of its files."
@@ -75,7 +72,28 @@ def series_of(path: Path) -> list[Slice]:
     return slices
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def every_series(folder: Path, damage: list[str]) -> list[list[Slice]]:
+    """Return the slices of each image series in a folder and its subfolders; none if there is none.
+
+    Args:
+        folder: where to look.
+        damage: the damaged files are left out, and what is wrong with them is appended.
+
+    Raises:
+        InputError: too many files, or a folder that cannot be opened.
+    """
+    return list(_series(_files_below(folder), damage).values())
+
+
+def _files_below(folder: Path) -> list[Path]:
+    paths = list(itertools.islice(_walk(folder), _MOST_FILES + 1))
+    if len(paths) > _MOST_FILES:
+        msg = f"holds more than {_MOST_FILES} files; give the folder of one series."
+        raise InputError(msg)
+    return paths
+
+
+def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (path for path in (Path(parent, name) for name in sorted(names)) if _counts(path))
@@ -95,10 +113,18 @@ def _key(item: Slice) -> tuple[str, str]:
     return item.text("StudyInstanceUID"), item.text("SeriesInstanceUID")
 
 
-def _series(paths: list[Path]) -> dict[tuple[str, str], list[Slice]]:
+def _series(paths: list[Path], damage: list[str] | None = None) -> dict[tuple[str, str], list[Slice]]:
+    """Return the slices of each series; damaged files are refused, or listed in `damage`."""
     found: dict[tuple[str, str], list[Slice]] = {}
     for path in paths:
-        for item in read_slices(path) if is_dicom(path) else []:
+        try:
+            slices = read_slices(path) if is_dicom(path) else []
+        except InputError as error:
+            if damage is None:
+                raise
+            damage.append(str(error))
+            continue
+        for item in slices:
             found.setdefault(_key(item), []).append(item)
     return found
 
