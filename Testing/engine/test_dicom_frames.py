@@ -62,6 +62,11 @@ SEPARATED = {
     "frames of a PET": (lambda n, k: {"FrameReferenceTime": 5000.0 + 10000 * n}, [0, 10, 20]),
     "each slice at its time": (lambda n, k: {"AcquisitionDateTime": f"20240101{10 + n}00{k:02d}"}, [0, 3600, 7200]),
     "echoes": (lambda n, k: {"EchoTime": 2.5 + 10 * n, "AcquisitionTime": "101500"}, [None] * 3),
+    "phases of breathing": (lambda n, k: {"NominalPercentageOfRespiratoryPhase": 30.0 * n}, [None] * 3),
+    "directions of diffusion": (
+        lambda n, k: {"DiffusionBValue": 800.0, "DiffusionGradientOrientation": np.eye(3)[::-1][n].tolist()},
+        [None] * 3,
+    ),
     "Dixon images": (
         lambda n, k: {"ImageType": ["DERIVED", "PRIMARY", "ABC"[n]], "ContentTime": f"10150{n}"},
         [None] * 3,

@@ -27,7 +27,8 @@ _SECONDS = {
 }
 # Tags of volumes that may be acquired together, or derived from one another.
 _NOT_TEMPORAL = (
-    *("EchoTime", "EffectiveEchoTime", "EchoNumbers", "DiffusionBValue", "InversionTime", "ImageType", "FrameType"),
+    *("EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime", "ImageType", "FrameType"),
+    *("DiffusionBValue", "DiffusionGradientOrientation"),
 )
 _ANY_DATE = datetime.datetime(2000, 1, 1)
 _DAY_SECONDS = 86_400.0

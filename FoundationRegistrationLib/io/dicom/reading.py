@@ -55,7 +55,7 @@ _TAGS: list[Tag] = [
     *("PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "ModalityLUTSequence", "InstanceNumber"),
     *("ImagesInAcquisition", "NumberOfSlices", "InConcatenationTotalNumber", "ConvolutionKernel", "KVP"),
-    *("GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SeriesNumber"),
+    *("GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SeriesNumber", "LossyImageCompression"),
     *("AcquisitionDate", "ContentDate", "TemporalPositionTimeOffset", "SeriesDate", "SeriesTime", "SUVType"),
     *("PatientWeight", "CorrectedImage", "DecayCorrection", "RadiopharmaceuticalInformationSequence"),
     "ActualFrameDuration",
@@ -138,6 +138,11 @@ def damaged(path: Path) -> InputError:
 def storage_class(path: Path) -> str:
     """Return the name of the storage class of a DICOM file, such as "MR Image Storage"."""
     return _storage_class(read_tags(path, ["SOPClassUID"], stop_before_pixels=True))
+
+
+def is_directory(path: Path) -> bool:
+    """Whether it is a DICOMDIR, which lists the files of a disc."""
+    return storage_class(path) == MediaStorageDirectoryStorage.name
 
 
 def as_uid(value: Any) -> UID:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ...errors import InputError
 from .headers import Slice
-from .reading import damaged, is_dicom, read_slices, storage_class
+from .reading import damaged, is_dicom, is_directory, read_slices, storage_class
 
 _MOST_FILES = 20_000
 _MOST_LISTED = 8
@@ -54,6 +54,9 @@ def series_of(path: Path) -> list[Slice]:
         InputError: it is not an image, or a file beside it is damaged.
     """
     own = read_slices(path)
+    if not own and is_directory(path):
+        msg = "is the table of contents of a DICOM disc, not a volume; give the folder it is in."
+        raise InputError(msg)
     if not own:
         msg = (
             f"is not a volume but a DICOM '{storage_class(path)}'; give image slices (segmentations as NIfTI or "

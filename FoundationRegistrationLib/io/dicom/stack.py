@@ -153,7 +153,9 @@ def check_no_copies(place: list[Slice]) -> None:
     for item in place:
         other = known.setdefault((item.text("SOPInstanceUID"), item.frame), item)
         if other is not item:
-            msg = f"holds a slice twice, {other.name} and {item.name}; remove the duplicates."
+            places = [f"{each.name} in '{each.path.parent.name}'" for each in (other, item)]
+            names = places if other.name == item.name else [other.name, item.name]
+            msg = f"holds a slice twice, {names[0]} and {names[1]}; remove the duplicates."
             raise InputError(msg)
 
 
@@ -170,7 +172,7 @@ def _step(slices: list[Slice], normal: np.ndarray) -> float:
         k = int(shared.argmax())
         check_no_copies(slices[k : k + 2])
         raise InputError(_words_of_shared_place(slices[k], slices[k + 1], int(shared.sum())))
-    usual = float(np.median(steps))
+    usual = float(np.quantile(steps, 0.5, method="lower"))  # of two steps, the one without a gap
     ratio = steps / usual
     limit = _tolerance_mm(np.array([usual])) / usual
     missing = int(np.round(ratio).sum()) - len(steps)
@@ -254,6 +256,8 @@ def doubts(stacks: Sequence[Stack]) -> list[str]:
         said.append(f"comes from {acquisitions} acquisitions (AcquisitionNumber); check that they belong together.")
     if slices[0].text("PhotometricInterpretation") == "MONOCHROME1":
         said.append("is displayed inverted (MONOCHROME1); its stored values were used.")
+    if any(item.text("LossyImageCompression") == "01" for item in slices):
+        said.append("was compressed with loss (LossyImageCompression); its values are not those that were measured.")
     return said
 
 
