@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import InputError, OutputError
 from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
+from .dicom import check_series_options
 from .terminal import say
 
 
@@ -16,6 +17,7 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
     """Apply a finished registration to an image, a label map or points."""
     from ..io.transforms import read_transform
 
+    check_series_options(arguments, "image", "reference")
     forward = arguments.direction == "forward"
     # Resampling maps target voxels to the source; points map from the source to the target.
     resampling, of_points = ("transform.h5", "inverse.h5") if forward else ("inverse.h5", "transform.h5")
@@ -59,7 +61,7 @@ def _reference(arguments: argparse.Namespace, folder: Path, messages: list[str])
 
     check_volume_name(arguments.output)
     if arguments.reference is not None:
-        return read_volume(arguments.reference, "reference", messages)
+        return read_volume(arguments.reference, "reference", messages, arguments.reference_series)
     side = "fixed" if arguments.direction == "forward" else "moving"
     grids = {} if arguments.frame is None else recorded_grids(folder / "report.json")
     if side not in grids:
@@ -92,7 +94,7 @@ def _apply_to_image(
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image
 
-    image = read_volume(arguments.image, "given", messages)
+    image = read_volume(arguments.image, "given", messages, arguments.image_series)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
         msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
         raise OutputError(msg)

@@ -96,7 +96,10 @@ def read_inputs(
     from ..pipeline.record import INPUT_ROLES, described_file
     from ..spatial.checks import check_volume
 
-    volumes = {side: read_volume(getattr(arguments, side), side, of_volumes) for side in ("fixed", "moving")}
+    volumes = {
+        side: read_volume(getattr(arguments, side), side, of_volumes, getattr(arguments, f"{side}_series"))
+        for side in ("fixed", "moving")
+    }
     for side, volume in volumes.items():
         check_volume(volume, side)
     masks = {}
@@ -112,6 +115,9 @@ def read_inputs(
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {role: described_file(path) for role, path in files.items() if path is not None}
+    for side in volumes:
+        if getattr(arguments, f"{side}_series") is not None:
+            described[side]["series"] = getattr(arguments, f"{side}_series")
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 

@@ -16,6 +16,7 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
+from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .files import prepare_files
 from .series import add_series_arguments, series_command
 from .settings_options import add_settings
@@ -105,6 +106,8 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         from .apply import apply_command
 
         apply_command(arguments, interruption)
+    elif arguments.command == "dicom":
+        dicom_command(arguments)
     elif arguments.command == "evaluate":
         from .evaluate import evaluate_command
 
@@ -179,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add_weights_arguments(
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
+    add_dicom_arguments(subparsers.add_parser("dicom", help="list the series in a DICOM folder"))
     _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
     return parser
 
@@ -187,6 +191,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fixed", type=Path, help="fixed volume: the result lies in its space")
     parser.add_argument("moving", type=Path, help="moving volume: it is warped to the fixed one")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    add_series_options(parser, "fixed", "moving")
     parser.add_argument("--initial-transform", type=Path, help="file that maps fixed to moving points")
     parser.add_argument("--fixed-mask", type=Path, help="region of the fixed volume to register (mask)")
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume to register (mask)")
@@ -224,6 +229,7 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
     kind.add_argument("--points", type=Path, help="landmarks to map")
     parser.add_argument("--reference", type=Path, help="volume that gives the output grid")
+    add_series_options(parser, "image", "reference")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument(
         "--direction",

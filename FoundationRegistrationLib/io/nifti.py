@@ -18,6 +18,7 @@ from . import nifti_header
 from .nifti_header import NiftiHeader
 from .paths import called, check_input_file, shown
 from .streams import check_length, check_possible, pieces
+from .units import described_units, set_units
 
 _NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>nii|hdr|img)(?P<gzip>\.gz)?", re.IGNORECASE | re.DOTALL)
 
@@ -83,6 +84,7 @@ def read_nifti(path: Path, name: str, messages: list[str]) -> sitk.Image:
         origin[:3] = header.affine[:3, 3]
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin(origin.tolist())
+    set_units(image, described_units(header.description))
     return image
 
 

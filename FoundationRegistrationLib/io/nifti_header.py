@@ -45,6 +45,7 @@ class NiftiHeader:
         spacing: voxel spacing in mm, one for each of `size`; 1 beyond the third.
         affine: from voxel index to LPS mm, 4 x 4.
         frame_times: time of the first frame and time between frames, s; None if the header does not say.
+        description: what programs wrote about the file.
         notes: warnings, the most serious first; each follows the name of the volume.
     """
 
@@ -58,6 +59,7 @@ class NiftiHeader:
     spacing: tuple[float, ...]
     affine: np.ndarray
     frame_times: tuple[float, float] | None
+    description: str
     notes: tuple[str, ...]
 
     @property
@@ -132,6 +134,7 @@ def _read(block: bytes, order: str) -> NiftiHeader:
         spacing=(*place.spacing.tolist(), *[1.0] * (len(size) - 3))[: len(size)],
         affine=TO_LPS @ place.taken,
         frame_times=None if is_analyze else _frame_times(header),
+        description=header["descrip"].item().decode("ascii", errors="replace"),
         notes=(*place.notes(), *notes_of_scaling),
     )
 

@@ -47,22 +47,30 @@ _LONGEST_PLAIN_HEADER = 2048
 _KEEP_ORIENTATION = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def read_volume(path: str | os.PathLike[str], role: str = "given", messages: list[str] | None = None) -> sitk.Image:
+def read_volume(
+    path: str | os.PathLike[str],
+    role: str = "given",
+    messages: list[str] | None = None,
+    series: str | None = None,
+) -> sitk.Image:
     """Read a volume of any pixel type, only if it is complete.
 
     Args:
         path: NIfTI, NRRD, MetaImage or another format of SimpleITK; a DICOM file, or a folder with one series.
         role: its name in error messages, such as "fixed".
         messages: warnings about the file are appended, the most serious first; if None, they are logged.
+        series: of a DICOM folder with several series, the one to read: its number, its UID or the beginning of it,
+            its description or a part of it.
 
     Returns:
-        The volume in LPS, with rescaled intensities.
+        The volume in LPS, with rescaled intensities. A DICOM PET is converted to SUV by body weight if its header
+        allows; a message says so, or why not.
 
     Raises:
         InputError: it is missing, not an image, incomplete, or has an invalid header.
     """
     found: list[str] = []
-    image = read_image(Path(path), f"{role} volume", found)
+    image = read_image(Path(path), f"{role} volume", found, series)
     if messages is None:
         for message in found:
             _LOGGER.warning(message)
@@ -71,7 +79,7 @@ def read_volume(path: str | os.PathLike[str], role: str = "given", messages: lis
     return image
 
 
-def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
+def read_image(path: Path, what: str, messages: list[str], series: str | None = None) -> sitk.Image:
     """Read an image like `read_volume`; `what` is its kind in messages, such as "displacement field".
 
     Raises:
@@ -81,7 +89,7 @@ def read_image(path: Path, what: str, messages: list[str]) -> sitk.Image:
     name = called(what, path)
     found: list[str] = []
     try:
-        image = _read(path, name, found)
+        image = _read(path, name, found, series)
     except OSError as error:
         msg = f"{name} cannot be read ({reason(error)}); check your permissions and the disk, or copy it again."
         raise InputError(msg) from error
@@ -109,10 +117,10 @@ def header_fields(path: Path) -> dict[str, str]:
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
-def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
+def _read(path: Path, name: str, messages: list[str], series: str | None) -> sitk.Image:
     """Read a file or folder by its content, not its name."""
-    if path.is_dir():
-        return _read_dicom(path, name, messages)
+    if path.is_dir() or series is not None:
+        return _read_dicom(path, name, messages, series)
     with path.open("rb") as stream:
         head = stream.read(len("NRRD"))
     if not head:
@@ -135,9 +143,9 @@ def _read(path: Path, name: str, messages: list[str]) -> sitk.Image:
     return (_read_dicom if dicom else _read_other)(path, name, messages)
 
 
-def _read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
+def _read_dicom(path: Path, name: str, messages: list[str], series: str | None = None) -> sitk.Image:
     with reader_heard():
-        return read_dicom(path, name, messages)
+        return read_dicom(path, name, messages, series)
 
 
 def _read_nrrd(path: Path, name: str, messages: list[str]) -> sitk.Image:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..io.segmentations import Segmentation, check_marked
+from ..io.units import set_units, units_of
 from ..spatial.checks import check_grid
 from ..spatial.points import physical_points, transform_points
 from ..spatial.warping import warp_image, warp_labels
@@ -56,6 +57,7 @@ def propagate_image(
             "or gradients were not reoriented."
         )
     result = warp_image(image, reference, transform, interpolation)
+    set_units(result, units_of(image))
     if _is_uniform(result) and not _is_uniform(image):
         messages.insert(0, "The result is empty: only background of the given volume lies within the reference.")
     return result

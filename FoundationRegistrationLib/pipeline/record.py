@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..files.bounded import plain_json, read_bounded
+from ..io.units import units_of
 from ..settings import MOST_SETTINGS_BYTES
 from ..spatial.grids import content_sha256
 
@@ -105,8 +106,12 @@ def described_file(path: Path) -> dict[str, str]:
 
 
 def described_images(images: Mapping[str, sitk.Image | None]) -> dict[str, dict[str, str]]:
-    """Return the hashes of the input images by role, independent of their file format."""
-    return {role: {"content_sha256": content_sha256(image)} for role, image in images.items() if image is not None}
+    """Return the hashes of the input images by role, independent of their file format, and their units if stated."""
+    return {
+        role: {"content_sha256": content_sha256(image), **({"units": units} if (units := units_of(image)) else {})}
+        for role, image in images.items()
+        if image is not None
+    }
 
 
 def file_sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from ..convex_adam.stages import Stage
 from ..encoders import Encoder
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..io.arrays import VolumeLike, as_volume
+from ..io.units import set_units, units_of
 from ..runtime.guards import plain_torch
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
@@ -204,6 +205,7 @@ def register_given(
     inverse = invert(initial, field, grid, device)
     steps.advance(0.5)
     warped = warp_image(moving, fixed, transform, settings.interpolation)
+    set_units(warped, units_of(moving))
     steps.advance(0.8)
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)

@@ -81,5 +81,10 @@ def unequal(folder, places):
         write_slice(folder / f"s{k:03d}.dcm", place + np.array([0, 0, max(0, k - 3) * 2.5]))
 
 
+def copied_below(folder, _):
+    (folder / "below").mkdir()
+    shutil.copy(folder / "s002.dcm", folder / "below" / "s002.dcm")
+
+
 def copied(folder, _):
     shutil.copy(folder / "s002.dcm", folder / "s002 copy.dcm")

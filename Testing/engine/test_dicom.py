@@ -13,6 +13,7 @@ from dicom_reading import (
     add,
     change,
     copied,
+    copied_below,
     elsewhere,
     read,
     refused,
@@ -33,7 +34,7 @@ from dicom_series import (
     write_slice,
 )
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import MPEG2MPML, HTJ2KLossless, ImplicitVRLittleEndian, RLELossless
 
 from FoundationRegistrationLib.io.volumes import read_volume
 
@@ -71,6 +72,16 @@ def test_stored_values_of_every_kind(tmp_path, syntax):
     for k, options in enumerate(kinds[:3] if syntax == RLELossless else kinds):
         write_series(tmp_path / str(k), syntax=syntax, size=(8, 7), **options)
         assert largest_error(read(tmp_path / str(k))[0]) < ROUNDING * max(1.0, options.get("slope", 1.0)) + 1e-3
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, MPEG2MPML], ids=lambda syntax: syntax.keyword)
+def test_compression_that_is_not_supported_is_named(tmp_path, syntax):
+    for path in write_series(tmp_path):
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate([bytes(8)])
+        dataset.save_as(path)
+    assert f"has an unsupported compression ({syntax.name}); export the original" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
@@ -181,6 +192,7 @@ def test_localiser_in_a_series_of_its_own(tmp_path):
 SPOILERS = {
     "a slice is missing": (without(2), "1 slice is missing, 10 mm from 's001.dcm' to 's003.dcm'"),
     "slices are missing": (without(2, 3), "2 slices are missing"),
+    "one of three gaps": (without(2, 4, 5), "1 slice is missing, 10 mm from 's001.dcm' to 's003.dcm'"),
     "unequal distances": (unequal, "unequally spaced slices, 5 to 7.5 mm"),
     "tilt": (sheared, "sheared"),
     "localiser inside": (
@@ -195,6 +207,7 @@ SPOILERS = {
     "two b-values": (add(DiffusionBValue=800.0), "DiffusionBValue"),
     "two volumes without a word": (add(), "several images at 6 positions"),
     "two beside one another": (add(positions() + np.array([40.0, 0, 0])), "several images at 6 positions"),
+    "a slice in two folders": (copied_below, "' and 's002.dcm' in 'below'; remove the duplicates"),
     "a slice twice": (copied, "a slice twice, 's002 copy.dcm' and 's002.dcm'"),
     "no position": (change(2, lacks=["ImagePositionPatient"]), "'s002.dcm' has no valid ImagePositionPatient"),
     "no orientation": (change(2, lacks=["ImageOrientationPatient"]), "no valid ImageOrientationPatient"),
@@ -229,7 +242,7 @@ def test_what_is_no_regular_volume_is_refused(tmp_path, name):
     message = refused(tmp_path)
     assert words in message
     assert len(message) < 260
-    assert re.search(r"; (give|remove|copy|export|complete|resample)", message)
+    assert re.search(r"; (choose|give|remove|copy|export|complete|resample)", message)
 
 
 def test_one_slice_shifted_sideways_is_named(tmp_path):
@@ -259,6 +272,8 @@ def test_folder_and_file_without_an_image(tmp_path):
     path = tmp_path / "report"
     write_object(path, "1.2.840.10008.5.1.4.1.1.88.11")
     assert "not a volume but a DICOM 'Basic Text SR Storage'" in refused(path)
+    write_object(tmp_path / "DICOMDIR", "1.2.840.10008.1.3.10")
+    assert "is the table of contents of a DICOM disc, not a volume; give the folder" in refused(tmp_path / "DICOMDIR")
     assert "holds no DICOM images" in refused(tmp_path)
 
 
@@ -271,6 +286,7 @@ def test_slices_lost_at_the_ends_are_suspected(tmp_path):
             (range(7), {"ImagesInAcquisition": 8}, "it has 7, but ImagesInAcquisition is 8"),
             (range(8), {"AcquisitionNumber": lambda k: k // 4}, "comes from 2 acquisitions"),
             (range(8), {"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
+            (range(8), {"LossyImageCompression": "01"}, "compressed with loss"),
         )
     ):
         (tmp_path / str(k)).mkdir()

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pydicom
+import pytest
+import SimpleITK as sitk
 from dicom_reading import ROUNDING, TURNED, elsewhere, read, refused
 from dicom_series import AXIAL, largest_error, oblique, positions, scene, write_enhanced
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 
 def test_enhanced_frames_are_sorted_by_their_own_positions(tmp_path):
@@ -19,6 +22,31 @@ def test_enhanced_frames_are_sorted_by_their_own_positions(tmp_path):
             image, messages = read(given)
             assert largest_error(image) < ROUNDING * 1.7 and messages == []
             assert image.GetSize() == (9, 7, 7)
+
+
+@pytest.mark.parametrize("compressor", [RLELossless, JPEGLSLossless, "JPEG", "JPEG2000"])
+def test_compressed_frames_are_rescaled_one_by_one(tmp_path, compressor):
+    """By pydicom, or by ITK where it has the compressor."""
+    path, pixels = tmp_path / "enhanced.dcm", tmp_path / "pixels.dcm"
+    scales = [(1 + 0.1 * k, -3000.0 - 50 * k) for k in range(6)]  # stored values without a sign
+    write_enhanced(path, positions()[::-1], scales=scales)
+    dataset = pydicom.dcmread(path)
+    dataset.PixelRepresentation = 0
+    if compressor in (RLELossless, JPEGLSLossless):
+        dataset.compress(compressor)
+    else:
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(pixels))
+        writer.UseCompressionOn()
+        writer.SetCompressor(compressor)
+        writer.Execute(sitk.GetImageFromArray(dataset.pixel_array.astype(np.uint16)))
+        compressed = pydicom.dcmread(pixels)
+        dataset.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
+        dataset["PixelData"] = compressed["PixelData"]
+        pixels.unlink()
+    assert dataset.file_meta.TransferSyntaxUID.is_compressed
+    dataset.save_as(path)
+    assert largest_error(read(path)[0]) < ROUNDING * 1.6
 
 
 def test_enhanced_frames_that_make_no_volume(tmp_path):

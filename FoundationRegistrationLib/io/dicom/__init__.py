@@ -6,28 +6,35 @@ position of every slice is compared with its position in the resulting image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from ...errors import InputError
-from . import headers
+from ..units import set_units
+from . import reading
+from .frames import frames_of
+from .headers import Slice
 from .series import series_below, series_of
-from .stack import Stack, doubts, stacked
+from .stack import Stack, check_complete, doubts, stacked
+from .suv import pet_units
 from .voxels import read_voxels
 
-__all__ = ["is_dicom", "read_dicom"]
+__all__ = ["is_dicom", "read_dicom", "read_dicom_frames"]
 
 
 def is_dicom(path: Path) -> bool:
     """Whether the content of a file is DICOM; false if it cannot be opened."""
     try:
-        return headers.is_dicom(path)
+        return reading.is_dicom(path)
     except InputError:
         return False
 
 
-def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
+def read_dicom(path: Path, name: str, messages: list[str], series: str | None = None) -> sitk.Image:
     """Read the one volume of a folder, or the series that a file belongs to.
 
     Args:
@@ -35,31 +42,102 @@ def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
             folder.
         name: its name in messages.
         messages: warnings about the volume are appended, the most serious first.
+        series: of a folder with several series, the number, UID (or its beginning) or description (or part of it) of
+            the one to read.
 
     Returns:
-        The volume, rescaled to the units of the files. The third axis is the cross product of the row and column
-        directions, whatever the order of the files. Each slice corner lies within 2 % of a voxel (or 0.02 mm if
-        larger, but at most 10 %) of the position that its tags give.
+        The volume, rescaled to the units of the files, a PET to SUV if its header allows (see `pet_units`). The third
+        axis is the cross product of the row and column directions, whatever the order of the files. Each slice corner
+        lies within 2 % of a voxel (or 0.02 mm if larger, but at most 10 %) of the position that its tags give.
 
     Raises:
-        InputError: several series, slices that form no regular grid, or a damaged file.
+        InputError: several series or none of that name, slices that form no regular grid, or a damaged file.
     """
+    with _named(name):
+        stack = stacked(_slices(path, series))
+        values = read_voxels(stack.slices)
+    [image] = _images([stack], values, path, name, messages)
+    return image
+
+
+def read_dicom_frames(
+    path: Path, name: str, messages: list[str], series: str | None = None
+) -> list[tuple[sitk.Image, float | None]]:
+    """Read all volumes of one series that lie at the same place, such as the time points of a dynamic acquisition.
+
+    Args:
+        path: as for `read_dicom`.
+        name: its name in messages.
+        messages: warnings about the volumes are appended, the most serious first.
+        series: as for `read_dicom`.
+
+    Returns:
+        The volumes in the order of their acquisition, all on the same grid and of the same pixel type, each with the
+        time from the start of the first to its own start in s; None if the files do not tell the times, and then the
+        order is that of the tag that distinguishes them (echo time, b-value, image type). One volume if no two slices
+        share a place.
+
+    Raises:
+        InputError: as for `read_dicom`; no single tag separates the volumes; a volume lacks slices, which is named.
+    """
+    with _named(name):
+        frames = frames_of(_slices(path, series))
+        stacks = [frame.stack for frame in frames]
+        values = read_voxels([item for stack in stacks for item in stack.slices])
+    images = _images(stacks, values, path, name, messages)
+    return [(image, frame.seconds) for image, frame in zip(images, frames, strict=True)]
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Begin the errors of other modules with the name of the input."""
     try:
-        stack = stacked(series_below(path) if path.is_dir() else series_of(path))
-        image = _image(stack)
+        yield
     except InputError as error:
         msg = f"{name} {error}"
         raise InputError(msg) from error
-    said = doubts(stack)
-    if not path.is_dir() and len({item.path for item in stack.slices}) > 1:
-        said.append(f"is one file of a series: all {len(stack.slices)} slices of it in that folder were read.")
+
+
+def _slices(path: Path, series: str | None) -> list[Slice]:
+    """Return the slices of a series in any order."""
+    if path.is_dir():
+        slices = series_below(path, series)
+    elif series is None:
+        slices = series_of(path)
+    else:
+        msg = f"is a file, in which no series '{series}' can be chosen; give its folder."
+        raise InputError(msg)
+    check_complete(slices)
+    return slices
+
+
+def _images(
+    stacks: Sequence[Stack], values: np.ndarray, path: Path, name: str, messages: list[str]
+) -> list[sitk.Image]:
+    """Return the volumes of stacks of equal length, in SUV if they can be, and say what is in doubt about them.
+
+    Args:
+        stacks: slices and grids.
+        values: of all slices in the order of the stacks, (slices, y, x).
+        path: of the file or folder.
+        name: its name in messages.
+        messages: warnings are appended.
+    """
+    slices = [item for stack in stacks for item in stack.slices]
+    said = doubts(stacks)
+    if not path.is_dir() and len({item.path for item in slices}) > 1:
+        said.append(f"is one file of a series: all {len(slices)} slices of it in that folder were read.")
+    pet = pet_units(slices)
+    if pet is not None:
+        said.append(pet.said)
+        values = values if pet.factor == 1 else values * np.result_type(np.float32, values).type(pet.factor)
     messages.extend(f"{name} {text}" for text in said)
-    return image
-
-
-def _image(stack: Stack) -> sitk.Image:
-    image = sitk.GetImageFromArray(read_voxels(stack.slices))
-    image.SetOrigin(stack.origin.tolist())
-    image.SetSpacing(stack.spacing.tolist())
-    image.SetDirection(stack.direction.ravel().tolist())
-    return image
+    images = []
+    for stack, part in zip(stacks, np.split(values, len(stacks)), strict=True):
+        image = sitk.GetImageFromArray(part)
+        image.SetOrigin(stack.origin.tolist())
+        image.SetSpacing(stack.spacing.tolist())
+        image.SetDirection(stack.direction.ravel().tolist())
+        set_units(image, pet.units if pet is not None else "")
+        images.append(image)
+    return images

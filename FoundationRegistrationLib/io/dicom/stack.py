@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,14 @@ def stacked(slices: list[Slice]) -> Stack:
     Raises:
         InputError: they form no regular grid; the text says why and what to do.
     """
-    _check_kind(slices)
-    _check_same_size(slices)
-    axes = _common_axes(slices)
+    axes = common_axes(slices)
     for keyword in _CONSTANT:
         _check_same(slices, keyword)
     normal = np.cross(*axes)
     slices = sorted(slices, key=lambda item: float(item.position @ normal))
-    _check_parts(slices)
+    if len(slices) == 1:
+        msg = "is a single slice; give the folder with all slices of the series."
+        raise InputError(msg)
     spacing = np.append(slices[0].pixel_spacing, _step(slices, normal))
     stack = Stack(slices, slices[0].position, spacing, np.column_stack([*axes, normal]))
     _check_places(stack)
@@ -93,12 +93,14 @@ def _check_same_size(slices: list[Slice]) -> None:
         raise InputError(msg)
 
 
-def _common_axes(slices: list[Slice]) -> np.ndarray:
-    """Return the row and column directions of most slices, (2, 3).
+def common_axes(slices: list[Slice]) -> np.ndarray:
+    """Return the row and column directions of slices of one kind and size, (2, 3).
 
     Raises:
-        InputError: a slice lies in another plane.
+        InputError: they are not greyscale slices of one size, or one lies in another plane.
     """
+    _check_kind(slices)
+    _check_same_size(slices)
     axes = np.array([item.axes for item in slices])
     votes = Counter(map(tuple, axes.round(2).reshape(-1, 6)))
     usual = axes[(axes.round(2).reshape(-1, 6) == votes.most_common(1)[0][0]).all(axis=1)][0]
@@ -128,16 +130,33 @@ def _check_same(slices: list[Slice], keyword: str) -> None:
         raise InputError(msg)
 
 
-def _check_parts(slices: list[Slice]) -> None:
-    """Refuse a single slice, or part of the files of a split multi-frame image."""
+def check_complete(slices: list[Slice]) -> None:
+    """Refuse a part of the files of a split multi-frame image.
+
+    Raises:
+        InputError: files are missing.
+    """
     parts = slices[0].numbers("InConcatenationTotalNumber", 1)
     files = len({item.path for item in slices})
     if parts is not None and files < parts[0]:
         msg = f"is {files} of the {parts[0]:g} files of one volume; give the folder that holds all of them."
         raise InputError(msg)
-    if len(slices) == 1:
-        msg = "is a single slice; give the folder with all slices of the series."
-        raise InputError(msg)
+
+
+def check_no_copies(place: list[Slice]) -> None:
+    """Refuse a slice that is there twice among those of one place.
+
+    Raises:
+        InputError: there is one; both names are given.
+    """
+    known: dict[tuple[str, int], Slice] = {}
+    for item in place:
+        other = known.setdefault((item.text("SOPInstanceUID"), item.frame), item)
+        if other is not item:
+            places = [f"{each.name} in '{each.path.parent.name}'" for each in (other, item)]
+            names = places if other.name == item.name else [other.name, item.name]
+            msg = f"holds a slice twice, {names[0]} and {names[1]}; remove the duplicates."
+            raise InputError(msg)
 
 
 def _step(slices: list[Slice], normal: np.ndarray) -> float:
@@ -148,11 +167,12 @@ def _step(slices: list[Slice], normal: np.ndarray) -> float:
     """
     along = np.array([item.position @ normal for item in slices])
     steps = np.diff(along)
-    shared = steps <= _tolerance_mm(slices[0].pixel_spacing) / 2
+    shared = steps <= place_tolerance_mm(slices)
     if shared.any():
         k = int(shared.argmax())
+        check_no_copies(slices[k : k + 2])
         raise InputError(_words_of_shared_place(slices[k], slices[k + 1], int(shared.sum())))
-    usual = float(np.median(steps))
+    usual = float(np.quantile(steps, 0.5, method="lower"))  # of two steps, the one without a gap
     ratio = steps / usual
     limit = _tolerance_mm(np.array([usual])) / usual
     missing = int(np.round(ratio).sum()) - len(steps)
@@ -177,8 +197,6 @@ def _gap(slices: list[Slice], k: int, steps: np.ndarray) -> str:
 
 
 def _words_of_shared_place(first: Slice, second: Slice, count: int) -> str:
-    if first.text("SOPInstanceUID") == second.text("SOPInstanceUID") and first.frame == second.frame:
-        return f"holds a slice twice, {first.name} and {second.name}; remove the duplicates."
     keyword = next((keyword for keyword in DISTINCTIONS if first.text(keyword) != second.text(keyword)), None)
     values = f" ({first.text(keyword)[:60] or 'none'} and {second.text(keyword)[:60] or 'none'})" if keyword else ""
     told = f"which differ in {keyword}{values}" if keyword else "and nothing distinguishes them"
@@ -219,35 +237,47 @@ def _words_of_shift(stack: Stack) -> str:
     return f"{what} off a regular grid; resample it to one first (dcm2niix does) and give the NIfTI file."
 
 
+def place_tolerance_mm(slices: list[Slice]) -> float:
+    """Return the distance along the normal up to which slices share a place."""
+    return _tolerance_mm(slices[0].pixel_spacing) / 2
+
+
 def _tolerance_mm(spacing: np.ndarray) -> float:
     edge = float(spacing.min())
     return edge * float(np.clip(_ROUNDING_MM / edge, _SHARE_OF_VOXEL, _MOST_OF_VOXEL))
 
 
-def doubts(stack: Stack) -> list[str]:
-    """Return warnings that the files may not form one complete volume, the most serious first."""
-    slices = stack.slices
-    said = [*_lacking(slices)]
-    acquisitions = Counter(item.text("AcquisitionNumber") for item in slices)
-    if 1 < len(acquisitions) < len(slices):
-        said.append(
-            f"comes from {len(acquisitions)} acquisitions (AcquisitionNumber); check that they belong together."
-        )
+def doubts(stacks: Sequence[Stack]) -> list[str]:
+    """Return warnings that the files may not form complete volumes of one place, the most serious first."""
+    slices = stacks[0].slices
+    said = [*_lacking(stacks)]
+    acquisitions = max((found for stack in stacks if (found := _acquisitions(stack)) < len(stack.slices)), default=1)
+    if acquisitions > 1:
+        said.append(f"comes from {acquisitions} acquisitions (AcquisitionNumber); check that they belong together.")
     if slices[0].text("PhotometricInterpretation") == "MONOCHROME1":
         said.append("is displayed inverted (MONOCHROME1); its stored values were used.")
+    if any(item.text("LossyImageCompression") == "01" for item in slices):
+        said.append("was compressed with loss (LossyImageCompression); its values are not those that were measured.")
     return said
 
 
-def _lacking(slices: list[Slice]) -> Iterator[str]:
+def _acquisitions(stack: Stack) -> int:
+    return len({item.text("AcquisitionNumber") for item in stack.slices})
+
+
+def _lacking(stacks: Sequence[Stack]) -> Iterator[str]:
     """Yield why slices may be missing at an end of the stack, where positions cannot reveal it."""
+    slices = [item for stack in stacks for item in stack.slices]
     numbers = [item.numbers("InstanceNumber", 1) for item in slices if item.frames == 1]
     found = sorted({int(value[0]) for value in numbers if value is not None})
+    if len(stacks) > 1 and len(found) < len(slices):  # numbered anew in every volume
+        found = []
     if found and found[-1] - found[0] >= len(found):
         absent = found[-1] - found[0] + 1 - len(found)
         yield f"may lack slices: {absent} of slice numbers {found[0]} to {found[-1]} are missing; check its ends."
     elif found and found[0] > 1:
         yield f"may lack slices: its slice numbers begin at {found[0]}; check its ends."
-    for keyword in ("ImagesInAcquisition", "NumberOfSlices"):
+    for keyword, there in (("ImagesInAcquisition", len(slices)), ("NumberOfSlices", len(stacks[0].slices))):
         count = slices[0].numbers(keyword, 1)
-        if count is not None and count[0] > len(slices):
-            yield f"may lack slices: it has {len(slices)}, but {keyword} is {count[0]:g}; check its ends."
+        if count is not None and count[0] > there:
+            yield f"may lack slices: it has {there}, but {keyword} is {count[0]:g}; check its ends."

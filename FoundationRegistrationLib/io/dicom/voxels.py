@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from ...errors import InputError
-from .headers import ORIGINALS, UNREADABLE, Slice, as_uid, damaged, read_tags
+from .headers import ORIGINALS, Slice
+from .reading import UNREADABLE, as_uid, damaged, read_tags
 
 _PIXEL_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
