@@ -274,7 +274,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderNote.text = facts.encoder_line(names)
-        ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder)
+        ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
         self._result.show(parameters)
         self._checkCanApply()
@@ -345,6 +345,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             movingMask=mask_of(parameters, "movingMask"),
             fixedLesion=mask_of(parameters, "fixedLesion"),
             movingLesion=mask_of(parameters, "movingLesion"),
+            region=parameters.region,
             initialTransform=parameters.initialTransform,
             outputTransform=parameters.outputTransform,
             outputVolume=parameters.outputVolume if parameters.createVolume else None,
@@ -426,6 +427,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         movingMask: Any = None,
         fixedLesion: Any = None,
         movingLesion: Any = None,
+        region: Any = None,
         initialTransform: Any = None,
         outputTransform: Any = None,
         outputVolume: Any = None,
@@ -449,6 +451,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             movingMask: the same for the moving volume.
             fixedLesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
             movingLesion: the same for the moving volume.
+            region: ROI node in the fixed volume: only there is the moving volume deformed.
             initialTransform: initial transform node, in the sense of a parent of the moving volume.
             outputTransform: transform node to overwrite; a new one if None.
             outputVolume: volume node to overwrite with the registered volume.
@@ -477,6 +480,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             moving_mask=movingMask,
             fixed_lesion=fixedLesion,
             moving_lesion=movingLesion,
+            region=region,
             initial_transform=initialTransform,
             settings={"preset": preset, **settings},
             output_transform=outputTransform,

@@ -188,6 +188,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume to register (mask)")
     parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
     parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
+    parser.add_argument(
+        "--region", type=Path, help="box (ROI of Slicer, .mrk.json) or mask in fixed space: only there tissue is deformed"
+    )
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
     parser.add_argument(

@@ -58,6 +58,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             moving_mask=inputs.moving_mask,
             fixed_lesion=inputs.fixed_lesion,
             moving_lesion=inputs.moving_lesion,
+            region=inputs.region,
             initial_transform=inputs.initial_transform,
             preview_features=arguments.feature_preview,
             progress=report,

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 import SimpleITK as sitk
 import torch
 
-from ..convex_adam.discrete_search import searches_of
 from ..convex_adam.method import described_stages, search_spacing, stages_of
 from ..convex_adam.stages import Stage, step_names
 from ..encoders import Encoder, EncoderInfo, encoder_info
 from ..encoders.own import info_of
-from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
 from ..io.arrays import VolumeLike, as_volume
 from ..runtime.device import Runtime
@@ -23,27 +21,20 @@ from ..runtime.memory import check_limits
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
 from ..settings import Settings
 from ..spatial.checks import check_overlap, check_volume
-from ..spatial.displacement import displacement_image
-from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
-from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
-from .agreement import fraction_in_common, measure_agreement
-from .deformation import Side, deform
-from .evidence import Evidence
-from .expected_error import expected_error_map, expected_error_summary, predictors_of
-from .figures import inverse_error, mask_on_grid_of
-from .fine_structure import measure_fine_structure
+from ..spatial.warping import warp_image
+from .assessment import assess
+from .deformable import register_deformably
+from .deformation import Side
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
-from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
-from .outlines import measure_outlines
-from .overlaid import Overlaid
+from .lesions import Lesion, find_lesions
+from .linear import align, refuse_what_deforms
 from .preprocessing import prepare
 from .provenance import described_volume, environment
 from .record import described_images
+from .region import limited_to
 from .result import RegistrationResult
-from .verdict import judge
-from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,7 +51,6 @@ _SHARES = {
     "inverse and warp": 8.0,
 }
 _SHARE_OF_OTHERS = 15.0
-_LESION_TOLERANCE_PERCENT = 5.0
 
 
 @plain_torch()
@@ -74,6 +64,7 @@ def register(
     moving_mask: VolumeLike | None = None,
     fixed_lesion: VolumeLike | None = None,
     moving_lesion: VolumeLike | None = None,
+    region: VolumeLike | None = None,
     initial_transform: sitk.Transform | None = None,
     stages: Sequence[Stage] | None = None,
     preview_features: bool = False,
@@ -95,8 +86,11 @@ def register(
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They are excluded from matching,
             and each connected region moves rigidly, which preserves its volume.
         moving_lesion: the same on the grid of the moving volume.
+        region: mask in fixed space, on any grid, of what is deformed: a label map, or a box from `box_region`. Around
+            it the displacement fades smoothly to the initial alignment, which is that of the whole volumes; only the
+            region is encoded, with what may be matched to it. Unlike a mask it does not say what is compared.
         initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
-        stages: deformable stages, run in sequence; those of the settings if None.
+        stages: deformable stages, run in sequence, instead of those of the settings.
         preview_features: also return the features as colours, which takes extra memory and time.
         keep_intermediate: also return the features, and the displacement after each stage, as numpy.
         progress: called with a `ProgressEvent` during the run.
@@ -106,12 +100,24 @@ def register(
         The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
-        InputError: a volume, mask or transform cannot be used.
+        InputError: a volume, mask, region or transform cannot be used, or has no use for the settings.
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
     settings = settings or Settings()
+    refuse_what_deforms(
+        settings,
+        {
+            "fixed lesion": fixed_lesion,
+            "moving lesion": moving_lesion,
+            "region": region,
+            "argument `encoder`": encoder,
+            "argument `stages`": stages,
+            "feature preview": preview_features,
+            "argument `keep_intermediate`": keep_intermediate,
+        },
+    )
     runtime = Runtime.start(settings.device)
     device = runtime.device
     check_limits()
@@ -129,9 +135,10 @@ def register(
         "moving_mask": moving_mask,
         "fixed_lesion": fixed_lesion,
         "moving_lesion": moving_lesion,
+        "region": region,
     }
     images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
-    fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion = map(images.get, given)
+    fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion, region = map(images.get, given)
     check_volume(fixed, "fixed")
     check_volume(moving, "moving")
     settings = settings.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
@@ -140,122 +147,80 @@ def register(
     lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
     prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
     prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
+    if region is not None:
+        limited_to(region, prepared_fixed)  # raises early
 
     steps.start("initial alignment")
     messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
-        initial = initial_transform
-        messages += check_initial_transform(initial, fixed)
+        messages += check_initial_transform(initial_transform, fixed)
+    if settings.is_linear:
+        solution = align(prepared_fixed, prepared_moving, settings, initial_transform, device, steps)
+        check_overlap(fixed, moving, solution.transform)
+        steps.start("inverse and warp")
     else:
-        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
-        messages += more
-    check_overlap(fixed, moving, initial)
-
-    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device)
-    messages += more
-    identity = sitk.TranslationTransform(3)
-    deformation = deform(
-        Side("fixed", prepared_fixed, identity, fixed_mask is not None, fixed_lesion),
-        Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
-        grid,
-        sources,
-        parts,
-        stages,
-        runtime,
-        steps,
-        preview_features=preview_features,
-        keep_intermediate=keep_intermediate,
-    )
-    found, features = deformation.found, deformation.features
-    messages += [message for pair in features.values() for message in pair.messages]
-    if found.led_by_details:
-        messages.append(
-            f"{settings.encoder} failed on this pair: registration with {settings.detail_encoder} alone agrees far "
-            "better and was used instead. Check the result with care, or try another encoder."
+        initial = initial_transform
+        if initial is None:
+            initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
+            messages += more
+        check_overlap(fixed, moving, initial)
+        solution = register_deformably(
+            Side("fixed", prepared_fixed, sitk.TranslationTransform(3), fixed_mask is not None, fixed_lesion),
+            Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
+            sources,
+            infos,
+            parts,
+            settings,
+            stages,
+            region,
+            lesions,
+            runtime,
+            steps,
+            preview_features=preview_features,
+            keep_intermediate=keep_intermediate,
         )
-
-    steps.start("inverse and warp")
-    field = displacement_image(found.displacement, grid.pooled(settings.adam_grid_spacing))
-    if lesions:
-        field = keep_lesions(field, initial, lesions)
-    transform = compose_transform(initial, field)
-    lesion_changes = lesion_volumes(field, initial, lesions)
-    messages += [
-        _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT
-    ]
-    inverse = invert(initial, field, grid, device)
+    messages += solution.messages
+    deformed = solution.deformed
     steps.advance(0.5)
-    warped = warp_image(moving, fixed, transform, settings.interpolation)
+    warped = warp_image(moving, fixed, solution.transform, settings.interpolation)
     steps.advance(0.8)
-    displacement = displacement_on_grid_of(field, transform)
-    jacobian = jacobian_determinant(displacement)
-    cells = grid.pooled(settings.adam_grid_spacing)
-    overlaid = Overlaid.of(prepared_fixed, prepared_moving, transform, device)
-    structure = measure_fine_structure(overlaid)
-    predictors = predictors_of(found, cells, structure)
-    expected = expected_error_map(predictors, field)
-    anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
-    expected_figures = expected_error_summary(expected, anatomy)
-    evidence = Evidence(
-        in_common=fraction_in_common(prepared_fixed, prepared_moving, transform),
-        agreement=measure_agreement(prepared_fixed, prepared_moving, initial, transform),
-        fine_structure=structure,
-        outlines=measure_outlines(overlaid),
-        expected_error=expected_figures,
-        one_modality=prepared_fixed.modality == prepared_moving.modality,
-        found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
+    automatic = initial_transform is None and settings.initialization in ("rigid", "affine")
+    assessment = assess(
+        prepared_fixed, prepared_moving, solution, region, device, found_automatically=automatic
     )
-    verdict = judge(evidence)
-    metrics = {
-        **evidence.to_dict(),
-        "jacobian": jacobian_summary(jacobian, anatomy),
-        "inverse_error_mm": inverse_error(transform, inverse, prepared_fixed.foreground),
-        "expected_error": expected_figures,
-        "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
-        "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
-        "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
-        "features_from_cache": all(pair.from_cache for pair in features.values()),
-        "gain_of_details": found.gain_of_details,
-        "unfolded_percent": 100.0 * found.unfolded,
-        "adam_iterations": len(found.energies),
-        "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],
-    }
     steps.finish()
     start = "given transform" if initial_transform is not None else settings.initialization
     record = {
-        **environment(settings, device, features),
+        **environment(settings, device, {} if deformed is None else deformed.features),
         "fixed": described_volume(fixed, prepared_fixed),
         "moving": described_volume(moving, prepared_moving),
         "inputs": described_images(images),
         "initialization": start,
-        "start": {"kind": start, "matrix": matrix_of(initial)},
-        "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
-        "search_cells_mm": [
-            factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
-        ],
+        "start": {"kind": start, "matrix": matrix_of(solution.initial)},
+        **solution.record,
         "stages": described_stages(stages),
         "own_stages": described_stages(stages) != described_stages(usual),
     }
-    for message in (str(verdict), *messages):
+    for message in (str(assessment.verdict), *messages):
         _LOGGER.info(message)
     return RegistrationResult(
         fixed=fixed,
         moving=moving,
-        transform=transform,
-        inverse=inverse,
-        initial_transform=initial,
+        transform=solution.transform,
+        inverse=solution.inverse,
+        initial_transform=solution.initial,
         warped=warped,
-        displacement=displacement,
-        jacobian=jacobian,
-        deformation=field,
-        expected_error=expected,
-        error_predictors=predictors,
-        verdict=verdict,
-        metrics=metrics,
+        displacement=assessment.displacement,
+        jacobian=assessment.jacobian,
+        deformation=None if deformed is None else deformed.field,
+        expected_error=assessment.expected_error,
+        error_predictors=assessment.error_predictors,
+        verdict=assessment.verdict,
+        metrics=assessment.metrics,
         timings=dict(steps.timings),
         peak_memory=runtime.peak_bytes(),
-        feature_preview=deformation.preview,
-        intermediate=deformation.intermediate,
+        feature_preview=None if deformed is None else deformed.preview,
+        intermediate=None if deformed is None else deformed.intermediate,
         messages=tuple(messages),
         record=record,
     )
@@ -272,6 +237,8 @@ def _encoders(
     settings: Settings, encoder: Encoder | str | None, device: torch.device
 ) -> tuple[Settings, list[EncoderInfo]]:
     """Return the settings with the encoder override, and the properties of each encoder in use."""
+    if settings.is_linear:
+        return settings, []
     if isinstance(encoder, str):
         settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
     elif encoder is not None:
@@ -285,9 +252,3 @@ def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: S
     """Return the lesions of a mask, in boxes no larger than the cells of the finest displacement field."""
     return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
 
-
-def _lesion_message(change: LesionVolume) -> str:
-    return (
-        f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
-        "is at the edge of the registered region, or too close to another lesion."
-    )

@@ -35,12 +35,15 @@ class RegistrationResult:
         moving: the moving volume as given.
         transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
         inverse: maps moving points to fixed points, LPS mm.
-        initial_transform: the part of `transform` before the deformable stages.
+        initial_transform: the part of `transform` before the deformable stages. In a rigid or affine run, the start
+            that was given, or found by `initialization` none, center or moments; else `transform` itself.
         warped: the moving volume on the grid of the fixed one, resampled in one step, in its own pixel type.
         displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
-            outside it the transform is `initial_transform`.
+            outside it the transform is `initial_transform`. In a rigid or affine run it is sampled around the
+            anatomy.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
+            This and the next two are None in a rigid or affine run.
         expected_error: of `transform`, mm, on that grid, from a model fitted on pairs with known truth; NaN where
             nothing was compared: in air and outside either field of view.
         error_predictors: the predictors of `expected_error`, one component for each of `PREDICTORS`, on the grid of
@@ -58,15 +61,15 @@ class RegistrationResult:
 
     fixed: sitk.Image
     moving: sitk.Image
-    transform: sitk.CompositeTransform
-    inverse: sitk.CompositeTransform
+    transform: sitk.Transform
+    inverse: sitk.Transform
     initial_transform: sitk.Transform
     warped: sitk.Image
     displacement: sitk.Image
     jacobian: sitk.Image
-    deformation: sitk.Image
-    expected_error: sitk.Image
-    error_predictors: sitk.Image
+    deformation: sitk.Image | None
+    expected_error: sitk.Image | None
+    error_predictors: sitk.Image | None
     verdict: Verdict
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
@@ -78,8 +81,9 @@ class RegistrationResult:
 
     def __repr__(self) -> str:
         settings = self.record["settings"]
+        how = f"encoder {settings['encoder']}" if self.deformation is not None else settings["stages"]
         return (
-            f"<RegistrationResult: {self.verdict.level}, preset {settings['preset']}, encoder {settings['encoder']}, "
+            f"<RegistrationResult: {self.verdict.level}, preset {settings['preset']}, {how}, "
             f"messages: {len(self.messages)}>"
         )
 

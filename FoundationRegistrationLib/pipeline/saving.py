@@ -38,7 +38,7 @@ def write_results(
         result: the registration.
         labels: structures of both sides, to measure Dice.
         landmarks: corresponding points of both sides, to measure the TRE.
-        maps: also write the Jacobian and the expected error.
+        maps: also write the Jacobian and the expected error, if known.
 
     Returns:
         The evaluation by labels and landmarks, as in the report.
@@ -52,7 +52,8 @@ def write_results(
     write_volume_directly(result.warped, staging / "warped.nii.gz")
     if maps:
         write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
-        write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
+        if result.expected_error is not None:
+            write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
     if result.feature_preview is not None:
         for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
             write_volume_directly(preview, staging / f"features_{role}.nii.gz")

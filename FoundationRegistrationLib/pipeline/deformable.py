@@ -1,0 +1,123 @@
+"""Deformable registration: from the initial alignment to the transform, its inverse, and what the stages say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import SimpleITK as sitk
+
+from ..convex_adam.discrete_search import searches_of
+from ..convex_adam.stages import Stage
+from ..encoders import EncoderInfo
+from ..features import EncoderSource
+from ..runtime.device import Runtime
+from ..runtime.progress import Progress
+from ..settings import Settings
+from ..spatial.displacement import displacement_image
+from ..spatial.inversion import invert
+from ..spatial.warping import compose_transform
+from .deformation import Side, deform
+from .lesions import Lesion, LesionVolume, keep_lesions, lesion_volumes
+from .region import cells_in, faded_displacement
+from .solution import Deformed, Solution
+from .working_region import choose_grid
+
+_LESION_TOLERANCE_PERCENT = 5.0
+
+
+def register_deformably(
+    fixed: Side,
+    moving: Side,
+    sources: Sequence[EncoderSource],
+    infos: Sequence[EncoderInfo],
+    parts: Sequence[Settings],
+    settings: Settings,
+    stages: Sequence[Stage],
+    region: sitk.Image | None,
+    lesions: Sequence[Lesion],
+    runtime: Runtime,
+    steps: Progress,
+    *,
+    preview_features: bool,
+    keep_intermediate: bool,
+) -> Solution:
+    """Register two aligned volumes.
+
+    Args:
+        fixed: the fixed volume.
+        moving: the moving volume; its transform is the initial alignment.
+        sources: the encoders, the main one first.
+        infos: their properties.
+        parts: for each encoder the settings with only that one.
+        settings: of the run.
+        stages: deformable stages.
+        region: mask in fixed space of what is deformed, on any grid; everything if None.
+        lesions: of both sides, which keep their volume.
+        runtime: device to compute on.
+        steps: receives each step.
+        preview_features: see `deform`.
+        keep_intermediate: see `deform`.
+
+    Raises:
+        InputError: nothing is left on the working grid, or there is not enough memory.
+        WeightsError: weights are missing or damaged.
+        RegistrationCancelledError: the caller cancelled the run.
+    """
+    initial = moving.transform
+    grid, messages = choose_grid(
+        fixed.volume, moving.volume, initial, settings, infos, stages, runtime.device, region
+    )
+    cells = grid.pooled(settings.adam_grid_spacing)
+    inside = None if region is None else cells_in(region, cells)
+    deformation = deform(
+        fixed,
+        moving,
+        grid,
+        sources,
+        parts,
+        stages,
+        runtime,
+        steps,
+        preview_features=preview_features,
+        keep_intermediate=keep_intermediate,
+    )
+    found, features = deformation.found, deformation.features
+    messages += [message for pair in features.values() for message in pair.messages]
+    if found.led_by_details:
+        messages.append(
+            f"{settings.encoder} failed on this pair: registration with {settings.detail_encoder} alone agrees far "
+            "better and was used instead. Check the result with care, or try another encoder."
+        )
+
+    steps.start("inverse and warp")
+    if inside is None:
+        field = displacement_image(found.displacement, cells)
+    else:
+        field = faded_displacement(found.displacement, cells, inside)
+    if lesions:
+        field = keep_lesions(field, initial, lesions)
+    volumes = lesion_volumes(field, initial, lesions)
+    messages += [_lesion_message(change) for change in volumes if abs(change.percent) > _LESION_TOLERANCE_PERCENT]
+    record = {
+        "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
+        "search_cells_mm": [
+            factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
+        ],
+    }
+    return Solution(
+        initial=initial,
+        transform=compose_transform(initial, field),
+        inverse=invert(initial, field, grid, runtime.device),
+        deformed=Deformed(
+            field, found, cells, features, deformation.preview, deformation.intermediate, tuple(volumes)
+        ),
+        messages=tuple(messages),
+        record=record,
+    )
+
+
+def _lesion_message(change: LesionVolume) -> str:
+    return (
+        f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
+        "is at the edge of the registered region, or too close to another lesion."
+    )
