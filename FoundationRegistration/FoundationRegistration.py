@@ -7,6 +7,7 @@ panel. For research, not a medical device.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -189,7 +190,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Transform the checked nodes with the registration shown under Result."""
         parameters = self._parameterNode
         with self._errorsInWords():
-            self.logic.transformNodes(self._checkedNodes(), parameters.resultTransform, parameters.followMode)
+            for note in self.logic.transformNodes(
+                self._checkedNodes(), parameters.resultTransform, parameters.followMode
+            ):
+                self._run.say(note)
         self._checkCanApply()
 
     def onUndoFollowButton(self, checked: bool = False) -> None:
@@ -501,6 +505,9 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                     outputs = with_messages(outputs, cautions)
                     keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
+                    if follow and not notFollowed:
+                        messages = (*outputs.messages, *self.undo[-1].notes)
+                        outputs = dataclasses.replace(outputs, messages=messages)
             finally:  # the registration is done, even if transforming nodes failed
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
@@ -545,13 +552,16 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """
         return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
 
-    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> None:
+    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
         """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
             transformNode: the result of a registration.
             mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+
+        Returns:
+            The volume of each resampled segment before and after.
 
         Raises:
             BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
@@ -561,6 +571,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         nodes = list(nodes)
         check_followers(nodes, mode)
         self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
+        return self.undo[-1].notes
 
     def undoTransformNodes(self) -> list[str]:
         """Undo the last call of `transformNodes` that was not undone yet.

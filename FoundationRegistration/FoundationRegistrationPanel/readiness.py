@@ -71,5 +71,7 @@ def _settings(parameters: Any) -> str:
     except SettingsError as error:
         return _("Advanced: {problem}").format(problem=error)
     if settings.is_linear and any(parameters.getValue(name) for name in (*LESIONS, "region", "featurePreview")):
-        return _("Lesions, a region and the feature preview need the last stage to be deformable; choose none of them.")
+        return _(
+            "Lesions, a region and the feature preview need the last stage to be deformable; choose none of them."
+        )
     return ""

@@ -16,6 +16,7 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
+from .apply import add_grid_arguments
 from .files import prepare_files
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
@@ -189,8 +190,11 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
     parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
     parser.add_argument(
-        "--region", type=Path, help="box (ROI of Slicer, .mrk.json) or mask in fixed space: only there tissue is deformed"
+        "--region",
+        type=Path,
+        help="box (ROI of Slicer, .mrk.json) or mask in fixed space: only there tissue is deformed",
     )
+    add_grid_arguments(parser)
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
     parser.add_argument(
@@ -241,7 +245,10 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--image", type=Path, help="volume to resample")
     kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
     kind.add_argument("--points", type=Path, help="landmarks to map")
-    parser.add_argument("--reference", type=Path, help="volume that gives the output grid")
+    parser.add_argument(
+        "--reference", type=Path, help="volume that gives the output grid; the registered one if left out"
+    )
+    add_grid_arguments(parser)
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument(
         "--direction",

@@ -68,8 +68,17 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         notes += recorded.differences(record) if recorded else []
         messages = (*of_volumes, *result.messages, *notes)  # the most serious first
         result = dataclasses.replace(result, messages=messages, record=record)
+        warped = None
+        if arguments.extent is not None or arguments.spacing is not None:
+            grid = {"extent": arguments.extent, "spacing_mm": arguments.spacing}
+            warped = result.warp_image(inputs.moving, interpolation=settings.interpolation, **grid)
         evaluation = write_results(
-            staging, result, labels=inputs.labels, landmarks=inputs.landmarks, maps=arguments.maps
+            staging,
+            result,
+            labels=inputs.labels,
+            landmarks=inputs.landmarks,
+            maps=arguments.maps,
+            warped=warped,
         )
     say((str(result.verdict), *messages, *summary(result, evaluation)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +68,12 @@ def assess(
         found_automatically: see `Evidence`.
     """
     judged = fixed if region is None else limited_to(region, fixed)
-    overlaid = Overlaid.of(judged, moving, solution.transform, device)
+    part = None if region is None else judged.foreground
+    overlaid = Overlaid.of(fixed, moving, solution.transform, device, part)
     structure = measure_fine_structure(overlaid)
     deformed = solution.deformed
     predictors = expected = None
+    figures: Mapping[str, float | None]
     if deformed is None:
         figures = NOT_EXPECTED
         displacement = displacement_on_grid_of(_empty(overlaid.grid), solution.transform)

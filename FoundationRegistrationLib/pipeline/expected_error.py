@@ -23,7 +23,7 @@ PREDICTORS = (*MEASURES, "structure")
 LARGEST_MM = 50.0  # of the predictions
 _LARGE_ERROR_MM = 5.0
 _IDENTITY = sitk.TranslationTransform(3)
-NOT_EXPECTED: Mapping[str, None] = dict.fromkeys(
+NOT_EXPECTED: Mapping[str, float | None] = dict.fromkeys(
     ("median_mm", "spread_mm", "percentile_95_mm", "above_5_mm_percent", "not_known_percent")
 )
 """The figures of a linear transform: the model is fitted on deformable registrations."""

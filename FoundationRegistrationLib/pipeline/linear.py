@@ -31,8 +31,8 @@ def refuse_what_deforms(settings: Settings, given: Mapping[str, Any]) -> None:
     names = [name for name, value in given.items() if value is not None and value is not False]
     if settings.is_linear and names:
         msg = (
-            f"The {names[0]} acts on the deformable stages, which a run with stages = {settings.stages} does not have; "
-            "leave out one of them."
+            f"The {names[0]} acts on the deformable stages, which a run with stages = {settings.stages} does not "
+            "have; leave out one of them."
         )
         raise InputError(msg)
 

@@ -18,7 +18,7 @@ from ..io.arrays import VolumeLike, as_volume
 from ..runtime.device import Runtime
 from ..runtime.guards import plain_torch
 from ..runtime.memory import check_limits
-from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
+from ..runtime.progress import CancelledCallback, Note, Progress, ProgressCallback
 from ..settings import Settings
 from ..spatial.checks import check_overlap, check_volume
 from ..spatial.points import matrix_of
@@ -26,11 +26,13 @@ from ..spatial.warping import warp_image
 from .assessment import assess
 from .deformable import register_deformably
 from .deformation import Side
+from .extent import outside_percent
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
 from .lesions import Lesion, find_lesions
 from .linear import align, refuse_what_deforms
 from .preprocessing import prepare
+from .propagation import outside_message
 from .provenance import described_volume, environment
 from .record import described_images
 from .region import limited_to
@@ -51,6 +53,7 @@ _SHARES = {
     "inverse and warp": 8.0,
 }
 _SHARE_OF_OTHERS = 15.0
+_OUTSIDE_PERCENT = 5.0  # of the patient in the moving volume
 
 
 @plain_torch()
@@ -185,9 +188,10 @@ def register(
     warped = warp_image(moving, fixed, solution.transform, settings.interpolation)
     steps.advance(0.8)
     automatic = initial_transform is None and settings.initialization in ("rigid", "affine")
-    assessment = assess(
-        prepared_fixed, prepared_moving, solution, region, device, found_automatically=automatic
-    )
+    assessment = assess(prepared_fixed, prepared_moving, solution, region, device, found_automatically=automatic)
+    outside = outside_percent(prepared_moving.foreground, fixed, solution.inverse)
+    if outside > _OUTSIDE_PERCENT:
+        messages.append(Note(outside_message(outside, "moving", "fixed volume")))
     steps.finish()
     start = "given transform" if initial_transform is not None else settings.initialization
     record = {
@@ -216,7 +220,7 @@ def register(
         expected_error=assessment.expected_error,
         error_predictors=assessment.error_predictors,
         verdict=assessment.verdict,
-        metrics=assessment.metrics,
+        metrics={**assessment.metrics, "moving_outside_percent": outside},
         timings=dict(steps.timings),
         peak_memory=runtime.peak_bytes(),
         feature_preview=None if deformed is None else deformed.preview,
@@ -251,4 +255,3 @@ def _encoders(
 def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:
     """Return the lesions of a mask, in boxes no larger than the cells of the finest displacement field."""
     return [] if mask is None else find_lesions(mask, volume, side, settings.working_spacing_mm)
-
