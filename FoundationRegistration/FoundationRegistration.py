@@ -7,6 +7,7 @@ panel. For research, not a medical device.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -189,7 +190,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Transform the checked nodes with the registration shown under Result."""
         parameters = self._parameterNode
         with self._errorsInWords():
-            self.logic.transformNodes(self._checkedNodes(), parameters.resultTransform, parameters.followMode)
+            for note in self.logic.transformNodes(
+                self._checkedNodes(), parameters.resultTransform, parameters.followMode
+            ):
+                self._run.say(note)
         self._checkCanApply()
 
     def onUndoFollowButton(self, checked: bool = False) -> None:
@@ -274,7 +278,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderNote.text = facts.encoder_line(names)
-        ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder)
+        ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
         self._result.show(parameters)
         self._checkCanApply()
@@ -345,6 +349,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             movingMask=mask_of(parameters, "movingMask"),
             fixedLesion=mask_of(parameters, "fixedLesion"),
             movingLesion=mask_of(parameters, "movingLesion"),
+            region=parameters.region,
             initialTransform=parameters.initialTransform,
             outputTransform=parameters.outputTransform,
             outputVolume=parameters.outputVolume if parameters.createVolume else None,
@@ -426,6 +431,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         movingMask: Any = None,
         fixedLesion: Any = None,
         movingLesion: Any = None,
+        region: Any = None,
         initialTransform: Any = None,
         outputTransform: Any = None,
         outputVolume: Any = None,
@@ -449,6 +455,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             movingMask: the same for the moving volume.
             fixedLesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
             movingLesion: the same for the moving volume.
+            region: ROI node in the fixed volume: only there is the moving volume deformed.
             initialTransform: initial transform node, in the sense of a parent of the moving volume.
             outputTransform: transform node to overwrite; a new one if None.
             outputVolume: volume node to overwrite with the registered volume.
@@ -477,6 +484,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             moving_mask=movingMask,
             fixed_lesion=fixedLesion,
             moving_lesion=movingLesion,
+            region=region,
             initial_transform=initialTransform,
             settings={"preset": preset, **settings},
             output_transform=outputTransform,
@@ -497,6 +505,9 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                     outputs = with_messages(outputs, cautions)
                     keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
+                    if follow and not notFollowed:
+                        messages = (*outputs.messages, *self.undo[-1].notes)
+                        outputs = dataclasses.replace(outputs, messages=messages)
             finally:  # the registration is done, even if transforming nodes failed
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
@@ -541,13 +552,16 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """
         return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
 
-    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> None:
+    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
         """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
             transformNode: the result of a registration.
             mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+
+        Returns:
+            The volume of each resampled segment before and after.
 
         Raises:
             BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
@@ -557,6 +571,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         nodes = list(nodes)
         check_followers(nodes, mode)
         self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
+        return self.undo[-1].notes
 
     def undoTransformNodes(self) -> list[str]:
         """Undo the last call of `transformNodes` that was not undone yet.

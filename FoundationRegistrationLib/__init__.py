@@ -23,6 +23,7 @@ from .settings import PRESETS, Settings
 if TYPE_CHECKING:
     from .evaluation.accuracy import evaluate_label_maps, evaluate_landmarks
     from .io.arrays import array_from_volume, volume_from_array
+    from .io.regions import box_region
     from .io.volumes import read_volume
     from .pipeline.registration import register
     from .pipeline.result import RegistrationResult
@@ -50,6 +51,7 @@ __all__ = [
     "SettingsError",
     "WeightsError",
     "array_from_volume",
+    "box_region",
     "evaluate_label_maps",
     "evaluate_landmarks",
     "read_series",
@@ -65,6 +67,7 @@ _LAZY = {
     "Series": ".series.frames",
     "SeriesResult": ".series.result",
     "array_from_volume": ".io.arrays",
+    "box_region": ".io.regions",
     "evaluate_label_maps": ".evaluation.accuracy",
     "evaluate_landmarks": ".evaluation.accuracy",
     "read_series": ".series.reading",

@@ -16,7 +16,7 @@ import vtk
 
 from .carried import Carrying, carried_to_world, carrying, follows, mark_carried, to_moving_space
 from .errors import BridgeError
-from .follow_segmentation import carried_segmentation
+from .follow_segmentation import carried_segmentation, volumes_in_words
 from .grids import array_from_image, grid_of, image_from_array
 from .marks import is_registration, kept_marks, mark_attached, mark_made, moving_parent, new_run
 from .resampling import resample_intensities, resample_labels
@@ -43,7 +43,7 @@ def apply_transform(
         suffix: added to the names of new nodes.
 
     Returns:
-        The undo step: `undo()`. Its `created` are the new nodes.
+        The undo step: `undo()`. Its `created` are the new nodes, its `notes` the volumes of resampled segments.
 
     Raises:
         BridgeError: a node cannot be transformed; then nothing is changed.
@@ -64,6 +64,8 @@ def apply_transform(
                 changes.set_parent(copy, fixed_node.GetParentTransformNode())
                 mark_carried(copy, node, transform_node)
                 undo.made(copy)
+                if node.IsA("vtkMRMLSegmentationNode"):
+                    undo.notes += volumes_in_words(node, copy)
     return undo
 
 

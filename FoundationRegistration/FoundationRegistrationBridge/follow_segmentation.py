@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from .grids import VoxelGrid, grid_of, image_from_array, matrix_of
+from .lattice import finer_grid
 from .masks import BINARY_LABELMAP, CLOSED_SURFACE, label_layers
 from .resampling import resample_labels
 
@@ -18,7 +19,8 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
 
     Segments with a surface as source stay surfaces and are transformed point by point. All others become label maps
     on the voxels of the fixed volume, resampled in one step; hardening in Slicer resamples on a grid that can crop
-    segments, and with jagged edges.
+    segments, and with jagged edges. Where the voxels of the fixed volume are larger than those of the segments, they
+    are divided, so that small lesions keep their volume.
 
     Args:
         node: a segmentation node.
@@ -30,7 +32,7 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
     source = node.GetSegmentation()
     surfaces = source.GetSourceRepresentationName() == CLOSED_SURFACE
     copy.GetSegmentation().SetSourceRepresentationName(CLOSED_SURFACE if surfaces else BINARY_LABELMAP)
-    made = _surfaces(source, to_fixed) if surfaces else _labelmaps(node, grid_of(fixed_node), to_fixed)
+    made = _surfaces(source, to_fixed) if surfaces else _labelmaps(node, copy, grid_of(fixed_node), to_fixed)
     for segment_id in source.GetSegmentIDs():
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(source.GetSegment(segment_id))
@@ -56,11 +58,49 @@ def _surfaces(segmentation: Any, transform: vtk.vtkAbstractTransform) -> dict[st
     return made
 
 
-def _labelmaps(node: Any, target: VoxelGrid, to_fixed: vtk.vtkAbstractTransform) -> dict[str, tuple[Any, int]]:
-    """Return the image and the label of each segment; segments that do not overlap share an image."""
-    made = {}
+def volumes_of(node: Any) -> dict[str, float]:
+    """Return the volume of each segment that is a label map, mm³ in the coordinates of the node, by segment ID."""
+    if node.GetSegmentation().GetSourceRepresentationName() != BINARY_LABELMAP:
+        return {}
+    volumes = {}
     for layer in label_layers(node):
-        labels = resample_labels(layer.labels, layer.grid, target, to_fixed.GetInverse())
+        voxel = abs(float(np.linalg.det(layer.grid.ijk_to_ras[:3, :3])))
+        for label, segment_id in layer.segment_ids.items():
+            volumes[segment_id] = voxel * int(np.count_nonzero(layer.labels == label))
+    return volumes
+
+
+def volumes_in_words(node: Any, carried: Any) -> list[str]:
+    """Return the volume of each segment before and after it was resampled, one line each."""
+    after, lines = volumes_of(carried), []
+    for segment_id, volume in volumes_of(node).items():
+        name, now = node.GetSegmentation().GetSegment(segment_id).GetName(), after.get(segment_id, 0.0)
+        if volume > 0.0:
+            change = f"{100.0 * (now / volume - 1.0):+.0f} %"
+            lines.append(f"'{name}' of '{node.GetName()}': {volume:.4g} mm³ before, {now:.4g} mm³ after ({change}).")
+    return lines
+
+
+def _labelmaps(
+    node: Any, copy: Any, fixed: VoxelGrid, to_fixed: vtk.vtkAbstractTransform
+) -> dict[str, tuple[Any, int]]:
+    """Return the image and the label of each segment; segments that do not overlap share an image.
+
+    If they get a finer lattice, it becomes that of the copy, so that editing a segment does not make it coarser.
+    """
+    made, layers = {}, label_layers(node)
+    finer = finer_grid(layers, fixed, to_fixed)
+    target, whole = finer or (fixed, fixed)
+    if finer is not None:
+        geometry = slicer.vtkOrientedImageData()
+        geometry.SetExtent(*(end for count in whole.dimensions for end in (0, count - 1)))
+        geometry.SetImageToWorldMatrix(matrix_of(whole.ijk_to_ras))
+        converter = slicer.vtkSegmentationConverter
+        copy.GetSegmentation().SetConversionParameter(
+            converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(geometry)
+        )
+    for layer in layers:
+        labels = resample_labels(layer.labels, layer.grid, target, to_fixed.GetInverse(), smooth=finer is None)
         image = _oriented_image(labels, target)
         for label, segment_id in layer.segment_ids.items():
             made[segment_id] = (image, label)

@@ -28,6 +28,7 @@ class JobInputs:
         moving_mask: the same for the moving volume.
         fixed_lesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
         moving_lesion: the same for the moving volume.
+        region: ROI markups node with its own parents; only there, in the fixed volume, is anything deformed.
         initial_transform: initial transform node, in the sense of a parent of the moving volume, which may already be
             under it.
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
@@ -45,6 +46,7 @@ class JobInputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
+    region: Any = None
     initial_transform: Any = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     output_transform: Any = None

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import BridgeError
 from .job_inputs import JobInputs
 from .library import add_library_to_path
 from .masks import mask_on
+from .regions import box_in_world
 from .spaces import chain, parent_without
 from .transforms import write_initial_transform
 from .volumes import volume_in_world, write_array, write_volume
@@ -43,6 +46,11 @@ def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
                 file = folder / f"{role}_{kind}.nrrd"
                 write_array(mask_on(mask, grid, f"{role} {kind}", inputs.output_transform), grid, file)
                 options += [f"--{role}-{kind}", file]
+    if inputs.region is not None:
+        file = folder / "region.nrrd"
+        grid = box_in_world(inputs.region)
+        write_array(np.ones(grid.dimensions[::-1], np.uint8), grid, file)
+        options += ["--region", file]
     if _starts_from_a_transform(inputs):
         file = folder / "initial_transform.h5"
         write_initial_transform(inputs.initial_transform, grids["fixed"], file)

@@ -53,18 +53,23 @@ def resample_intensities(
 
 
 def resample_labels(
-    labels: np.ndarray, source: VoxelGrid, target: VoxelGrid, target_to_source: vtk.vtkAbstractTransform
+    labels: np.ndarray,
+    source: VoxelGrid,
+    target: VoxelGrid,
+    target_to_source: vtk.vtkAbstractTransform,
+    *,
+    smooth: bool = True,
 ) -> np.ndarray:
-    """Resample labels with smooth boundaries and no new labels; 0 outside.
-
-    Each voxel gets the label with the largest linearly interpolated weight. That differs from the nearest neighbour
-    only where the labels around a point are mixed, so it is computed only there.
+    """Resample labels, without new labels; 0 outside.
 
     Args:
         labels: (k, j, i) whole numbers.
         source: their grid.
         target: grid of the result.
         target_to_source: maps a RAS point of the target's coordinates to one of the source's.
+        smooth: each voxel gets the label with the largest linearly interpolated weight, which gives smooth boundaries
+            and wears off structures of a few voxels; else the nearest label, which keeps volumes on a finer grid.
+            They differ only where the labels around a point are mixed, so weights are computed only there.
 
     Returns:
         (k, j, i) labels on the target, of the same type.
@@ -77,6 +82,8 @@ def resample_labels(
         resample_intensities(image_from_array(both), padded_source, target, target_to_source, "nearest")
     )
     result = nearest[..., 0].copy()
+    if not smooth:
+        return result
     mixed = np.argwhere(nearest[..., 1] != 0)
     to_index = _index_map(padded_source, target, target_to_source)
     for begin in range(0, len(mixed), _CHUNK):

@@ -49,12 +49,15 @@ def read_transform(path: Path) -> vtk.vtkAbstractTransform:
 def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractTransform) -> Any:
     """Return a transform node, in no scene yet, equivalent under a parent to a transform in the world.
 
+    A linear transform gives a node of Slicer's class for these.
+
     Args:
         parent_to_world: of the parent of the new node.
         transform: FromParent of the new node if it had no parent.
     """
-    node = slicer.vtkMRMLTransformNode()
     conjugated = composed(parent_to_world, transform, parent_to_world.GetInverse())
+    is_linear = linear_matrix(conjugated) is not None
+    node = slicer.vtkMRMLLinearTransformNode() if is_linear else slicer.vtkMRMLTransformNode()
     node.SetAndObserveTransformFromParent(snapshot(conjugated))
     return node
 

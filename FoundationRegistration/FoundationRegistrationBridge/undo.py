@@ -40,9 +40,13 @@ class Undo:
 
     Args:
         scene: of the nodes.
+
+    Attributes:
+        notes: what the user should know of the changes.
     """
 
     def __init__(self, scene: Any) -> None:
+        self.notes: list[str] = []
         self._scene = scene
         self._steps: list[_Made | _Attached] = []
 

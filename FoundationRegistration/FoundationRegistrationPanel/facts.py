@@ -61,6 +61,8 @@ def encoder_line(names: Sequence[str]) -> str:
     Args:
         names: of the encoders in use.
     """
+    if not names:
+        return _("Rigid and affine registration compare intensities and need no encoder.")
     info, *details = (encoder_info(name) for name in names)
     line = f"{_sentence(info.strategy)}."
     if info.domain != "none":
@@ -129,7 +131,7 @@ class Run:
     """Time and memory of a finished registration on this machine.
 
     Attributes:
-        encoder: its name; two names with a plus sign if one refines the other.
+        encoder: its name; two names with a plus sign if one refines the other; rigid or affine without one.
         device: the setting, "auto" included.
         slice_gap: the setting.
         voxels: of the fixed field of view at the working spacing.
@@ -188,7 +190,7 @@ def run_of(record: Mapping[str, Any], voxels: float) -> Run:
     """
     settings = Settings.from_dict(record["settings"])
     return Run(
-        encoder="+".join(settings.encoders),
+        encoder=_kind_of_run(settings),
         device=settings.device,
         slice_gap=settings.slice_gap,
         voxels=voxels,
@@ -199,7 +201,7 @@ def run_of(record: Mapping[str, Any], voxels: float) -> Run:
 
 def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str:
     """Return the expected time and memory, from runs of the same kind on this machine."""
-    wanted = ("+".join(settings.encoders), settings.device, settings.slice_gap)
+    wanted = (_kind_of_run(settings), settings.device, settings.slice_gap)
     alike = [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
     if not alike or voxels <= 0:
         return _("Time and memory: estimated after the first run with these settings on this machine.")
@@ -209,6 +211,10 @@ def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str
     return _("About {time} and up to {memory:.1f} GB, estimated from {count} earlier run(s) on this machine.").format(
         time=duration(seconds), memory=memory / 1e9, count=len(alike)
     )
+
+
+def _kind_of_run(settings: Settings) -> str:
+    return "+".join(settings.encoders) or settings.stages
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_type_hints
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
+    vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTransformNode,
@@ -21,7 +22,8 @@ from FoundationRegistrationLib.encoders import encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
 
 FOLLOW_MODES = ("resample", "attach")
-MASKS = ("fixedMask", "movingMask", "fixedLesion", "movingLesion")
+LESIONS = ("fixedLesion", "movingLesion")
+MASKS = ("fixedMask", "movingMask", *LESIONS)
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 
@@ -62,7 +64,8 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
     fixedVolume, movingVolume: the second is registered to the first. fixedMask, movingMask: region to register; the
     foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
-    fixedMaskSegment and its like: ID of one segment, empty for all. initialTransform: replaces the initial alignment;
+    fixedMaskSegment and its like: ID of one segment, empty for all. region: the box in the fixed volume in which
+    tissue is deformed; everything if there is none. initialTransform: replaces the initial alignment;
     in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to overwrite; new ones are
     created if empty. createVolume: whether the moving volume is also resampled onto the fixed one. featurePreview:
     whether the features are also shown as colour volumes. followMode: whether transformed nodes are resampled or put
@@ -81,6 +84,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     movingLesion: LabelsNode
     fixedLesionSegment: str = ""
     movingLesionSegment: str = ""
+    region: vtkMRMLMarkupsROINode
     initialTransform: vtkMRMLTransformNode
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
@@ -127,8 +131,10 @@ def chosen_settings(parameters: Any) -> Settings:
 
 
 def chosen_encoders(parameters: Any) -> tuple[str, ...]:
-    """Return the names of the encoders in use: the main one, and the detail encoder if there is one."""
-    return Settings(encoder=parameters.encoder, detail_encoder=parameters.detail_encoder).encoders
+    """Return the names of the encoders in use: the main one and any detail encoder; none if the result is linear."""
+    return Settings(
+        encoder=parameters.encoder, detail_encoder=parameters.detail_encoder, stages=parameters.stages
+    ).encoders
 
 
 def mask_of(parameters: Any, name: str) -> Any:

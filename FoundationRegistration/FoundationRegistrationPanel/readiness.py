@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.errors import SettingsError
 
-from .parameters import MASKS, chosen_settings
+from .parameters import LESIONS, MASKS, chosen_settings
 
 
 def what_is_missing(parameters: Any) -> str:
@@ -67,7 +67,11 @@ def _nodes(parameters: Any) -> str:
 
 def _settings(parameters: Any) -> str:
     try:
-        chosen_settings(parameters)
+        settings = chosen_settings(parameters)
     except SettingsError as error:
         return _("Advanced: {problem}").format(problem=error)
+    if settings.is_linear and any(parameters.getValue(name) for name in (*LESIONS, "region", "featurePreview")):
+        return _(
+            "Lesions, a region and the feature preview need the last stage to be deformable; choose none of them."
+        )
     return ""

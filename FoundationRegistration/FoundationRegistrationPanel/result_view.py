@@ -203,6 +203,11 @@ def summary(record: Any) -> str:
     metrics = record.get("metrics")
     if not metrics:
         return ""
+    stages = record["settings"].get("stages", "deformable")
+    if stages != "deformable":
+        return _(
+            "{stages} registration: volumes change by {percent:+.1f} %; the expected error is not known."
+        ).format(stages=stages.capitalize(), percent=100.0 * (1.0 / metrics["jacobian"]["mean"] - 1.0))
     text = _(
         "{folded:.3f} % of the anatomy folded; inverse consistency error {mean:.2f} mm; encoder {encoder}."
     ).format(

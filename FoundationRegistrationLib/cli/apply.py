@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError, OutputError
 from ..files.outputs import staged_folder
@@ -28,13 +28,20 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
         _apply_to_points(arguments, transform, messages, interruption)
     else:
         reference = _reference(arguments, folder, messages)
-        transform = read_transform(folder / resampling)
-        if arguments.image:
-            _apply_to_image(arguments, reference, transform, messages, interruption)
-        else:
-            inverse = read_transform(folder / of_points)
-            _apply_to_labels(arguments, reference, transform, inverse, messages, interruption)
+        transform, inverse = (read_transform(folder / name) for name in (resampling, of_points))
+        carry = _apply_to_image if arguments.image else _apply_to_labels
+        carry(arguments, reference, transform, inverse, messages, interruption)
     say(messages)
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for the grid of a warped volume."""
+    parser.add_argument(
+        "--extent",
+        choices=("fixed", "moving", "union"),
+        help="whose field of view the warped volume covers: of what lies in fixed space, in moving space, or both",
+    )
+    parser.add_argument("--spacing", type=float, metavar="MM", help="isotropic voxel spacing of the warped volume")
 
 
 def _frame_folder(arguments: argparse.Namespace) -> Path:
@@ -55,21 +62,34 @@ def _frame_folder(arguments: argparse.Namespace) -> Path:
 
 
 def _reference(arguments: argparse.Namespace, folder: Path, messages: list[str]) -> Any:
-    """Return the volume that defines the output grid, for a frame by default its other side."""
+    """Return an image on the grid to resample to: the given one, or that of the volume that was registered."""
     from ..io.volumes import check_volume_name, read_volume
     from ..pipeline.record import recorded_grids
 
     check_volume_name(arguments.output)
     if arguments.reference is not None:
         return read_volume(arguments.reference, "reference", messages, arguments.reference_series)
-    side = "fixed" if arguments.direction == "forward" else "moving"
-    grids = {} if arguments.frame is None else recorded_grids(folder / "report.json")
-    if side not in grids:
+    grids = recorded_grids(folder / "report.json")
+    if _target(arguments) not in grids:
         msg = (
-            "Give --reference: the volume that defines the output grid (the fixed volume for the forward direction)."
+            "Give --reference: the volume that defines the output grid (the fixed volume for the forward direction); "
+            f"'{folder}' has no report that tells it."
         )
         raise InputError(msg)
-    return grids[side]
+    return grids[_target(arguments)]
+
+
+def _target(arguments: argparse.Namespace) -> Literal["fixed", "moving"]:
+    return "fixed" if arguments.direction == "forward" else "moving"
+
+
+def _grid(arguments: argparse.Namespace, reference: Any, image: Any, inverse: Any) -> Any:
+    """Return an image on the grid of the result."""
+    from ..pipeline.extent import covers, output_grid
+
+    if arguments.extent is None and arguments.spacing is None:
+        return reference
+    return output_grid(reference, image, inverse, covers(arguments.extent, _target(arguments)), arguments.spacing)
 
 
 def _apply_to_points(
@@ -89,16 +109,25 @@ def _apply_to_points(
 
 
 def _apply_to_image(
-    arguments: argparse.Namespace, reference: Any, transform: Any, messages: list[str], interruption: Interruption
+    arguments: argparse.Namespace,
+    reference: Any,
+    transform: Any,
+    inverse: Any,
+    messages: list[str],
+    interruption: Interruption,
 ) -> None:
     from ..io.volumes import read_volume, write_volume_directly
-    from ..pipeline.propagation import propagate_image
+    from ..pipeline.propagation import propagate_image, say_what_is_outside
+    from ..spatial.checks import check_grid
 
     image = read_volume(arguments.image, "given", messages, arguments.image_series)
     if "complex" in image.GetPixelIDTypeAsString() and arguments.output.suffix.lower() in (".mha", ".mhd"):
         msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
         raise OutputError(msg)
-    result = propagate_image(image, reference, transform, arguments.interpolation, messages)
+    check_grid(image, "given", any_voxels=True)
+    grid = _grid(arguments, reference, image, inverse)
+    result = propagate_image(image, grid, transform, arguments.interpolation, messages)
+    say_what_is_outside(image, grid, inverse, messages)
     with staged_folder(arguments.output.parent, interruption) as staging:
         write_volume_directly(result, staging / arguments.output.name)
 
@@ -111,11 +140,20 @@ def _apply_to_labels(
     messages: list[str],
     interruption: Interruption,
 ) -> None:
-    from ..io.segmentation_files import check_can_hold, read_segmentation, write_segmentation_directly
+    from ..io.segmentation_files import (
+        SEGMENTATION_ENDING,
+        check_can_hold,
+        read_segmentation,
+        write_segmentation_directly,
+    )
     from ..pipeline.propagation import propagate_segmentation
 
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
-    carried = propagate_segmentation(labels, reference, transform, inverse, messages)
+    grid = _grid(arguments, reference, labels.layers[0], inverse)
+    # A label map must fit the voxels of the volume that was asked for; a segmentation has its own.
+    is_segmentation = labels.segments and arguments.output.name.lower().endswith(SEGMENTATION_ENDING)
+    own = arguments.spacing is None and bool(arguments.reference is None or is_segmentation)
+    carried = propagate_segmentation(labels, grid, transform, inverse, messages, own_lattice=own)
     with staged_folder(arguments.output.parent, interruption) as staging:
         write_segmentation_directly(carried, staging / arguments.output.name)

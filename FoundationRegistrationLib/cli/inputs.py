@@ -25,6 +25,7 @@ class Inputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
+    region: Any = None
     labels: PairedLabels | None = None
     landmarks: tuple[Landmarks, Landmarks] | None = None
     initial_transform: Any = None
@@ -91,6 +92,7 @@ def read_inputs(
         of_volumes: warnings about the two volumes are appended.
         notes: warnings about the other files are appended.
     """
+    from ..io.regions import read_region
     from ..io.segmentation_files import read_segmentation
     from ..io.volumes import read_volume
     from ..pipeline.record import INPUT_ROLES, described_file
@@ -109,8 +111,9 @@ def read_inputs(
             if path is not None:
                 labels = read_segmentation(path, role, notes).on_grid_of(volume, role, notes)
                 masks[f"{side}_{kind}"] = labels.label_map()
+    region = None if arguments.region is None else read_region(arguments.region, notes)
     inputs = dataclasses.replace(
-        read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks
+        read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks, region=region
     )
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}

@@ -16,6 +16,7 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
+from .apply import add_grid_arguments
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .files import prepare_files
 from .series import add_series_arguments, series_command
@@ -197,6 +198,12 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume to register (mask)")
     parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
     parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
+    parser.add_argument(
+        "--region",
+        type=Path,
+        help="box (ROI of Slicer, .mrk.json) or mask in fixed space: only there tissue is deformed",
+    )
+    add_grid_arguments(parser)
     _add_evaluation_files(parser)
     parser.add_argument(
         "--maps",
@@ -228,8 +235,11 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--image", type=Path, help="volume to resample")
     kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
     kind.add_argument("--points", type=Path, help="landmarks to map")
-    parser.add_argument("--reference", type=Path, help="volume that gives the output grid")
+    parser.add_argument(
+        "--reference", type=Path, help="volume that gives the output grid; the registered one if left out"
+    )
     add_series_options(parser, "image", "reference")
+    add_grid_arguments(parser)
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument(
         "--direction",

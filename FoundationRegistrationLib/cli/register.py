@@ -63,6 +63,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             moving_mask=inputs.moving_mask,
             fixed_lesion=inputs.fixed_lesion,
             moving_lesion=inputs.moving_lesion,
+            region=inputs.region,
             initial_transform=inputs.initial_transform,
             preview_features=arguments.feature_preview,
             progress=report,
@@ -72,8 +73,17 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
         notes += recorded.differences(record) if recorded else []
         messages = (*of_volumes, *result.messages, *notes)  # the most serious first
         result = dataclasses.replace(result, messages=messages, record=record)
+        warped = None
+        if arguments.extent is not None or arguments.spacing is not None:
+            grid = {"extent": arguments.extent, "spacing_mm": arguments.spacing}
+            warped = result.warp_image(inputs.moving, interpolation=settings.interpolation, **grid)
         evaluation = write_results(
-            staging, result, labels=inputs.labels, landmarks=inputs.landmarks, maps=arguments.maps
+            staging,
+            result,
+            labels=inputs.labels,
+            landmarks=inputs.landmarks,
+            maps=arguments.maps,
+            warped=warped,
         )
     say((str(result.verdict), *messages, *summary(result, evaluation)))
 

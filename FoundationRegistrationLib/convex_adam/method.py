@@ -23,11 +23,13 @@ _VOLUME_STRENGTH = 4.0
 
 
 def stages_of(settings: Settings) -> list[Stage]:
-    """Return the stages of given settings.
+    """Return the deformable stages of given settings; none if the result is linear.
 
     Raises:
         SettingsError: there is no similarity of that name.
     """
+    if settings.is_linear:
+        return []
     descent = Descent(
         similarity=_similarity(settings.similarity),
         regulariser=Diffusion(settings.regularization),

@@ -20,9 +20,10 @@ class Evidence:
         agreement: mutual information, also in other orientations; None if too little can be compared.
         fine_structure: None if too little can be compared.
         outlines: None if hardly any outline is in both fields of view.
-        expected_error: figures of the expected error.
+        expected_error: figures of the expected error, None if not known.
         one_modality: whether both volumes are of one modality.
         found_automatically: whether the initial alignment was automatic, so that it should be right if they match.
+        deformable: whether tissue could change its shape; else fine structure need not agree everywhere.
     """
 
     in_common: float
@@ -32,6 +33,7 @@ class Evidence:
     expected_error: Mapping[str, float | None]
     one_modality: bool
     found_automatically: bool
+    deformable: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measures for JSON."""

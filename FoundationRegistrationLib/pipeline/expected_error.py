@@ -6,6 +6,8 @@ are mapped to an error by a regression on pairs with known displacement (`fitted
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -21,6 +23,10 @@ PREDICTORS = (*MEASURES, "structure")
 LARGEST_MM = 50.0  # of the predictions
 _LARGE_ERROR_MM = 5.0
 _IDENTITY = sitk.TranslationTransform(3)
+NOT_EXPECTED: Mapping[str, float | None] = dict.fromkeys(
+    ("median_mm", "spread_mm", "percentile_95_mm", "above_5_mm_percent", "not_known_percent")
+)
+"""The figures of a linear transform: the model is fitted on deformable registrations."""
 
 
 def predictors_of(found: ConvexAdamResult, cells: WorkingGrid, structure: FineStructure | None) -> sitk.Image:

@@ -42,7 +42,7 @@ class FineStructure:
         chance: with the moving volume shifted.
         one_sign: 1 where bright structures of one volume are bright in all of the other, or dark in all of it, as in
             volumes of one contrast; lower for different contrasts.
-        compared: fraction of the fixed foreground that was compared.
+        compared: fraction of the judged foreground that was compared.
         above_chance_nearby: `above_chance` around each cell of the grid of the comparison.
         parts: `above_chance` of each octant of the compared region, such as "left front lower".
     """
@@ -83,7 +83,7 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
         None if too little is common to both.
     """
     common = pair.fixed_inside & pair.moving_inside & pair.seen
-    compared, weight = _eroded(common, _FROM_THE_EDGE), _eroded(common, 1).float()
+    compared, weight = _eroded(common, _FROM_THE_EDGE) & pair.judged, _eroded(common, 1).float()
     if int(compared.sum()) < _LEAST_CELLS:
         return None
     fixed, moving = (_fine(values, weight) for values in (pair.fixed, pair.moving))
@@ -98,7 +98,7 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
         agreement=float(here[compared].mean()),
         chance=float(chance[compared].mean()),
         one_sign=float(signed.abs()),
-        compared=float(compared.sum() / pair.fixed_inside.sum().clamp(min=1)),
+        compared=float(compared.sum() / pair.judged.sum().clamp(min=1)),
         above_chance_nearby=pair.grid.image(_nearby(here, chance, compared).cpu().numpy()),
         parts=_parts(here, chance, compared),
     )

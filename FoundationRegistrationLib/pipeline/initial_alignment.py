@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from ..runtime.progress import Progress
 from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
-from ..spatial.points import foreground_points
+from ..spatial.points import foreground_points, linear_parts
 from .candidate_starts import candidate_starts
 from .initial_transform import PLAUSIBLE_VOLUME_CHANGE
 from .mutual_information import MutualInformation
@@ -49,7 +49,12 @@ _MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[n
 
 
 def initial_alignment(
-    fixed: PreparedVolume, moving: PreparedVolume, kind: str, device: torch.device, progress: Progress
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
+    kind: str,
+    device: torch.device,
+    progress: Progress,
+    start: sitk.Transform | None = None,
 ) -> tuple[sitk.Transform, list[str]]:
     """Estimate a transform from the volumes.
 
@@ -64,6 +69,7 @@ def initial_alignment(
         kind: "none", "center", "moments", "rigid" or "affine".
         device: where tensors live.
         progress: checked for cancellation.
+        start: linear; rigid and affine start from its rotation and translation instead of a search.
 
     Returns:
         The transform from fixed to moving points, and messages for the user.
@@ -79,6 +85,8 @@ def initial_alignment(
         return sitk.TranslationTransform(3, starts[kind].tolist()), []
     coarse = _isotropic(fixed.image), _isotropic(moving.image)
     if min(size for image in coarse for size in image.GetSize()) < _LEAST_VOXELS:
+        if start is not None:
+            return start, ["A volume is too thin for rigid or affine alignment; the initial alignment was kept."]
         message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
         return sitk.TranslationTransform(3, starts["moments"].tolist()), [message]
     images = _resolutions(*coarse, fixed.foreground)
@@ -86,12 +94,15 @@ def initial_alignment(
         MutualInformation(*each, centre, share, device) for each, (_, share) in zip(images, _LEVELS, strict=True)
     ]
     radius = levels[-1].radius
-    searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
-    candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
-    start, said = _best_start(levels, candidates, progress)
+    if start is None:
+        searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
+        candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
+        first, said = _best_start(levels, candidates, progress)
+    else:
+        first, said = _rigid_part(start, centre, radius), []
     is_affine = kind == "affine"
     half = 0.5 if is_affine else 1.0
-    parameters, gained = _maximised(levels, _rotation(radius), start, lambda share: progress.advance(half * share))
+    parameters, gained = _maximised(levels, _rotation(radius), first, lambda share: progress.advance(half * share))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(centre.tolist())
     rigid.SetRotation(*(parameters[:3] / radius).tolist())
@@ -121,6 +132,15 @@ def initial_alignment(
         )
         return rigid, [*said, message]
     return affine, said
+
+
+def _rigid_part(start: sitk.Transform, centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """Return the arcs and the translation (6,) of the rotation nearest to a linear transform that does not mirror."""
+    outer, _, inner = np.linalg.svd(linear_parts(start, centre[None])[0])
+    euler = sitk.Euler3DTransform()
+    euler.SetMatrix((outer @ inner).ravel().tolist(), 1e-6)
+    arcs = radius * np.array([euler.GetAngleX(), euler.GetAngleY(), euler.GetAngleZ()])
+    return np.append(arcs, np.array(start.TransformPoint(centre.tolist())) - centre)
 
 
 def _best_start(

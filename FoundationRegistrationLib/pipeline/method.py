@@ -102,6 +102,8 @@ def _encoders(
     settings: Settings, encoder: Encoder | str | None, device: torch.device
 ) -> tuple[Settings, tuple[EncoderInfo, ...]]:
     """Return the settings with the encoder override, and the properties of each encoder in use."""
+    if settings.is_linear:
+        return settings, ()
     if isinstance(encoder, str):
         settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
     elif encoder is not None:

@@ -50,6 +50,10 @@ def draw_overview(
             "labels_before": warp_labels(moving_labels, fixed, identity),
             "labels_after": warp_labels(moving_labels, fixed, result.transform),
         }
+    expected_error = result.expected_error
+    if expected_error is not None:
+        expected_error = sitk.Resample(expected_error, fixed, identity, sitk.sitkNearestNeighbor, np.nan)
+    settings = result.record["settings"]
     report.save_overview(
         target,
         fixed,
@@ -57,11 +61,15 @@ def draw_overview(
         result.warped,
         displacement_on_grid_of(fixed, result.transform),
         sitk.Resample(result.jacobian, fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
-        title=f"Registration with {result.record['settings']['encoder']}",
+        title=(
+            f"{settings['stages'].capitalize()} registration"
+            if result.deformation is None
+            else f"Registration with {settings['encoder']}"
+        ),
         verdict=(result.verdict.level, result.verdict.reasons),
         warnings=[message for message in result.messages if not isinstance(message, Note)],
         lines=[*summary(result, evaluation), *(message for message in result.messages if isinstance(message, Note))],
-        expected_error=sitk.Resample(result.expected_error, fixed, identity, sitk.sitkNearestNeighbor, np.nan),
+        expected_error=expected_error,
         **outlines,
     )
 
@@ -85,12 +93,14 @@ def key_figures(result: RegistrationResult, evaluation: Mapping[str, Any] | None
             f"95 % of the anatomy below {expected['percentile_95_mm']:.1f} mm"
         ),
         "expected error above 5 mm": (
-            f"{expected['above_5_mm_percent']:.1f} % of the anatomy; not known in "
+            "not known"
+            if expected["not_known_percent"] is None
+            else f"{expected['above_5_mm_percent']:.1f} % of the anatomy; not known in "
             f"{expected['not_known_percent']:.1f} %"
         ),
         "time": f"{sum(result.timings.values()):.0f} s on {result.record['device']}",
     }
-    for lesion in result.metrics["lesion_volume_change_percent"][:_MOST_LESIONS]:
+    for lesion in result.metrics.get("lesion_volume_change_percent", [])[:_MOST_LESIONS]:
         figures[f"{lesion['side']} lesion {lesion['label']}.{lesion['number']}"] = (
             f"{lesion['before_mm3']:.0f} mm³ before, {lesion['after_mm3']:.0f} mm³ after ({lesion['percent']:+.1f} %)"
         )

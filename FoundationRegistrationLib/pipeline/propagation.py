@@ -12,9 +12,14 @@ from scipy import ndimage
 from ..errors import InputError
 from ..io.segmentations import Segmentation, check_marked
 from ..io.units import set_units, units_of
+from ..runtime.progress import Note
 from ..spatial.checks import check_grid
 from ..spatial.points import physical_points, transform_points
-from ..spatial.warping import warp_image, warp_labels
+from ..spatial.warping import finite_float, warp_image, warp_labels
+from .extent import outside_percent
+from .foreground import find_foreground
+from .lattice import finer_lattice
+from .modality import guess_modality
 
 _LITTLE_COVERED = 0.5
 _CUT_OFF_PERCENT = 1.0
@@ -63,14 +68,41 @@ def propagate_image(
     return result
 
 
+def say_what_is_outside(image: sitk.Image, grid: sitk.Image, inverse: sitk.Transform, messages: list[str]) -> None:
+    """Append how much of the patient in a volume lies outside a grid, if it is more than a little.
+
+    Args:
+        image: 3D volume; nothing is said of colours, vectors and complex numbers.
+        grid: an image on the grid it was warped to.
+        inverse: maps a point of the volume to a point of the grid, LPS mm.
+        messages: the sentence is appended.
+    """
+    if image.GetNumberOfComponentsPerPixel() > 1 or "complex" in image.GetPixelIDTypeAsString():
+        return
+    finite = finite_float(image)
+    percent = outside_percent(find_foreground(finite, guess_modality(finite)), grid, inverse)
+    if percent > _CUT_OFF_PERCENT:
+        messages.append(Note(outside_message(percent, "given", "reference")))
+
+
+def outside_message(percent: float, role: str, where: str) -> str:
+    """Return the sentence on how much of the patient in a volume lies outside a grid."""
+    return (
+        f"{percent:.0f} % of the patient in the {role} volume lies outside the {where}; --extent union keeps it in "
+        "the warped volume."
+    )
+
+
 def propagate_segmentation(
     segmentation: Segmentation,
     reference: sitk.Image,
     transform: sitk.Transform,
     inverse: sitk.Transform,
     messages: list[str],
+    *,
+    own_lattice: bool = False,
 ) -> Segmentation:
-    """Resample label maps onto the grid of a reference, and report which structures are lost or cut off.
+    """Resample label maps onto the grid of a reference; report their volumes, and which are lost or cut off.
 
     Args:
         segmentation: the label maps.
@@ -78,13 +110,22 @@ def propagate_segmentation(
         transform: maps a point of the reference to a point of the label map, LPS mm.
         inverse: maps a point of the label map to a point of the reference.
         messages: warnings are appended.
+        own_lattice: where the voxels of the reference are larger than those of the label maps, divide them, and cover
+            only the structures.
 
     Raises:
         InputError: the reference is not a 3D volume, or the label map is empty or does not overlap with it.
     """
     check_grid(reference, "reference", any_voxels=True)
     check_marked(segmentation, "given label map")
-    layers = [warp_labels(layer, reference, transform) for layer in segmentation.layers]
+    finer = None
+    if own_lattice:
+        marked = segmentation.label_map() != 0
+        finer = finer_lattice(segmentation.layers[0], marked, reference, transform, inverse)
+    if finer is not None:
+        messages.append(Note(_finer_message(finer)))
+    grid = reference if finer is None else finer
+    layers = [warp_labels(layer, grid, transform, smooth=finer is None) for layer in segmentation.layers]
     found = [
         (segmentation.name_of(number, label), fate)
         for number, (layer, carried) in enumerate(zip(segmentation.layers, layers, strict=True))
@@ -93,6 +134,7 @@ def propagate_segmentation(
     if all(fate.outside == fate.points for _, fate in found):
         _refuse_apart("label map")
     messages += _losses(found)
+    messages.append(Note(_volumes(found)))
     return replace(segmentation, layers=tuple(layers))
 
 
@@ -134,22 +176,29 @@ class _Fate:
         lost: parts inside the reference that have no voxel in the result.
         points: number of sample points.
         outside: sample points outside the reference.
+        before_mm3: volume in the label map.
+        after_mm3: volume in the result.
     """
 
     parts: int
     lost: int
     points: int
     outside: int
+    before_mm3: float
+    after_mm3: float
 
 
 def _fates(labels: sitk.Image, carried: sitk.Image, inverse: sitk.Transform) -> Iterator[tuple[int, _Fate]]:
     """Compare each label of a label map with the warped one, in ascending order."""
     array, result = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(carried)
     size = np.array(carried.GetSize())
+    before, after = np.prod(labels.GetSpacing()), np.prod(carried.GetSpacing())
+    kept = {label: int(np.count_nonzero(result[there] == label)) for label, there in _windows(carried)}
     for label, window in _windows(labels):
-        lost = points = outside = 0
+        lost = points = outside = voxels = 0
         parts = _parts(array[window] == label)
         for part in parts:
+            voxels += len(part)
             part = part[:: -(-len(part) // _POINTS_A_PART)] + [side.start for side in window]
             there = transform_points(inverse, physical_points(labels, part[:, ::-1].astype(float)))
             index = np.rint([carried.TransformPhysicalPointToContinuousIndex(point) for point in there.tolist()])
@@ -158,7 +207,8 @@ def _fates(labels: sitk.Image, carried: sitk.Image, inverse: sitk.Transform) -> 
             lost += bool(inside.any()) and not (result[z, y, x] == label).any()
             points += len(part)
             outside += int(np.count_nonzero(~inside))
-        yield label, _Fate(len(parts), lost, points, outside)
+        volumes = float(voxels * before), float(kept.get(label, 0) * after)
+        yield label, _Fate(len(parts), lost, points, outside, *volumes)
 
 
 def _windows(labels: sitk.Image) -> Iterator[tuple[int, tuple[slice, ...]]]:
@@ -197,11 +247,32 @@ def _losses(found: Sequence[tuple[str, _Fate]]) -> list[str]:
     messages = []
     if lost:
         messages.append(
-            f"Lost, because smaller than the voxels of the reference: {_listed(lost)}; give a finer --reference."
+            f"Lost, because smaller than the voxels of the reference: {_listed(lost)}; give a --spacing, or a finer "
+            "--reference."
         )
     if cut:
-        messages.append(f"Cut off, because outside the reference: {_listed(cut)}; give a larger --reference.")
+        messages.append(
+            f"Cut off, because outside the reference: {_listed(cut)}; give a larger --reference, or an --extent."
+        )
     return messages
+
+
+def _volumes(found: Sequence[tuple[str, _Fate]]) -> str:
+    """Say the volume of each structure before and after."""
+    words = [
+        f"{name} {fate.before_mm3:.4g} and {fate.after_mm3:.4g} mm³ "
+        f"({100.0 * (fate.after_mm3 / fate.before_mm3 - 1.0):+.0f} %)"
+        for name, fate in found
+    ]
+    return f"Volumes before and after: {_listed(words)}."
+
+
+def _finer_message(lattice: sitk.Image) -> str:
+    sizes = " x ".join(f"{edge:.2g}" for edge in lattice.GetSpacing())
+    return (
+        f"The structures were carried to voxels of their own, {sizes} mm, since those of the reference are larger "
+        "than those they were drawn on."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,10 +23,11 @@ from ..spatial.grids import content_sha256
 START_FILE = "initial_transform.h5"
 INPUT_ROLES = (
     *(f"{side}{kind}" for kind in ("", "_mask", "_lesion", "_labels", "_landmarks") for side in ("fixed", "moving")),
+    "region",
     "initial_transform",
 )
 # Files that determine the result; the others only evaluate it.
-_DECISIVE = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion")
+_DECISIVE = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion", "region")
 _GIVEN_STARTS = ("given transform", "landmarks")
 _CHUNK_BYTES = 1 << 20
 

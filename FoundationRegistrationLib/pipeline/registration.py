@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 
 import SimpleITK as sitk
 
-from ..convex_adam.discrete_search import searches_of
 from ..convex_adam.method import described_stages
 from ..convex_adam.stages import Stage
 from ..encoders import Encoder
-from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..io.arrays import VolumeLike, as_volume
 from ..io.units import set_units, units_of
 from ..runtime.guards import plain_torch
-from ..runtime.progress import CancelledCallback, Progress, ProgressCallback
+from ..runtime.progress import CancelledCallback, Note, Progress, ProgressCallback
 from ..settings import Settings
 from ..spatial.checks import check_overlap, check_volume
-from ..spatial.displacement import displacement_image
 from ..spatial.grids import WorkingGrid
-from ..spatial.inversion import invert
 from ..spatial.points import matrix_of
-from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
-from .agreement import fraction_in_common, measure_agreement
-from .deformation import deform
-from .evidence import Evidence
-from .expected_error import expected_error_map, expected_error_summary, predictors_of
-from .figures import inverse_error, mask_on_grid_of
-from .fine_structure import measure_fine_structure
+from ..spatial.warping import warp_image
+from .assessment import assess
+from .deformable import register_deformably
+from .extent import outside_percent
 from .given import GivenVolume
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
-from .lesions import LesionVolume, keep_lesions, lesion_volumes
+from .linear import align, refuse_what_deforms
 from .method import Method
-from .outlines import measure_outlines
-from .overlaid import Overlaid
+from .propagation import outside_message
 from .provenance import described_volume, environment
 from .record import described_images
+from .region import limited_to
 from .result import RegistrationResult
-from .verdict import judge
-from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
-_LESION_TOLERANCE_PERCENT = 5.0
+_OUTSIDE_PERCENT = 5.0  # of the patient in the moving volume
 
 
 @plain_torch()
@@ -59,6 +49,7 @@ def register(
     moving_mask: VolumeLike | None = None,
     fixed_lesion: VolumeLike | None = None,
     moving_lesion: VolumeLike | None = None,
+    region: VolumeLike | None = None,
     initial_transform: sitk.Transform | None = None,
     stages: Sequence[Stage] | None = None,
     preview_features: bool = False,
@@ -80,8 +71,11 @@ def register(
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They are excluded from matching,
             and each connected region moves rigidly, which preserves its volume.
         moving_lesion: the same on the grid of the moving volume.
+        region: mask in fixed space, on any grid, of what is deformed: a label map, or a box from `box_region`. Around
+            it the displacement fades smoothly to the initial alignment, which is that of the whole volumes; only the
+            region is encoded, with what may be matched to it. Unlike a mask it does not say what is compared.
         initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
-        stages: deformable stages, run in sequence; those of the settings if None.
+        stages: deformable stages, run in sequence, instead of those of the settings.
         preview_features: also return the features as colours, which takes extra memory and time.
         keep_intermediate: also return the features, and the displacement after each stage, as numpy.
         progress: called with a `ProgressEvent` during the run.
@@ -91,12 +85,25 @@ def register(
         The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
-        InputError: a volume, mask or transform cannot be used.
+        InputError: a volume, mask, region or transform cannot be used, or has no use for the settings.
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
-    method = Method.of(settings or Settings(), encoder, stages)
+    settings = settings or Settings()
+    refuse_what_deforms(
+        settings,
+        {
+            "fixed lesion": fixed_lesion,
+            "moving lesion": moving_lesion,
+            "region": region,
+            "argument `encoder`": encoder,
+            "argument `stages`": stages,
+            "feature preview": preview_features,
+            "argument `keep_intermediate`": keep_intermediate,
+        },
+    )
+    method = Method.of(settings, encoder, stages)
     steps = Progress(method.shares(), progress, cancelled)
 
     steps.start("preparation")
@@ -107,6 +114,7 @@ def register(
         "moving_mask": moving_mask,
         "fixed_lesion": fixed_lesion,
         "moving_lesion": moving_lesion,
+        "region": region,
     }
     images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
     check_volume(images["fixed"], "fixed")
@@ -117,6 +125,7 @@ def register(
         GivenVolume.of("moving", images, method.settings),
         method,
         steps,
+        region=images.get("region"),
         initial_transform=initial_transform,
         preview_features=preview_features,
         keep_intermediate=keep_intermediate,
@@ -129,6 +138,7 @@ def register_given(
     method: Method,
     steps: Progress,
     *,
+    region: sitk.Image | None = None,
     initial_transform: sitk.Transform | None = None,
     working: WorkingGrid | None = None,
     preview_features: bool = False,
@@ -141,6 +151,7 @@ def register_given(
         given_moving: the moving volume.
         method: suited to the voxel sizes of both.
         steps: receives the steps of `Method.shares`, of which the preparation has been started.
+        region: mask in fixed space of what is deformed, see `register`.
         initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
         working: the working grid, to share it between pairs; chosen for this pair if None.
         preview_features: also return the features as colours.
@@ -155,134 +166,80 @@ def register_given(
     device = runtime.device
     fixed, moving = given_fixed.image, given_moving.image
     prepared_fixed, prepared_moving = given_fixed.prepared, given_moving.prepared
-    lesions = [*given_fixed.lesions, *given_moving.lesions]
+    if region is not None:
+        limited_to(region, prepared_fixed)  # raises early
 
     steps.start("initial alignment")
     messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
-        initial = initial_transform
-        messages += check_initial_transform(initial, fixed)
+        messages += check_initial_transform(initial_transform, fixed)
+    if settings.is_linear:
+        solution = align(prepared_fixed, prepared_moving, settings, initial_transform, device, steps)
+        check_overlap(fixed, moving, solution.transform)
+        steps.start("inverse and warp")
     else:
-        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
-        messages += more
-    check_overlap(fixed, moving, initial)
-
-    grid, more = (
-        (working, [])
-        if working is not None
-        else choose_grid(prepared_fixed, prepared_moving, initial, settings, method.infos, stages, device)
-    )
-    messages += more
-    deformation = deform(
-        given_fixed.side(sitk.TranslationTransform(3)),
-        given_moving.side(initial),
-        grid,
-        method.sources,
-        method.parts,
-        stages,
-        runtime,
-        steps,
-        preview_features=preview_features,
-        keep_intermediate=keep_intermediate,
-    )
-    found, features = deformation.found, deformation.features
-    messages += [message for pair in features.values() for message in pair.messages]
-    if found.led_by_details:
-        messages.append(
-            f"{settings.encoder} failed on this pair: registration with {settings.detail_encoder} alone agrees far "
-            "better and was used instead. Check the result with care, or try another encoder."
+        initial = initial_transform
+        if initial is None:
+            initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
+            messages += more
+        check_overlap(fixed, moving, initial)
+        solution = register_deformably(
+            given_fixed,
+            given_moving,
+            initial,
+            method,
+            region,
+            working,
+            steps,
+            preview_features=preview_features,
+            keep_intermediate=keep_intermediate,
         )
-
-    steps.start("inverse and warp")
-    field = displacement_image(found.displacement, grid.pooled(settings.adam_grid_spacing))
-    if lesions:
-        field = keep_lesions(field, initial, lesions)
-    transform = compose_transform(initial, field)
-    lesion_changes = lesion_volumes(field, initial, lesions)
-    messages += [
-        _lesion_message(change) for change in lesion_changes if abs(change.percent) > _LESION_TOLERANCE_PERCENT
-    ]
-    inverse = invert(initial, field, grid, device)
+    messages += solution.messages
+    deformed = solution.deformed
     steps.advance(0.5)
-    warped = warp_image(moving, fixed, transform, settings.interpolation)
+    warped = warp_image(moving, fixed, solution.transform, settings.interpolation)
     set_units(warped, units_of(moving))
     steps.advance(0.8)
-    displacement = displacement_on_grid_of(field, transform)
-    jacobian = jacobian_determinant(displacement)
-    cells = grid.pooled(settings.adam_grid_spacing)
-    overlaid = Overlaid.of(prepared_fixed, prepared_moving, transform, device)
-    structure = measure_fine_structure(overlaid)
-    predictors = predictors_of(found, cells, structure)
-    expected = expected_error_map(predictors, field)
-    anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
-    expected_figures = expected_error_summary(expected, anatomy)
-    evidence = Evidence(
-        in_common=fraction_in_common(prepared_fixed, prepared_moving, transform),
-        agreement=measure_agreement(prepared_fixed, prepared_moving, initial, transform),
-        fine_structure=structure,
-        outlines=measure_outlines(overlaid),
-        expected_error=expected_figures,
-        one_modality=prepared_fixed.modality == prepared_moving.modality,
-        found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
-    )
-    verdict = judge(evidence)
-    metrics = {
-        **evidence.to_dict(),
-        "jacobian": jacobian_summary(jacobian, anatomy),
-        "inverse_error_mm": inverse_error(transform, inverse, prepared_fixed.foreground),
-        "expected_error": expected_figures,
-        "lesion_volume_change_percent": [dataclasses.asdict(change) for change in lesion_changes],
-        "explained_variance": {name: list(pair.explained_variance) for name, pair in features.items()},
-        "encoded_slices": {name: pair.encoded_slices for name, pair in features.items()},
-        "features_from_cache": all(pair.from_cache for pair in features.values()),
-        "gain_of_details": found.gain_of_details,
-        "unfolded_percent": 100.0 * found.unfolded,
-        "adam_iterations": len(found.energies),
-        "energy_first_last": [found.energies[0], found.energies[-1]] if found.energies else [],
-    }
+    automatic = initial_transform is None and settings.initialization in ("rigid", "affine")
+    assessment = assess(prepared_fixed, prepared_moving, solution, region, device, found_automatically=automatic)
+    outside = outside_percent(prepared_moving.foreground, fixed, solution.inverse)
+    if outside > _OUTSIDE_PERCENT:
+        messages.append(Note(outside_message(outside, "moving", "fixed volume")))
     steps.finish()
     start = "given transform" if initial_transform is not None else settings.initialization
     record = {
-        **environment(settings, device, features),
+        **environment(settings, device, {} if deformed is None else deformed.features),
         "fixed": described_volume(fixed, prepared_fixed),
         "moving": described_volume(moving, prepared_moving),
-        "inputs": described_images({**given_fixed.images(), **given_moving.images()}),
+        "inputs": described_images(
+            {**given_fixed.images(), **given_moving.images(), **({} if region is None else {"region": region})}
+        ),
         "initialization": start,
-        "start": {"kind": start, "matrix": matrix_of(initial)},
-        "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
-        "search_cells_mm": [
-            factor * grid.spacing for search in searches_of(stages) for factor in search.factors(grid.spacing)
-        ],
+        "start": {"kind": start, "matrix": matrix_of(solution.initial)},
+        **solution.record,
         "stages": described_stages(stages),
         "own_stages": described_stages(stages) != described_stages(method.usual_stages),
     }
-    for message in (str(verdict), *messages):
+    for message in (str(assessment.verdict), *messages):
         _LOGGER.info(message)
     return RegistrationResult(
         fixed=fixed,
         moving=moving,
-        transform=transform,
-        inverse=inverse,
-        initial_transform=initial,
+        transform=solution.transform,
+        inverse=solution.inverse,
+        initial_transform=solution.initial,
         warped=warped,
-        displacement=displacement,
-        jacobian=jacobian,
-        deformation=field,
-        expected_error=expected,
-        error_predictors=predictors,
-        verdict=verdict,
-        metrics=metrics,
+        displacement=assessment.displacement,
+        jacobian=assessment.jacobian,
+        deformation=None if deformed is None else deformed.field,
+        expected_error=assessment.expected_error,
+        error_predictors=assessment.error_predictors,
+        verdict=assessment.verdict,
+        metrics={**assessment.metrics, "moving_outside_percent": outside},
         timings=dict(steps.timings),
         peak_memory=runtime.peak_bytes(),
-        feature_preview=deformation.preview,
-        intermediate=deformation.intermediate,
+        feature_preview=None if deformed is None else deformed.preview,
+        intermediate=None if deformed is None else deformed.intermediate,
         messages=tuple(messages),
         record=record,
-    )
-
-
-def _lesion_message(change: LesionVolume) -> str:
-    return (
-        f"The {change.side} lesion {change.label}.{change.number} changes its volume by {change.percent:+.0f} %: it "
-        "is at the edge of the registered region, or too close to another lesion."
     )

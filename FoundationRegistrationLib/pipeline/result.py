@@ -17,7 +17,9 @@ from ..files.results import RESULTS
 from ..io.arrays import Space, VolumeLike, array_from_volume, as_volume
 from ..io.landmarks import Landmarks
 from ..io.segmentations import Segmentation
+from ..runtime.progress import Note
 from ..spatial.points import transform_points
+from .extent import Extent, covers, output_grid
 from .intermediate import Intermediate
 from .propagation import propagate_image, propagate_segmentation
 from .verdict import Verdict
@@ -35,12 +37,15 @@ class RegistrationResult:
         moving: the moving volume as given.
         transform: maps fixed points to moving points, LPS mm; resamples the moving volume onto the fixed one.
         inverse: maps moving points to fixed points, LPS mm.
-        initial_transform: the part of `transform` before the deformable stages.
+        initial_transform: the part of `transform` before the deformable stages. In a rigid or affine run, the start
+            that was given, or found by `initialization` none, center or moments; else `transform` itself.
         warped: the moving volume on the grid of the fixed one, resampled in one step, in its own pixel type.
         displacement: transform(x) - x of the whole transform, a vector image in LPS mm on the grid of the cells;
-            outside it the transform is `initial_transform`.
+            outside it the transform is `initial_transform`. In a rigid or affine run it is sampled around the
+            anatomy.
         jacobian: determinant of the spatial Jacobian of `transform`, on that grid: local volume, moving over fixed.
         deformation: u of the deformable part alone, on that grid; transform(x) = initial_transform(x + u(x)).
+            This and the next two are None in a rigid or affine run.
         expected_error: of `transform`, mm, on that grid, from a model fitted on pairs with known truth; NaN where
             nothing was compared: in air and outside either field of view.
         error_predictors: the predictors of `expected_error`, one component for each of `PREDICTORS`, on the grid of
@@ -58,15 +63,15 @@ class RegistrationResult:
 
     fixed: sitk.Image
     moving: sitk.Image
-    transform: sitk.CompositeTransform
-    inverse: sitk.CompositeTransform
+    transform: sitk.Transform
+    inverse: sitk.Transform
     initial_transform: sitk.Transform
     warped: sitk.Image
     displacement: sitk.Image
     jacobian: sitk.Image
-    deformation: sitk.Image
-    expected_error: sitk.Image
-    error_predictors: sitk.Image
+    deformation: sitk.Image | None
+    expected_error: sitk.Image | None
+    error_predictors: sitk.Image | None
     verdict: Verdict
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]
@@ -78,8 +83,9 @@ class RegistrationResult:
 
     def __repr__(self) -> str:
         settings = self.record["settings"]
+        how = f"encoder {settings['encoder']}" if self.deformation is not None else settings["stages"]
         return (
-            f"<RegistrationResult: {self.verdict.level}, preset {settings['preset']}, encoder {settings['encoder']}, "
+            f"<RegistrationResult: {self.verdict.level}, preset {settings['preset']}, {how}, "
             f"messages: {len(self.messages)}>"
         )
 
@@ -138,7 +144,15 @@ class RegistrationResult:
         array, affine = array_from_volume(self.displacement, space)
         return (array * (-1.0, -1.0, 1.0) if space == "RAS" else array), affine
 
-    def warp_image(self, image: VolumeLike, to: Side = "fixed", interpolation: str = "linear") -> sitk.Image:
+    def warp_image(
+        self,
+        image: VolumeLike,
+        to: Side = "fixed",
+        interpolation: str = "linear",
+        *,
+        extent: Extent | None = None,
+        spacing_mm: float | None = None,
+    ) -> sitk.Image:
         """Resample a volume of one side, such as the PET of a moving PET-CT, in one step onto the grid of the other.
 
         Losses are logged as warnings.
@@ -147,20 +161,26 @@ class RegistrationResult:
             image: volume in moving space, or in fixed space if it goes to the moving side; on any grid.
             to: the side of the result.
             interpolation: "linear" or "bspline".
+            extent: the field of view of the result: that of the volume in fixed space, in moving space, or "union".
+                That of the side of the result if None.
+            spacing_mm: isotropic voxel spacing of the result; that of its side if None.
 
         Raises:
-            InputError: it is not a 3D volume, or does not overlap with the other side.
+            InputError: it is not a 3D volume, or does not overlap with the other side, or the result is too large.
         """
-        reference, transform, _ = self._way(to)
+        reference, transform, inverse = self._way(to)
+        given = as_volume(image, "given")
+        if extent is not None or spacing_mm is not None:
+            reference = output_grid(reference, given, inverse, covers(extent, to), spacing_mm)
         messages: list[str] = []
-        warped = propagate_image(as_volume(image, "given"), reference, transform, interpolation, messages)
+        warped = propagate_image(given, reference, transform, interpolation, messages)
         _warn(messages)
         return warped
 
     def warp_labels(self, labels: VolumeLike, to: Side = "fixed") -> sitk.Image:
         """Resample a label map of one side in one step onto the grid of the other, without new labels.
 
-        Lost or cut-off structures are logged as warnings.
+        Lost or cut-off structures are logged as warnings, the volumes of all as information.
 
         Args:
             labels: label map in moving space, or in fixed space if it goes to the moving side; 0 is background.
@@ -206,4 +226,4 @@ class RegistrationResult:
 
 def _warn(messages: list[str]) -> None:
     for message in messages:
-        _LOGGER.warning(message)
+        _LOGGER.log(logging.INFO if isinstance(message, Note) else logging.WARNING, message)

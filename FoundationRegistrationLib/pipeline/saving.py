@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..errors import InputError
 from ..evaluation.accuracy import check_label_maps, evaluate
@@ -30,6 +31,7 @@ def write_results(
     labels: PairedLabels | None = None,
     landmarks: tuple[Landmarks, Landmarks] | None = None,
     maps: bool = False,
+    warped: sitk.Image | None = None,
 ) -> dict[str, Any]:
     """Write all files of a registration into a staging folder.
 
@@ -38,7 +40,8 @@ def write_results(
         result: the registration.
         labels: structures of both sides, to measure Dice.
         landmarks: corresponding points of both sides, to measure the TRE.
-        maps: also write the Jacobian and the expected error.
+        maps: also write the Jacobian and the expected error, if known.
+        warped: the moving volume on another grid than the fixed one, to write instead.
 
     Returns:
         The evaluation by labels and landmarks, as in the report.
@@ -49,10 +52,11 @@ def write_results(
     write_transform(result.transform, staging / "transform.h5")
     write_transform(result.inverse, staging / "inverse.h5")
     write_transform(result.initial_transform, staging / START_FILE)
-    write_volume_directly(result.warped, staging / "warped.nii.gz")
+    write_volume_directly(result.warped if warped is None else warped, staging / "warped.nii.gz")
     if maps:
         write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
-        write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
+        if result.expected_error is not None:
+            write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
     if result.feature_preview is not None:
         for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
             write_volume_directly(preview, staging / f"features_{role}.nii.gz")

@@ -83,27 +83,33 @@ def _failures(evidence: Evidence) -> Iterator[str]:
             f"{_ADVICE}"
         )
         return
-    reason = "" if evidence.agreement is None else _implausible(evidence.agreement, evidence.found_automatically)
+    reason = "" if evidence.agreement is None else _implausible(evidence.agreement, evidence)
     if reason:
         yield reason
-    elif evidence.fine_structure is not None and evidence.fine_structure.above_chance < _UNRELATED:
+    elif (
+        evidence.deformable
+        and evidence.fine_structure is not None
+        and evidence.fine_structure.above_chance < _UNRELATED
+    ):
         yield (
             f"Inside the body the volumes agree hardly better than by chance "
             f"({evidence.fine_structure.above_chance:.1f} times). {_ADVICE}"
         )
 
 
-def _implausible(agreement: Agreement, found_automatically: bool) -> str:
+def _implausible(agreement: Agreement, evidence: Evidence) -> str:
     """Say why the volumes cannot be registered correctly, from their mutual information; else nothing."""
     after, best = agreement.after, max(agreement.start, agreement.after)
     other = max(agreement.turned, agreement.mirrored)
-    lost = found_automatically and agreement.start < _START_ABOVE_CHANCE * agreement.turned
+    lost = evidence.found_automatically and agreement.start < _START_ABOVE_CHANCE * agreement.turned
     enough = _ABOVE_CHANCE_FROM_A_BAD_START if lost else _ABOVE_CHANCE
     if other > _CLEARLY_BETTER * best or after < enough * agreement.turned:
         return _how_it_lies(agreement, best) or f"The volumes agree no better than by chance. {_ADVICE}"
     if best < _CLEARLY_WORSE * agreement.as_given:
         return "The volumes agreed better before the registration; start with --initialization none."
     if after < _CLEARLY_WORSE * agreement.start:
+        if not evidence.deformable:
+            return "The volumes agree less after the alignment than at its start; give a better start, or landmarks."
         return (
             "The volumes agree less after the deformable stages than after the initial alignment alone; use the "
             "initial alignment, or another encoder or preset."

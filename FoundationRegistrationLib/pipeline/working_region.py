@@ -20,6 +20,7 @@ from ..spatial.displacement import LARGEST_BORDER_MM
 from ..spatial.grids import WorkingGrid, size_mm, size_words, working_grid
 from ..spatial.points import foreground_points, linear_parts
 from .preprocessing import PreparedVolume
+from .region import box_of
 
 # Memory of a device besides the grid: libraries and a network. Of the previous host memory of the process, at most
 # this counts; the rest is the caller's.
@@ -54,14 +55,20 @@ def choose_grid(
     infos: Sequence[EncoderInfo],
     stages: Sequence[Stage],
     device: torch.device,
+    region: sitk.Image | None = None,
 ) -> tuple[WorkingGrid, list[str]]:
-    """Return the working grid at the requested spacing, or a coarser one with a message if memory is short."""
+    """Return the working grid at the requested spacing, or a coarser one with a message if memory is short.
+
+    With a region it covers the foreground in the box of the region, and what may be matched to it.
+    """
     fixed_points = foreground_points(fixed.foreground)
     center = fixed_points.mean(0)
     # The moving foreground in fixed space, through the local linear part of the initial transform.
     offset = np.asarray(initial.TransformPoint(center.tolist()))
     linear = np.linalg.pinv(linear_parts(initial, center[None])[0])
     moving_points = center + (foreground_points(moving.foreground) - offset) @ linear.T
+    if region is not None:
+        fixed_points = np.clip(fixed_points, *box_of(region))
 
     loaded = min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
     budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + loaded

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .checks import setting_choices
 from .files import MOST_SETTINGS_BYTES, read_settings_file
-from .parameters import DeviceName, Initialization, Interpolation, Modality, Precision, Settings
+from .parameters import DeviceName, Initialization, Interpolation, LastStage, Modality, Precision, Settings
 from .presets import PRESETS, Preset
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DeviceName",
     "Initialization",
     "Interpolation",
+    "LastStage",
     "Modality",
     "Precision",
     "Preset",

@@ -16,6 +16,7 @@ from .checks import checked
 from .presets import PRESETS
 
 Initialization = Literal["none", "center", "moments", "rigid", "affine"]
+LastStage = Literal["rigid", "affine", "deformable"]
 Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -70,7 +71,12 @@ class Settings:
 
     fixed_modality: Modality = _setting("auto", "intensity normalisation of the fixed volume")
     moving_modality: Modality = _setting("auto", "intensity normalisation of the moving volume")
-    initialization: Initialization = _setting("affine", "initial alignment before the deformable stages")
+    initialization: Initialization = _setting(
+        "affine", "initial alignment before the deformable stages; of a rigid or affine run, where its search starts"
+    )
+    stages: LastStage = _setting(
+        "deformable", "last stage: rigid or affine for a linear transform without features, or deformable"
+    )
     working_spacing_mm: float = _setting(
         0.0, "voxel edge of the isotropic working grid; 0 takes the voxel size of the coarser volume", 0.0, 20.0
     )
@@ -138,6 +144,8 @@ class Settings:
             object.__setattr__(self, "detail_encoder", detail.strip())
         if self.detail_encoder == self.encoder:  # an encoder does not refine itself
             object.__setattr__(self, "detail_encoder", "")
+        if (self.stages, self.initialization) == ("rigid", "affine"):  # the default, which does not suit a rigid run
+            object.__setattr__(self, "initialization", "rigid")
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, hints[field.name], getattr(self, field.name)))
         if 0.0 < self.working_spacing_mm < _LEAST_SPACING_MM:
@@ -154,8 +162,15 @@ class Settings:
             raise SettingsError(msg)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether the result is a linear transform."""
+        return self.stages != "deformable"
+
+    @property
     def encoders(self) -> tuple[str, ...]:
-        """The names of the encoders in use: the main one, and the detail encoder if there is one."""
+        """The names of the encoders in use: the main one and any detail encoder; none if the result is linear."""
+        if self.is_linear:
+            return ()
         return (self.encoder, self.detail_encoder) if self.detail_encoder else (self.encoder,)
 
     def suited_to(self, *spacings: Sequence[float]) -> Settings:
@@ -196,12 +211,15 @@ class Settings:
             values: settings by name, as `to_dict` returns them.
 
         Raises:
-            SettingsError: unknown setting, or a value out of range.
+            SettingsError: unknown setting, a value out of range, or values that contradict each other.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(str(name) for name in set(values) - known)
         if unknown:
             msg = f"Unknown setting {shortened(unknown[0])}; known settings: {', '.join(sorted(known))}."
+            raise SettingsError(msg)
+        if (values.get("stages"), values.get("initialization")) == ("rigid", "affine"):
+            msg = "stages is rigid, but initialization is affine, which scales and shears; leave out one of them."
             raise SettingsError(msg)
         return cls(**values)
 

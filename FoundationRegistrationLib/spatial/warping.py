@@ -71,17 +71,20 @@ def warp_image(
     return result
 
 
-def warp_labels(labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """Resample a label map in one step onto the grid of a reference, with smooth boundaries and no new labels.
-
-    Each voxel gets the label with the largest linearly interpolated weight.
+def warp_labels(
+    labels: sitk.Image, reference: sitk.Image, transform: sitk.Transform, *, smooth: bool = True
+) -> sitk.Image:
+    """Resample a label map in one step onto the grid of a reference, without new labels.
 
     Args:
         labels: label map of an integer pixel type; 0 outside.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the label map, LPS mm.
+        smooth: each voxel gets the label with the largest linearly interpolated weight, which gives smooth boundaries
+            and wears off structures of a few voxels; else the nearest label, which keeps volumes on a finer grid.
     """
-    return sitk.Resample(labels, reference, transform, sitk.sitkLabelLinear, 0, labels.GetPixelID())
+    interpolator = sitk.sitkLabelLinear if smooth else sitk.sitkNearestNeighbor
+    return sitk.Resample(labels, reference, transform, interpolator, 0, labels.GetPixelID())
 
 
 def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
