@@ -17,6 +17,7 @@ from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
 from .files import prepare_files
+from .phantom import add_phantom_arguments, phantom_command
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
 
@@ -107,8 +108,6 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
 
         evaluate_command(arguments, interruption)
     else:
-        from .phantom import phantom_command
-
         phantom_command(arguments, interruption)
 
 
@@ -175,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     add_weights_arguments(
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
-    _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
+    add_phantom_arguments(
+        subparsers.add_parser("phantom", help="write a synthetic breast pair or dynamic series with its ground truth")
+    )
     return parser
 
 
@@ -253,14 +254,6 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("registration", type=Path, help="folder that `register` wrote")
     _add_evaluation_files(parser)
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
-
-
-def _add_phantom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", help="longitudinal, cross-sequence, lesion or pet-ct-to-mri")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the volumes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size, about (default 1.5)")
-    parser.add_argument("--difficulty", default="patient", help="patient (default): as hard as patients are; or easy")
 
 
 if __name__ == "__main__":
