@@ -23,6 +23,15 @@ PHANTOM = (
     "moving_landmarks.mrk.json",
     "pet.nii.gz",
 )
+# What `phantom dynamic` writes; the last ones only with more than six frames.
+DYNAMIC_PHANTOM = (
+    "series.nii.gz",
+    "motion_free.nii.gz",
+    "labels.nii.gz",
+    "truth.json",
+    *(f"displacement_{frame:02}.nii.gz" for frame in range(1, 30)),
+)
+_ALWAYS = ({*PHANTOM[:-1]}, {*DYNAMIC_PHANTOM[:9]})
 # Formats in two files, of which only one is named.
 _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
 
@@ -54,8 +63,8 @@ def prepare_files(arguments: argparse.Namespace) -> None:
 
 def _check_phantoms_folder(folder: Path) -> None:
     """Allow only a phantom to be overwritten, recognised by having all of its files."""
-    there = [name for name in PHANTOM if os.path.lexists(folder / name)]
-    if there and not {*PHANTOM[:-1]} <= {*there}:
+    there = [name for name in (*PHANTOM, *DYNAMIC_PHANTOM) if os.path.lexists(folder / name)]
+    if there and not any(files <= {*there} for files in _ALWAYS):
         msg = f"'{folder / there[0]}' is not from a phantom and would be overwritten; choose another --output."
         raise InputError(msg)
 

@@ -19,6 +19,7 @@ from ..settings import Settings
 from .apply import add_grid_arguments
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .files import prepare_files
+from .phantom import add_phantom_arguments, phantom_command
 from .series import add_series_arguments, series_command
 from .settings_options import add_settings
 from .terminal import lenient_streams
@@ -114,8 +115,6 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
 
         evaluate_command(arguments, interruption)
     else:
-        from .phantom import phantom_command
-
         phantom_command(arguments, interruption)
 
 
@@ -184,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
     add_dicom_arguments(subparsers.add_parser("dicom", help="list the series in a DICOM folder"))
-    _add_phantom(subparsers.add_parser("phantom", help="write a synthetic breast pair with its ground truth"))
+    add_phantom_arguments(
+        subparsers.add_parser("phantom", help="write a synthetic breast pair or dynamic series with its ground truth")
+    )
     return parser
 
 
@@ -254,14 +255,6 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("registration", type=Path, help="folder that `register` wrote")
     _add_evaluation_files(parser)
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
-
-
-def _add_phantom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", help="longitudinal, cross-sequence, lesion or pet-ct-to-mri")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the volumes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size, about (default 1.5)")
-    parser.add_argument("--difficulty", default="patient", help="patient (default): as hard as patients are; or easy")
 
 
 if __name__ == "__main__":

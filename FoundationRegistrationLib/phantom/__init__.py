@@ -1,21 +1,30 @@
-"""Synthetic breast pairs with exact ground truth, one kind for each of the paper's four tasks.
+"""Synthetic breast pairs and dynamic series with exact ground truth.
 
 The anatomy is a function of continuous points, the motion a closed-form map. A volume is the anatomy evaluated at
 the voxels' mapped centres, so no label is interpolated and the displacement is exact. `make_phantom` gives volumes,
-masks, landmarks and the displacement. Everything is in LPS mm.
+masks, landmarks and the displacement of a pair, one kind for each of the paper's four tasks; `make_dynamic_phantom`
+gives a series after contrast. Everything is in LPS mm.
 """
 
 from __future__ import annotations
 
-from ..errors import SettingsError
 from .case import LABELS, TASKS, PhantomCase
+from .checks import DIFFICULTIES, check_choice, check_drawn
+from .dynamic import DYNAMIC_LABELS, MOTIONS, DynamicPhantom, make_dynamic_phantom
 from .easy import easy_pair
 from .patient import patient_pair
 
-__all__ = ["DIFFICULTIES", "LABELS", "TASKS", "PhantomCase", "make_phantom"]
-
-DIFFICULTIES = ("patient", "easy")
-_SPACINGS_MM = (0.5, 20.0)
+__all__ = [
+    "DIFFICULTIES",
+    "DYNAMIC_LABELS",
+    "LABELS",
+    "MOTIONS",
+    "TASKS",
+    "DynamicPhantom",
+    "PhantomCase",
+    "make_dynamic_phantom",
+    "make_phantom",
+]
 
 
 def make_phantom(task: str, seed: int = 0, *, spacing_mm: float = 1.5, difficulty: str = "patient") -> PhantomCase:
@@ -40,22 +49,6 @@ def make_phantom(task: str, seed: int = 0, *, spacing_mm: float = 1.5, difficult
         SettingsError: unknown task or difficulty, negative seed, or a spacing_mm that is too small for memory or too
             large to show the anatomy.
     """
-    _check(task, seed, spacing_mm, difficulty)
+    check_choice("phantom task", task, TASKS)
+    check_drawn(seed, spacing_mm, difficulty)
     return (patient_pair if difficulty == "patient" else easy_pair)(task, seed, spacing_mm)
-
-
-def _check(task: str, seed: int, spacing_mm: float, difficulty: str) -> None:
-    if task not in TASKS:
-        msg = f"Unknown phantom task '{task}'. Choose one of: {', '.join(TASKS)}."
-        raise SettingsError(msg)
-    if difficulty not in DIFFICULTIES:
-        msg = f"Unknown difficulty '{difficulty}' of a phantom. Choose one of: {', '.join(DIFFICULTIES)}."
-        raise SettingsError(msg)
-    if seed < 0:
-        msg = f"The phantom's seed must be 0 or more, not {seed}."
-        raise SettingsError(msg)
-    if not _SPACINGS_MM[0] <= spacing_mm <= _SPACINGS_MM[1]:
-        msg = (
-            f"The phantom's spacing_mm must lie between {_SPACINGS_MM[0]} and {_SPACINGS_MM[1]} mm, not {spacing_mm}."
-        )
-        raise SettingsError(msg)

@@ -143,6 +143,17 @@ class Anatomy:
         outer = muscle > 0.0
         return np.where(outer, sheets * ramp(muscle, 0.0, 4.0) * ramp(-skin, 2.0, 6.0), tubes)
 
+    def breast_corners(self) -> Points:
+        """Points (N, 3) on the hull of the boxes around the breasts."""
+        corners = []
+        for shape in self.shapes:
+            for a in (-1.0, 1.0):
+                for b in (-1.0, 1.0):
+                    rim = shape.base + a * shape.radii[0] * shape.lateral + b * shape.radii[1] * shape.vertical
+                    corners.extend([rim, rim + 0.6 * shape.length * shape.axis])
+            corners.append(shape.tip)
+        return np.array(corners)
+
     def landmarks(self, rng: np.random.Generator) -> Points:
         """Candidate landmarks (N, 3): nipples, duct branch points, gland, chest wall, heart and liver."""
         named = [shape.tip - 2.0 * shape.axis for shape in self.shapes]

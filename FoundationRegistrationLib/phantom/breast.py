@@ -180,9 +180,9 @@ class Gland:
             d = np.minimum(d, ellipsoid(x, y, z, tuple(centre), (radius, radius, radius)))
         return d
 
-    def lesion_distance(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the irregular, compact lesion."""
-        centre, radius = self.lesion
+    def lesion_distance(self, x: Array, y: Array, z: Array, lesion: tuple[Points, float] | None = None) -> Array:
+        """Signed distance to an irregular, compact lesion: `self.lesion`, or another centre and radius in mm."""
+        centre, radius = lesion or self.lesion
         d = ellipsoid(x, y, z, tuple(centre), (radius, 0.88 * radius, 0.95 * radius))
         bumps = 0.13 * radius * self._detail(x, y, z)
         return d + bumps.astype(np.float32)

@@ -46,24 +46,24 @@ def _oblique(degrees_x: float, degrees_z: float) -> NDArray[np.float64]:
     return about_z @ about_x
 
 
-_FIXED_BOX = ((-164.0, -130.0, -94.0), (164.0, 90.0, 94.0))
+FIXED_BOX = ((-164.0, -130.0, -94.0), (164.0, 90.0, 94.0))
 _MOVING_BOX = ((-172.0, -124.0, -101.0), (168.0, 108.0, 99.0))
 _CT_BOX = ((-200.0, -72.0, -100.0), (200.0, 228.0, 100.0))
 _SIDES = {
     "longitudinal": (
-        _Side("t1", *_FIXED_BOX, (1.0, 1.0, 1.25), _SAGITTAL, lesion=False),
+        _Side("t1", *FIXED_BOX, (1.0, 1.0, 1.25), _SAGITTAL, lesion=False),
         _Side("t1", *_MOVING_BOX, (1.2, 1.2, 1.2), _AXIAL, lesion=False),
     ),
     "cross-sequence": (
-        _Side("t1", *_FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=False),
+        _Side("t1", *FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=False),
         _Side("t2-fs", *_MOVING_BOX, (1.1, 1.1, 1.5), _oblique(6.0, -8.0), lesion=False),
     ),
     "lesion": (
-        _Side("t1-fs-enhanced", *_FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=False),
+        _Side("t1-fs-enhanced", *FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=False),
         _Side("t1-fs-enhanced", *_MOVING_BOX, (1.2, 1.2, 1.2), _AXIAL, lesion=True),
     ),
     "pet-ct-to-mri": (
-        _Side("t1-fs-enhanced", *_FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=True),
+        _Side("t1-fs-enhanced", *FIXED_BOX, (1.0, 1.0, 1.25), _AXIAL, lesion=True),
         _Side("ct", *_CT_BOX, (1.2, 1.2, 1.3), _AXIAL, lesion=True),
     ),
 }

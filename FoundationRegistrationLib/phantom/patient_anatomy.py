@@ -87,17 +87,6 @@ class PatientAnatomy(Anatomy):
             for s in self.shapes
         ]
 
-    def breast_corners(self) -> Points:
-        """Points (N, 3) on the hull of the boxes around the breasts."""
-        corners = []
-        for shape in self.shapes:
-            for a in (-1.0, 1.0):
-                for b in (-1.0, 1.0):
-                    rim = shape.base + a * shape.radii[0] * shape.lateral + b * shape.radii[1] * shape.vertical
-                    corners.extend([rim, rim + 0.6 * shape.length * shape.axis])
-            corners.append(shape.tip)
-        return np.array(corners)
-
     def lesion_centre(self) -> Points:
         """The point (3,) where the lesion is or would be."""
         return self.glands[self.lesion_side].lesion[0]

@@ -89,14 +89,21 @@ class _Bow:
 
 
 @dataclass(frozen=True)
-class _Hill:
-    """A smooth hill over an ellipse, zero outside: two coordinates to mm."""
+class Hill:
+    """A smooth hill over an ellipse, zero outside: two coordinates to mm.
+
+    Attributes:
+        height: in the middle, mm.
+        centre: in the plane, mm.
+        radii: of the ellipse, mm.
+    """
 
     height: float
     centre: tuple[float, float]
     radii: tuple[float, float]
 
     def __call__(self, u: Values, v: Values) -> Values:
+        """Height at two coordinates in the plane."""
         far = ((u - self.centre[0]) / self.radii[0]) ** 2 + ((v - self.centre[1]) / self.radii[1]) ** 2
         return self.height * np.maximum(1.0 - far * far, 0.0) ** 3
 
@@ -111,10 +118,14 @@ def draw_patient_motion(rng: np.random.Generator, ranks: Ranks, *, supine: bool)
     """
     hardness = ranks.hardness
     strength = 0.45 + 2.7 * hardness**1.5
-    fixed = [*_thorax(rng, 0.4 * strength), *_pressed(rng, 0.35 * strength), _table(rng, rng.uniform(0.0, 4.0), 2.0)]
+    fixed = [
+        *_thorax(rng, 0.4 * strength),
+        *pressed(rng, 0.35 * strength),
+        table_position(rng, rng.uniform(0.0, 4.0), 2.0),
+    ]
     distance = 2.0 + 58.0 * ranks.distance**2
-    posture = _supine(rng) if supine else _pressed(rng, strength)
-    moving = [*_thorax(rng, strength), *posture, _table(rng, distance, 2.0 + 9.0 * hardness)]
+    posture = _supine(rng) if supine else pressed(rng, strength)
+    moving = [*_thorax(rng, strength), *posture, table_position(rng, distance, 2.0 + 9.0 * hardness)]
     return PatientMotion(Chain(tuple(fixed)), Chain(tuple(moving)))
 
 
@@ -126,8 +137,8 @@ def _sign(rng: np.random.Generator) -> float:
     return float(rng.choice([-1.0, 1.0]))
 
 
-def _table(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
-    """Another place on the table: mostly along and above it, less across."""
+def table_position(rng: np.random.Generator, distance: float, degrees: float) -> Rigid:
+    """Another place on the table, `distance` mm away and turned: mostly along and above it, less across."""
     heading = rng.normal(size=3) * np.array([0.6, 0.8, 1.4])
     angles = np.deg2rad(np.clip(rng.normal(0.0, 0.6 * degrees, 3), -15.0, 15.0))
     return Rigid(rotation(angles), _PIVOT, distance * heading / np.linalg.norm(heading))
@@ -138,8 +149,8 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
     heart = np.array([20.0, 68.0, -12.0]) + rng.uniform(-6.0, 6.0, 3)
     breath = _limited((0.5 + 0.5 * strength) * _sign(rng) * rng.uniform(13.0, 39.0), 32.0)
     return [
-        Shear(2, _Hill(breath, (0.0, 84.0), (100.0, 72.0))),
-        Shear(2, _Hill(_limited(strength * rng.normal(0.0, 10.0), 18.0), (-46.0, 86.0), (60.0, 60.0))),
+        Shear(2, Hill(breath, (0.0, 84.0), (100.0, 72.0))),
+        Shear(2, Hill(_limited(strength * rng.normal(0.0, 10.0), 18.0), (-46.0, 86.0), (60.0, 60.0))),
         Twist(2, np.array([0.0, 82.0, heart[2]]), _limited(strength * rng.normal(0.0, 0.30), 0.25), 80.0, 110.0),
         Twist(0, heart, _limited(strength * rng.normal(0.0, 0.30), 0.25), 68.0, 80.0),
         Shear(1, _Bow(strength * rng.normal(0.0, 9.0), rng.uniform(-20.0, 20.0))),
@@ -148,8 +159,11 @@ def _thorax(rng: np.random.Generator, strength: float) -> list[VolumePreserving]
     ]
 
 
-def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
-    """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall."""
+def pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving]:
+    """What another coil and cushion make of the hanging breasts, in coordinates along the chest wall.
+
+    With the same generator the same change of shape, more or less of it; none at a strength of 0.
+    """
     slopes = np.exp(np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(0.12, 0.36, 2), -0.45, 0.26))
     lean = np.clip(strength * rng.choice([-1.0, 1.0], 2) * rng.uniform(6.0, 24.0, 2), -32.0, 32.0)
     maps: list[VolumePreserving] = [
@@ -179,7 +193,7 @@ def _pressed(rng: np.random.Generator, strength: float) -> list[VolumePreserving
         maps.append(
             Shear(
                 1,
-                _Hill(
+                Hill(
                     _limited(strength * rng.normal(0.0, 5.0), 10.0), (side * 85.0, rng.uniform(-35, 35)), (45.0, 45.0)
                 ),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,7 +63,7 @@ def with_truth(
         moving=moving.image,
         fixed_labels=fixed.labels,
         moving_labels=moving.labels,
-        displacement=_displacement_field(motion, fixed.grid),
+        displacement=displacement_field(motion, fixed.grid),
         fixed_landmarks=landmarks,
         moving_landmarks=motion(landmarks),
         pet=pet,
@@ -72,7 +72,7 @@ def with_truth(
     )
 
 
-def _displacement_field(motion: TrueMotion, grid: VoxelGrid) -> sitk.Image:
+def displacement_field(motion: Callable[[Points], Points], grid: VoxelGrid) -> sitk.Image:
     """T(x) - x on a grid of the fixed space: vector float64, LPS mm."""
     parts = []
     for first, last in slabs(grid):

@@ -126,7 +126,7 @@ def test_apply_and_evaluate_overwrite_no_input(files, name, capsys):
         refused(["evaluate", files / "registration", *landmarks, "--output", inputs / name], capsys, before, files)
 
 
-@pytest.mark.parametrize("name", PHANTOM)
+@pytest.mark.parametrize("name", [*PHANTOM, "truth.json", "displacement_07.nii.gz"])
 def test_a_phantom_replaces_a_phantom_and_nothing_else(tmp_path, name, capsys):
     own = tmp_path / "mine" / name
     own.parent.mkdir()
