@@ -11,6 +11,7 @@ from FoundationRegistrationLib import Series, Settings
 LESION_MM = np.array([8.0, -5.0, 6.0])
 MOTIONS = (0.0, 0.6, -0.5)
 TIMES_S = (0.0, 60.0, 150.0)
+EVEN_S = (5.0, 35.0, 65.0)
 
 
 def settings(**overrides):

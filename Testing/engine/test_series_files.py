@@ -6,13 +6,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dynamic import TIMES_S, small_series
+from dynamic import EVEN_S, TIMES_S, small_series
 from volumes import assert_readable
 
 from FoundationRegistrationLib import InputError, Series, read_series
 from FoundationRegistrationLib.series.writing import write_series_directly
-
-EVEN_S = (5.0, 35.0, 65.0)
 
 
 @pytest.fixture(scope="module")
