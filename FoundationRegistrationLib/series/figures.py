@@ -36,7 +36,7 @@ class Temporal:
         """Return it for frames, resampled onto a grid if they lie on others."""
         first, total, squares, count = None, np.zeros(()), np.zeros(()), 0
         for frame in frames:
-            values = sitk.GetArrayViewFromImage(finite_float(on_grid_of(grid, frame))).astype(np.float64)
+            values = sitk.GetArrayFromImage(finite_float(on_grid_of(grid, frame))).astype(np.float64)
             first = values if first is None else first
             # About the first frame, so that no digits are lost in the difference of large squares.
             total, squares, count = total + (values - first), squares + (values - first) ** 2, count + 1
@@ -92,6 +92,6 @@ def temporal_figures(before: Temporal, after: Temporal, foreground: NDArray[np.b
 
 def motion_mm(transform: sitk.Transform, foreground: sitk.Image) -> tuple[float, float]:
     """Return the mean and the largest displacement of a foreground, mm."""
-    field = sitk.GetArrayViewFromImage(displacement_on_grid_of(foreground, transform))
+    field = sitk.GetArrayFromImage(displacement_on_grid_of(foreground, transform))
     lengths = np.linalg.norm(field[sitk.GetArrayViewFromImage(foreground) != 0], axis=-1)
     return float(lengths.mean()), float(lengths.max())

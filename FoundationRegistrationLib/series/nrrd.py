@@ -10,7 +10,6 @@ import gzip
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
 from ..io.integrity import nrrd_voxels
+from ..io.paths import called
 from ..io.volumes import read_image
 from ..io.written import check_volume, incomplete
 
@@ -26,6 +26,7 @@ _SECONDS = {
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
 }
+_WHAT = "series"
 _FRAME_KINDS = ("list", "time")
 _TYPES = {
     "i1": "int8",
@@ -42,32 +43,47 @@ _TYPES = {
 _COMPRESSION = 4  # gzip's higher levels take several times longer for a few per cent
 
 
-@contextmanager
-def readable(path: Path, name: str) -> Iterator[Path]:
-    """Yield a NRRD file that ITK can read: the file itself, or a copy whose time axis is called a list.
+def read_nrrd(path: Path, name: str, messages: list[str]) -> sitk.Image:
+    """Read a NRRD file with frames: one volume with several values per voxel, or a 4D image.
 
-    ITK accepts a fourth axis without a direction in space only if its kind is "list".
+    ITK accepts a fourth axis without a direction in space only if its kind is "list"; a file that calls it "time" is
+    read through a copy.
+
+    Args:
+        path: the file.
+        name: its name in messages.
+        messages: warnings about it are appended.
 
     Raises:
-        InputError: the header is damaged, or the voxels of such a file are in other files.
+        InputError: it is damaged, or such a file has its voxels in other files.
     """
     fields = nrrd_voxels(path, name).fields
     kinds = fields.get("kinds", "").lower().split()
     if "time" not in kinds or "none" not in fields.get("spacedirections", "").lower():
-        yield path
-        return
+        return read_image(path, _WHAT, messages)
     if "datafile" in fields:
         msg = f"{name} has a time axis and its voxels in another file, which is not supported; save it as .seq.nrrd."
         raise InputError(msg)
+    found: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "series.nrrd")
-        with path.open("rb") as source, copy.open("wb") as target:
-            while (line := source.readline()).strip():
-                is_kinds = line.lower().startswith(b"kinds:")
-                target.write(line.lower().replace(b"time", b"list") if is_kinds else line)
-            target.write(line)
-            shutil.copyfileobj(source, target)
-        yield copy
+        _copy_with_list(path, copy)
+        try:
+            image = read_image(copy, _WHAT, found)
+        except InputError as error:
+            raise InputError(str(error).replace(called(_WHAT, copy), name)) from error
+        messages += [message.replace(called(_WHAT, copy), name) for message in found]
+    return image
+
+
+def _copy_with_list(path: Path, copy: Path) -> None:
+    """Copy a NRRD file, with the axis of the kind "time" called "list"."""
+    with path.open("rb") as source, copy.open("wb") as target:
+        while (line := source.readline()).strip():
+            is_kinds = line.lower().startswith(b"kinds:")
+            target.write(line.lower().replace(b"time", b"list") if is_kinds else line)
+        target.write(line)
+        shutil.copyfileobj(source, target)
 
 
 def frames_of(image: sitk.Image, name: str) -> list[sitk.Image]:

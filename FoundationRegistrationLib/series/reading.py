@@ -55,8 +55,7 @@ def _from_file(path: Path, name: str, messages: list[str]) -> Series:
     with path.open("rb") as stream:
         is_nrrd = stream.read(4) == b"NRRD"
     if is_nrrd:
-        with nrrd.readable(path, name) as file:
-            image = read_image(file, "series", messages)
+        image = nrrd.read_nrrd(path, name, messages)
         is_4d = image.GetDimension() == 4
         if not is_4d and image.GetNumberOfComponentsPerPixel() == 1:
             raise _single(name)

@@ -109,7 +109,7 @@ def reference_of(series: Series, reference: int | str) -> tuple[sitk.Image, int 
         grid = series.frames[0]
         total = np.zeros(grid.GetSize()[::-1], dtype=np.float64)
         for frame in series.frames:
-            total += sitk.GetArrayViewFromImage(finite_float(on_grid_of(grid, frame)))
+            total += sitk.GetArrayFromImage(finite_float(on_grid_of(grid, frame)))
         mean = sitk.GetImageFromArray((total / len(series.frames)).astype(np.float32))
         mean.CopyInformation(grid)
         return mean, None

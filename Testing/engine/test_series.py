@@ -1,0 +1,214 @@
+"""A dynamic series is registered frame by frame: motion is found under changing contrast, each frame on its own."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dynamic import MOTIONS, TIMES_S, body, inside, moved, settings, slice_series, small_series, with_frames
+from volumes import OBLIQUE, assert_readable, empty_grid, mean_error, through
+
+from FoundationRegistrationLib import InputError, RegistrationCancelledError, Series, read_series, register_series
+from FoundationRegistrationLib.runtime.progress import Progress
+from FoundationRegistrationLib.series.onto import Onto
+
+REFERENCE = 0
+
+
+@pytest.fixture(scope="module")
+def series():
+    return small_series("oblique")
+
+
+@pytest.fixture(scope="module")
+def events():
+    """The progress of `result`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(series, events):
+    return register_series(series, settings(), progress=events.append)
+
+
+def error_mm(transform, amount, points):
+    """Mean distance between the points of the reference and where frame and true motion bring them back to."""
+    return float(np.linalg.norm(moved(amount)(through(transform, points)) - points, axis=1).mean())
+
+
+def test_motion_is_found_under_changing_contrast_and_contrast_is_kept(series, result):
+    points = inside(series.frames[REFERENCE])[::17]
+    for amount, frame in zip(MOTIONS[1:], result.frames[1:], strict=True):
+        assert frame.state == "registered"
+        assert error_mm(frame.transform, amount, points) < 0.35 * mean_error(frame.transform, lambda p: p, points)
+        assert frame.folded_percent == 0.0
+        there = through(frame.transform, points)
+        assert np.abs(through(frame.inverse, there) - points).max() < 0.5
+        assert 0.0 < frame.motion_mm[0] < frame.motion_mm[1]
+    without, with_contrast = (sitk.GetArrayFromImage(body(series.frames[REFERENCE], 0.0, c)) for c in (0.0, 1.0))
+    lesion = with_contrast - without > 400.0
+    gained = [sitk.GetArrayViewFromImage(each)[lesion].mean() for each in result.corrected.frames]
+    assert gained[2] - gained[0] == pytest.approx((with_contrast - without)[lesion].mean(), rel=0.15)
+
+
+def test_the_corrected_series_lies_on_the_reference_with_its_times(series, result):
+    reference = series.frames[REFERENCE]
+    assert result.corrected.times_s == TIMES_S
+    for frame in result.corrected.frames:
+        assert frame.GetSize() == reference.GetSize()
+        assert np.allclose(frame.GetDirection(), reference.GetDirection())
+    first = sitk.GetArrayViewFromImage(result.corrected.frames[REFERENCE])
+    assert np.array_equal(first, sitk.GetArrayViewFromImage(reference))
+    assert result.frames[REFERENCE].state == "reference"
+
+
+def test_less_changes_over_time_outside_enhancing_tissue(result):
+    deviation = result.metrics["temporal_deviation_percent"]
+    assert deviation["after"] < 0.5 * deviation["before"]
+    assert 0.0 < result.metrics["enhancing_percent"] < 50.0
+
+
+def test_all_frames_share_one_working_grid(result):
+    grids = [frame.report["working_grid"] for frame in result.frames[1:]]
+    assert grids[0] == grids[1]
+
+
+def test_frames_on_other_grids_come_onto_that_of_the_reference(series):
+    other = with_frames(series, f1=small_series("sagittal").frames[1])
+    result = register_series(Series(other.frames[:2]), settings())
+    reference = other.frames[REFERENCE]
+    assert result.corrected.frames[1].GetSize() == reference.GetSize()
+    assert error_mm(result.frames[1].transform, MOTIONS[1], inside(reference)[::17]) < 1.0
+
+
+def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series):
+    empty = series.frames[1] * 0.0
+    result = register_series(with_frames(series, f1=empty), settings(iterations=2, fluid_iterations=0))
+    assert [frame.state for frame in result.frames] == ["reference", "failed", "registered"]
+    assert "frame 1" in result.frames[1].messages[0]
+    assert not sitk.GetArrayViewFromImage(result.corrected.frames[1]).any()
+    point = (3.0, -4.0, 5.0)
+    assert result.frames[1].transform.TransformPoint(point) == point
+    assert any(message.startswith("Frame 1: ") for message in result.messages)
+
+
+def test_if_no_frame_can_be_registered_the_first_reason_is_an_error(series):
+    empty = series.frames[1] * 0.0
+    with pytest.raises(InputError, match="frame 1") as error:
+        register_series(with_frames(series, f1=empty, f2=empty), settings())
+    assert_readable(error)
+
+
+@pytest.mark.parametrize("reference", [3, -1, "first", True, 1.0])
+def test_another_reference_is_refused(series, reference):
+    with pytest.raises(InputError, match="from 0 to 2") as error:
+        register_series(series, settings(), reference=reference)
+    assert_readable(error)
+
+
+def test_an_empty_reference_is_refused(series):
+    with pytest.raises(InputError, match="reference volume is empty"):
+        register_series(with_frames(series, f0=series.frames[0] * 0.0), settings())
+
+
+def test_all_frames_are_registered_to_their_mean(series):
+    series = Series(series.frames[:2])
+    result = register_series(series, settings(iterations=2, fluid_iterations=0), reference="mean")
+    assert [frame.state for frame in result.frames] == ["registered"] * 2
+    mean = np.mean([sitk.GetArrayViewFromImage(frame) for frame in series.frames], axis=0)
+    assert np.allclose(sitk.GetArrayViewFromImage(result.reference), mean, atol=1e-3)
+
+
+def test_cancelled_between_frames(series):
+    with pytest.raises(RegistrationCancelledError):
+        register_series(series, settings(), cancelled=lambda: True)
+
+
+def test_progress_rises_over_all_frames(result, events):
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {event.step.split(":")[0] for event in events} == {"frame 1", "frame 2", "done"}
+
+
+PLANES = {"axial": np.eye(3), "sagittal": [[0, 0, 1], [1, 0, 0], [0, -1, 0]], "mirrored": np.diag([-1.0, 1.0, 1.0])}
+
+
+@pytest.mark.parametrize("plane", [*PLANES, "oblique"])
+def test_a_single_slice_is_registered_in_its_plane(plane):
+    direction = np.reshape(OBLIQUE if plane == "oblique" else PLANES[plane], (3, 3)).astype(float)
+    series, shift = slice_series(direction)
+    result = register_series(series, settings(working_spacing_mm=3.0))
+    points = inside(series.frames[0])[::13]
+    found = through(result.frames[1].transform, points) - points
+    assert np.linalg.norm(found + shift, axis=1).mean() < 0.3 * np.linalg.norm(shift)
+    assert np.abs(found @ direction[:, 2]).max() < 1e-6
+    back = through(result.frames[1].inverse, points + found)
+    assert np.abs(back - points).max() < 0.2
+    assert any("cannot be seen" in message for message in result.messages)
+    assert result.corrected.frames[1].GetSize() == series.frames[0].GetSize()
+
+
+def test_a_slice_of_another_plane_fails(series):
+    axial, _ = slice_series(np.eye(3))
+    turned, _ = slice_series(np.reshape(OBLIQUE, (3, 3)))
+    with pytest.raises(InputError, match="plane"):
+        register_series(Series((axial.frames[0], turned.frames[1])), settings())
+
+
+def slices():
+    series, shift = slice_series(np.reshape(OBLIQUE, (3, 3)))
+    return series, lambda points: points - shift
+
+
+def volumes():
+    return Series(small_series("oblique").frames[:2]), None
+
+
+@pytest.mark.parametrize("make", [volumes, slices])
+def test_a_second_pass_goes_on_from_the_first_with_a_target_of_the_frames_contrast(make):
+    """The target shows the anatomy of the reference with the contrast of frame 1, as a model of the curves would."""
+    series, true = make()
+    onto = Onto.of(series.frames[0], series, settings())
+    first = onto.register(series.frames[1], 1, Progress(onto.method.shares()))
+    predicted = onto.another(series.frames[0] * 1.2 + 10.0)
+    second = predicted.register(series.frames[1], 1, Progress(onto.method.shares()), start=first.transform)
+    points = inside(series.frames[0])[::29]
+    there = through(second.transform, points)
+    assert second.report["start"]["kind"] == "given transform"
+    errors = [error_mm(each.transform, MOTIONS[1], points) for each in (first, second)]
+    if true is not None:
+        errors = [mean_error(each.transform, true, points) for each in (first, second)]
+    assert errors[1] < errors[0] + 0.1
+    assert np.abs(through(second.inverse, there) - points).max() < 0.5
+
+
+def test_saved_and_saved_again_with_fewer_frames(result, tmp_path):
+    result.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"frame_0{index}" for index in range(3)),
+        "overview.png",
+        "report.json",
+        "series.seq.nrrd",
+    ]
+    found = read_series(tmp_path / "series.seq.nrrd")
+    assert found.times_s == TIMES_S
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [frame["state"] for frame in report["frames"]] == ["reference", "registered", "registered"]
+    assert report["settings"]["preset"] == "dce"
+    transform = sitk.ReadTransform(str(tmp_path / "frame_01" / "transform.h5"))
+    assert np.allclose(
+        transform.TransformPoint((1.0, 2.0, 3.0)), result.frames[1].transform.TransformPoint((1, 2, 3))
+    )
+    (tmp_path / "mine.txt").write_text("kept")
+    corrected = dataclasses.replace(result.corrected, frames=result.corrected.frames[:2], times_s=None)
+    series = dataclasses.replace(result.series, frames=result.series.frames[:2], times_s=None)
+    dataclasses.replace(result, series=series, corrected=corrected, frames=result.frames[:2]).save(tmp_path)
+    assert not (tmp_path / "frame_02").exists()
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_a_single_slice_among_volumes_is_not_a_series_of_slices(series):
+    grid = empty_grid("oblique")
+    assert not Series((series.frames[0], grid[:, :, :1])).is_single_slice
