@@ -82,12 +82,12 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
 def table(result: SeriesResult) -> Iterator[str]:
     """Yield the frames with time, verdict and motion, and how much changes over time outside enhancing tissue."""
     yield _row("frame", "time, s", "verdict", "mean, mm", "largest, mm")
+    times = result.series.times_s
     for index, frame in enumerate(result.frames):
-        time = result.series.time(index)
         word = "reference" if frame.state == "reference" else (frame.verdict or "failed")
         moved = frame.state == "registered"
         motion = (f"{value:.1f}" if moved else "-" for value in frame.motion_mm)
-        yield _row(str(index), "-" if time is None else f"{time:.1f}", word, *motion)
+        yield _row(str(index), "-" if times is None else f"{times[index]:.1f}", word, *motion)
     deviation = result.metrics["temporal_deviation_percent"]
     yield (
         f"standard deviation over time outside enhancing tissue: {deviation['before']:.1f} % of the signal before, "

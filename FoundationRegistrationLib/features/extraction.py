@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..runtime.device import Runtime
@@ -100,7 +102,7 @@ def extract_features(
     source.release()
     features = [found.fixed, found.moving]
     if info.kind == "slice":
-        square = foreground_square(masks, _margin(settings))
+        square = _square(source, masks, settings)
         slices = encoded_slice_indices(len(fixed), settings.slice_gap)
         shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
         features = [
@@ -126,6 +128,19 @@ def _margin(settings: Settings) -> int:
     return 2 * settings.grid_spacing
 
 
+def _square(source: EncoderSource, masks: tuple[torch.Tensor, torch.Tensor], settings: Settings) -> Square:
+    """Return the encoded part of all slices, which depends on the fixed volume alone if its encoding is kept."""
+    return foreground_square(masks[:1] if source.keeps_fixed else masks, _margin(settings))
+
+
+def _content(source: EncoderSource, *arrays: torch.Tensor) -> str:
+    """Return a hash of what the encoding of the fixed volume is made from, if it is kept."""
+    digest = hashlib.sha256()
+    for array in arrays if source.keeps_fixed else ():
+        digest.update(np.ascontiguousarray(array.cpu().numpy()).data)
+    return digest.hexdigest()
+
+
 def _encode_volumes(
     source: EncoderSource,
     volumes: tuple[torch.Tensor, torch.Tensor],
@@ -137,14 +152,15 @@ def _encode_volumes(
     """Return the features of both volumes on the pooled grid."""
     encoder = source.on(runtime.device)
     window, factor = source.info.window, settings.adam_grid_spacing
-    pair = []
-    for index, volume in enumerate(volumes):
+
+    def encoded(index: int) -> torch.Tensor:
         progress.advance(index / 2)
         if window:
-            pair.append(features_in_windows(encoder, window, volume, factor, progress, index / 2))
-        else:
-            pair.append(pooled_descriptor(encoder, volume, factor, progress))
-    return KeptFeatures(pair[0], pair[1], (), 0, "float32", weights_of(encoder)), []
+            return features_in_windows(encoder, window, volumes[index], factor, progress, index / 2)
+        return pooled_descriptor(encoder, volumes[index], factor, progress)
+
+    fixed = source.of_fixed((_content(source, volumes[0]), factor), lambda: encoded(0))
+    return KeptFeatures(fixed, encoded(1), (), 0, "float32", weights_of(encoder)), []
 
 
 def _encode_slices(
@@ -158,7 +174,7 @@ def _encode_slices(
     """Return the reduced tokens of the slices of both volumes, and messages."""
     margin = _margin(settings)
     slices = encoded_slice_indices(len(volumes[0]), settings.slice_gap)
-    square = foreground_square(masks, margin)
+    square = _square(source, masks, settings)
     components = settings.components or source.info.components
     runner = SliceRunner(source, runtime, settings.precision)
     central = int(masks[0].ne(0).flatten(1).sum(1).argmax())
@@ -168,12 +184,17 @@ def _encode_slices(
         components,
     )
     with ExitStack() as open_spools:
-        spools = []
-        for index, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
-            spool = open_spools.enter_context(TokenSpool(TOKEN_BUDGET_BYTES // 2))
-            wanted = slices_with_foreground(mask, slices, margin)
-            _fill(spool, runner, volume, slices, wanted, square, progress, index / 2)
-            spools.append(spool)
+
+        def encoded(index: int) -> TokenSpool:
+            spool = TokenSpool(TOKEN_BUDGET_BYTES // 2)
+            if index == 1 or not source.keeps_fixed:  # a kept one is closed when it is let go
+                open_spools.enter_context(spool)
+            wanted = slices_with_foreground(masks[index], slices, margin)
+            _fill(spool, runner, volumes[index], slices, wanted, square, progress, index / 2)
+            return spool
+
+        key = _content(source, volumes[0], masks[0]), square, tuple(slices), runner.precision
+        spools = [source.of_fixed(key, lambda: encoded(0)), encoded(1)]
         inside = [token_foreground(m, slices, square, s.tokens) for m, s in zip(masks, spools, strict=True)]
         (fixed, moving), explained = reduce_jointly(spools, inside, components, runner.device)
     kept = KeptFeatures(fixed, moving, explained, len(slices), runner.precision, weights_of(runner.encoder))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import torch
 
@@ -11,9 +12,13 @@ from ..encoders import Encoder, EncoderInfo
 from ..settings import Settings
 from ..weights import file_digest, locate
 
+_T = TypeVar("_T")
+
 
 class EncoderSource:
     """Builds the encoder on the requested device, and keeps the last one.
+
+    It can also keep the encoding of the fixed volume, for registering many moving volumes to it.
 
     Args:
         info: properties of the encoder.
@@ -22,12 +27,15 @@ class EncoderSource:
 
     Attributes:
         info: properties of the encoder.
+        keeps_fixed: whether the encoding of the fixed volume is kept.
     """
 
     def __init__(
         self, info: EncoderInfo, build: Callable[[torch.device], Encoder], fingerprint: str | None = None
     ) -> None:
         self.info = info
+        self.keeps_fixed = False
+        self._of_fixed: dict[Hashable, object] = {}
         self._build = build
         self._fingerprint = fingerprint
         self._made: tuple[torch.device, Encoder] | None = None
@@ -59,6 +67,19 @@ class EncoderSource:
     def release(self) -> None:
         """Release the encoder and its memory; it is built again when requested."""
         self._made = None
+
+    def of_fixed(self, key: Hashable, encode: Callable[[], _T]) -> _T:
+        """Return the encoding of the fixed volume: the last one, if it is kept and was made from the same.
+
+        Args:
+            key: identifies all that determines the encoding.
+            encode: makes it.
+        """
+        if not self.keeps_fixed:
+            return encode()
+        if key not in self._of_fixed:
+            self._of_fixed = {key: encode()}
+        return self._of_fixed[key]  # type: ignore[return-value]
 
     def fingerprint(self, device: torch.device) -> str:
         """Return what identifies the weights of the encoder."""

@@ -49,10 +49,6 @@ class Series:
         """Whether each frame is one slice."""
         return all(1 in frame.GetSize() for frame in self.frames)
 
-    def time(self, index: int) -> float | None:
-        """Return the time of a frame, s, None if it is not known."""
-        return None if self.times_s is None else self.times_s[index]
-
 
 def are_times(values: tuple[float, ...], count: int) -> bool:
     """Whether there is an increasing finite number for each of `count` frames."""

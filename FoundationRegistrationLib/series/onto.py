@@ -21,7 +21,7 @@ from ..spatial.checks import check_volume
 from ..spatial.grids import WorkingGrid
 from .figures import motion_mm
 from .frames import Series
-from .result import FrameResult
+from .result import FrameResult, left_as_it_was
 from .slices import SlicePlane
 
 _IN_PLANE = (
@@ -75,6 +75,8 @@ class Onto:
         image = target if plane is None else plane.slab(target, "reference")
         frames = series.frames if plane is None else (image,)
         method = Method.of(settings).suited_to(*(frame.GetSpacing() for frame in frames))
+        for source in method.sources:
+            source.keeps_fixed = True
         fixed = GivenVolume.of("fixed", {"fixed": image}, method.settings)
         working, more = choose_grid(
             fixed.prepared,
@@ -127,7 +129,7 @@ class Onto:
         messages = (*result.verdict.reasons, *result.messages)
         report = self._report(result, frame, moving)
         if result.verdict.level == "failed":
-            return FrameResult.unmoved("failed", messages, "failed", report)
+            return left_as_it_was("failed", messages, "failed", report)
         transform, inverse, displacement = self._in_space(result)
         folded = jacobian_summary(
             jacobian_determinant(displacement), mask_on_grid_of(self.fixed.prepared.foreground, displacement)

@@ -24,7 +24,7 @@ from ..spatial.warping import finite_float
 from .figures import Temporal, on_grid_of, temporal_figures
 from .frames import Series
 from .onto import Onto
-from .result import FrameResult, SeriesResult
+from .result import FrameResult, SeriesResult, left_as_it_was
 
 
 class FrameStore(Protocol):
@@ -79,7 +79,7 @@ def register_series(
     errors: list[InputError] = []
     for index, frame in enumerate(series.frames):
         if index == reference_frame:
-            frames.append(FrameResult.unmoved("reference"))
+            frames.append(left_as_it_was("reference"))
             continue
         key = _key(inputs["reference"], inputs["frames"][index], settings)
         kept = store.load(index, key) if store is not None else None
@@ -89,7 +89,7 @@ def register_series(
                 kept = onto.register(frame, index, steps)
             except InputError as error:
                 errors.append(error)
-                kept = FrameResult.unmoved("failed", (str(error),))
+                kept = left_as_it_was("failed", (str(error),))
             else:
                 if store is not None:
                     store.keep(index, key, kept)

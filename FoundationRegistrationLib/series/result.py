@@ -40,18 +40,6 @@ class FrameResult:
     folded_percent: float = 0.0
     report: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def unmoved(
-        cls,
-        state: State,
-        messages: tuple[str, ...] = (),
-        verdict: Level | None = None,
-        report: Mapping[str, Any] | None = None,
-    ) -> FrameResult:
-        """Return the result of a frame that is left as it is."""
-        identity = sitk.TranslationTransform(3)
-        return cls(state, identity, identity, verdict, messages, report=report or {})
-
     def facts(self) -> dict[str, Any]:
         """Return what describes it, for a report."""
         mean, largest = self.motion_mm
@@ -62,6 +50,17 @@ class FrameResult:
             "folded_percent": self.folded_percent,
             "messages": list(self.messages),
         }
+
+
+def left_as_it_was(
+    state: State,
+    messages: tuple[str, ...] = (),
+    verdict: Level | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> FrameResult:
+    """Return the result of a frame that is not moved; see `FrameResult`."""
+    identity = sitk.TranslationTransform(3)
+    return FrameResult(state, identity, identity, verdict, messages, report=report or {})
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from dynamic import MOTIONS, TIMES_S, body, inside, moved, settings, slice_serie
 from volumes import OBLIQUE, assert_readable, empty_grid, mean_error, through
 
 from FoundationRegistrationLib import InputError, RegistrationCancelledError, Series, read_series, register_series
+from FoundationRegistrationLib.features.encoding import SliceRunner
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.series.onto import Onto
 
@@ -72,6 +73,22 @@ def test_less_changes_over_time_outside_enhancing_tissue(result):
 def test_all_frames_share_one_working_grid(result):
     grids = [frame.report["working_grid"] for frame in result.frames[1:]]
     assert grids[0] == grids[1]
+
+
+def test_the_slices_of_the_reference_are_encoded_once(series, monkeypatch):
+    encoded = []
+    tokens = SliceRunner.tokens
+
+    def counted(self, volume, chosen, square):
+        encoded.append(len(chosen))
+        return tokens(self, volume, chosen, square)
+
+    monkeypatch.setattr(SliceRunner, "tokens", counted)
+    quick = settings(encoder="efficientnet-lite0", input_size=64, working_spacing_mm=6.0, fluid_iterations=0)
+    result = register_series(series, quick)
+    assert encoded.count(max(encoded)) == len(series.frames)  # one each; others are an empty slice
+    assert all(frame.state == "registered" for frame in result.frames[1:])
+    assert result.frames[2].motion_mm[0] > 1.0
 
 
 def test_frames_on_other_grids_come_onto_that_of_the_reference(series):
