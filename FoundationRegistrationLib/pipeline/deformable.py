@@ -11,7 +11,7 @@ from ..convex_adam.stages import Stage
 from ..encoders import EncoderInfo
 from ..features import EncoderSource
 from ..runtime.device import Runtime
-from ..runtime.progress import Progress
+from ..runtime.progress import Note, Progress
 from ..settings import Settings
 from ..spatial.displacement import displacement_image
 from ..spatial.inversion import invert
@@ -68,7 +68,10 @@ def register_deformably(
         fixed.volume, moving.volume, initial, settings, infos, stages, runtime.device, region
     )
     cells = grid.pooled(settings.adam_grid_spacing)
-    inside = None if region is None else cells_in(region, cells)
+    inside = None
+    if region is not None:
+        inside = cells_in(region, cells)
+        messages.append(Note("Tissue is deformed in the region only; beyond its border the initial alignment holds."))
     deformation = deform(
         fixed,
         moving,
