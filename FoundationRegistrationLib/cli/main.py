@@ -16,9 +16,9 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
-from .apply import add_grid_arguments
 from .files import prepare_files
 from .terminal import lenient_streams
+from .warped_grid import add_grid_arguments
 from .weights import add_weights_arguments, weights_command
 
 _BAD_INPUT = 2
