@@ -277,6 +277,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
+        ui.encoderSelector.enabled = bool(names)
         ui.encoderNote.text = facts.encoder_line(names)
         ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)

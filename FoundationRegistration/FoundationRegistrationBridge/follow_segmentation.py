@@ -76,8 +76,11 @@ def volumes_in_words(node: Any, carried: Any) -> list[str]:
     for segment_id, volume in volumes_of(node).items():
         name, now = node.GetSegmentation().GetSegment(segment_id).GetName(), after.get(segment_id, 0.0)
         if volume > 0.0:
-            change = f"{100.0 * (now / volume - 1.0):+.0f} %"
-            lines.append(f"'{name}' of '{node.GetName()}': {volume:.4g} mm³ before, {now:.4g} mm³ after ({change}).")
+            digits, percent = 1 if volume < 100.0 else 0, 100.0 * (now / volume - 1.0)
+            lines.append(
+                f"'{name}' of '{node.GetName()}': {volume:.{digits}f} mm³ before, {now:.{digits}f} mm³ after "
+                f"({percent:+.0f} %)."
+            )
     return lines
 
 

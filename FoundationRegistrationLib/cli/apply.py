@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import InputError, OutputError
 from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
 from .dicom import check_series_options
 from .terminal import say
+from .warped_grid import grid_of, reference_of
 
 
 def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
@@ -27,21 +28,11 @@ def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> 
         transform = read_transform(folder / of_points)
         _apply_to_points(arguments, transform, messages, interruption)
     else:
-        reference = _reference(arguments, folder, messages)
+        reference = reference_of(arguments, folder, messages)
         transform, inverse = (read_transform(folder / name) for name in (resampling, of_points))
         carry = _apply_to_image if arguments.image else _apply_to_labels
         carry(arguments, reference, transform, inverse, messages, interruption)
     say(messages)
-
-
-def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options for the grid of a warped volume."""
-    parser.add_argument(
-        "--extent",
-        choices=("fixed", "moving", "union"),
-        help="whose field of view the warped volume covers: of what lies in fixed space, in moving space, or both",
-    )
-    parser.add_argument("--spacing", type=float, metavar="MM", help="isotropic voxel spacing of the warped volume")
 
 
 def _frame_folder(arguments: argparse.Namespace) -> Path:
@@ -59,37 +50,6 @@ def _frame_folder(arguments: argparse.Namespace) -> Path:
         msg = f"'{folder}' has no frame {arguments.frame}: {there}."
         raise InputError(msg)
     return frames[arguments.frame]
-
-
-def _reference(arguments: argparse.Namespace, folder: Path, messages: list[str]) -> Any:
-    """Return an image on the grid to resample to: the given one, or that of the volume that was registered."""
-    from ..io.volumes import check_volume_name, read_volume
-    from ..pipeline.record import recorded_grids
-
-    check_volume_name(arguments.output)
-    if arguments.reference is not None:
-        return read_volume(arguments.reference, "reference", messages, arguments.reference_series)
-    grids = recorded_grids(folder / "report.json")
-    if _target(arguments) not in grids:
-        msg = (
-            "Give --reference: the volume that defines the output grid (the fixed volume for the forward direction); "
-            f"'{folder}' has no report that tells it."
-        )
-        raise InputError(msg)
-    return grids[_target(arguments)]
-
-
-def _target(arguments: argparse.Namespace) -> Literal["fixed", "moving"]:
-    return "fixed" if arguments.direction == "forward" else "moving"
-
-
-def _grid(arguments: argparse.Namespace, reference: Any, image: Any, inverse: Any) -> Any:
-    """Return an image on the grid of the result."""
-    from ..pipeline.extent import covers, output_grid
-
-    if arguments.extent is None and arguments.spacing is None:
-        return reference
-    return output_grid(reference, image, inverse, covers(arguments.extent, _target(arguments)), arguments.spacing)
 
 
 def _apply_to_points(
@@ -125,7 +85,7 @@ def _apply_to_image(
         msg = f"'{arguments.output.name}' cannot keep complex numbers; use .nii.gz or .nrrd."
         raise OutputError(msg)
     check_grid(image, "given", any_voxels=True)
-    grid = _grid(arguments, reference, image, inverse)
+    grid = grid_of(arguments, reference, image, inverse)
     result = propagate_image(image, grid, transform, arguments.interpolation, messages)
     say_what_is_outside(image, grid, inverse, messages)
     with staged_folder(arguments.output.parent, interruption) as staging:
@@ -150,7 +110,7 @@ def _apply_to_labels(
 
     labels = read_segmentation(arguments.labels, "given label map", messages)
     check_can_hold(arguments.output, labels, messages)
-    grid = _grid(arguments, reference, labels.layers[0], inverse)
+    grid = grid_of(arguments, reference, labels.layers[0], inverse)
     # A label map must fit the voxels of the volume that was asked for; a segmentation has its own.
     is_segmentation = labels.segments and arguments.output.name.lower().endswith(SEGMENTATION_ENDING)
     own = arguments.spacing is None and bool(arguments.reference is None or is_segmentation)

@@ -16,13 +16,13 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
-from .apply import add_grid_arguments
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .files import prepare_files
 from .phantom import add_phantom_arguments, phantom_command
 from .series import add_series_arguments, series_command
 from .settings_options import add_settings
 from .terminal import lenient_streams
+from .warped_grid import add_grid_arguments
 from .weights import add_weights_arguments, weights_command
 
 _BAD_INPUT = 2

@@ -45,11 +45,13 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     settings = settings_from(arguments)
     check_limits()  # first of all: libraries fail unpredictably when memory is very low
     check_loading()
+    from ..pipeline.extent import check_spacing
     from ..pipeline.overview import summary
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
     from ..pipeline.saving import write_results
 
+    check_spacing(arguments.spacing)
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
     of_volumes: list[str] = []
     notes: list[str] = []

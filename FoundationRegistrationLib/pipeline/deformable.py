@@ -5,7 +5,7 @@ from __future__ import annotations
 import SimpleITK as sitk
 
 from ..convex_adam.discrete_search import searches_of
-from ..runtime.progress import Progress
+from ..runtime.progress import Note, Progress
 from ..spatial.displacement import displacement_image
 from ..spatial.grids import WorkingGrid
 from ..spatial.inversion import invert
@@ -60,7 +60,10 @@ def register_deformably(
         )
     )
     cells = grid.pooled(settings.adam_grid_spacing)
-    inside = None if region is None else cells_in(region, cells)
+    inside = None
+    if region is not None:
+        inside = cells_in(region, cells)
+        messages.append(Note("Tissue is deformed in the region only; beyond its border the initial alignment holds."))
     deformation = deform(
         fixed.side(sitk.TranslationTransform(3)),
         moving.side(initial),

@@ -34,6 +34,17 @@ def covers(extent: Extent | None, to: Literal["fixed", "moving"]) -> Covered:
     return "reference" if extent in (None, to) else "image"
 
 
+def check_spacing(spacing_mm: float | None) -> None:
+    """Check that the voxel spacing of a result, if given, is a length.
+
+    Raises:
+        InputError: it is not.
+    """
+    if spacing_mm is not None and not _FINEST_MM <= spacing_mm < np.inf:
+        msg = f"The spacing is {spacing_mm:g} mm; it must be at least {_FINEST_MM:g} mm."
+        raise InputError(msg)
+
+
 def output_grid(
     reference: sitk.Image,
     image: sitk.Image,
@@ -53,9 +64,7 @@ def output_grid(
     Raises:
         InputError: the spacing is not a length, or the grid would be too large.
     """
-    if spacing_mm is not None and not _FINEST_MM <= spacing_mm < np.inf:
-        msg = f"The spacing is {spacing_mm:g} mm; it must be at least {_FINEST_MM:g} mm."
-        raise InputError(msg)
+    check_spacing(spacing_mm)
     low, high = np.zeros(3), np.array(reference.GetSize(), dtype=float)  # of voxel edges, in voxels
     if covered != "reference":
         inner, outer = _warped_box(reference, image, inverse)

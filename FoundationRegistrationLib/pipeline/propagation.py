@@ -259,11 +259,10 @@ def _losses(found: Sequence[tuple[str, _Fate]]) -> list[str]:
 
 def _volumes(found: Sequence[tuple[str, _Fate]]) -> str:
     """Say the volume of each structure before and after."""
-    words = [
-        f"{name} {fate.before_mm3:.4g} and {fate.after_mm3:.4g} mm³ "
-        f"({100.0 * (fate.after_mm3 / fate.before_mm3 - 1.0):+.0f} %)"
-        for name, fate in found
-    ]
+    words = []
+    for name, fate in found:
+        digits, percent = 1 if fate.before_mm3 < 100.0 else 0, 100.0 * (fate.after_mm3 / fate.before_mm3 - 1.0)
+        words.append(f"{name} {fate.before_mm3:.{digits}f} and {fate.after_mm3:.{digits}f} mm³ ({percent:+.0f} %)")
     return f"Volumes before and after: {_listed(words)}."
 
 

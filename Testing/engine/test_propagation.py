@@ -128,7 +128,9 @@ def test_a_volume_that_does_not_meet_the_reference_is_refused_or_said(registrati
     assert f"covers only {100 * inside.mean():.1f} % of the reference" in said
     capsys.readouterr()
     assert apply(registration, reference, "image", shifted(image, tmp_path / "same.nrrd", (0, 0, 0)), output) == 0
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr().err
+    assert "covers only" not in said
+    assert "85 % of the patient in the given volume lies outside the reference" in said
 
 
 def test_a_result_of_background_alone_is_said(registration, reference, tmp_path, capsys):
@@ -167,7 +169,8 @@ def test_labels_that_are_lost_or_cut_off_are_named(registration, tmp_path, capsy
     sitk.WriteImage(on_grid(labels, grid), str(tmp_path / "labels.nrrd"))
     output = tmp_path / "output.nrrd"
     assert apply(registration, tmp_path / "coarse.nrrd", "labels", tmp_path / "labels.nrrd", output) == 0
-    lost, cut = capsys.readouterr().err.splitlines()
+    lost, cut, volumes = capsys.readouterr().err.splitlines()
+    assert "label 12 880 and 0 mm³ (-100 %)" in volumes
     assert lost.startswith("Lost")
     assert "label 9" in lost
     assert "1 of the 2 parts of label 7" in lost
