@@ -11,7 +11,7 @@ import vtk
 from .borrowed_views import SLICE_VIEWS, BorrowedViews
 from .carried import carried_to_world
 from .errors import BridgeError
-from .pet_units import suv_caution
+from .pet_units import PetScale, pet_scale
 from .spaces import chain, to_world
 from .volumes import check_scalar_volume
 
@@ -93,7 +93,8 @@ class PetOverlay(_Overlay):
 
     The PET node, its place in the hierarchy and its display are unchanged: a temporary volume with the same voxels is
     shown at the registered position of the PET, and updated when the registration or a transform above the PET
-    changes. The voxel values must be SUV, or are assumed to be if they have no units.
+    changes. Values without units are assumed to be SUV if they can be. Values that are not SUV are shown in a window
+    of their own, in proportion to the SUV window (see `PetScale`), and `caution` says so.
 
     Attributes:
         caution: warnings about the display; empty before `show` and if there are none.
@@ -117,6 +118,7 @@ class PetOverlay(_Overlay):
         self._transform = transform_node
         self._shown: Any | None = None
         self._place: Any | None = None
+        self._scale: PetScale | None = None
         self.caution = ""
 
     @property
@@ -133,17 +135,15 @@ class PetOverlay(_Overlay):
             opacity: 0 to 1.
 
         Raises:
-            BridgeError: an empty window, a volume without voxels, with several values per voxel or in units other
-                than SUV, a node that is not in the scene, no such view.
+            BridgeError: an empty window, a volume without voxels or with several values per voxel, a node that is not
+                in the scene, no such view.
         """
         _check_window(lower_suv, upper_suv)
-        caution = ""
         if self._volume is not None:
             check_scalar_volume(self._volume, "PET")
-            caution = suv_caution(self._volume)
+            self._scale = pet_scale(self._volume)
         self._borrow(opacity, *([] if self._transform is None else [self._transform]))
         self.set_window(lower_suv, upper_suv)
-        self.caution = " ".join(filter(None, (self._absence(), caution)))
 
     def set_window(self, lower_suv: float, upper_suv: float) -> None:
         """Change the SUV window; no effect while hidden. Hides a PET that has lost its voxels.
@@ -156,13 +156,15 @@ class PetOverlay(_Overlay):
             self.hide()
         if not self.is_shown:
             return
+        lower, upper = self._scale.factor * lower_suv, self._scale.factor * upper_suv
         display = self._shown.GetDisplayNode()
         display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(lower_suv, upper_suv)
-        highest = max(self._volume.GetImageData().GetScalarRange()[1], upper_suv)
+        display.SetWindowLevelMinMax(lower, upper)
+        highest = max(self._volume.GetImageData().GetScalarRange()[1], upper)
         display.AutoThresholdOff()
-        display.SetThreshold(lower_suv + _CLEAR_SHARE * (upper_suv - lower_suv), highest)
+        display.SetThreshold(lower + _CLEAR_SHARE * (upper - lower), highest)
         display.ApplyThresholdOn()
+        self.caution = " ".join(filter(None, (self._absence(), self._scale.words(lower_suv, upper_suv))))
 
     def _front(self, views: BorrowedViews) -> Any:
         pet = self._volume

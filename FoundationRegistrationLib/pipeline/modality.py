@@ -13,6 +13,7 @@ CT_PADDING_BELOW = -1500.0
 _ONE_PADDING = 0.7
 
 _PET_LEAST_SPACING_MM = 1.9
+_MEDIAN_SUV_OF_BODY = 0.7
 
 
 def sampled_values(image: sitk.Image) -> np.ndarray:
@@ -21,6 +22,11 @@ def sampled_values(image: sitk.Image) -> np.ndarray:
     some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
     finite = some[np.isfinite(some)]
     return finite if finite.size else values[np.isfinite(values)].astype(np.float32)
+
+
+def value_of_one_suv(body: np.ndarray) -> float:
+    """Return about which value is SUV 1 in a PET of other units, from its positive values inside the body."""
+    return float(np.median(body)) / _MEDIAN_SUV_OF_BODY
 
 
 def guess_modality(image: sitk.Image) -> str:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..spatial.checks import check_same_grid
 from .foreground import FOREGROUND_SPACING_MM, find_foreground
-from .modality import CT_PADDING_BELOW, guess_modality, may_be_ct, sampled_values
+from .modality import CT_PADDING_BELOW, guess_modality, may_be_ct, sampled_values, value_of_one_suv
 
 # Soft tissue window for the breast and trunk, Hounsfield units.
 CT_WINDOW = (-200.0, 250.0)
@@ -148,8 +148,8 @@ def intensity_range(inside: np.ndarray, modality: str, role: str) -> tuple[float
     if modality == "ct":
         return CT_WINDOW
     if modality == "pet":
-        # Values far above any SUV are activity concentrations: scale the median of the body to 0.7 SUV.
-        suv = 1.0 if inside.max() < 200.0 else float(np.median(inside[inside > 0])) / 0.7
+        # Values far above any SUV are activity concentrations.
+        suv = 1.0 if inside.max() < 200.0 else value_of_one_suv(inside[inside > 0])
         return 0.0, PET_CEILING * suv
     low, high = (float(v) for v in np.percentile(inside, MR_PERCENTILES))
     if high <= low:

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
 from FoundationRegistrationBridge.follow import apply_transform
 from FoundationRegistrationBridge.grids import array_from_image, image_from_array
 from FoundationRegistrationBridge.job import JobInputs
-from FoundationRegistrationBridge.pet_units import mark_as_suv, suv_caution
+from FoundationRegistrationBridge.pet_units import PetScale, mark_as_suv, pet_scale
 from nodes import volume_node
 from volumes import empty_grid, on_grid, points_of, volume
 
 SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
 ACTIVITY = (("110852", "DCM", "Activity concentration"), ("Bq/ml", "UCUM", "Becquerels/milliliter"))
+IS_SUV = PetScale(1.0, "", "")
 HOUNSFIELD = (("112031", "DCM", "Attenuation Coefficient"), ("[hnsf'U]", "UCUM", "Hounsfield unit"))
 
 
@@ -39,7 +39,9 @@ def units_of(node):
 
 def pet_node(scene, factor=1.0, name="PET"):
     grid = empty_grid("LAS")
-    uptake = 1.0 + 9.0 * np.exp(-((points_of(grid) - (8.0, 5.0, 5.0)) ** 2).sum(1) / 30.0)
+    points = points_of(grid)
+    uptake = 1.0 + 9.0 * np.exp(-((points - (8.0, 5.0, 5.0)) ** 2).sum(1) / 30.0)
+    uptake[np.abs(points).max(axis=1) > 28.0] = 0.0  # air
     return volume_node(scene, on_grid((factor * uptake).astype(np.float32), grid), name)
 
 
@@ -69,7 +71,7 @@ def test_registered_volume_and_followers_keep_quantity_and_units_of_their_own(sc
         assert units_of(copy) == units_of(original)
         assert copy.GetVoxelValueUnits() is not original.GetVoxelValueUnits()
         assert copy.GetAttribute("DICOM.instanceUIDs") is None, "its voxels are not those of the files"
-    assert suv_caution(outputs.volume_node) == ""
+    assert pet_scale(outputs.volume_node) == IS_SUV
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -100,7 +102,7 @@ def test_overwritten_volume_says_what_it_holds_now(scene, tmp_path, known):
     ],
 )
 def test_what_says_that_it_is_suv_is_taken_for_it(scene, quantity, units):
-    assert suv_caution(in_units(pet_node(scene), quantity, units)) == ""
+    assert pet_scale(in_units(pet_node(scene), quantity, units)) == IS_SUV
 
 
 @pytest.mark.parametrize(
@@ -114,19 +116,42 @@ def test_what_says_that_it_is_suv_is_taken_for_it(scene, quantity, units):
         (None, ("{counts}", "UCUM", "Counts"), "Counts"),
     ],
 )
-def test_what_says_that_it_is_something_else_is_refused_with_its_units(scene, quantity, units, named):
-    node = in_units(pet_node(scene, name="my PET"), quantity, units)
-    with pytest.raises(BridgeError, match=f"'my PET' is in {named}, not SUV.*Convert it to SUV"):
-        suv_caution(node)
+def test_what_says_that_it_is_something_else_is_scaled_by_its_values_in_its_units(scene, quantity, units, named):
+    node = in_units(pet_node(scene, factor=5000.0, name="my PET"), quantity, units)
+    scale = pet_scale(node)
+    # Most of the body has an uptake of 1 before the factor.
+    assert scale.units == named and scale.factor == pytest.approx(5000.0 / 0.7, rel=0.1)
+    words = scale.words(2.5, 10)
+    assert words.startswith(f"'my PET' is in {named}, not SUV. The colours go from {2.5 * scale.factor:.3g} to ")
+    assert "Convert it to SUV" in words
 
 
 def test_values_without_units_are_judged_by_what_they_can_be(scene):
-    assert suv_caution(pet_node(scene)).endswith("assumed to be SUV.")
-    assert "beyond any SUV" in suv_caution(pet_node(scene, factor=5230.0))
-    assert "beyond any SUV" in suv_caution(pet_node(scene, factor=120.0))
+    for factor in (5230.0, 120.0):
+        scale = pet_scale(pet_node(scene, factor=factor))
+        assert "beyond any SUV" in scale.caution
+        assert scale.factor == pytest.approx(factor * pet_scale(in_units(pet_node(scene), *ACTIVITY)).factor)
     hot_bladder = pet_node(scene)
     values = array_from_image(hot_bladder.GetImageData()).copy()
     values[:3, :3, :3] = 150.0
     values[5] = np.nan
     hot_bladder.SetAndObserveImageData(image_from_array(values))
-    assert suv_caution(hot_bladder).endswith("assumed to be SUV.")
+    for node in (pet_node(scene), hot_bladder):
+        assert pet_scale(node).factor == 1 and pet_scale(node).words(2.5, 10).endswith("assumed to be SUV.")
+
+
+def test_a_hot_bladder_does_not_dim_the_rest(scene):
+    node = in_units(pet_node(scene, factor=5000.0), *ACTIVITY)
+    usual = pet_scale(node).factor
+    values = array_from_image(node.GetImageData()).copy()
+    values.ravel()[: values.size // 500] = 5e6
+    values[-1, -1] = np.nan
+    node.SetAndObserveImageData(image_from_array(values))
+    assert pet_scale(node).factor == pytest.approx(usual, rel=0.3)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_a_pet_without_uptake_has_a_scale_too(scene, value):
+    node = in_units(pet_node(scene, factor=0.0), *ACTIVITY)
+    node.SetAndObserveImageData(image_from_array(np.full((4, 5, 6), value, np.float32)))
+    assert pet_scale(node).factor > 0

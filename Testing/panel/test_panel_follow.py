@@ -254,4 +254,7 @@ def test_values_of_a_pet_are_judged_in_words(panel: Any, pair: dict[str, Any], r
     units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
     pet.SetVoxelValueUnits(units)
     click(ui.petButton)
-    assert ui.petButton.text == "Show" and "is in Becquerels/milliliter, not SUV" in ui.logText.plainText
+    assert ui.petButton.text == "Hide" and "is in Becquerels/milliliter, not SUV" in ui.petNote.text
+    assert "from 1.87e+04 to 7.47e+04" in ui.petNote.text
+    ui.petUpperSpinBox.value = 20.0
+    assert "from 1.87e+04 to 1.49e+05" in ui.petNote.text

@@ -14,7 +14,7 @@ import vtk
 from display_state import display_state
 from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import image_from_array
+from FoundationRegistrationBridge.grids import array_from_image, image_from_array
 from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
 from FoundationRegistrationBridge.pet_units import mark_as_suv
@@ -300,21 +300,41 @@ def test_a_map_lies_over_the_anatomy(nodes: PhantomNodes, scene: Any) -> None:
     assert display_state(scene) == before
 
 
-def test_activity_is_never_painted_in_an_suv_window(scene: Any, nodes: PhantomNodes, transform_node: Any) -> None:
+def test_what_is_suv_and_what_may_be_is_told(nodes: PhantomNodes, transform_node: Any) -> None:
     overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
     overlay.show(LOWER, UPPER)
     assert "assumed to be SUV" in overlay.caution
     overlay.hide()
-    units = slicer.vtkCodedEntry()
-    units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
-    nodes.pet.SetVoxelValueUnits(units)
-    before = display_state(scene)
-    with pytest.raises(BridgeError, match="Becquerels/milliliter, not SUV"):
-        overlay.show(LOWER, UPPER)
-    assert not overlay.is_shown and display_state(scene) == before
     mark_as_suv(nodes.pet)
     overlay.show(LOWER, UPPER)
     assert overlay.caution == ""
+    overlay.hide()
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_activity_is_shown_in_a_window_of_its_own(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any], has_units: bool
+) -> None:
+    """In an SUV window every voxel of the body would have the brightest colour."""
+    values = array_from_image(nodes.pet.GetImageData()) * np.float32(5230.0)
+    nodes.pet.SetAndObserveImageData(image_from_array(values))
+    if has_units:
+        units = slicer.vtkCodedEntry()
+        units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
+        nodes.pet.SetVoxelValueUnits(units)
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    hot = hot_points(view)
+    assert np.median(distances(hot, nodes.fixed_lesion)) < nodes.radius
+    assert len(hot) < 0.1 * view.pixels()[..., 0].size
+    assert ("Becquerels/milliliter, not SUV" if has_units else "beyond any SUV") in overlay.caution
+    first = overlay.caution
+    overlay.set_window(LOWER, 2 * UPPER)
+    assert overlay.caution != first, "it tells the values that the colours stand for"
+    overlay.set_window(40 * UPPER, 50 * UPPER)
+    assert not len(hot_points(view))
     overlay.hide()
 
 
