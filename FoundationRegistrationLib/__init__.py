@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .io.volumes import read_volume
     from .pipeline.registration import register
     from .pipeline.result import RegistrationResult
+    from .series.curves import LabelCurve, label_curves
+    from .series.kinetics import KineticMaps, kinetic_maps, maximum_intensity_projection, subtraction
+    from .series.phases import Phases, choose_phases
 
 __version__ = "0.1.0"
 
@@ -36,27 +39,43 @@ __all__ = [
     "PRESETS",
     "FoundationRegistrationError",
     "InputError",
+    "KineticMaps",
+    "LabelCurve",
     "OutputError",
+    "Phases",
     "RegistrationCancelledError",
     "RegistrationResult",
     "Settings",
     "SettingsError",
     "WeightsError",
     "array_from_volume",
+    "choose_phases",
     "evaluate_label_maps",
     "evaluate_landmarks",
+    "kinetic_maps",
+    "label_curves",
+    "maximum_intensity_projection",
     "read_volume",
     "register",
+    "subtraction",
     "volume_from_array",
 ]
 # Modules that need torch or SimpleITK are loaded on first use (PEP 562), so that the panel opens without them.
 _LAZY = {
+    "KineticMaps": ".series.kinetics",
+    "LabelCurve": ".series.curves",
+    "Phases": ".series.phases",
     "RegistrationResult": ".pipeline.result",
     "array_from_volume": ".io.arrays",
+    "choose_phases": ".series.phases",
     "evaluate_label_maps": ".evaluation.accuracy",
     "evaluate_landmarks": ".evaluation.accuracy",
+    "kinetic_maps": ".series.kinetics",
+    "label_curves": ".series.curves",
+    "maximum_intensity_projection": ".series.kinetics",
     "read_volume": ".io.volumes",
     "register": ".pipeline.registration",
+    "subtraction": ".series.kinetics",
     "volume_from_array": ".io.arrays",
 }
 

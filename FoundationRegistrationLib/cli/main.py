@@ -17,6 +17,7 @@ from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
 from .files import prepare_files
+from .kinetics import add_kinetics_arguments, kinetics_command
 from .phantom import add_phantom_arguments, phantom_command
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
@@ -107,6 +108,8 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         from .evaluate import evaluate_command
 
         evaluate_command(arguments, interruption)
+    elif arguments.command == "kinetics":
+        kinetics_command(arguments, interruption)
     else:
         phantom_command(arguments, interruption)
 
@@ -174,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add_weights_arguments(
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
+    add_kinetics_arguments(subparsers.add_parser("kinetics", help="make kinetic maps of a dynamic series"))
     add_phantom_arguments(
         subparsers.add_parser("phantom", help="write a synthetic breast pair or dynamic series with its ground truth")
     )

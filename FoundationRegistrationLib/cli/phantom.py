@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
 from ..runtime.interruption import Interruption
 from .files import DYNAMIC_PHANTOM, PHANTOM
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 _DYNAMIC = "dynamic"
 
@@ -76,6 +71,7 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
     from ..files.outputs import staged_folder, write_json
     from ..io.volumes import write_volume_directly
     from ..phantom import DYNAMIC_LABELS, make_dynamic_phantom
+    from .series_files import write_frames
 
     phantom = make_dynamic_phantom(
         arguments.seed,
@@ -86,9 +82,9 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
     )
     with staged_folder(arguments.output, interruption, (*PHANTOM, *DYNAMIC_PHANTOM)) as staging:
         interval = float(phantom.times_s[1])
-        _write_series(phantom.frames, interval, staging / "series.nii.gz")
-        _write_series(phantom.motion_free, interval, staging / "motion_free.nii.gz")
-        _write_series(phantom.labels, interval, staging / "labels.nii.gz")
+        write_frames(phantom.frames, interval, staging / "series.nii.gz")
+        write_frames(phantom.motion_free, interval, staging / "motion_free.nii.gz")
+        write_frames(phantom.labels, interval, staging / "labels.nii.gz")
         for frame in range(1, len(phantom.frames)):
             write_volume_directly(phantom.displacement(frame), staging / f"displacement_{frame:02}.nii.gz")
         truth = {
@@ -100,18 +96,3 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
             "enhancement": phantom.enhancement,
         }
         write_json(staging / "truth.json", truth)
-
-
-def _write_series(frames: Sequence[sitk.Image], interval_s: float, path: Path) -> None:
-    """Write volumes as one 4D file with the time between them, and read it back."""
-    import SimpleITK as sitk
-
-    from ..io.written import check_volume, incomplete
-
-    series = sitk.JoinSeries(frames, 0.0, interval_s)
-    try:
-        sitk.WriteImage(series, str(path), useCompression=True)
-        found = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise incomplete(path) from error
-    check_volume(path, found, series)

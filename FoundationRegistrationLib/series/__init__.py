@@ -1,0 +1,1 @@
+"""Dynamic series: every frame is registered to one of them, or to their mean."""
