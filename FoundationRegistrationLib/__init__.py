@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from .io.volumes import read_volume
     from .pipeline.registration import register
     from .pipeline.result import RegistrationResult
+    from .series.curves import LabelCurve, label_curves
     from .series.frames import Series
+    from .series.kinetics import KineticMaps, kinetic_maps, maximum_intensity_projection, subtraction
+    from .series.phases import Phases, choose_phases
     from .series.reading import read_series
     from .series.registration import register_series
     from .series.result import FrameResult, SeriesResult
@@ -42,7 +45,10 @@ __all__ = [
     "FoundationRegistrationError",
     "FrameResult",
     "InputError",
+    "KineticMaps",
+    "LabelCurve",
     "OutputError",
+    "Phases",
     "RegistrationCancelledError",
     "RegistrationResult",
     "Series",
@@ -52,28 +58,41 @@ __all__ = [
     "WeightsError",
     "array_from_volume",
     "box_region",
+    "choose_phases",
     "evaluate_label_maps",
     "evaluate_landmarks",
+    "kinetic_maps",
+    "label_curves",
+    "maximum_intensity_projection",
     "read_series",
     "read_volume",
     "register",
     "register_series",
+    "subtraction",
     "volume_from_array",
 ]
 # Modules that need torch or SimpleITK are loaded on first use (PEP 562), so that the panel opens without them.
 _LAZY = {
     "FrameResult": ".series.result",
+    "KineticMaps": ".series.kinetics",
+    "LabelCurve": ".series.curves",
+    "Phases": ".series.phases",
     "RegistrationResult": ".pipeline.result",
     "Series": ".series.frames",
     "SeriesResult": ".series.result",
     "array_from_volume": ".io.arrays",
     "box_region": ".io.regions",
+    "choose_phases": ".series.phases",
     "evaluate_label_maps": ".evaluation.accuracy",
     "evaluate_landmarks": ".evaluation.accuracy",
+    "kinetic_maps": ".series.kinetics",
+    "label_curves": ".series.curves",
+    "maximum_intensity_projection": ".series.kinetics",
     "read_series": ".series.reading",
     "read_volume": ".io.volumes",
     "register": ".pipeline.registration",
     "register_series": ".series.registration",
+    "subtraction": ".series.kinetics",
     "volume_from_array": ".io.arrays",
 }
 

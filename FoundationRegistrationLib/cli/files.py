@@ -32,6 +32,21 @@ DYNAMIC_PHANTOM = (
     *(f"displacement_{frame:02}.nii.gz" for frame in range(1, 30)),
 )
 _ALWAYS = ({*PHANTOM[:-1]}, {*DYNAMIC_PHANTOM[:9]})
+# What `kinetics` writes, some of it only if there is a late frame or a mask. Maps are NRRD, since ITK and Slicer read
+# NaN in NIfTI as 0.
+KINETICS = (
+    "subtraction.nrrd",
+    "subtractions.seq.nrrd",
+    "mip_axial.nrrd",
+    "mip_coronal.nrrd",
+    "mip_sagittal.nrrd",
+    "wash_in.nrrd",
+    "wash_out.nrrd",
+    "ser.nrrd",
+    "curves.csv",
+    "kinetics.json",
+)
+_INTO_A_FOLDER = {"register": RESULTS, "series": (*SUMMARY, SERIES_FOLDER), "kinetics": KINETICS}
 # Formats in two files, of which only one is named.
 _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
 
@@ -71,16 +86,15 @@ def _check_phantoms_folder(folder: Path) -> None:
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     output = arguments.output
-    makes_folder = arguments.command in ("register", "series")
     is_option = name not in ("fixed", "moving", "registration", "series")
     what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
-    folder = output if makes_folder else output.parent
+    results = _INTO_A_FOLDER.get(arguments.command)
+    folder = output if results else output.parent
     if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
         msg = f"'{folder}' holds {what}, which is an input; choose another folder for the --output."
         raise InputError(msg)
-    results = (*SUMMARY, SERIES_FOLDER) if arguments.command == "series" else RESULTS
     read = _results_in(path) if name == "registration" else [*_with_data(path)]
-    written = [output / result for result in results] if makes_folder else [*_with_data(output)]
+    written = [output / result for result in results] if results else [*_with_data(output)]
     for file in written:
         if any(_same(file, other) for other in read):
             msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."

@@ -18,6 +18,7 @@ from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .files import prepare_files
+from .kinetics import add_kinetics_arguments, kinetics_command
 from .phantom import add_phantom_arguments, phantom_command
 from .series import add_series_arguments, series_command
 from .settings_options import add_settings
@@ -114,6 +115,8 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         from .evaluate import evaluate_command
 
         evaluate_command(arguments, interruption)
+    elif arguments.command == "kinetics":
+        kinetics_command(arguments, interruption)
     else:
         phantom_command(arguments, interruption)
 
@@ -183,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         subparsers.add_parser("weights", help="list, download, check or remove weights of encoders")
     )
     add_dicom_arguments(subparsers.add_parser("dicom", help="list the series in a DICOM folder"))
+    add_kinetics_arguments(subparsers.add_parser("kinetics", help="make kinetic maps of a dynamic series"))
     add_phantom_arguments(
         subparsers.add_parser("phantom", help="write a synthetic breast pair or dynamic series with its ground truth")
     )

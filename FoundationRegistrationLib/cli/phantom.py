@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
 from ..runtime.interruption import Interruption
 from .files import DYNAMIC_PHANTOM, PHANTOM
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 _DYNAMIC = "dynamic"
 
@@ -76,6 +71,7 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
     from ..files.outputs import staged_folder, write_json
     from ..io.volumes import write_volume_directly
     from ..phantom import DYNAMIC_LABELS, make_dynamic_phantom
+    from ..series.writing import write_nifti_directly
 
     phantom = make_dynamic_phantom(
         arguments.seed,
@@ -85,10 +81,10 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
         difficulty=arguments.difficulty,
     )
     with staged_folder(arguments.output, interruption, (*PHANTOM, *DYNAMIC_PHANTOM)) as staging:
-        interval = float(phantom.times_s[1])
-        _write_series(phantom.frames, interval, staging / "series.nii.gz")
-        _write_series(phantom.motion_free, interval, staging / "motion_free.nii.gz")
-        _write_series(phantom.labels, interval, staging / "labels.nii.gz")
+        times = phantom.times_s.tolist()
+        write_nifti_directly(phantom.frames, times, staging / "series.nii.gz")
+        write_nifti_directly(phantom.motion_free, times, staging / "motion_free.nii.gz")
+        write_nifti_directly(phantom.labels, times, staging / "labels.nii.gz")
         for frame in range(1, len(phantom.frames)):
             write_volume_directly(phantom.displacement(frame), staging / f"displacement_{frame:02}.nii.gz")
         truth = {
@@ -100,18 +96,3 @@ def _write_dynamic(arguments: argparse.Namespace, interruption: Interruption) ->
             "enhancement": phantom.enhancement,
         }
         write_json(staging / "truth.json", truth)
-
-
-def _write_series(frames: Sequence[sitk.Image], interval_s: float, path: Path) -> None:
-    """Write volumes as one 4D file with the time between them, and read it back."""
-    import SimpleITK as sitk
-
-    from ..io.written import check_volume, incomplete
-
-    series = sitk.JoinSeries(frames, 0.0, interval_s)
-    try:
-        sitk.WriteImage(series, str(path), useCompression=True)
-        found = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise incomplete(path) from error
-    check_volume(path, found, series)

@@ -25,7 +25,7 @@ def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
     """
     coarse = _coarse(image)
     values = sitk.GetArrayFromImage(coarse)
-    threshold = CT_BODY_THRESHOLD if modality == "ct" else _above_noise(values, minimum_cross_entropy(values))
+    threshold = CT_BODY_THRESHOLD if modality == "ct" else tissue_threshold(values)
     mask = values > threshold
     if not mask.any():
         mask = values > values.min()
@@ -34,6 +34,11 @@ def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
     binary = sitk.Crop(_filled(binary), [3] * 3, [3] * 3)
     binary.CopyInformation(coarse)
     return _without_specks(binary)
+
+
+def tissue_threshold(values: np.ndarray) -> float:
+    """Return an intensity between the noise of air and dark tissue, from finite values of an MR or PET volume."""
+    return _above_noise(values, minimum_cross_entropy(values))
 
 
 def _coarse(image: sitk.Image) -> sitk.Image:

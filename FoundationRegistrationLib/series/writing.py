@@ -42,7 +42,7 @@ def write_series_directly(series: Series, folder: Path) -> str:
             write_volume_directly(frame, place / f"{stem}{_DETACHED.get((dot + ending).lower(), dot + ending)}")
         return SERIES_FOLDER
     if series.form == "nifti" and _is_even(series.times_s):
-        _write_nifti(series, folder / SERIES_FILES[0])
+        write_nifti_directly(series.frames, series.times_s, folder / SERIES_FILES[0])
         return SERIES_FILES[0]
     if series.form == "meta" and series.times_s is None:
         write_volume_directly(sitk.JoinSeries(list(series.frames)), folder / SERIES_FILES[2])
@@ -67,29 +67,39 @@ def _is_even(times: tuple[float, ...] | None) -> bool:
     return bool(np.ptp(steps) <= _EVEN * steps.mean())
 
 
-def _write_nifti(series: Series, path: Path) -> None:
-    """Write a 4D NIfTI; ITK would give a series without times one second between frames."""
-    _, affine = array_from_volume(series.frames[0])
-    array = np.stack([array_from_volume(frame)[0] for frame in series.frames], axis=-1)
+def write_nifti_directly(frames: Sequence[sitk.Image], times_s: Sequence[float] | None, path: Path) -> None:
+    """Write frames on one grid as a 4D NIfTI, and read it back; for staging folders.
+
+    ITK would give a series without times one second between frames.
+
+    Args:
+        frames: 3D scalar volumes on one grid, of one pixel type.
+        times_s: time of each, s, evenly spaced; None if they are not known.
+        path: the file, .nii.gz.
+
+    Raises:
+        OutputError: it cannot be written completely, or has a pixel type that NIfTI does not know.
+    """
+    _, affine = array_from_volume(frames[0])
+    array = np.stack([array_from_volume(frame)[0] for frame in frames], axis=-1)
     try:
         image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
     except (ValueError, nibabel.spatialimages.HeaderDataError) as error:
-        msg = f"NIfTI cannot store a series of {series.frames[0].GetPixelIDTypeAsString()}; give it as .seq.nrrd."
+        msg = f"NIfTI cannot store a series of {frames[0].GetPixelIDTypeAsString()}; give it as .seq.nrrd."
         raise OutputError(msg) from error
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm", "unknown" if series.times_s is None else "sec")
-    first, step = (0.0, 1.0) if series.times_s is None else (series.times_s[0], _step(series.times_s))
+    image.header.set_xyzt_units("mm", "unknown" if times_s is None else "sec")
+    first, step = (0.0, 1.0) if times_s is None else (times_s[0], _step(times_s))
     image.header["pixdim"][4], image.header["toffset"] = step, first
     try:
         nibabel.save(image, path)
         found = read_image(path, "written series", [])
     except (OSError, InputError) as error:
         raise incomplete(path) from error
-    written = sitk.JoinSeries(list(series.frames))
-    check_volume(path, found, written)
+    check_volume(path, found, sitk.JoinSeries(list(frames)))
 
 
-def _step(times: tuple[float, ...]) -> float:
+def _step(times: Sequence[float]) -> float:
     step = (times[-1] - times[0]) / (len(times) - 1)
     return float(f"{step:.6g}") if math.isfinite(step) else 1.0
