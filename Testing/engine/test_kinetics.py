@@ -395,7 +395,7 @@ def test_a_series_without_times_is_read_by_the_number_of_its_frames(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["labels.nii.gz"], "3D"),
+        (["labels.nii.gz"], "a single volume"),
         (["nothing.nii.gz"], "nothing.nii.gz"),
         (["series.nii.gz", "--pre", "6"], "6 cannot be before contrast"),
         (["series.nii.gz", "--early", "2000"], "No frame lies 2000 s"),
