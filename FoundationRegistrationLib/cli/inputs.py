@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..settings import STRUCTURES_ONLY, Settings
+from .driving import read_driving
 
 if TYPE_CHECKING:
     from ..io.landmarks import Landmarks
@@ -25,6 +27,7 @@ class Inputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
+    driving: dict[str, Any] = dataclasses.field(default_factory=dict)
     labels: PairedLabels | None = None
     landmarks: tuple[Landmarks, Landmarks] | None = None
     initial_transform: Any = None
@@ -81,12 +84,17 @@ def read_evaluation_inputs(
 
 
 def read_inputs(
-    arguments: argparse.Namespace, recorded: RecordedRun | None, of_volumes: list[str], notes: list[str]
+    arguments: argparse.Namespace,
+    settings: Settings,
+    recorded: RecordedRun | None,
+    of_volumes: list[str],
+    notes: list[str],
 ) -> Inputs:
     """Read all files of a registration and check their consistency.
 
     Args:
         arguments: of the command line.
+        settings: of the run.
         recorded: the run to repeat, if any.
         of_volumes: warnings about the two volumes are appended.
         notes: warnings about the other files are appended.
@@ -98,7 +106,7 @@ def read_inputs(
 
     volumes = {side: read_volume(getattr(arguments, side), side, of_volumes) for side in ("fixed", "moving")}
     for side, volume in volumes.items():
-        check_volume(volume, side)
+        check_volume(volume, side, any_content=settings.encoder == STRUCTURES_ONLY)
     masks = {}
     for side, volume in volumes.items():
         for kind in ("mask", "lesion"):
@@ -107,7 +115,10 @@ def read_inputs(
                 labels = read_segmentation(path, role, notes).on_grid_of(volume, role, notes)
                 masks[f"{side}_{kind}"] = labels.label_map()
     inputs = dataclasses.replace(
-        read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks
+        read_evaluation_inputs(arguments, notes, volumes, must_match=True),
+        **volumes,
+        **masks,
+        driving=read_driving(arguments, volumes, notes),
     )
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}

@@ -16,6 +16,7 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
+from .driving import add_driving_arguments
 from .files import prepare_files
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
@@ -188,6 +189,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving-mask", type=Path, help="region of the moving volume to register (mask)")
     parser.add_argument("--fixed-lesion", type=Path, help="lesions of the fixed volume, which keep their volume")
     parser.add_argument("--moving-lesion", type=Path, help="lesions of the moving volume, which keep their volume")
+    add_driving_arguments(parser)
     _add_evaluation_files(parser)
     parser.add_argument("--settings", type=Path, help="JSON file of settings, or a report.json to repeat")
     parser.add_argument(

@@ -6,17 +6,18 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import SimpleITK as sitk
-import torch
+from numpy.typing import ArrayLike
 
 from ..convex_adam.discrete_search import searches_of
 from ..convex_adam.method import described_stages, search_spacing, stages_of
-from ..convex_adam.stages import Stage, step_names
-from ..encoders import Encoder, EncoderInfo, encoder_info
-from ..encoders.own import info_of
+from ..convex_adam.stages import Stage
+from ..encoders import Encoder
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..features import EncoderSource
 from ..io.arrays import VolumeLike, as_volume
+from ..io.landmarks import Landmarks
 from ..runtime.device import Runtime
 from ..runtime.guards import plain_torch
 from ..runtime.memory import check_limits
@@ -29,6 +30,7 @@ from ..spatial.points import matrix_of
 from ..spatial.warping import compose_transform, displacement_on_grid_of, warp_image
 from .agreement import fraction_in_common, measure_agreement
 from .deformation import Side, deform
+from .driving import Driving, Structures, measure_structures
 from .evidence import Evidence
 from .expected_error import expected_error_map, expected_error_summary, predictors_of
 from .figures import inverse_error, mask_on_grid_of
@@ -38,7 +40,8 @@ from .initial_transform import check_initial_transform
 from .lesions import Lesion, LesionVolume, find_lesions, keep_lesions, lesion_volumes
 from .outlines import measure_outlines
 from .overlaid import Overlaid
-from .preprocessing import prepare
+from .plan import encoders_of, step_shares
+from .preprocessing import prepare, without_intensities
 from .provenance import described_volume, environment
 from .record import described_images
 from .result import RegistrationResult
@@ -47,19 +50,6 @@ from .working_region import choose_grid
 
 _LOGGER = logging.getLogger(__name__)
 
-# Fractions of the run, for the progress bar only.
-_SHARES = {
-    "preparation": 3.0,
-    "initial alignment": 12.0,
-    "encoding": 45.0,
-    "encoding details": 10.0,
-    "discrete search": 10.0,
-    "instance optimisation": 22.0,
-    "shared refinement": 22.0,
-    "fluid refinement": 44.0,
-    "inverse and warp": 8.0,
-}
-_SHARE_OF_OTHERS = 15.0
 _LESION_TOLERANCE_PERCENT = 5.0
 
 
@@ -74,6 +64,10 @@ def register(
     moving_mask: VolumeLike | None = None,
     fixed_lesion: VolumeLike | None = None,
     moving_lesion: VolumeLike | None = None,
+    fixed_structures: Structures | None = None,
+    moving_structures: Structures | None = None,
+    fixed_points: Landmarks | ArrayLike | None = None,
+    moving_points: Landmarks | ArrayLike | None = None,
     initial_transform: sitk.Transform | None = None,
     stages: Sequence[Stage] | None = None,
     preview_features: bool = False,
@@ -95,6 +89,12 @@ def register(
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They are excluded from matching,
             and each connected region moves rigidly, which preserves its volume.
         moving_lesion: the same on the grid of the moving volume.
+        fixed_structures: structures to match beside the features: a label map on the grid of the fixed volume, or
+            masks on it by name, which may overlap. The encoder "structures" matches these and the points alone.
+        moving_structures: the same structures in the moving volume, with the same labels or names.
+        fixed_points: points to match as well, (N, 3) in LPS mm or `Landmarks`. Those that contradict the others are
+            left out, with a message.
+        moving_points: the corresponding points in the moving volume: those of the same name, else in the same order.
         initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
         stages: deformable stages, run in sequence; those of the settings if None.
         preview_features: also return the features as colours, which takes extra memory and time.
@@ -115,11 +115,11 @@ def register(
     runtime = Runtime.start(settings.device)
     device = runtime.device
     check_limits()
-    settings, infos = _encoders(settings, encoder, device)
+    settings, infos = encoders_of(settings, encoder, device)
     usual = stages_of(settings)
     stages = usual if stages is None else list(stages)
     settings = dataclasses.replace(settings, grid_spacing=search_spacing(stages, settings))
-    steps = Progress(_shares(stages, len(infos)), progress, cancelled)
+    steps = Progress(step_shares(stages, len(infos)), progress, cancelled)
 
     steps.start("preparation")
     given = {
@@ -132,23 +132,33 @@ def register(
     }
     images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
     fixed, moving, fixed_mask, moving_mask, fixed_lesion, moving_lesion = map(images.get, given)
-    check_volume(fixed, "fixed")
-    check_volume(moving, "moving")
+    check_volume(fixed, "fixed", any_content=not infos)
+    check_volume(moving, "moving", any_content=not infos)
+    messages = list(runtime.messages)
+    structures, points = (fixed_structures, moving_structures), (fixed_points, moving_points)
+    driving = Driving.of(structures, points, (fixed, moving), messages, alone=not infos)
     settings = settings.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
     parts = [dataclasses.replace(settings, encoder=info.name, detail_encoder="") for info in infos]
     sources = [EncoderSource.from_settings(part, info, device) for part, info in zip(parts, infos, strict=True)]
     lesions = _lesions(fixed_lesion, fixed, "fixed", settings) + _lesions(moving_lesion, moving, "moving", settings)
-    prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
-    prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
+    if infos:
+        prepared_fixed = prepare(fixed, settings.fixed_modality, "fixed", fixed_mask)
+        prepared_moving = prepare(moving, settings.moving_modality, "moving", moving_mask)
+    else:
+        prepared_fixed = without_intensities(fixed, "fixed", fixed_mask)
+        prepared_moving = without_intensities(moving, "moving", moving_mask)
 
     steps.start("initial alignment")
-    messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
+    messages += [*prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
         initial = initial_transform
         messages += check_initial_transform(initial, fixed)
     else:
-        initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
+        prepared = prepared_fixed, prepared_moving
+        initial, more = initial_alignment(*prepared, settings.initialization, device, steps, driving)
         messages += more
+    if driving.points:
+        initial = driving.points.start_through(initial, fixed)
     check_overlap(fixed, moving, initial)
 
     grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device)
@@ -158,11 +168,13 @@ def register(
         Side("fixed", prepared_fixed, identity, fixed_mask is not None, fixed_lesion),
         Side("moving", prepared_moving, initial, moving_mask is not None, moving_lesion),
         grid,
+        settings,
         sources,
         parts,
         stages,
         runtime,
         steps,
+        driving=driving,
         preview_features=preview_features,
         keep_intermediate=keep_intermediate,
     )
@@ -190,20 +202,25 @@ def register(
     displacement = displacement_on_grid_of(field, transform)
     jacobian = jacobian_determinant(displacement)
     cells = grid.pooled(settings.adam_grid_spacing)
-    overlaid = Overlaid.of(prepared_fixed, prepared_moving, transform, device)
-    structure = measure_fine_structure(overlaid)
+    overlaid = Overlaid.of(prepared_fixed, prepared_moving, transform, device) if infos else None
+    structure = measure_fine_structure(overlaid) if overlaid else None
     predictors = predictors_of(found, cells, structure)
     expected = expected_error_map(predictors, field)
+    if not infos:  # the model knows of features only
+        expected = expected * np.nan
     anatomy = mask_on_grid_of(prepared_fixed.foreground, field)
     expected_figures = expected_error_summary(expected, anatomy)
     evidence = Evidence(
         in_common=fraction_in_common(prepared_fixed, prepared_moving, transform),
-        agreement=measure_agreement(prepared_fixed, prepared_moving, initial, transform),
+        agreement=measure_agreement(prepared_fixed, prepared_moving, initial, transform) if infos else None,
         fine_structure=structure,
-        outlines=measure_outlines(overlaid),
+        outlines=measure_outlines(overlaid) if overlaid else None,
         expected_error=expected_figures,
         one_modality=prepared_fixed.modality == prepared_moving.modality,
         found_automatically=initial_transform is None and settings.initialization in ("rigid", "affine"),
+        structures=measure_structures(driving.structures, transform, prepared_moving.known),
+        points_left_mm=driving.points_left_mm(transform),
+        intensities_compared=bool(infos),
     )
     verdict = judge(evidence)
     metrics = {
@@ -227,6 +244,7 @@ def register(
         "fixed": described_volume(fixed, prepared_fixed),
         "moving": described_volume(moving, prepared_moving),
         "inputs": described_images(images),
+        "driving": driving.to_dict(transform),
         "initialization": start,
         "start": {"kind": start, "matrix": matrix_of(initial)},
         "working_grid": {"origin": grid.origin, "spacing": grid.spacing, "shape_zyx": grid.shape},
@@ -259,26 +277,6 @@ def register(
         messages=tuple(messages),
         record=record,
     )
-
-
-def _shares(stages: Sequence[Stage], encoders: int) -> dict[str, float]:
-    """Return the steps of a run with their fractions."""
-    before = ["preparation", "initial alignment", "encoding", "encoding details"][: 2 + encoders]
-    steps = [*before, *step_names(stages), "inverse and warp"]
-    return {step: _SHARES.get(step, _SHARE_OF_OTHERS) for step in steps}
-
-
-def _encoders(
-    settings: Settings, encoder: Encoder | str | None, device: torch.device
-) -> tuple[Settings, list[EncoderInfo]]:
-    """Return the settings with the encoder override, and the properties of each encoder in use."""
-    if isinstance(encoder, str):
-        settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
-    elif encoder is not None:
-        info = info_of(encoder, device)
-        kept = settings.feature_cache_gb if getattr(encoder, "weights_sha256", None) else 0.0
-        return dataclasses.replace(settings, encoder=info.name, detail_encoder="", feature_cache_gb=kept), [info]
-    return settings, [encoder_info(name) for name in settings.encoders]
 
 
 def _lesions(mask: sitk.Image | None, volume: sitk.Image, side: str, settings: Settings) -> list[Lesion]:

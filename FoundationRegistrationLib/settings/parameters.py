@@ -20,6 +20,8 @@ Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
+# The encoder setting of a run that compares given structures and points only.
+STRUCTURES_ONLY = "structures"
 _LEAST_SPACING_MM = 0.1
 _SLICE_GAP_MM = 6.0
 
@@ -49,7 +51,9 @@ class Settings:
 
     preset: str = _setting("default", "name of the preset these settings started from")
     encoder: str = _setting(
-        "litemedsam", "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well"
+        "litemedsam",
+        "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well; `structures` "
+        "compares given structures and points only",
     )
     detail_encoder: str = _setting(
         "",
@@ -126,6 +130,16 @@ class Settings:
         "how far tissue may change its volume: 0 keeps it, as soft tissue does; 1 is free, as between two people",
         0.0,
         1.0,
+    )
+
+    structure_weight: float = _setting(
+        10.0, "weight of given structures beside the features, whose total variance is 1", 0.0, 1000.0
+    )
+    points_weight: float = _setting(
+        10.0,
+        "weight of given points: the cost of one cell that a point is off, beside that of the features",
+        0.0,
+        1e4,
     )
 
     interpolation: Interpolation = _setting("linear", "interpolation of the moving intensities")
