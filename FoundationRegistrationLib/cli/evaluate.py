@@ -16,13 +16,14 @@ def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) 
     """Evaluate a finished registration with labels or landmarks."""
     from ..evaluation.accuracy import evaluate
     from ..io.transforms import read_transform
-    from ..pipeline.record import recorded_grids
+    from ..pipeline.record import recorded_driving, recorded_grids
 
     messages: list[str] = []
-    grids = recorded_grids(arguments.registration / "report.json")
+    report = arguments.registration / "report.json"
+    grids = recorded_grids(report)
     inputs = read_evaluation_inputs(arguments, messages, grids)
     transform = read_transform(arguments.registration / "transform.h5")
-    evaluation = evaluate(transform, inputs.labels, inputs.landmarks)
+    evaluation = evaluate(transform, inputs.labels, inputs.landmarks, recorded_driving(report))
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)

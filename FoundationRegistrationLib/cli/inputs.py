@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..settings import STRUCTURES_ONLY, Settings
+from .driving import read_driving
 
 if TYPE_CHECKING:
     from ..io.landmarks import Landmarks
@@ -26,6 +28,7 @@ class Inputs:
     fixed_lesion: Any = None
     moving_lesion: Any = None
     region: Any = None
+    driving: dict[str, Any] = dataclasses.field(default_factory=dict)
     labels: PairedLabels | None = None
     landmarks: tuple[Landmarks, Landmarks] | None = None
     initial_transform: Any = None
@@ -82,12 +85,17 @@ def read_evaluation_inputs(
 
 
 def read_inputs(
-    arguments: argparse.Namespace, recorded: RecordedRun | None, of_volumes: list[str], notes: list[str]
+    arguments: argparse.Namespace,
+    settings: Settings,
+    recorded: RecordedRun | None,
+    of_volumes: list[str],
+    notes: list[str],
 ) -> Inputs:
     """Read all files of a registration and check their consistency.
 
     Args:
         arguments: of the command line.
+        settings: of the run.
         recorded: the run to repeat, if any.
         of_volumes: warnings about the two volumes are appended.
         notes: warnings about the other files are appended.
@@ -103,7 +111,7 @@ def read_inputs(
         for side in ("fixed", "moving")
     }
     for side, volume in volumes.items():
-        check_volume(volume, side)
+        check_volume(volume, side, any_content=settings.encoder == STRUCTURES_ONLY)
     masks = {}
     for side, volume in volumes.items():
         for kind in ("mask", "lesion"):
@@ -113,7 +121,11 @@ def read_inputs(
                 masks[f"{side}_{kind}"] = labels.label_map()
     region = None if arguments.region is None else read_region(arguments.region, notes)
     inputs = dataclasses.replace(
-        read_evaluation_inputs(arguments, notes, volumes, must_match=True), **volumes, **masks, region=region
+        read_evaluation_inputs(arguments, notes, volumes, must_match=True),
+        **volumes,
+        **masks,
+        region=region,
+        driving=read_driving(arguments, volumes, notes),
     )
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}

@@ -17,6 +17,7 @@ from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
+from .driving import add_driving_arguments
 from .files import prepare_files
 from .kinetics import add_kinetics_arguments, kinetics_command
 from .phantom import add_phantom_arguments, phantom_command
@@ -208,6 +209,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="box (ROI of Slicer, .mrk.json) or mask in fixed space: only there tissue is deformed",
     )
+    add_driving_arguments(parser)
     add_grid_arguments(parser)
     _add_evaluation_files(parser)
     parser.add_argument(

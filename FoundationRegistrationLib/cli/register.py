@@ -55,7 +55,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
     recorded = read_recorded_run(arguments.settings) if arguments.settings else None
     of_volumes: list[str] = []
     notes: list[str] = []
-    inputs = read_inputs(arguments, recorded, of_volumes, notes)
+    inputs = read_inputs(arguments, settings, recorded, of_volumes, notes)
     with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
@@ -67,6 +67,7 @@ def register_command(arguments: argparse.Namespace, report: ProgressCallback, in
             moving_lesion=inputs.moving_lesion,
             region=inputs.region,
             initial_transform=inputs.initial_transform,
+            **inputs.driving,
             preview_features=arguments.feature_preview,
             progress=report,
             cancelled=interruption.requested,

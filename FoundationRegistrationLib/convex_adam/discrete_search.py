@@ -18,6 +18,7 @@ from ..spatial.sampling import compose_displacements, upsample, warp
 from .cost_volume import candidate_displacements, cost_volume
 from .coupled_convex import coupled_convex
 from .inverse_consistency import make_inverse_consistent
+from .point_pairs import PointPairs
 from .stages import Found, Stage, Volumes
 
 
@@ -79,7 +80,10 @@ class DiscreteSearch:
             warped = moving if total is None else warp(moving, total)
             weight = volumes.counted(total)
             coarse_weight = None if weight is None else pool(weight[None], ratio)[0]
-            found = self._search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, progress)
+            points = volumes.points
+            if points is not None:
+                points = (points if total is None else points.before(total)).pooled(ratio)
+            found = self._search_level(pool(fixed, ratio), pool(warped, ratio), coarse_weight, points, progress)
             step = upsample(found, ratio, shape)
             total = step if total is None else compose_displacements(step, total)
             progress.advance(part[0] + part[1] * (level + 1) / len(factors))
@@ -87,15 +91,27 @@ class DiscreteSearch:
         return total
 
     def _search_level(
-        self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor | None, progress: Progress
+        self,
+        fixed: torch.Tensor,
+        moving: torch.Tensor,
+        weight: torch.Tensor | None,
+        points: PointPairs | None,
+        progress: Progress,
     ) -> torch.Tensor:
         """Search one level in both directions; return the displacement in cells of this level."""
         candidates = candidate_displacements(self.half_width, fixed.device)
-        forward = coupled_convex(cost_volume(fixed, moving, self.half_width, weight, progress), candidates)
+        costs = cost_volume(fixed, moving, self.half_width, weight, progress)
+        if points is not None:
+            points.add_costs(costs, candidates)
+        forward = coupled_convex(costs, candidates)
         if self.inverse_consistency_iterations == 0:
             return forward
         progress.check_cancelled()
-        backward = coupled_convex(cost_volume(moving, fixed, self.half_width, None, progress), candidates)
+        del costs
+        costs = cost_volume(moving, fixed, self.half_width, None, progress)
+        if points is not None:
+            points.reversed().add_costs(costs, candidates)
+        backward = coupled_convex(costs, candidates)
         return make_inverse_consistent(forward, backward, self.inverse_consistency_iterations)[0]
 
 

@@ -6,12 +6,15 @@ velocity, and the field follows that for a step so short that it cannot fold. Co
 without the stiffness that a penalty on the displacement would have. A slight smoothing of the whole field after each
 step spreads the motion into tissue without structure.
 
+Given structures and points add their own forces, so that what they moved is not undone.
+
 Sources: Christensen et al., IEEE TIP 1996 (fluid registration); Avants et al., Medical Image Analysis 2008 and
 Yushkevich et al., greedy (composed steps along the local correlation).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +24,9 @@ from ..features import pool
 from ..runtime.progress import Progress
 from ..spatial.sampling import compose_displacements, upsample, warp
 from .adam import Course
+from .point_pairs import PointDifference
 from .regularisers import filtered, gaussian_matrices
+from .similarities import Difference, FeatureDifference, SquaredDifference, Term
 from .squared_correlation import squared_correlation
 from .stages import Found, Pair, Volumes
 from .velocity import VelocityKernel
@@ -58,41 +63,51 @@ class FluidRefinement:
         """Return the refined displacement; see `Stage`.
 
         Raises:
-            SettingsError: there are no intensities.
+            SettingsError: there is nothing to compare.
         """
-        if volumes.intensities is None:
+        guided = volumes.structures is not None or volumes.points is not None
+        if volumes.intensities is None and not guided:
             msg = "FluidRefinement compares intensities; give them, or omit this stage."
             raise SettingsError(msg)
-        per_cell = volumes.spacing // volumes.intensity_spacing
-        displacement = self.refined(volumes.intensities, found.displacement, per_cell, volumes.weights, progress)
+        per_cell = 1 if volumes.intensities is None else volumes.spacing // volumes.intensity_spacing
+        displacement = self.refined(
+            volumes.intensities,
+            found.displacement,
+            per_cell,
+            volumes.weights,
+            progress,
+            guides=lambda factor: _guides(volumes, found.displacement, factor),
+        )
         return found.refined(displacement)
 
     def refined(
         self,
-        intensities: Pair,
+        intensities: Pair | None,
         displacement: torch.Tensor,
         per_cell: int,
         weights: tuple[torch.Tensor | None, torch.Tensor | None],
         progress: Progress,
+        guides: Callable[[int], Sequence[Difference]] = lambda factor: (),
     ) -> torch.Tensor:
         """Return the refined displacement.
 
         Args:
-            intensities: (Z, Y, X) of both volumes in 0..1.
+            intensities: (Z, Y, X) of both volumes in 0..1; None if guides alone drive.
             displacement: (3, z, y, x) in cells, from fixed to moving.
             per_cell: voxels along one side of a cell.
             weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
             progress: told of each step.
+            guides: returns what else is minimised, on cells larger by a factor.
         """
         shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
         factors = [1]
         while min(shape) >= 2 * factors[0] * _LEAST_CELLS:
             factors.insert(0, 2 * factors[0])
         for index, factor in enumerate(factors):
-            level = _Level(self, intensities, weights, per_cell, factor, shape)
+            level = _Level(self, intensities, weights, per_cell, factor, shape, guides(factor))
             start = pool(displacement, factor) / factor
             part = (index / len(factors), 1.0 / len(factors))
-            if factor > 1 and level.explained(start) < _ALIKE:
+            if factor > 1 and not level.worthwhile(start):
                 continue
             count = self.iterations if factor > 1 else -(-self.iterations // 2)
             change = level.flowed(start, count, progress, part) - start
@@ -105,30 +120,35 @@ class _Level:
 
     Args:
         stage: the parameters.
-        intensities: (Z, Y, X) of both volumes.
+        intensities: (Z, Y, X) of both volumes; None if guides alone drive.
         weights: (z, y, x) of both volumes on cells, or None.
         per_cell: voxels along one side of a cell, at each level.
         factor: how much coarser than the volumes.
         shape: number of cells of the finest level.
+        guides: what else is minimised, on the cells of this level.
     """
 
     def __init__(
         self,
         stage: FluidRefinement,
-        intensities: Pair,
+        intensities: Pair | None,
         weights: tuple[torch.Tensor | None, torch.Tensor | None],
         per_cell: int,
         factor: int,
         shape: tuple[int, int, int],
+        guides: Sequence[Difference],
     ) -> None:
-        self._stage, self._per_cell = stage, per_cell
-        self._fixed, self._moving = (pool(volume[None], factor)[0] for volume in intensities)
-        ones = self._fixed.new_ones(shape)
-        self._weights = [pool((ones if weight is None else weight)[None], factor) for weight in weights]
+        self._stage, self._per_cell, self._guides = stage, per_cell, guides
+        self._volumes: Pair | None = None
+        if intensities is not None:
+            fixed, moving = (pool(volume[None], factor)[0] for volume in intensities)
+            self._volumes = fixed, moving
+            ones = fixed.new_ones(shape)
+            self._weights = [pool((ones if weight is None else weight)[None], factor) for weight in weights]
 
-    def explained(self, displacement: torch.Tensor) -> float:
-        """Return the mean squared correlation under a displacement (3, z, y, x) in cells."""
-        return float(self._compared(displacement)[0])
+    def worthwhile(self, start: torch.Tensor) -> bool:
+        """Return whether the volumes are alike at this resolution, or something else guides."""
+        return bool(self._guides) or float(self._unexplained(start)[0]) <= 1.0 - _ALIKE
 
     def flowed(
         self, displacement: torch.Tensor, count: int, progress: Progress, part: tuple[float, float]
@@ -142,8 +162,11 @@ class _Level:
         course = Course(count, displacement, _CONVERGED)
         for iteration in range(count):
             progress.advance(part[0] + part[1] * iteration / count)
-            explained, force = self._compared(displacement)
-            best = torch.where(course.add(1.0 - explained), displacement, best)
+            cost, force = self._unexplained(displacement)
+            gradient = torch.zeros_like(force)
+            cost = cost + sum(guide.add_to(gradient, displacement) for guide in self._guides)
+            force -= gradient.mul_(displacement[0].numel() / per_cell)
+            best = torch.where(course.add(cost), displacement, best)
             if course.is_over():
                 break
             velocity = kernel(force)
@@ -152,15 +175,29 @@ class _Level:
             displacement = filtered(compose_displacements(velocity, displacement), smoothing)
         return best
 
-    def _compared(self, displacement: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the explained fraction, and the force (3, z, y, x) on the cells."""
-        shape = (self._fixed.shape[0], self._fixed.shape[1], self._fixed.shape[2])
-        carried = warp(self._moving[None], upsample(displacement, self._per_cell, shape))[0]
+    def _unexplained(self, displacement: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the fraction of the intensities' structure that is not explained, and the force on the cells."""
+        if self._volumes is None:
+            return displacement.new_zeros(()), torch.zeros_like(displacement)
+        fixed, moving = self._volumes
+        shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
+        carried = warp(moving[None], upsample(displacement, self._per_cell, shape))[0]
         counted = self._weights[0] * warp(self._weights[1], displacement, "zeros")
         explained, derivative = squared_correlation(
-            self._fixed, carried, _repeated(counted[0], self._per_cell, shape), self._stage.radius
+            fixed, carried, _repeated(counted[0], self._per_cell, shape), self._stage.radius
         )
-        return explained, pool(_slopes(carried).mul_(derivative), self._per_cell)
+        return 1.0 - explained, pool(_slopes(carried).mul_(derivative), self._per_cell)
+
+
+def _guides(volumes: Volumes, displacement: torch.Tensor, factor: int) -> list[Difference]:
+    """Return the differences of given structures and points, on cells larger by a factor."""
+    guides: list[Difference] = []
+    if volumes.structures is not None:
+        term = Term(*volumes.structures, volumes.counted(displacement))
+        guides.append(FeatureDifference(term.pooled(factor), SquaredDifference()))
+    if volumes.points is not None:
+        guides.append(PointDifference(volumes.points.pooled(factor)))
+    return guides
 
 
 def _slopes(volume: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from ..features import pool
 from ..runtime.progress import Progress
 from ..spatial.sampling import upsample
 from .adam import Adam, Course
+from .point_pairs import PointDifference, PointPairs
 from .regularisers import Cost, Diffusion, Regulariser, filtered, smoothing_matrices
 from .similarities import Difference, FeatureDifference, Similarity, SquaredDifference, Term
 from .stages import Found, Volumes
@@ -86,7 +87,12 @@ class InstanceOptimisation:
         """Return the displacement of the leading features; see `Stage`."""
         if not found.alone:
             optimised = optimise_instance(
-                found.terms, found.displacement, self.descent, progress, kept_volume=volumes.kept_volume
+                found.terms,
+                found.displacement,
+                self.descent,
+                progress,
+                kept_volume=volumes.kept_volume,
+                points=volumes.points,
             )
             return found.refined(optimised.displacement, energies=optimised.energies)
         count = len(found.alone)
@@ -96,7 +102,9 @@ class InstanceOptimisation:
             part = (encoder / count, 1.0 / count)
             starts.append(start)
             terms.append(term)
-            results.append(optimise_instance([term], start, self.descent, progress, part, volumes.kept_volume))
+            results.append(
+                optimise_instance([term], start, self.descent, progress, part, volumes.kept_volume, volumes.points)
+            )
         gain = 0.0
         if count > 1:
             gain = gain_of_details(volumes.features, [result.displacement for result in results], volumes.weights)
@@ -126,6 +134,7 @@ def optimise_instance(
     progress: Progress,
     part: tuple[float, float] = (0.0, 1.0),
     kept_volume: float = 1.0,
+    points: PointPairs | None = None,
 ) -> Optimised:
     """Refine a displacement by minimising the energy of this pair, coarse to fine.
 
@@ -136,6 +145,7 @@ def optimise_instance(
         progress: receives each iteration.
         part: start and fraction within the current progress step.
         kept_volume: Jacobian determinant that does not cost anything.
+        points: given points to map to each other as well.
     """
     shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
     levels = _levels(shape, descent)
@@ -148,6 +158,8 @@ def optimise_instance(
         differences: list[Difference] = [FeatureDifference(term, descent.similarity) for term in pooled]
         if descent.volume_strength:
             differences.append(VolumeChange(descent.volume_strength, pooled[0].weight, kept_volume))
+        if points is not None:
+            differences.append(PointDifference(points.pooled(level.factor)))
         found = descend(differences, start, level.steps, descent, progress, (part[0] + before, share))
         if level.factor > 1:  # finer detail of the start is kept
             change = upsample(found.displacement - start, level.factor, shape)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..runtime.plugins import plugins
-from ..settings import Settings
+from ..settings import STRUCTURES_ONLY, Settings
 from .discrete_search import DiscreteSearch, searches_of
 from .fluid_refinement import FluidRefinement
 from .instance_optimisation import Descent, InstanceOptimisation
@@ -41,15 +41,15 @@ def stages_of(settings: Settings) -> list[Stage]:
         smoothing_repeats=settings.smoothing_repeats,
         convergence_tolerance=settings.convergence_tolerance,
     )
-    stages: list[Stage] = [
-        DiscreteSearch(
-            settings.grid_spacing,
-            settings.displacement_half_width,
-            settings.search_range_mm,
-            settings.inverse_consistency_iterations,
-        ),
-        InstanceOptimisation(descent),
-    ]
+    search = DiscreteSearch(
+        settings.grid_spacing,
+        settings.displacement_half_width,
+        settings.search_range_mm,
+        settings.inverse_consistency_iterations,
+    )
+    # A search is arbitrary where nothing is compared, as far from structures.
+    stages: list[Stage] = [] if settings.encoder == STRUCTURES_ONLY else [search]
+    stages.append(InstanceOptimisation(descent))
     if settings.detail_encoder:
         stages.append(SharedRefinement(descent))
     if settings.fluid_iterations > 0:

@@ -33,5 +33,12 @@ class SharedRefinement:
         lead, details = volumes.features
         displacement = found.displacement
         terms = shared_by_reliability(lead, details, displacement, volumes.counted(displacement))
-        optimised = optimise_instance(terms, displacement, self.descent, progress, kept_volume=volumes.kept_volume)
+        optimised = optimise_instance(
+            terms,
+            displacement,
+            self.descent,
+            progress,
+            kept_volume=volumes.kept_volume,
+            points=volumes.points,
+        )
         return found.refined(optimised.displacement, terms=tuple(terms), energies=optimised.energies)

@@ -11,6 +11,7 @@ import torch
 
 from ..runtime.progress import Progress
 from ..spatial.sampling import Weights, weight_on_both_sides
+from .point_pairs import PointPairs
 from .similarities import Term
 
 # Features or intensities of the fixed and the moving volume.
@@ -29,6 +30,9 @@ class Volumes:
         intensities: (z, y, x) of both volumes in 0..1; None if there are only features.
         intensity_spacing: working voxels along one side of a voxel of the intensities; divides `spacing`.
         kept_volume: Jacobian determinant of a displacement that keeps volumes, after the scaling of the start.
+        structures: (K, z, y, x) weighted maps of given structures on the cells, which the features also contain; None
+            without.
+        points: given points; None without.
     """
 
     features: tuple[Pair, ...]
@@ -38,6 +42,8 @@ class Volumes:
     intensities: Pair | None = None
     intensity_spacing: int = 1
     kept_volume: float = 1.0
+    structures: Pair | None = None
+    points: PointPairs | None = None
 
     @property
     def cell_mm(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,15 @@ from .labels import Evaluation, LabelAgreement, evaluate_labels
 from .landmarks import target_registration_error
 from .overlap import volume_error
 
+# A landmark this near to a point that drove is that point.
+_SAME_POINT_MM = 1.0
+
 
 def evaluate(
-    transform: sitk.Transform, labels: PairedLabels | None, landmarks: tuple[Landmarks, Landmarks] | None
+    transform: sitk.Transform,
+    labels: PairedLabels | None,
+    landmarks: tuple[Landmarks, Landmarks] | None,
+    driving: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the agreement of the given labels and landmarks before and after registration.
 
@@ -26,14 +32,33 @@ def evaluate(
         transform: maps fixed points to moving points, LPS mm.
         labels: the structures of both sides.
         landmarks: fixed and moving landmarks; entry i of one corresponds to entry i of the other.
+        driving: what drove the registration, from its record. Landmarks that did are left out, and labels that did
+            are marked, since their agreement says nothing about the accuracy elsewhere.
     """
     evaluation: dict[str, Any] = {}
+    drove = driving or {}
     if labels is not None:
         evaluation["labels"] = evaluate_paired_labels(transform, labels)
+        names = {structure["name"] for structure in drove.get("structures", ())}
+        for row in evaluation["labels"]["labels"]:
+            if row.get("name", f"label {row['label']}") in names:
+                row["drove"] = True
     if landmarks is not None:
         fixed, moving = landmarks
-        evaluation["landmarks"] = evaluate_landmarks(transform, fixed.points, moving.points)
+        independent = _far_from((drove.get("points") or {}).get("drove", ()), fixed.points)
+        if not independent.all():
+            evaluation["landmarks_that_drove"] = int(np.count_nonzero(~independent))
+        if independent.any():
+            points = fixed.points[independent], moving.points[independent]
+            evaluation["landmarks"] = evaluate_landmarks(transform, *points)
     return evaluation
+
+
+def _far_from(drove: Sequence[Mapping[str, Any]], points: np.ndarray) -> np.ndarray:
+    """Return which fixed points (N, 3) are none of those that drove the registration, (N,) bool."""
+    places = np.array([point["fixed"] for point in drove]).reshape(-1, 3)
+    distances = np.linalg.norm(points[:, None] - places, axis=2)
+    return (distances > _SAME_POINT_MM).all(axis=1)
 
 
 def evaluate_label_maps(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 
@@ -55,6 +55,18 @@ class Landmarks:
     def __len__(self) -> int:
         """Number of points."""
         return len(self.names)
+
+
+def as_landmarks(given: Landmarks | ArrayLike) -> Landmarks:
+    """Return points (N, 3) in LPS mm as landmarks without names; landmarks are passed through.
+
+    Raises:
+        InputError: they are not (N, 3) finite numbers.
+    """
+    if isinstance(given, Landmarks):
+        return given
+    points = np.asarray(given, dtype=np.float64)
+    return Landmarks(("",) * len(points), points)
 
 
 def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:

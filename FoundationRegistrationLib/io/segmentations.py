@@ -58,6 +58,10 @@ class Segmentation:
             return self.layers[0]
         return sitk.Cast(sitk.NaryMaximum(*(layer != 0 for layer in self.layers)), sitk.sitkUInt8)
 
+    def masks(self) -> dict[str, sitk.Image]:
+        """Return the mask, uint8, of each segment by name."""
+        return {segment.name: self.layers[segment.layer] == segment.label for segment in self.segments}
+
     def name_of(self, layer: int, label: int) -> str:
         """Return the name of a structure in messages."""
         for segment in self.segments:

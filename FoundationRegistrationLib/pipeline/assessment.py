@@ -15,6 +15,7 @@ from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..spatial.grids import WorkingGrid
 from ..spatial.warping import displacement_on_grid_of
 from .agreement import fraction_in_common, measure_agreement
+from .driving import Driving, measure_structures
 from .evidence import Evidence
 from .expected_error import NOT_EXPECTED, expected_error_map, expected_error_summary, predictors_of
 from .figures import inverse_error, mask_on_grid_of
@@ -52,6 +53,7 @@ def assess(
     fixed: PreparedVolume,
     moving: PreparedVolume,
     solution: Solution,
+    driving: Driving,
     region: sitk.Image | None,
     device: torch.device,
     *,
@@ -63,14 +65,16 @@ def assess(
         fixed: fixed volume.
         moving: moving volume.
         solution: what was found.
+        driving: structures and points that drove too.
         region: mask in fixed space of what was deformed, which alone is judged; everything if None.
         device: where tensors live.
         found_automatically: see `Evidence`.
     """
     judged = fixed if region is None else limited_to(region, fixed)
     part = None if region is None else judged.foreground
+    compared = fixed.has_intensities
     overlaid = Overlaid.of(fixed, moving, solution.transform, device, part)
-    structure = measure_fine_structure(overlaid)
+    structure = measure_fine_structure(overlaid) if compared else None
     deformed = solution.deformed
     predictors = expected = None
     figures: Mapping[str, float | None]
@@ -80,17 +84,22 @@ def assess(
     else:
         displacement = displacement_on_grid_of(deformed.field, solution.transform)
         predictors, expected = _expected_error(deformed, structure, region)
+        if not compared:  # the model knows of features only
+            expected = expected * np.nan
         figures = expected_error_summary(expected, mask_on_grid_of(judged.foreground, displacement))
     jacobian = jacobian_determinant(displacement)
     evidence = Evidence(
         in_common=fraction_in_common(judged, moving, solution.transform),
-        agreement=measure_agreement(judged, moving, solution.initial, solution.transform),
+        agreement=measure_agreement(judged, moving, solution.initial, solution.transform) if compared else None,
         fine_structure=structure,
-        outlines=None if region is not None else measure_outlines(overlaid),
+        outlines=measure_outlines(overlaid) if compared and region is None else None,
         expected_error=figures,
         one_modality=fixed.modality == moving.modality,
         found_automatically=found_automatically,
         deformable=deformed is not None,
+        structures=measure_structures(driving.structures, solution.transform, moving.known),
+        points_left_mm=driving.points_left_mm(solution.transform),
+        intensities_compared=compared,
     )
     metrics = {
         **evidence.to_dict(),

@@ -11,6 +11,7 @@ from ..spatial.grids import WorkingGrid
 from ..spatial.inversion import invert
 from ..spatial.warping import compose_transform
 from .deformation import deform
+from .driving import Driving
 from .given import GivenVolume
 from .lesions import LesionVolume, keep_lesions, lesion_volumes
 from .method import Method
@@ -26,6 +27,7 @@ def register_deformably(
     moving: GivenVolume,
     initial: sitk.Transform,
     method: Method,
+    driving: Driving,
     region: sitk.Image | None,
     working: WorkingGrid | None,
     steps: Progress,
@@ -40,6 +42,7 @@ def register_deformably(
         moving: the moving volume.
         initial: the initial alignment, fixed to moving points, LPS mm.
         method: suited to the voxel sizes of both.
+        driving: structures and points that drive too.
         region: mask in fixed space of what is deformed, on any grid; everything if None.
         working: the working grid; chosen for this pair if None.
         steps: receives each step.
@@ -68,11 +71,13 @@ def register_deformably(
         fixed.side(sitk.TranslationTransform(3)),
         moving.side(initial),
         grid,
+        settings,
         method.sources,
         method.parts,
         method.stages,
         method.runtime,
         steps,
+        driving=driving,
         preview_features=preview_features,
         keep_intermediate=keep_intermediate,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from ..settings import Settings
 from ..spatial.grids import WorkingGrid, resample_to_grid, size_mm, size_words
 from ..spatial.points import linear_parts
 from ..spatial.windows import max_around
+from .driving import Driving, StructurePair
+from .driving.structures import occupancy
 from .intermediate import Intermediate
 from .preprocessing import PreparedVolume
 from .working_region import intensity_spacing
@@ -68,12 +71,14 @@ def deform(
     fixed: Side,
     moving: Side,
     grid: WorkingGrid,
+    settings: Settings,
     sources: Sequence[EncoderSource],
     parts: Sequence[Settings],
     stages: Sequence[Stage],
     runtime: Runtime,
     steps: Progress,
     *,
+    driving: Driving,
     preview_features: bool,
     keep_intermediate: bool,
 ) -> Deformation:
@@ -83,11 +88,13 @@ def deform(
         fixed: the fixed volume.
         moving: the moving volume.
         grid: working grid in fixed space.
-        sources: the encoders, the main one first.
+        settings: of the run.
+        sources: the encoders, the main one first; none if only structures and points are compared.
         parts: for each encoder the settings with only that one.
         stages: deformable stages.
         runtime: device to compute on.
         steps: receives each step.
+        driving: structures and points that drive too.
         preview_features: whether to make `Deformation.preview`.
         keep_intermediate: whether to make `Deformation.intermediate`.
 
@@ -96,7 +103,7 @@ def deform(
         WeightsError: weights are missing or damaged.
         RegistrationCancelledError: the caller cancelled the run.
     """
-    settings, sides, device = parts[0], (fixed, moving), runtime.device
+    sides, device = (fixed, moving), runtime.device
     fixed_image, moving_image = (side.on(grid, side.volume.image, device) for side in sides)
     fixed_mask, moving_mask = (side.on(grid, side.volume.foreground, device, label=True) for side in sides)
     for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True):
@@ -110,7 +117,7 @@ def deform(
             source, fixed_image, moving_image, fixed_mask, moving_mask, part, steps, cache, runtime
         )
     preview = None
-    if preview_features:
+    if preview_features and features:
         inside = [pool(mask[None], settings.adam_grid_spacing)[0] for mask in (fixed_mask, moving_mask)]
         lead = features[settings.encoder]
         preview = feature_preview((lead.fixed, lead.moving), inside, grid.pooled(settings.adam_grid_spacing))
@@ -119,14 +126,28 @@ def deform(
         for side, mask in zip(sides, (fixed_mask, moving_mask), strict=True)
     ]
     averaged = intensity_spacing(grid, settings)
+    structures = _structure_maps(driving.structures, sides, grid, settings, device)
+    compared = [(pair.fixed, pair.moving) for pair in features.values()]
+    if structures is not None:
+        compared = [
+            (torch.cat([one, structures[0]]), torch.cat([other, structures[1]])) for one, other in compared
+        ] or [structures]
+    if not compared:  # points alone
+        nothing = torch.zeros_like(weights[0])[None]
+        compared = [(nothing, nothing)]
+    cells = grid.pooled(settings.adam_grid_spacing)
     volumes = Volumes(
-        tuple((pair.fixed, pair.moving) for pair in features.values()),
+        tuple(compared),
         grid.spacing,
         settings.adam_grid_spacing,
         (weights[0], weights[1]),
-        (pool(fixed_image[None], averaged)[0], pool(moving_image[None], averaged)[0]),
+        (pool(fixed_image[None], averaged)[0], pool(moving_image[None], averaged)[0]) if features else None,
         averaged,
         kept_volume=1.0 / _scaling(moving.transform, grid),
+        structures=structures,
+        points=None
+        if driving.points is None
+        else driving.points.on_cells(cells, moving.transform, settings.points_weight, device),
     )
     del fixed_mask, moving_mask, fixed_image, moving_image  # each as large as the working grid
     intermediate = Intermediate.of(features, grid.pooled(volumes.spacing)) if keep_intermediate else None
@@ -137,6 +158,20 @@ def deform(
 
     found = convex_adam(volumes, stages, steps, observe)
     return Deformation(found, features, preview, intermediate)
+
+
+def _structure_maps(
+    pairs: Sequence[StructurePair], sides: Sequence[Side], grid: WorkingGrid, settings: Settings, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the weighted maps (K, z, y, x) of the structures of both sides on the cells; None without any."""
+    if not pairs:
+        return None
+    strength, spacing = math.sqrt(settings.structure_weight), settings.adam_grid_spacing
+    fixed, moving = (
+        strength * torch.cat([pool(side.on(grid, occupancy(mask), device)[None], spacing) for mask in masks])
+        for side, masks in zip(sides, zip(*((pair.fixed, pair.moving) for pair in pairs), strict=True), strict=True)
+    )
+    return fixed, moving
 
 
 def _scaling(start: sitk.Transform, grid: WorkingGrid) -> float:

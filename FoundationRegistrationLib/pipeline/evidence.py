@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .agreement import Agreement
+from .driving import StructureAgreement
 from .fine_structure import FineStructure
 from .outlines import OutlineDistance
 
@@ -24,6 +25,9 @@ class Evidence:
         one_modality: whether both volumes are of one modality.
         found_automatically: whether the initial alignment was automatic, so that it should be right if they match.
         deformable: whether tissue could change its shape; else fine structure need not agree everywhere.
+        structures: how each given structure agrees after the registration.
+        points_left_mm: by name, how far each point that drove is off after the registration.
+        intensities_compared: False if only structures and points were compared.
     """
 
     in_common: float
@@ -34,11 +38,15 @@ class Evidence:
     one_modality: bool
     found_automatically: bool
     deformable: bool = True
+    structures: Sequence[StructureAgreement] = ()
+    points_left_mm: Mapping[str, float] = field(default_factory=dict)
+    intensities_compared: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measures for JSON."""
         measured = {"agreement": self.agreement, "fine_structure": self.fine_structure, "outlines": self.outlines}
         return {
             "in_common": self.in_common,
+            "structures": [each.to_dict() for each in self.structures],
             **{name: None if each is None else each.to_dict() for name, each in measured.items()},
         }

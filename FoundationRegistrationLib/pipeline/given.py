@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from ..settings import Settings
 from .deformation import Side
 from .lesions import Lesion, find_lesions
-from .preprocessing import PreparedVolume, prepare
+from .preprocessing import PreparedVolume, prepare, without_intensities
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class GivenVolume:
         image, mask, lesion = images[role], images.get(f"{role}_mask"), images.get(f"{role}_lesion")
         lesions = () if lesion is None else find_lesions(lesion, image, role, settings.working_spacing_mm)
         modality = settings.fixed_modality if role == "fixed" else settings.moving_modality
-        return cls(role, image, prepare(image, modality, role, mask), mask, lesion, tuple(lesions))
+        if settings.compares_intensities:
+            prepared = prepare(image, modality, role, mask)
+        else:
+            prepared = without_intensities(image, role, mask)
+        return cls(role, image, prepared, mask, lesion, tuple(lesions))
 
     def side(self, transform: sitk.Transform) -> Side:
         """Return it for the deformable stages; the transform maps fixed points to its points, LPS mm."""

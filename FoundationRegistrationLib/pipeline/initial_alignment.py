@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,16 +14,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ..runtime.progress import Progress
-from ..spatial.grids import field_of_view, size_mm, smoothed_for_spacing
+from ..spatial.grids import field_of_view
 from ..spatial.points import foreground_points, linear_parts
+from .alignment_volumes import LEAST_VOXELS, isotropic, resolutions
 from .candidate_starts import candidate_starts
+from .driving import Driving
 from .initial_transform import PLAUSIBLE_VOLUME_CHANGE
-from .mutual_information import MutualInformation
+from .mutual_information import Estimate, MutualInformation
 from .preprocessing import PreparedVolume
 
-_SPACING_MM = 2.5
-_LEAST_VOXELS = 8
-_MOST_VOXELS = 5e7
 # Coarse to fine: shrink factor, and the fraction of the foreground's voxels that are sampled.
 _LEVELS = ((4, 1.0), (2, 0.5), (1, 0.15))
 _EVALUATIONS = 60  # of the mutual information at each level, at most about
@@ -44,6 +45,8 @@ _IN_DOUBT = (
     "check it, or give landmarks or an initial transform."
 )
 
+# The measure to maximise at a matrix and a translation.
+_Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 # Matrix (3, 3) for the parameters of its kind, in mm, and its derivatives (n, 3, 3) by them.
 _MatrixOf = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
@@ -55,13 +58,15 @@ def initial_alignment(
     device: torch.device,
     progress: Progress,
     start: sitk.Transform | None = None,
+    driving: Driving | None = None,
 ) -> tuple[sitk.Transform, list[str]]:
     """Estimate a transform from the volumes.
 
     Rigid and affine maximise Mattes mutual information with L-BFGS at three resolutions. They start from the best of
     several places, which are compared after L-BFGS at the coarsest resolution: as given, and the likeliest of all
     shifts up to about the size of the foreground around the one that brings the centres of the foregrounds together,
-    each with several rotations.
+    each with several rotations. Given structures and points are a start of their own, and add to the mutual
+    information.
 
     Args:
         fixed: prepared fixed volume.
@@ -70,6 +75,7 @@ def initial_alignment(
         device: where tensors live.
         progress: checked for cancellation.
         start: linear; rigid and affine start from its rotation and translation instead of a search.
+        driving: structures and points that correspond; the only measure if the volumes have no intensities.
 
     Returns:
         The transform from fixed to moving points, and messages for the user.
@@ -83,21 +89,28 @@ def initial_alignment(
     }
     if kind in starts:
         return sitk.TranslationTransform(3, starts[kind].tolist()), []
-    coarse = _isotropic(fixed.image), _isotropic(moving.image)
-    if min(size for image in coarse for size in image.GetSize()) < _LEAST_VOXELS:
+    coarse = isotropic(fixed.image), isotropic(moving.image)
+    if min(size for image in coarse for size in image.GetSize()) < LEAST_VOXELS:
         if start is not None:
             return start, ["A volume is too thin for rigid or affine alignment; the initial alignment was kept."]
         message = "A volume is too thin for rigid or affine alignment; the centres of the foregrounds were aligned."
         return sitk.TranslationTransform(3, starts["moments"].tolist()), [message]
-    images = _resolutions(*coarse, fixed.foreground)
-    levels = [
+    images = resolutions(*coarse, fixed.foreground, [factor for factor, _ in _LEVELS])
+    information = [
         MutualInformation(*each, centre, share, device) for each, (_, share) in zip(images, _LEVELS, strict=True)
     ]
-    radius = levels[-1].radius
+    radius = information[-1].radius
+    levels: list[_Metric] = [*information]
+    if driving:
+        levels = _driven(information if fixed.has_intensities else [], driving.terms(centre, device))
     if start is None:
-        searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
-        candidates = [np.zeros(6), *(np.append(angles * radius, shift) for angles, shift in searched)]
-        first, said = _best_start(levels, candidates, progress)
+        candidates = [np.zeros(6)]
+        if driving:
+            candidates.append(_parameters_of(*driving.rigid_start(), centre, radius))
+        if fixed.has_intensities and not (driving and driving.points):
+            searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
+            candidates += [np.append(angles * radius, shift) for angles, shift in searched]
+        first, said = _best_start(levels, radius, candidates, progress)
     else:
         first, said = _rigid_part(start, centre, radius), []
     is_affine = kind == "affine"
@@ -137,23 +150,44 @@ def initial_alignment(
 def _rigid_part(start: sitk.Transform, centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     """Return the arcs and the translation (6,) of the rotation nearest to a linear transform that does not mirror."""
     outer, _, inner = np.linalg.svd(linear_parts(start, centre[None])[0])
-    euler = sitk.Euler3DTransform()
-    euler.SetMatrix((outer @ inner).ravel().tolist(), 1e-6)
-    arcs = radius * np.array([euler.GetAngleX(), euler.GetAngleY(), euler.GetAngleZ()])
-    return np.append(arcs, np.array(start.TransformPoint(centre.tolist())) - centre)
+    rotation = outer @ inner
+    return _parameters_of(
+        rotation, np.array(start.TransformPoint(centre.tolist())) - rotation @ centre, centre, radius
+    )
+
+
+def _driven(information: list[MutualInformation], terms: Sequence[_Metric]) -> list[_Metric]:
+    """Return the measure of each level: mutual information, if any, and the terms of structures and points."""
+
+    def with_terms(metrics: Sequence[_Metric]) -> _Metric:
+        return lambda matrix, translation: functools.reduce(
+            operator.add, (metric(matrix, translation) for metric in metrics)
+        )
+
+    return [with_terms([metric, *terms]) for metric in information] or [with_terms(terms)] * len(_LEVELS)
+
+
+def _parameters_of(
+    rotation: NDArray[np.float64], shift: NDArray[np.float64], centre: NDArray[np.float64], radius: float
+) -> NDArray[np.float64]:
+    """Return arcs and translation (6,), about the centre, of x -> rotation x + shift."""
+    rigid = sitk.Euler3DTransform()
+    rigid.SetMatrix(rotation.ravel().tolist(), 1e-6)
+    angles = np.array(rigid.GetParameters()[:3])
+    return np.append(angles * radius, rotation @ centre + shift - centre)
 
 
 def _best_start(
-    levels: list[MutualInformation], candidates: list[NDArray[np.float64]], progress: Progress
+    levels: Sequence[_Metric], radius: float, candidates: list[NDArray[np.float64]], progress: Progress
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Return the candidate that leads to the largest information of all samples, and what the user should know.
 
     Args:
         levels: coarse to fine. L-BFGS runs on the first, and the second compares what it found.
+        radius: of the arcs, mm.
         candidates: arcs and translations (6,); of equal ones the first is chosen.
         progress: checked for cancellation.
     """
-    radius = levels[-1].radius
     matrix_of = _rotation(radius)
     found, scores = [], []
     for candidate in candidates:
@@ -168,12 +202,12 @@ def _best_start(
         for parameters, score in zip(found, scores, strict=True)
         if np.linalg.norm(parameters - found[best]) > _ELSEWHERE * radius
     ]
-    doubtful = max(rivals, default=0.0) > _DOUBTFUL * scores[best]
+    doubtful = max(rivals, default=-np.inf) > scores[best] - (1.0 - _DOUBTFUL) * abs(scores[best])
     return candidates[best], [_IN_DOUBT] if doubtful else []
 
 
 def _maximised(
-    levels: list[MutualInformation],
+    levels: Sequence[_Metric],
     matrix_of: _MatrixOf,
     start: NDArray[np.float64],
     advance: Callable[[float], None],
@@ -194,7 +228,7 @@ def _maximised(
         options = {"maxfun": _EVALUATIONS, "ftol": _CONVERGED}
         parameters = minimize(cost, parameters, method="L-BFGS-B", jac=True, options=options).x
     before, after = (levels[-1](matrix_of(each[:-3])[0], each[-3:]).of_all for each in (start, parameters))
-    better = after > before * (1.0 + _LEAST_GAIN)
+    better = after > before + _LEAST_GAIN * abs(before)
     return (parameters, True) if better else (start, False)
 
 
@@ -203,7 +237,7 @@ class _Cost:
 
     def __init__(
         self,
-        metric: MutualInformation,
+        metric: _Metric,
         matrix_of: _MatrixOf,
         advance: Callable[[float], None],
         shares: tuple[float, float],
@@ -245,48 +279,6 @@ def _any_matrix(near: NDArray[np.float64], radius: float) -> _MatrixOf:
     """Return matrices that differ from a given one, by how far points at the radius move."""
     derivatives = np.eye(9).reshape(9, 3, 3) / radius
     return lambda parameters: (near + parameters.reshape(3, 3) / radius, derivatives)
-
-
-def _resolutions(
-    fixed: sitk.Image, moving: sitk.Image, foreground: sitk.Image
-) -> list[tuple[sitk.Image, sitk.Image, sitk.Image]]:
-    """Return fixed volume, mask of the samples and moving volume, coarse to fine."""
-    mask = sitk.BinaryDilate(_sampled_as(foreground, fixed), [2, 2, 2])
-    pairs = [(_shrunk(fixed, factor), _shrunk(moving, factor)) for factor, _ in _LEVELS]
-    return [(one, _sampled_as(mask, one), other) for one, other in pairs]
-
-
-def _shrunk(image: sitk.Image, factor: int) -> sitk.Image:
-    """Return the image with fewer voxels along each axis, but no fewer than are needed."""
-    if factor == 1:
-        return image
-    smooth = sitk.SmoothingRecursiveGaussian(image, 0.5 * factor * np.asarray(image.GetSpacing()))
-    return sitk.Shrink(smooth, [min(factor, size // _LEAST_VOXELS) for size in image.GetSize()])
-
-
-def _sampled_as(mask: sitk.Image, image: sitk.Image) -> sitk.Image:
-    return sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-
-
-def _isotropic(image: sitk.Image) -> sitk.Image:
-    """Return the volume with isotropic voxels in its own orientation, at the alignment's spacing or a coarser one."""
-    extent = np.asarray(size_mm(image))
-    wanted = max(_SPACING_MM, min(image.GetSpacing()), float(np.cbrt(extent.prod() / _MOST_VOXELS)))
-    size = np.maximum(1, np.round(extent / wanted)).astype(int)
-    spacing = extent / size
-    origin = image.TransformContinuousIndexToPhysicalPoint(
-        (0.5 * spacing / np.asarray(image.GetSpacing()) - 0.5).tolist()
-    )
-    smooth = smoothed_for_spacing(image, wanted)
-    return sitk.Resample(
-        smooth,
-        size.tolist(),
-        sitk.Transform(),
-        sitk.sitkLinear,
-        origin,
-        spacing.tolist(),
-        image.GetDirection(),
-    )
 
 
 def _centroid(mask: sitk.Image) -> np.ndarray:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..runtime.progress import Note, Progress
 from ..settings import Settings
 from ..spatial.points import linear_parts
+from .driving import Driving
 from .initial_alignment import initial_alignment
 from .preprocessing import PreparedVolume
 from .solution import Solution
@@ -42,6 +43,7 @@ def align(
     moving: PreparedVolume,
     settings: Settings,
     start: sitk.Transform | None,
+    driving: Driving,
     device: torch.device,
     progress: Progress,
 ) -> Solution:
@@ -52,6 +54,7 @@ def align(
         moving: prepared moving volume.
         settings: `stages` is rigid or affine; `initialization` says where to start.
         start: a given linear transform to start from instead, fixed to moving points, LPS mm.
+        driving: structures and points that drive too.
         device: where tensors live.
         progress: receives the progress of the current step.
 
@@ -62,7 +65,7 @@ def align(
         _check_start(start, settings)
     elif settings.initialization not in ("rigid", "affine"):
         start, _ = initial_alignment(fixed, moving, settings.initialization, device, progress)
-    transform, messages = initial_alignment(fixed, moving, settings.stages, device, progress, start)
+    transform, messages = initial_alignment(fixed, moving, settings.stages, device, progress, start, driving)
     messages.append(
         Note(
             f"This is {'a rigid' if settings.stages == 'rigid' else 'an affine'} registration: tissue that changed "

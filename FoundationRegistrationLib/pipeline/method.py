@@ -102,12 +102,12 @@ def _encoders(
     settings: Settings, encoder: Encoder | str | None, device: torch.device
 ) -> tuple[Settings, tuple[EncoderInfo, ...]]:
     """Return the settings with the encoder override, and the properties of each encoder in use."""
-    if settings.is_linear:
-        return settings, ()
     if isinstance(encoder, str):
         settings = dataclasses.replace(settings, encoder=encoder, detail_encoder="")
     elif encoder is not None:
         info = info_of(encoder, device)
         kept = settings.feature_cache_gb if getattr(encoder, "weights_sha256", None) else 0.0
         return dataclasses.replace(settings, encoder=info.name, detail_encoder="", feature_cache_gb=kept), (info,)
+    if not settings.compares_intensities:
+        settings = dataclasses.replace(settings, detail_encoder="")
     return settings, tuple(encoder_info(name) for name in settings.encoders)

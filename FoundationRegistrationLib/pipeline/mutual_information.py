@@ -35,17 +35,29 @@ class Estimate:
         by_matrix: (3, 3) its gradient by the matrix of the map.
         by_translation: (3,) its gradient by the translation of the map, per mm.
         inside: share of the samples that lie in the moving volume, 0..1.
+        given: part of the value that does not depend on that share.
     """
 
     value: float
     by_matrix: NDArray[np.float64]
     by_translation: NDArray[np.float64]
     inside: float
+    given: float = 0.0
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Return the sum with a term that counts all samples; the share of samples inside is that of this one."""
+        return Estimate(
+            self.value + other.value,
+            self.by_matrix + other.by_matrix,
+            self.by_translation + other.by_translation,
+            self.inside,
+            self.given + other.given + other.value,
+        )
 
     @property
     def of_all(self) -> float:
         """The information of all samples: a small overlap that agrees by chance tells little."""
-        return self.value * self.inside
+        return (self.value - self.given) * self.inside + self.given
 
 
 class MutualInformation:

@@ -131,11 +131,15 @@ def _agreement(evaluation: Mapping[str, Any]) -> dict[str, str]:
     if "labels" in evaluation:
         dice = evaluation["labels"]
         if dice["mean_dice_after"] is not None:
-            figures["mean Dice"] = f"{dice['mean_dice_before']:.3f} before, {dice['mean_dice_after']:.3f} after"
+            drove = sum(row.get("drove", False) for row in dice["labels"])
+            note = f" (structures that drove: {drove})" if drove else ""
+            figures["mean Dice"] = f"{dice['mean_dice_before']:.3f} before, {dice['mean_dice_after']:.3f} after{note}"
     if "landmarks" in evaluation:
         tre = evaluation["landmarks"]
         figures["TRE"] = (
             f"{tre['tre_mm_before']['mean']:.2f} mm before, {tre['tre_mm_after']['mean']:.2f} mm after "
             f"({tre['count']} landmarks)"
         )
+    if drove := evaluation.get("landmarks_that_drove"):
+        figures["left out of the TRE"] = f"{drove} landmarks, because they drove the registration"
     return figures

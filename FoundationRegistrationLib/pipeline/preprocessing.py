@@ -31,6 +31,7 @@ class PreparedVolume:
         known: uint8 mask, on the grid of the input, of the measured voxels; the others have the value of the nearest
             measured one, and carry no information.
         messages: warnings about the intensities.
+        has_intensities: False if they are not to be compared; the image is then zero.
     """
 
     image: sitk.Image
@@ -39,6 +40,7 @@ class PreparedVolume:
     background: float
     known: sitk.Image
     messages: tuple[str, ...] = ()
+    has_intensities: bool = True
 
 
 def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None = None) -> PreparedVolume:
@@ -78,6 +80,26 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     return PreparedVolume(
         _filled_from_nearest(scaled, known), foreground, modality, background, known, tuple(messages)
     )
+
+
+def without_intensities(image: sitk.Image, role: str, mask: sitk.Image | None = None) -> PreparedVolume:
+    """Prepare a volume of which only given structures and points are compared: its foreground is all of it.
+
+    Args:
+        image: scalar volume of any content.
+        role: its name in error messages.
+        mask: region of interest on the grid of the image; replaces the foreground.
+
+    Raises:
+        InputError: the mask is on another grid or leaves nothing.
+    """
+    known = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
+    known.CopyInformation(image)
+    foreground = known if mask is None else checked_mask(mask, image, role)
+    nothing = sitk.Cast(known * 0, sitk.sitkFloat32)
+    values = sitk.GetArrayViewFromImage(image)
+    finite = values[np.isfinite(values)]
+    return PreparedVolume(nothing, foreground, "none", float(finite.min(initial=0.0)), known, (), False)
 
 
 def _known(image: sitk.Image, modality: str) -> sitk.Image:

@@ -21,13 +21,14 @@ from ..settings import MOST_SETTINGS_BYTES
 from ..spatial.grids import content_sha256
 
 START_FILE = "initial_transform.h5"
+_DECISIVE_KINDS = ("", "_mask", "_lesion", "_structures", "_points")
 INPUT_ROLES = (
-    *(f"{side}{kind}" for kind in ("", "_mask", "_lesion", "_labels", "_landmarks") for side in ("fixed", "moving")),
+    *(f"{side}{kind}" for kind in (*_DECISIVE_KINDS, "_labels", "_landmarks") for side in ("fixed", "moving")),
     "region",
     "initial_transform",
 )
 # Files that determine the result; the others only evaluate it.
-_DECISIVE = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion", "region")
+_DECISIVE = (*(f"{side}{kind}" for kind in _DECISIVE_KINDS for side in ("fixed", "moving")), "region")
 _GIVEN_STARTS = ("given transform", "landmarks")
 _CHUNK_BYTES = 1 << 20
 
@@ -175,6 +176,15 @@ def recorded_grids(path: Path) -> dict[str, sitk.Image]:
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError):
         return {}
     return grids
+
+
+def recorded_driving(path: Path) -> dict[str, Any]:
+    """Return what drove a recorded run besides the volumes; nothing if it is not in the report."""
+    try:
+        driving = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))["driving"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return driving if isinstance(driving, dict) else {}
 
 
 def _recorded_inputs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 
 import SimpleITK as sitk
+from numpy.typing import ArrayLike
 
 from ..convex_adam.method import described_stages
 from ..convex_adam.stages import Stage
 from ..encoders import Encoder
 from ..io.arrays import VolumeLike, as_volume
+from ..io.landmarks import Landmarks
 from ..io.units import set_units, units_of
 from ..runtime.guards import plain_torch
 from ..runtime.progress import CancelledCallback, Note, Progress, ProgressCallback
@@ -21,6 +23,7 @@ from ..spatial.points import matrix_of
 from ..spatial.warping import warp_image
 from .assessment import assess
 from .deformable import register_deformably
+from .driving import Driving, Structures
 from .extent import outside_percent
 from .given import GivenVolume
 from .initial_alignment import initial_alignment
@@ -49,6 +52,10 @@ def register(
     moving_mask: VolumeLike | None = None,
     fixed_lesion: VolumeLike | None = None,
     moving_lesion: VolumeLike | None = None,
+    fixed_structures: Structures | None = None,
+    moving_structures: Structures | None = None,
+    fixed_points: Landmarks | ArrayLike | None = None,
+    moving_points: Landmarks | ArrayLike | None = None,
     region: VolumeLike | None = None,
     initial_transform: sitk.Transform | None = None,
     stages: Sequence[Stage] | None = None,
@@ -71,6 +78,12 @@ def register(
         fixed_lesion: lesions on the grid of the fixed volume, one or more labels. They are excluded from matching,
             and each connected region moves rigidly, which preserves its volume.
         moving_lesion: the same on the grid of the moving volume.
+        fixed_structures: structures to match beside the features: a label map on the grid of the fixed volume, or
+            masks on it by name, which may overlap. The encoder "structures" matches these and the points alone.
+        moving_structures: the same structures in the moving volume, with the same labels or names.
+        fixed_points: points to match as well, (N, 3) in LPS mm or `Landmarks`. Those that contradict the others are
+            left out, with a message.
+        moving_points: the corresponding points in the moving volume: those of the same name, else in the same order.
         region: mask in fixed space, on any grid, of what is deformed: a label map, or a box from `box_region`. Around
             it the displacement fades smoothly to the initial alignment, which is that of the whole volumes; only the
             region is encoded, with what may be matched to it. Unlike a mask it does not say what is compared.
@@ -117,14 +130,20 @@ def register(
         "region": region,
     }
     images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
-    check_volume(images["fixed"], "fixed")
-    check_volume(images["moving"], "moving")
+    alone = not method.settings.compares_intensities
+    for role in ("fixed", "moving"):
+        check_volume(images[role], role, any_content=alone)
+    said: list[str] = []
+    structures, points = (fixed_structures, moving_structures), (fixed_points, moving_points)
+    driving = Driving.of(structures, points, (images["fixed"], images["moving"]), said, alone=alone)
     method = method.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
     return register_given(
         GivenVolume.of("fixed", images, method.settings),
         GivenVolume.of("moving", images, method.settings),
         method,
         steps,
+        driving=driving,
+        messages=said,
         region=images.get("region"),
         initial_transform=initial_transform,
         preview_features=preview_features,
@@ -138,6 +157,8 @@ def register_given(
     method: Method,
     steps: Progress,
     *,
+    driving: Driving | None = None,
+    messages: Sequence[str] = (),
     region: sitk.Image | None = None,
     initial_transform: sitk.Transform | None = None,
     working: WorkingGrid | None = None,
@@ -151,6 +172,8 @@ def register_given(
         given_moving: the moving volume.
         method: suited to the voxel sizes of both.
         steps: receives the steps of `Method.shares`, of which the preparation has been started.
+        driving: structures and points that drive too.
+        messages: what is to be said of them.
         region: mask in fixed space of what is deformed, see `register`.
         initial_transform: maps fixed points to moving points, LPS mm; replaces `settings.initialization`.
         working: the working grid, to share it between pairs; chosen for this pair if None.
@@ -170,24 +193,29 @@ def register_given(
         limited_to(region, prepared_fixed)  # raises early
 
     steps.start("initial alignment")
-    messages = [*runtime.messages, *prepared_fixed.messages, *prepared_moving.messages]
+    driving = driving or Driving()
+    messages = [*runtime.messages, *messages, *prepared_fixed.messages, *prepared_moving.messages]
     if initial_transform is not None:
         messages += check_initial_transform(initial_transform, fixed)
     if settings.is_linear:
-        solution = align(prepared_fixed, prepared_moving, settings, initial_transform, device, steps)
+        solution = align(prepared_fixed, prepared_moving, settings, initial_transform, driving, device, steps)
         check_overlap(fixed, moving, solution.transform)
         steps.start("inverse and warp")
     else:
         initial = initial_transform
         if initial is None:
-            initial, more = initial_alignment(prepared_fixed, prepared_moving, settings.initialization, device, steps)
+            prepared = prepared_fixed, prepared_moving
+            initial, more = initial_alignment(*prepared, settings.initialization, device, steps, driving=driving)
             messages += more
+        if driving.points:
+            initial = driving.points.start_through(initial, fixed)
         check_overlap(fixed, moving, initial)
         solution = register_deformably(
             given_fixed,
             given_moving,
             initial,
             method,
+            driving,
             region,
             working,
             steps,
@@ -201,7 +229,9 @@ def register_given(
     set_units(warped, units_of(moving))
     steps.advance(0.8)
     automatic = initial_transform is None and settings.initialization in ("rigid", "affine")
-    assessment = assess(prepared_fixed, prepared_moving, solution, region, device, found_automatically=automatic)
+    assessment = assess(
+        prepared_fixed, prepared_moving, solution, driving, region, device, found_automatically=automatic
+    )
     outside = outside_percent(prepared_moving.foreground, fixed, solution.inverse)
     if outside > _OUTSIDE_PERCENT:
         messages.append(Note(outside_message(outside, "moving", "fixed volume")))
@@ -214,6 +244,7 @@ def register_given(
         "inputs": described_images(
             {**given_fixed.images(), **given_moving.images(), **({} if region is None else {"region": region})}
         ),
+        "driving": driving.to_dict(solution.transform),
         "initialization": start,
         "start": {"kind": start, "matrix": matrix_of(solution.initial)},
         **solution.record,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
 from ..evaluation.accuracy import check_label_maps, evaluate
 from ..files.outputs import write_json
 from ..io.arrays import VolumeLike, as_volume
-from ..io.landmarks import Landmarks, paired
+from ..io.landmarks import Landmarks, as_landmarks, paired
 from ..io.paired_labels import PairedLabels, paired_labels
 from ..io.segmentations import Segmentation, check_marked
 from ..io.transforms import write_transform
@@ -60,7 +59,7 @@ def write_results(
     if result.feature_preview is not None:
         for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
             write_volume_directly(preview, staging / f"features_{role}.nii.gz")
-    evaluation = evaluate(result.transform, labels, landmarks)
+    evaluation = evaluate(result.transform, labels, landmarks, result.record.get("driving"))
     start = {"file": START_FILE, "sha256": file_sha256(staging / START_FILE), **result.record["start"]}
     content = {
         "verdict": result.verdict.to_dict(),
@@ -105,14 +104,7 @@ def landmarks_of(fixed: Any, moving: Any) -> tuple[Landmarks, Landmarks] | None:
     """
     if not _both(fixed, moving, "landmarks"):
         return None
-    return paired(_landmarks(fixed), _landmarks(moving))
-
-
-def _landmarks(given: Any) -> Landmarks:
-    if isinstance(given, Landmarks):
-        return given
-    points = np.asarray(given, dtype=np.float64)
-    return Landmarks(("",) * len(points), points)
+    return paired(as_landmarks(fixed), as_landmarks(moving))
 
 
 def _both(fixed: Any, moving: Any, what: str) -> bool:

@@ -26,6 +26,8 @@ _LEAST_COMPARED = 0.1
 _LEAST_IN_COMMON = 0.1
 _FAR_OUTLINES_MM = 10.0
 _LARGE_ERROR_MM = 5.0
+_FAR_STRUCTURE_MM = 5.0
+_FAR_POINT_MM = 10.0
 _MOSTLY_UNKNOWN_PERCENT = 50.0  # of the fixed foreground
 
 # Mutual information: required ratio of the result's agreement to that of all rotated orientations. Correct pairs
@@ -128,6 +130,10 @@ def _how_it_lies(agreement: Agreement, best: float) -> str:
 
 
 def _doubts(evidence: Evidence) -> Iterator[str]:
+    yield from _doubts_of_driving(evidence)
+    if not evidence.intensities_compared:
+        yield "Only structures and points were compared: elsewhere the transform is interpolated."
+        return
     fine = evidence.fine_structure
     if fine is None or fine.compared < _LEAST_COMPARED:
         yield "Too little of the anatomy is inside both volumes to judge the result."
@@ -147,6 +153,20 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     expected = evidence.expected_error["median_mm"]
     if expected is not None and expected > _LARGE_ERROR_MM:
         yield f"The expected error is {expected:.1f} mm in the median."
+
+
+def _doubts_of_driving(evidence: Evidence) -> Iterator[str]:
+    for structure in evidence.structures:
+        if structure.distance_mm is None:
+            yield f"Of the structure '{structure.name}' nothing of the moving volume lies in the fixed one."
+        elif structure.distance_mm > _FAR_STRUCTURE_MM:
+            yield (
+                f"The surfaces of the structure '{structure.name}' are still {structure.distance_mm:.0f} mm apart: "
+                "it may be drawn differently in the two volumes, or the registration is wrong there."
+            )
+    for name, distance in evidence.points_left_mm.items():
+        if distance > _FAR_POINT_MM:
+            yield f"The point '{name}', which drove the registration, is still {distance:.0f} mm off; check it."
 
 
 def _doubts_of(fine: FineStructure, one_modality: bool) -> Iterator[str]:

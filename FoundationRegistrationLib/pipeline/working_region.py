@@ -185,6 +185,6 @@ def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInf
         of_one = slices * 4.0 * info.tokens**2
         tokens += min(TOKEN_BUDGET_BYTES, of_one * info.channels) + of_one * components
     fine = voxels * _FINE_BYTES / intensity_spacing(grid, settings) ** 3 if _refined(stages) else 0.0
-    window = max(min(voxels, info.window**3) * info.window_voxel_bytes for info in infos)
+    window = max((min(voxels, info.window**3) * info.window_voxel_bytes for info in infos), default=0.0)
     dense = voxels * (24.0 + per_cell / settings.adam_grid_spacing**3 + costs)
     return tokens + dense + max(fine, window)  # one after the other

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from .checks import setting_choices
 from .files import MOST_SETTINGS_BYTES, read_settings_file
-from .parameters import DeviceName, Initialization, Interpolation, LastStage, Modality, Precision, Settings
+from .parameters import (
+    STRUCTURES_ONLY,
+    DeviceName,
+    Initialization,
+    Interpolation,
+    LastStage,
+    Modality,
+    Precision,
+    Settings,
+)
 from .presets import PRESETS, Preset
 
 __all__ = [
     "MOST_SETTINGS_BYTES",
     "PRESETS",
+    "STRUCTURES_ONLY",
     "DeviceName",
     "Initialization",
     "Interpolation",

@@ -21,6 +21,8 @@ Modality = Literal["auto", "mr", "ct", "pet"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Interpolation = Literal["linear", "bspline"]
+# The encoder setting of a run that compares given structures and points only.
+STRUCTURES_ONLY = "structures"
 _LEAST_SPACING_MM = 0.1
 _SLICE_GAP_MM = 6.0
 
@@ -50,7 +52,9 @@ class Settings:
 
     preset: str = _setting("default", "name of the preset these settings started from")
     encoder: str = _setting(
-        "litemedsam", "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well"
+        "litemedsam",
+        "feature encoder, see `foundation-registration encoders`; A+B sets detail_encoder to B as well; `structures` "
+        "compares given structures and points only",
     )
     detail_encoder: str = _setting(
         "",
@@ -134,6 +138,16 @@ class Settings:
         1.0,
     )
 
+    structure_weight: float = _setting(
+        10.0, "weight of given structures beside the features, whose total variance is 1", 0.0, 1000.0
+    )
+    points_weight: float = _setting(
+        10.0,
+        "weight of given points: the cost of one cell that a point is off, beside that of the features",
+        0.0,
+        1e4,
+    )
+
     interpolation: Interpolation = _setting("linear", "interpolation of the moving intensities")
 
     def __post_init__(self) -> None:
@@ -167,9 +181,17 @@ class Settings:
         return self.stages != "deformable"
 
     @property
+    def compares_intensities(self) -> bool:
+        """Whether the volumes are compared, not given structures and points alone."""
+        return self.encoder != STRUCTURES_ONLY
+
+    @property
     def encoders(self) -> tuple[str, ...]:
-        """The names of the encoders in use: the main one and any detail encoder; none if the result is linear."""
-        if self.is_linear:
+        """The names of the encoders in use: the main one and any detail encoder.
+
+        There is none if the result is linear, or if only structures and points are compared.
+        """
+        if self.is_linear or not self.compares_intensities:
             return ()
         return (self.encoder, self.detail_encoder) if self.detail_encoder else (self.encoder,)
 

@@ -15,17 +15,20 @@ SPACING_RANGE_MM = (1e-5, 1e3)
 FARTHEST_MM = 1e6
 
 
-def check_volume(image: sitk.Image, role: str) -> None:
+def check_volume(image: sitk.Image, role: str, *, any_content: bool = False) -> None:
     """Check that an image is a single 3D scalar volume with valid geometry and some content.
 
     Args:
         image: the input.
         role: its name in error messages, such as "fixed".
+        any_content: also accept a constant or unknown content.
 
     Raises:
         InputError: it is not.
     """
     check_grid(image, role)
+    if any_content:
+        return
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.floating):
         values = values[np.isfinite(values)]

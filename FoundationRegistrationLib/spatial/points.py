@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+_NEWTON_STEPS, _NEAR_MM = 20, 1e-3
+
 
 def foreground_points(mask: sitk.Image) -> np.ndarray:
     """Return the extent of a mask as points, (N, 3) in LPS mm: the centres of its extreme voxels.
@@ -37,6 +39,17 @@ def linear_parts(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
     here = transform_points(transform, points)
     columns = [transform_points(transform, points + step) - here for step in np.eye(3)]
     return np.stack(columns, axis=-1)
+
+
+def preimages(transform: sitk.Transform, points: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+    """Return the places (N, 3) that a transform maps to points (N, 3), by Newton's method from guesses; LPS mm."""
+    places = guesses
+    for _ in range(_NEWTON_STEPS):
+        off = transform_points(transform, places) - points
+        if np.abs(off).max() < _NEAR_MM:
+            break
+        places = places - np.einsum("nij,nj->ni", np.linalg.pinv(linear_parts(transform, places)), off)
+    return places
 
 
 def matrix_of(transform: sitk.Transform) -> list[list[float]] | None:

@@ -1,0 +1,7 @@
+"""Structures and points that the user marked in both volumes, and that drive the registration."""
+
+from .given import Driving
+from .points import DrivingPoints
+from .structures import StructureAgreement, StructurePair, Structures, measure_structures
+
+__all__ = ["Driving", "DrivingPoints", "StructureAgreement", "StructurePair", "Structures", "measure_structures"]
