@@ -139,7 +139,7 @@ class Settings:
     )
 
     structure_weight: float = _setting(
-        10.0, "weight of given structures beside the features, whose total variance is 1", 0.0, 1000.0
+        50.0, "weight of given structures beside the features, whose total variance is 1", 0.0, 1000.0
     )
     points_weight: float = _setting(
         10.0,

@@ -56,7 +56,7 @@ def main() -> None:
 
 def _measured(case: PhantomCase) -> tuple[dict[str, list[float]], list[bool]]:
     """Return the figures of each transform, and whether the end is the same after each displacement."""
-    points = _points(case)
+    points = body_points(case)
     start, seconds = _aligned(case.fixed, case.moving)
     found = {
         "as given": _figures(case, sitk.AffineTransform(3), points, 0.0),
@@ -89,7 +89,7 @@ def _moves(case: PhantomCase) -> list[sitk.Transform]:
     return [sitk.TranslationTransform(3, (80.0 * np.array(shift)).tolist()), turn]
 
 
-def _points(case: PhantomCase) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def body_points(case: PhantomCase) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return fixed points and their true places, by region; of the body what both volumes show."""
     breast, body = case.fixed_labels["breast"], case.fixed_labels["body"]
     truth = sitk.DisplacementFieldTransform(sitk.Image(case.displacement))

@@ -28,9 +28,9 @@ _OUTSIDE_MM = 5.0
 # Standard deviations: of translations; of the other parts of an affine map; of marking a point; and, of the smooth
 # deformation, those that are tried, with the distance over which it changes.
 _SHIFT_MM, _LINEAR, _MARKING_MM, _DEFORMATIONS_MM, _CHANGES_MM = 100.0, 0.1, 3.0, (3.0, 6.0, 12.0, 24.0), 60.0
-# A point is wrong if the others are more probable without it by this factor, as a natural logarithm. The density of a
-# place anywhere in the body is about that of 13 of it. On tuning pairs, 1 of 10 sets of right points lost one.
-_WRONG = 20.0
+# A point is doubtful or wrong if the others are more probable without it by this factor, as a natural logarithm. On
+# hard tuning pairs, 1 in 7 sets of 6 to 10 right points had a doubtful one, and 1 in 30 lost one.
+_DOUBTFUL, _WRONG = 20.0, 25.0
 _FEWEST_TO_CHECK = 5
 _LATTICE_MM = 8.0
 
@@ -142,13 +142,15 @@ def _check_inside(landmarks: Landmarks, volume: sitk.Image, role: str) -> None:
 
 def _without_wrong(fixed: Landmarks, moving: Landmarks, messages: list[str]) -> DrivingPoints:
     """Leave out one point after the other, as long as the others are far more probable without it."""
-    kept, excluded = list(range(len(fixed))), {}
+    kept, excluded, doubtful = list(range(len(fixed))), {}, ""
     while len(kept) >= _FEWEST_TO_CHECK:
         f, m = fixed.points[kept], moving.points[kept]
         together = _Model.of(*_aligned(f, m)).evidence
         others = [_Model.of(*_aligned(np.delete(f, at, 0), np.delete(m, at, 0))).evidence for at in range(len(kept))]
         worst = int(np.argmax(others))
-        if others[worst] - together < _WRONG:
+        gain = others[worst] - together
+        if gain < _WRONG:
+            doubtful = (fixed.names[kept[worst]] or str(kept[worst] + 1)) if gain > _DOUBTFUL else ""
             break
         number = kept.pop(worst)
         excluded[fixed.names[number] or str(number + 1)] = _distance_from_others(fixed, moving, kept, number)
@@ -158,7 +160,9 @@ def _without_wrong(fixed: Landmarks, moving: Landmarks, messages: list[str]) -> 
             f"Points that contradict the others were left out: {said} from where the others put them. Check that "
             "they mark the same place in both volumes."
         )
-    elif len(fixed) < _FEWEST_TO_CHECK:
+    if doubtful:
+        messages.append(f"The point '{doubtful}' moves unlike the others; check that it is the same place in both.")
+    if len(fixed) < _FEWEST_TO_CHECK:
         messages.append(
             f"{len(fixed)} pairs of points are too few to find one that is wrong; check them, or give "
             f"{_FEWEST_TO_CHECK} or more."
