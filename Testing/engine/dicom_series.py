@@ -19,6 +19,7 @@ SAGITTAL = np.array([[0, 1.0, 0], [0, 0, -1.0]])
 CORONAL = np.array([[1.0, 0, 0], [0, 0, -1.0]])
 SIZE = (9, 7)
 SPACING = (3.0, 4.0)
+HALF_LIFE_OF_F18 = 6586.2
 
 
 def scene(points):
@@ -99,6 +100,35 @@ def write_series(folder, places=None, name="s{:03d}.dcm", start=1, **options):
         paths.append(folder / name.format(k))
         write_slice(paths[-1], place, **{"InstanceNumber": start + k, **options})
     return paths
+
+
+def injection(start="095013.8", lacks=(), **tags):
+    """What was injected one half-life (1 h 49 min 46.2 s) before 11:40."""
+    item = Dataset()
+    values = {
+        "RadiopharmaceuticalStartTime": start,
+        "RadionuclideTotalDose": "350000000",
+        "RadionuclideHalfLife": str(HALF_LIFE_OF_F18),
+        **tags,
+    }
+    for keyword, value in values.items():
+        if keyword not in lacks:
+            setattr(item, keyword, value)
+    return [item]
+
+
+PET = {
+    "Modality": "PT",
+    "Units": "BQML",
+    "DecayCorrection": "START",
+    "CorrectedImage": ["DECY", "ATTN", "SCAT"],
+    "PatientWeight": "70",
+    "SeriesDate": "20240229",
+    "SeriesTime": "114000",
+    "AcquisitionDate": "20240229",
+    "AcquisitionTime": "114000",
+    "RadiopharmaceuticalInformationSequence": injection(),
+}
 
 
 def write_enhanced(

@@ -6,9 +6,8 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import AXIAL, SAGITTAL, largest_error, oblique, positions, scene, write_object, write_series
+from dicom_series import AXIAL, PET, SAGITTAL, largest_error, oblique, positions, scene, write_object, write_series
 from dicom_series import write_slice as write_one
-from test_dicom_suv import PET
 from volumes import anatomy, smooth_warp
 
 from FoundationRegistrationLib import InputError, read_volume

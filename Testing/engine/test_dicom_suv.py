@@ -1,50 +1,24 @@
 """PET in SUV by body weight: factors computed by hand, and words where the header does not suffice."""
 
+import contextlib
+import random
+
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_series import AXIAL, oblique, positions, scene, write_slice
-from pydicom.dataset import Dataset
+from dicom_series import AXIAL, PET, injection, oblique, positions, scene, write_slice
+from pydicom.uid import ImplicitVRLittleEndian
 
+from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.dicom import read_dicom, read_dicom_frames
 from FoundationRegistrationLib.io.units import units_of
 from FoundationRegistrationLib.io.volumes import read_volume, write_volume_directly
 
-F18 = 6586.2
 AXES = oblique(np.random.default_rng(3))
 # 70 kg and 350 MBq, of which one half-life later 175 MBq are left: 70000 g / 175e6 Bq.
 AFTER_ONE_HALF_LIFE = 4e-4
 AS_INJECTED = 2e-4
-
-
-def injection(start="095013.8", lacks=(), **tags):
-    """What was injected one half-life (1 h 49 min 46.2 s) before 11:40."""
-    item = Dataset()
-    values = {
-        "RadiopharmaceuticalStartTime": start,
-        "RadionuclideTotalDose": "350000000",
-        "RadionuclideHalfLife": str(F18),
-        **tags,
-    }
-    for keyword, value in values.items():
-        if keyword not in lacks:
-            setattr(item, keyword, value)
-    return [item]
-
-
-PET = {
-    "Modality": "PT",
-    "Units": "BQML",
-    "DecayCorrection": "START",
-    "CorrectedImage": ["DECY", "ATTN", "SCAT"],
-    "PatientWeight": "70",
-    "SeriesDate": "20240229",
-    "SeriesTime": "114000",
-    "AcquisitionDate": "20240229",
-    "AcquisitionTime": "114000",
-    "RadiopharmaceuticalInformationSequence": injection(),
-}
 
 
 def uptake(points):
@@ -161,6 +135,20 @@ CONVERTED = {
         0.0125,
         "1 counts = 0.0125 g/ml: the factor stored by Philips",
     ),
+    "factor of Philips without a type in the file": (
+        {
+            "syntax": ImplicitVRLittleEndian,
+            "Units": "CNTS",
+            "private": ("Philips PET Private Group", [(0x00, "DS", "0.0125")]),
+        },
+        0.0125,
+        "",
+    ),
+    "factor of Philips of unknown type": (
+        {"Units": "CNTS", "private": ("Philips PET Private Group", [(0x00, "UN", b"0.0125")])},
+        0.0125,
+        "",
+    ),
     "activity of Philips": (
         {"Units": "CNTS", "private": ("Philips PET Private Group", [(0x00, "DS", "0"), (0x09, "DS", "3")])},
         3 * AFTER_ONE_HALF_LIFE,
@@ -255,6 +243,24 @@ def test_what_is_missing_is_named_and_the_values_stay(tmp_path, name):
     assert found == pytest.approx(1, rel=1e-3)
     assert "SUV" not in units and "was not converted to SUV" in said and words in said
     assert said.startswith(f"The moving volume is a PET in {units} and") and said.endswith(".")
+
+
+def test_damaged_headers_never_end_in_a_traceback(tmp_path):
+    """100 series with one to four random bytes of the header of each slice changed alike."""
+    write_pet(tmp_path, own=lambda k: {"SeriesTime": "16", "FrameReferenceTime": "60000", "ActualFrameDuration": "9"})
+    rng = random.Random(4)
+    sound = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())[:3]}
+    for path in sorted(tmp_path.iterdir())[3:]:
+        path.unlink()
+    for _ in range(100):
+        places = [(rng.uniform(0.2, 1), rng.randrange(256)) for _ in range(rng.randint(1, 4))]
+        for path, data in sound.items():
+            damaged, end = bytearray(data), data.rindex(b"\xe0\x7f\x10\x00")
+            for share, value in places:
+                damaged[int(share * end)] = value
+            path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            read_dicom(tmp_path, "The moving volume", [])
 
 
 def test_other_modalities_are_not_touched(tmp_path):

@@ -35,6 +35,7 @@ _HEAVIEST_KG = 500.0
 _MOST_HALF_LIVES = 10.0
 _SAME_START_SECONDS = 60.0
 _SAME_FACTOR = 1e-4
+_LONGEST_MS = 1e9  # of a scan: days
 
 
 class _LackingError(Exception):
@@ -132,7 +133,7 @@ def _by_body_weight(slices: list[Slice], to_activity: float) -> tuple[float, str
     if reference != "START":
         msg = f"DecayCorrection is '{reference[:16]}', not START or ADMIN"
         raise _LackingError(msg)
-    half_life = _number(drug, "RadionuclideHalfLife", lambda seconds: seconds > 0, "s")
+    half_life = _number(drug, "RadionuclideHalfLife", lambda seconds: seconds >= 1, "s")
     begun, source = _scan_start(slices, half_life)
     seconds = (begun - _injected(drug, begun)).total_seconds()
     if not 0 <= seconds <= _MOST_HALF_LIVES * half_life:
@@ -216,7 +217,9 @@ def _acquired(item: Slice) -> datetime.datetime | None:
 def _start_of(item: Slice, acquired: datetime.datetime, half_life: float) -> datetime.datetime | None:
     """Return the start of the scan by one slice, whose average count rate is reached FrameReferenceTime after it."""
     reference, duration = item.numbers("FrameReferenceTime", 1), item.numbers("ActualFrameDuration", 1)
-    if reference is None or duration is None or reference[0] <= 0 or duration[0] <= 0:
+    if reference is None or duration is None:
+        return None
+    if not (0 < reference[0] < _LONGEST_MS and 0 < duration[0] < _LONGEST_MS):
         return None
     decay = math.log(2) / half_life
     in_frame = decay * float(duration[0]) / 1000
