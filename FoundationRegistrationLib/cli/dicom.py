@@ -33,6 +33,15 @@ def add_series_options(parser: argparse.ArgumentParser, *volumes: str) -> None:
         )
 
 
+def add_dicom_series_option(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that chooses a dynamic series in a DICOM folder."""
+    parser.add_argument(
+        "--dicom-series",
+        metavar="SERIES",
+        help="of a DICOM folder: number, UID (or the beginning) or description (or a part) of the series",
+    )
+
+
 def check_series_options(arguments: argparse.Namespace, *volumes: str) -> None:
     """Refuse a series that is chosen of a volume that is not given.
 

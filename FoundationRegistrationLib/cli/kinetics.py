@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.interruption import Interruption
+from .dicom import add_dicom_series_option
 from .files import KINETICS
 from .terminal import say
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def add_kinetics_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("series", type=Path, help="series whose motion is corrected, such as `series` writes")
+    add_dicom_series_option(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the maps")
     parser.add_argument("--mask", type=Path, help="label map or segmentation: also write the curve of each label")
     parser.add_argument("--pre", type=int, default=1, help="number of frames before contrast (default 1)")
@@ -46,7 +48,7 @@ def kinetics_command(arguments: argparse.Namespace, interruption: Interruption) 
     from ..series.reading import read_series
 
     messages: list[str] = []
-    series = read_series(arguments.series, messages)
+    series = read_series(arguments.series, messages, arguments.dicom_series)
     frames, times = series.frames, series.times_s
     phases = choose_phases(
         len(frames), times, arguments.pre, early_s=arguments.early, late_s=arguments.late, messages=messages

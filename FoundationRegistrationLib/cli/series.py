@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, RegistrationCancelledError
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback
+from .dicom import add_dicom_series_option
 from .settings_options import add_settings
 from .terminal import say
 
@@ -30,6 +31,7 @@ def add_series_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="4D NIfTI or NRRD, volume sequence of Slicer, folder of volumes, or DICOM series over time",
     )
+    add_dicom_series_option(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--reference",
@@ -55,7 +57,7 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     from ..series.saving import FolderStore, save_series
 
     messages: list[str] = []
-    series = read_series(arguments.series, messages)
+    series = read_series(arguments.series, messages, arguments.dicom_series)
     store = FolderStore(arguments.output, len(series.frames), _Partial(interruption))
     try:
         result = register_series(

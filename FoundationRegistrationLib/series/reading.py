@@ -11,7 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..io.dicom import is_dicom, read_dicom
+from ..io.dicom import is_dicom, read_dicom_frames
 from ..io.nifti import first_bytes, frame_times, is_nifti
 from ..io.paths import called, check_input
 from ..io.volumes import read_image, read_volume
@@ -24,13 +24,16 @@ _ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NO_TIMES = "does not give the times of its frames in seconds; they are numbered from 0."
 
 
-def read_series(path: str | os.PathLike[str], messages: list[str] | None = None) -> Series:
+def read_series(
+    path: str | os.PathLike[str], messages: list[str] | None = None, dicom_series: str | None = None
+) -> Series:
     """Read a dynamic series, only if it is complete.
 
     Args:
         path: a 4D NIfTI, NRRD or MetaImage file, a volume sequence of Slicer (.seq.nrrd), a folder of volumes (one
             frame each, in the order of the numbers in their names), or a DICOM series with several time points.
         messages: warnings about the files are appended, the most serious first; if None, they are logged.
+        dicom_series: of a DICOM folder with several series, the one to read, as in `read_volume`.
 
     Returns:
         The frames with their times, in LPS, with rescaled intensities.
@@ -42,7 +45,10 @@ def read_series(path: str | os.PathLike[str], messages: list[str] | None = None)
     check_input(path, "series")
     found: list[str] = []
     name = called("series", path)
-    series = (_from_folder if path.is_dir() else _from_file)(path, name, found)
+    if dicom_series is not None:
+        series = _from_dicom(path, name, found, dicom_series)
+    else:
+        series = (_from_folder if path.is_dir() else _from_file)(path, name, found)
     if messages is None:
         for message in found:
             _LOGGER.warning(message)
@@ -89,9 +95,13 @@ def _from_folder(path: Path, name: str, messages: list[str]) -> Series:
     return _series(frames, None, "folder", name, messages, names)
 
 
-def _from_dicom(path: Path, name: str, messages: list[str]) -> Series:
-    read_dicom(path, name, messages)
-    raise _single(name)
+def _from_dicom(path: Path, name: str, messages: list[str], dicom_series: str | None = None) -> Series:
+    found = read_dicom_frames(path, name, messages, dicom_series)
+    if len(found) < 2:
+        raise _single(name)
+    times = tuple(seconds for _, seconds in found if seconds is not None)
+    frames = [frame for frame, _ in found]
+    return _series(frames, times if len(times) == len(found) else None, "sequence", name, messages)
 
 
 def _series(

@@ -7,6 +7,7 @@ from dicom_series import largest_error, oblique, positions, scene, write_enhance
 
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.dicom import read_dicom_frames
+from FoundationRegistrationLib.series.reading import read_series
 
 AXES = oblique(np.random.default_rng(7))
 PLACES = positions(axes=AXES)
@@ -182,3 +183,24 @@ def test_one_series_of_several_is_split(tmp_path):
     write_series(tmp_path, name="x{}", SeriesInstanceUID="1.7", SeriesNumber=5)
     assert len(frames(tmp_path, series="4")[0]) == 3
     assert len(frames(tmp_path, series="1.7")[0]) == 1
+
+
+def test_a_dynamic_series_is_read_with_its_times(tmp_path):
+    folder = tmp_path / "dce"
+    write_moments(folder, SEPARATED["time points"][0])
+    messages = []
+    series = read_series(folder, messages)
+    assert series.times_s == (0.0, 300.0, 600.0)
+    assert not messages
+    for number, frame in enumerate(series.frames):
+        assert largest_error(frame, moment(number)) <= ROUNDING
+    assert read_series(next(folder.iterdir())).times_s == series.times_s  # one file of it will do
+
+
+def test_of_a_study_one_dynamic_series_is_chosen(tmp_path):
+    write_moments(tmp_path / "dce", SEPARATED["time points"][0])
+    write_series(tmp_path / "t2", axes=AXES, SeriesInstanceUID="1.2.3.4.5.6", SeriesNumber=9)
+    with pytest.raises(InputError, match="series"):
+        read_series(tmp_path)
+    with pytest.raises(InputError, match="holds a single volume"):
+        read_series(tmp_path, [], "9")
