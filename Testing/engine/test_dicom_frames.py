@@ -148,10 +148,21 @@ def test_a_missing_slice_where_every_slice_has_its_own_time(tmp_path):
     assert "has 3 images at most positions, but 2 at that of" in refused(tmp_path)
 
 
-def test_frames_at_different_places_are_refused(tmp_path):
+@pytest.mark.parametrize("other", [{"first": (-9, -8, -13)}, {"step": 5.5}])
+def test_frames_at_different_places_are_refused(tmp_path, other):
     write_series(tmp_path, positions(), name="a{}", TemporalPositionIdentifier=1)
-    write_series(tmp_path, positions(first=(-9, -8, -13)), name="b{}", TemporalPositionIdentifier=2)
-    assert "frame 2 (TemporalPositionIdentifier 2) begins elsewhere" in refused(tmp_path)
+    write_series(tmp_path, positions(**other), name="b{}", TemporalPositionIdentifier=2)
+    assert "frame 2 (TemporalPositionIdentifier 2) lies elsewhere" in refused(tmp_path)
+
+
+def test_positions_rounded_differently_give_one_grid(tmp_path):
+    rng = np.random.default_rng(1)
+    for n in range(3):
+        places = PLACES + rng.uniform(-0.004, 0.004, PLACES.shape)
+        write_series(tmp_path, places, axes=AXES, name=f"{n}{{}}", show=moment(n), TemporalPositionIdentifier=n + 1)
+    found, _ = frames(tmp_path)
+    assert len({(*image.GetOrigin(), *image.GetSpacing(), *image.GetDirection()) for image, _ in found}) == 1
+    assert all(largest_error(image, moment(n)) < ROUNDING + 0.2 for n, (image, _) in enumerate(found))
 
 
 def test_volumes_that_no_single_tag_separates_are_refused(tmp_path):

@@ -114,10 +114,10 @@ def _slices(path: Path, series: str | None) -> list[Slice]:
 def _images(
     stacks: Sequence[Stack], values: np.ndarray, path: Path, name: str, messages: list[str]
 ) -> list[sitk.Image]:
-    """Return the volumes of stacks of equal length, in SUV if they can be, and say what is in doubt about them.
+    """Return the volumes of stacks at one place, in SUV if they can be, and say what is in doubt about them.
 
     Args:
-        stacks: slices and grids.
+        stacks: slices and their grids, of which the first is used for all.
         values: of all slices in the order of the stacks, (slices, y, x).
         path: of the file or folder.
         name: its name in messages.
@@ -133,11 +133,11 @@ def _images(
         values = values if pet.factor == 1 else values * np.result_type(np.float32, values).type(pet.factor)
     messages.extend(f"{name} {text}" for text in said)
     images = []
-    for stack, part in zip(stacks, np.split(values, len(stacks)), strict=True):
+    for part in np.split(values, len(stacks)):
         image = sitk.GetImageFromArray(part)
-        image.SetOrigin(stack.origin.tolist())
-        image.SetSpacing(stack.spacing.tolist())
-        image.SetDirection(stack.direction.ravel().tolist())
+        image.SetOrigin(stacks[0].origin.tolist())
+        image.SetSpacing(stacks[0].spacing.tolist())
+        image.SetDirection(stacks[0].direction.ravel().tolist())
         set_units(image, pet.units if pet is not None else "")
         images.append(image)
     return images

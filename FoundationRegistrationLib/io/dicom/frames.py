@@ -214,6 +214,7 @@ def _check_same_grid(stacks: list[Stack], keyword: str) -> None:
                 "again in full."
             )
             raise InputError(msg)
-        if np.abs(stack.origin - longest.origin).max() > place_tolerance_mm(stack.slices):
-            msg = f"has frames at different places: {name} begins elsewhere than another; give volumes of one place."
+        apart = [stack.slices[end].position - longest.slices[end].position for end in (0, -1)]
+        if np.abs(apart).max() > place_tolerance_mm(stack.slices):
+            msg = f"has frames at different places: {name} lies elsewhere than another; give volumes of one place."
             raise InputError(msg)
