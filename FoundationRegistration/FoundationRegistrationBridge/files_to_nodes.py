@@ -23,7 +23,8 @@ from .spaces import chain, composed, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
 from .volumes import new_volume, overwrite_volume, read_volume
 
-_MAPS = {"jacobian": "Jacobian determinant", "expected_error_mm": "expected error (mm)"}
+_JACOBIAN, _EXPECTED_ERROR = "jacobian.nii.gz", "expected_error_mm.nrrd"
+_MAPS = {_JACOBIAN: "Jacobian determinant", _EXPECTED_ERROR: "expected error (mm)"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,7 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
     volume = None
     if inputs.create_volume or inputs.output_volume is not None:
         volume = _registered_volume(inputs, placement, forward)
-    maps = {
-        name: read_volume(path, title)
-        for name, title in _MAPS.items()
-        if (path := result / f"{name}.nii.gz").is_file()
-    }
+    maps = {name: read_volume(path, title) for name, title in _MAPS.items() if (path := result / name).is_file()}
     features = [
         read_volume(path, f"Features of {node.GetName()}", "vtkMRMLVectorVolumeNode")
         for side, node in (("fixed", inputs.fixed), ("moving", inputs.moving))
@@ -96,8 +93,8 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path)
         transform_node=transform,
         inverse_node=inverse,
         volume_node=volume,
-        jacobian_node=maps.get("jacobian"),
-        expected_error_node=maps.get("expected_error_mm"),
+        jacobian_node=maps.get(_JACOBIAN),
+        expected_error_node=maps.get(_EXPECTED_ERROR),
         feature_nodes=(features[0], features[1]) if len(features) == 2 else None,
         record=record,
         messages=tuple(record["messages"]),

@@ -9,7 +9,7 @@ RESULTS = (
     "initial_transform.h5",
     "warped.nii.gz",
     "jacobian.nii.gz",
-    "expected_error_mm.nii.gz",
+    "expected_error_mm.nrrd",  # ITK, and so Slicer, reads NaN in NIfTI as 0
     "features_fixed.nii.gz",
     "features_moving.nii.gz",
     "report.json",

@@ -55,7 +55,7 @@ def write_results(
     if maps:
         write_volume_directly(result.jacobian, staging / "jacobian.nii.gz")
         if result.expected_error is not None:
-            write_volume_directly(result.expected_error, staging / "expected_error_mm.nii.gz")
+            write_volume_directly(result.expected_error, staging / "expected_error_mm.nrrd")
     if result.feature_preview is not None:
         for role, preview in zip(("fixed", "moving"), result.feature_preview, strict=True):
             write_volume_directly(preview, staging / f"features_{role}.nii.gz")

@@ -292,7 +292,7 @@ def test_results_of_an_earlier_run_do_not_stay_beside_new_ones(files):
     """Maps that the new run was not asked for would belong to another registration."""
     inputs, result = files / "inputs", files / "result"
     result.mkdir()
-    for name in ("jacobian.nii.gz", "expected_error_mm.nii.gz", "features_fixed.nii.gz", "notes.txt"):
+    for name in ("jacobian.nii.gz", "expected_error_mm.nrrd", "features_fixed.nii.gz", "notes.txt"):
         (result / name).write_text("of an earlier run")
     command = ["register", str(inputs / "fixed.nii.gz"), str(inputs / "moving.nii.gz"), "--output", str(result)]
     assert main([*command, *FAST]) == 0

@@ -280,8 +280,8 @@ def test_maps_and_features_of_a_run_become_volumes(scene, tmp_path):
         sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), str(result / f"{name}.h5"))
     map_image = volume(empty_grid("oblique")) / 700.0
     colours = sitk.Compose([sitk.Cast(map_image * 255.0, sitk.sitkUInt8)] * 3)
-    for name in ("jacobian", "expected_error_mm"):
-        sitk.WriteImage(map_image, str(result / f"{name}.nii.gz"))
+    for name in ("jacobian.nii.gz", "expected_error_mm.nrrd"):
+        sitk.WriteImage(map_image, str(result / name))
     for side in ("fixed", "moving"):
         sitk.WriteImage(colours, str(result / f"features_{side}.nii.gz"))
     (result / "report.json").write_text(json.dumps({"messages": ["Look twice."]}), encoding="utf-8")
