@@ -91,6 +91,7 @@ def read_inputs(
         of_volumes: warnings about the two volumes are appended.
         notes: warnings about the other files are appended.
     """
+    from ..io.dicom import series_uids
     from ..io.segmentation_files import read_segmentation
     from ..io.volumes import read_volume
     from ..pipeline.record import INPUT_ROLES, described_file
@@ -112,16 +113,20 @@ def read_inputs(
     start_kind, start = _start(arguments, inputs, recorded)
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {role: described_file(path) for role, path in files.items() if path is not None}
+    for side in volumes:
+        described[side] |= series_uids(getattr(arguments, side))
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
 
 
 def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
     """Return the kind of initial alignment, and the transform if it is given, else None."""
+    from ..io.nifti import has_niftis_name
     from ..io.transforms import read_transform
     from ..pipeline.initial_transform import landmark_alignment
 
     if arguments.initial_transform is not None:
-        return "given transform", read_transform(arguments.initial_transform)
+        stored = inputs.moving if has_niftis_name(arguments.moving) else None
+        return "given transform", read_transform(arguments.initial_transform, stored)
     if arguments.initialization == "landmarks":
         if inputs.landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."

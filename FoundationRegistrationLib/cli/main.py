@@ -16,6 +16,8 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import PRESETS, Settings, setting_choices
+from .apply import add_apply_arguments, apply_command
+from .export import add_export_arguments, export_command
 from .files import prepare_files
 from .terminal import lenient_streams
 from .weights import add_weights_arguments, weights_command
@@ -99,9 +101,9 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         if arguments.progress == "json":
             _json_line({"event": "done", "output": str(arguments.output)})
     elif arguments.command == "apply":
-        from .apply import apply_command
-
         apply_command(arguments, interruption)
+    elif arguments.command == "export":
+        export_command(arguments, interruption)
     elif arguments.command == "evaluate":
         from .evaluate import evaluate_command
 
@@ -162,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
-    _add_apply(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
+    add_apply_arguments(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
+    add_export_arguments(subparsers.add_parser("export", help="write a registration for another program or as DICOM"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
     listing = subparsers.add_parser("encoders", help="list the encoders")
     form = listing.add_mutually_exclusive_group()
@@ -230,23 +233,6 @@ def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
             type=Path,
             help=f"points of the {side} volume (.mrk.json, .fcsv, .csv in LPS)",
         )
-
-
-def _add_apply(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("registration", type=Path, help="folder that `register` wrote")
-    kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--image", type=Path, help="volume to resample")
-    kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
-    kind.add_argument("--points", type=Path, help="landmarks to map")
-    parser.add_argument("--reference", type=Path, help="volume that gives the output grid")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--direction",
-        choices=("forward", "inverse"),
-        default="forward",
-        help="forward: moving space to fixed space (default); inverse: fixed space to moving space",
-    )
-    parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

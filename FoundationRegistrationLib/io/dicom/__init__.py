@@ -6,9 +6,13 @@ position of every slice is compared with its position in the resulting image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
+from pydicom.dataset import FileDataset
 
 from ...errors import InputError
 from . import headers
@@ -16,7 +20,26 @@ from .series import series_below, series_of
 from .stack import Stack, doubts, stacked
 from .voxels import read_voxels
 
-__all__ = ["is_dicom", "read_dicom"]
+__all__ = ["DicomSeries", "is_dicom", "read_dicom", "read_series", "series_uids"]
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSeries:
+    """The headers of a volume.
+
+    Attributes:
+        grid: an empty image on the grid of the volume.
+        headers: all tags of each file except the pixels: one a slice in the order of the third axis, or one a volume.
+        frames: number of each slice in its file, from 0.
+    """
+
+    grid: sitk.Image
+    headers: tuple[FileDataset, ...]
+    frames: tuple[int, ...]
+
+    def text(self, keyword: str) -> str:
+        """Return a tag of the first file as text, empty if it is absent."""
+        return str(self.headers[0].get(keyword) or "")
 
 
 def is_dicom(path: Path) -> bool:
@@ -44,12 +67,9 @@ def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
     Raises:
         InputError: several series, slices that form no regular grid, or a damaged file.
     """
-    try:
-        stack = stacked(series_below(path) if path.is_dir() else series_of(path))
+    with _named(name):
+        stack = _stack(path)
         image = _image(stack)
-    except InputError as error:
-        msg = f"{name} {error}"
-        raise InputError(msg) from error
     said = doubts(stack)
     if not path.is_dir() and len({item.path for item in stack.slices}) > 1:
         said.append(f"is one file of a series: all {len(stack.slices)} slices of it in that folder were read.")
@@ -57,8 +77,57 @@ def read_dicom(path: Path, name: str, messages: list[str]) -> sitk.Image:
     return image
 
 
+def read_series(path: Path, name: str) -> DicomSeries:
+    """Read the headers of what `read_dicom` reads, without the voxels.
+
+    Args:
+        path: as in `read_dicom`.
+        name: its name in messages.
+
+    Raises:
+        InputError: as `read_dicom`.
+    """
+    with _named(name):
+        stack = _stack(path)
+        size = (*stack.slices[0].size, len(stack.slices))
+        grid = _placed(sitk.Image(size, sitk.sitkUInt8), stack)
+        files = dict.fromkeys(item.path for item in stack.slices)
+        read = tuple(headers.read_tags(file, None, stop_before_pixels=True) for file in files)
+        return DicomSeries(grid, read, tuple(item.frame for item in stack.slices))
+
+
+def series_uids(path: Path) -> dict[str, str]:
+    """Return the UIDs of the series and of the frame of reference of a volume; none if it is not DICOM.
+
+    Args:
+        path: a volume that was read: any file, or a folder.
+    """
+    if not path.is_dir() and not is_dicom(path):
+        return {}
+    first = _stack(path).slices[0]
+    keywords = {"series_instance_uid": "SeriesInstanceUID", "frame_of_reference_uid": "FrameOfReferenceUID"}
+    return {name: first.text(keyword) for name, keyword in keywords.items()}
+
+
+def _stack(path: Path) -> Stack:
+    return stacked(series_below(path) if path.is_dir() else series_of(path))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the name of the input before the text of an error."""
+    try:
+        yield
+    except InputError as error:
+        msg = f"{name} {error}"
+        raise InputError(msg) from error
+
+
 def _image(stack: Stack) -> sitk.Image:
-    image = sitk.GetImageFromArray(read_voxels(stack.slices))
+    return _placed(sitk.GetImageFromArray(read_voxels(stack.slices)), stack)
+
+
+def _placed(image: sitk.Image, stack: Stack) -> sitk.Image:
     image.SetOrigin(stack.origin.tolist())
     image.SetSpacing(stack.spacing.tolist())
     image.SetDirection(stack.direction.ravel().tolist())

@@ -215,8 +215,8 @@ def read_slices(path: Path) -> list[Slice]:
     return [Slice(path, k, frames, ChainMap(values, top)) for k, values in enumerate(own)]
 
 
-def read_tags(path: Path, tags: list[str], *, stop_before_pixels: bool) -> FileDataset:
-    """Return some tags of a file, with or without preamble, and keep pydicom's warnings from the terminal.
+def read_tags(path: Path, tags: list[str] | None, *, stop_before_pixels: bool) -> FileDataset:
+    """Return some tags of a file, all if None, with or without preamble; pydicom's warnings are not shown.
 
     Raises:
         InputError: it is truncated or damaged.
