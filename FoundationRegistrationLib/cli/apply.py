@@ -127,7 +127,8 @@ def _apply_to_image(
         if series is not None:
             from ..exchange.derived_series import write_derived_series
 
-            write_derived_series(result, *series, stack.enter_context(staged_folder(arguments.dicom, interruption)))
+            staging = stack.enter_context(staged_folder(arguments.dicom, interruption))
+            write_derived_series(result, transform, *series, staging)
 
 
 def _apply_to_labels(

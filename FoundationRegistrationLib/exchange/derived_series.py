@@ -18,20 +18,33 @@ from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomograp
 from .. import __version__
 from ..errors import InputError
 from ..io.dicom import DicomSeries
+from ..spatial.points import index_to_points, positions_in
+from ..spatial.warping import displacement_on_grid_of
 from .decimals import decimal
-from .dicom_objects import NAME, code, decoded, frame_of_reference, new_object, new_uid, references, write_object
+from .dicom_objects import (
+    NAME,
+    code,
+    decoded,
+    frame_of_reference,
+    new_object,
+    new_uid,
+    references,
+    set_patient_and_study,
+    write_object,
+)
 
 # Third value of the image type where the source has none.
-_IMAGE_TYPES: dict[str, str] = {
-    MRImageStorage: "OTHER",
-    CTImageStorage: "AXIAL",
-    PositronEmissionTomographyImageStorage: "IMAGE",
+_IMAGE_TYPES: dict[str, list[str]] = {
+    MRImageStorage: ["OTHER"],
+    CTImageStorage: ["AXIAL"],
+    PositronEmissionTomographyImageStorage: [],
 }
 # Tags of the moving series that are no longer true: of its pixels and planes, of its study and of its processing.
 _NOT_KEPT = {
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceLocation", "SpacingBetweenSlices"),
     *("PixelAspectRatio", "GantryDetectorTilt", "ReconstructionDiameter", "ReconstructionTargetCenterPatient"),
     *("DataCollectionCenterPatient", "PositionReferenceIndicator", "PatientPosition", "PatientOrientation"),
+    *("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"),
     *("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SmallestPixelValueInSeries", "LargestPixelValueInSeries", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "IconImageSequence", "ImagesInAcquisition", "NumberOfSlices", "ImageIndex"),
@@ -47,6 +60,7 @@ _OF_FIRST = {
     *("FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
 }
 _OVERLAYS_AND_CURVES = {*range(0x6000, 0x6100, 2), *range(0x5000, 0x5100, 2)}
+_POINTS_PER_AXIS = 24  # at which the slices that a slice shows are looked up
 _LONGEST_TEXT = 64  # of a DICOM LO
 _SERIES_NUMBERS_FROM = 9000
 
@@ -67,11 +81,14 @@ def check_can_derive(moving: DicomSeries, reference: DicomSeries) -> None:
         raise InputError(msg)
 
 
-def write_derived_series(warped: sitk.Image, moving: DicomSeries, reference: DicomSeries, folder: Path) -> None:
+def write_derived_series(
+    warped: sitk.Image, transform: sitk.Transform, moving: DicomSeries, reference: DicomSeries, folder: Path
+) -> None:
     """Write a warped volume as a derived series, one file a slice, directly into a folder; for staging folders.
 
     Args:
         warped: the moving volume on the grid of the reference.
+        transform: by which it was warped: maps points of the reference to points of the moving series, LPS mm.
         moving: the series that was warped: CT, MR or PET, see `check_can_derive`.
         reference: gives patient, study and frame of reference.
         folder: an empty folder.
@@ -81,8 +98,13 @@ def write_derived_series(warped: sitk.Image, moving: DicomSeries, reference: Dic
     _describe_pixels(content, stored, slope, intercept)
     _describe_grid(content, warped)
     is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
-    for number, plane in enumerate(stored, start=1):
-        image = new_object(moving.text("SOPClassUID"), content, reference)
+    for number, (plane, used) in enumerate(
+        zip(stored, _slices_used(warped, transform, moving), strict=True), start=1
+    ):
+        image = new_object(moving.text("SOPClassUID"), content)
+        image.SourceImageSequence = references(moving.headers[used])
+        for item in image.SourceImageSequence:
+            item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]
         position = warped.TransformIndexToPhysicalPoint((0, 0, number - 1))
         image.ImagePositionPatient = [decimal(value) for value in position]
         image.InstanceNumber = number
@@ -106,24 +128,44 @@ def stored_values(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     return np.rint(values / slope).astype("<i2"), slope, 0.0
 
 
+def _slices_used(warped: sitk.Image, transform: sitk.Transform, moving: DicomSeries) -> list[slice]:
+    """Return for each slice the slices of the moving series that it shows, with one more on both sides."""
+    steps = [max(1, size // _POINTS_PER_AXIS) for size in warped.GetSize()[:2]]
+    grid = sitk.Shrink(warped, [*steps, 1])
+    displacement = sitk.GetArrayFromImage(displacement_on_grid_of(grid, transform))
+    points = positions_in(grid).swapaxes(0, 2) + displacement
+    to_index = np.linalg.inv(index_to_points(moving.grid))
+    place = points @ to_index[2, :3] + to_index[2, 3]
+    last = len(moving.headers) - 1
+    first = np.clip(np.floor(place.min((1, 2))) - 1, 0, last).astype(int)
+    end = np.clip(np.ceil(place.max((1, 2))) + 1, 0, last).astype(int) + 1
+    return [slice(*ends) for ends in zip(first.tolist(), end.tolist(), strict=True)]
+
+
 def _series_tags(moving: DicomSeries, reference: DicomSeries) -> Dataset:
     """Return the tags that all slices of the derived series share."""
     content = _common_tags(moving)
+    set_patient_and_study(content, reference)
     kind = [str(value) for value in content.get("ImageType", [])][2:]
-    content.ImageType = ["DERIVED", "SECONDARY", *(kind or [_IMAGE_TYPES[moving.text("SOPClassUID")]])]
+    is_pet = content.Modality == "PT"  # every PET image is PRIMARY, see DICOM PS3.3, C.8.9.4.1.3
+    content.ImageType = [
+        "DERIVED",
+        "PRIMARY" if is_pet else "SECONDARY",
+        *(kind or _IMAGE_TYPES[content.SOPClassUID]),
+    ]
     content.SeriesInstanceUID = new_uid()
     content.SeriesNumber = _SERIES_NUMBERS_FROM + int(content.get("SeriesNumber") or 0)
     name = moving.text("SeriesDescription") or moving.text("Modality")
     content.SeriesDescription = f"{name} registered to {reference.text('SeriesDescription')}".strip()[:_LONGEST_TEXT]
     content.FrameOfReferenceUID = frame_of_reference(reference, "reference")
     of_reference = decoded(reference.headers[0])
-    for keyword in ("PositionReferenceIndicator", "PatientPosition"):
-        setattr(content, keyword, of_reference.get(keyword) or "")
+    content.PositionReferenceIndicator = of_reference.get("PositionReferenceIndicator") or ""
+    if is_pet:  # describes the position by these instead
+        content.PatientOrientationCodeSequence = content.PatientGantryRelationshipCodeSequence = []
+    else:
+        content.PatientPosition = of_reference.get("PatientPosition") or ""
     content.DerivationDescription = f"Warped by {NAME} {__version__} onto the slices of another series of this study"
     content.DerivationCodeSequence = [code(codes.DCM.DeformedForRegistration)]
-    content.SourceImageSequence = references(moving)
-    for item in content.SourceImageSequence:
-        item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
     equipment.Manufacturer, equipment.SoftwareVersions = NAME, __version__

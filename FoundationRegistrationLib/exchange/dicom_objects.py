@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 
 import pydicom
@@ -29,7 +30,6 @@ _STUDY = (
     *("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "ReferencedStudySequence", "ProcedureCodeSequence"),
     *("ReasonForPerformedProcedureCodeSequence", "PatientAge", "AdmittingDiagnosesDescription", "AdmissionID"),
 )
-PATIENT_AND_STUDY = (*_PATIENT, *_STUDY)
 # May be empty, but must be there.
 _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -67,23 +67,18 @@ def new_uid() -> str:
     return str(generate_uid(prefix=None))
 
 
-def new_object(storage_class: str, content: Dataset, of_study: DicomSeries) -> FileDataset:
-    """Return an object with the given tags, in the patient and study of a series.
+def new_object(storage_class: str, content: Dataset) -> FileDataset:
+    """Return an object with the given tags, with decoded texts, and an identity of its own.
 
     Args:
         storage_class: UID of its SOP class.
-        content: its tags; texts are decoded.
-        of_study: gives patient and study.
+        content: its other tags.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(storage_class), UID(new_uid())
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     result = FileDataset("", Dataset(), file_meta=meta, preamble=bytes(128))
     result.update(content)
-    for keyword in PATIENT_AND_STUDY:
-        if keyword in result:
-            delattr(result, keyword)
-    result.update(patient_and_study(of_study))
     result.SpecificCharacterSet = _UTF8
     result.SOPClassUID, result.SOPInstanceUID = storage_class, meta.MediaStorageSOPInstanceUID
     now = datetime.datetime.now()
@@ -92,16 +87,16 @@ def new_object(storage_class: str, content: Dataset, of_study: DicomSeries) -> F
     return result
 
 
-def patient_and_study(series: DicomSeries) -> Dataset:
-    """Return the tags of the patient and of the study of a series, with decoded texts."""
-    header, result = decoded(series.headers[0]), Dataset()
-    for keyword in PATIENT_AND_STUDY:
+def set_patient_and_study(content: Dataset, series: DicomSeries) -> None:
+    """Put an object into the patient and study of a series; its own tags of both are replaced."""
+    header = decoded(series.headers[0])
+    for keyword in (*_PATIENT, *_STUDY):
         if keyword in header:
-            result[keyword] = header[keyword]
-    for keyword in _EMPTY:
-        if keyword not in result:
-            setattr(result, keyword, "")
-    return result
+            content[keyword] = header[keyword]
+        elif keyword in _EMPTY:
+            setattr(content, keyword, "")
+        elif keyword in content:
+            delattr(content, keyword)
 
 
 def decoded(header: FileDataset) -> Dataset:
@@ -133,10 +128,10 @@ def code(value: Code) -> Dataset:
     return item
 
 
-def references(series: DicomSeries) -> list[Dataset]:
-    """Return a reference to each file of a series (Image SOP Instance Reference, DICOM PS3.3, 10.3)."""
+def references(headers: Iterable[Dataset]) -> list[Dataset]:
+    """Return a reference to each file (Image SOP Instance Reference, DICOM PS3.3, 10.3)."""
     items = []
-    for header in series.headers:
+    for header in headers:
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
         items.append(item)

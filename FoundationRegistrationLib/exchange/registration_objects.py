@@ -25,6 +25,7 @@ from .dicom_objects import (
     new_object,
     new_uid,
     references,
+    set_patient_and_study,
 )
 
 _RIGID_TOLERANCE = 1e-6
@@ -55,9 +56,10 @@ def registration_object(
         )
     matrix = linear_matrix(transform)
     content = Dataset()
+    set_patient_and_study(content, fixed)
     content.Modality, content.SeriesInstanceUID = "REG", new_uid()
     content.SeriesNumber, content.InstanceNumber = None, 1
-    content.SeriesDescription = "Registration"
+    content.SeriesDescription, content.Laterality = "Registration", ""
     describe_equipment(content)
     content.FrameOfReferenceUID = frames[0]
     content.PositionReferenceIndicator = fixed.text("PositionReferenceIndicator")
@@ -65,12 +67,12 @@ def registration_object(
     _refer_to_series(content, fixed, moving)
     if matrix is None:
         content.DeformableRegistrationSequence = [_identity(fixed, frames[0]), _deformation(transform, fixed, moving)]
-        return new_object(DeformableSpatialRegistrationStorage, content, fixed)
+        return new_object(DeformableSpatialRegistrationStorage, content)
     content.RegistrationSequence = [
         _linear(np.eye(4), fixed, frames[0]),
         _linear(np.linalg.inv(matrix), moving, frames[1]),
     ]
-    return new_object(SpatialRegistrationStorage, content, fixed)
+    return new_object(SpatialRegistrationStorage, content)
 
 
 def _linear(matrix: np.ndarray, series: DicomSeries, frame: str) -> Dataset:
@@ -79,14 +81,14 @@ def _linear(matrix: np.ndarray, series: DicomSeries, frame: str) -> Dataset:
     registration.MatrixSequence = [_matrix(matrix)]
     registration.RegistrationTypeCodeSequence = [code(codes.DCM.ImageContentBasedAlignment)]
     item = Dataset()
-    item.FrameOfReferenceUID, item.ReferencedImageSequence = frame, references(series)
+    item.FrameOfReferenceUID, item.ReferencedImageSequence = frame, references(series.headers)
     item.MatrixRegistrationSequence = [registration]
     return item
 
 
 def _identity(series: DicomSeries, frame: str) -> Dataset:
     item = Dataset()
-    item.SourceFrameOfReferenceUID, item.ReferencedImageSequence = frame, references(series)
+    item.SourceFrameOfReferenceUID, item.ReferencedImageSequence = frame, references(series.headers)
     item.RegistrationTypeCodeSequence = []
     return item
 
@@ -113,7 +115,7 @@ def _deformation(transform: sitk.Transform, fixed: DicomSeries, moving: DicomSer
     grid.VectorGridData = vectors.tobytes()
     item = Dataset()
     item.SourceFrameOfReferenceUID = moving.text("FrameOfReferenceUID")
-    item.ReferencedImageSequence = references(moving)
+    item.ReferencedImageSequence = references(moving.headers)
     item.RegistrationTypeCodeSequence = [code(codes.DCM.ImageContentBasedAlignment)]
     item.PreDeformationMatrixRegistrationSequence = [_matrix(np.eye(4))]
     item.PostDeformationMatrixRegistrationSequence = [_matrix(matrix)]
@@ -144,7 +146,8 @@ def _refer_to_series(content: Dataset, fixed: DicomSeries, moving: DicomSeries) 
     own, others = [], []
     for series in (fixed, moving):
         item = Dataset()
-        item.SeriesInstanceUID, item.ReferencedInstanceSequence = series.text("SeriesInstanceUID"), references(series)
+        item.SeriesInstanceUID = series.text("SeriesInstanceUID")
+        item.ReferencedInstanceSequence = references(series.headers)
         if series.text("StudyInstanceUID") == fixed.text("StudyInstanceUID"):
             own.append(item)
         else:
