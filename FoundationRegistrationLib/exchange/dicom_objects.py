@@ -6,10 +6,9 @@ import datetime
 from collections.abc import Iterable
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
 from ..errors import InputError
@@ -76,8 +75,9 @@ def new_object(storage_class: str, content: Dataset) -> FileDataset:
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(storage_class), UID(new_uid())
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    result = FileDataset("", Dataset(), file_meta=meta, preamble=bytes(128))
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, PYDICOM_IMPLEMENTATION_UID
+    meta.FileMetaInformationVersion, meta.FileMetaInformationGroupLength = b"\0\1", 0  # pydicom sets the length
+    result = FileDataset("", Dataset(), file_meta=meta, preamble=bytes(128), is_implicit_VR=False)
     result.update(content)
     result.SpecificCharacterSet = _UTF8
     result.SOPClassUID, result.SOPInstanceUID = storage_class, meta.MediaStorageSOPInstanceUID
@@ -140,4 +140,4 @@ def references(headers: Iterable[Dataset]) -> list[Dataset]:
 
 def write_object(content: Dataset, path: Path) -> None:
     """Write an object directly to a path; for staging folders."""
-    pydicom.dcmwrite(path, content, enforce_file_format=True)
+    content.save_as(path)
