@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError
-from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
 from .dicom import DIFFERENT_PATIENTS, check_frame, check_new_folder, read_dicom_input
 from .terminal import say
@@ -90,6 +89,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 def _apply_to_points(
     arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
 ) -> None:
+    from ..files.outputs import staged_folder
     from ..io.landmark_files import read_points, write_points
     from ..io.landmarks import Landmarks
     from ..spatial.points import transform_points
@@ -106,6 +106,7 @@ def _apply_to_points(
 def _apply_to_image(
     arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
 ) -> None:
+    from ..files.outputs import staged_folder
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image
 
@@ -134,6 +135,7 @@ def _apply_to_image(
 def _apply_to_labels(
     arguments: argparse.Namespace, transform: Any, inverse: Any, messages: list[str], interruption: Interruption
 ) -> None:
+    from ..files.outputs import staged_folder
     from ..io.segmentation_files import check_can_hold, read_segmentation, write_segmentation_directly
     from ..io.volumes import read_volume
     from ..pipeline.propagation import propagate_segmentation

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError
-from ..files.outputs import staged_folder
 from ..runtime.interruption import Interruption
 from .dicom import DIFFERENT_PATIENTS, check_frame, read_dicom_input
 from .files import prepare_files
@@ -81,6 +80,7 @@ def _export_file(
     interruption: Interruption,
 ) -> None:
     from ..exchange.formats import FORMATS
+    from ..files.outputs import staged_folder
 
     form = FORMATS[arguments.format]
     form.check_name(arguments.output, transform)
@@ -130,6 +130,7 @@ def _export_dicom(
 ) -> None:
     from ..exchange.dicom_objects import check_one_patient, write_object
     from ..exchange.registration_objects import registration_object
+    from ..files.outputs import staged_folder
 
     if arguments.output.suffix.lower() != ".dcm":
         msg = f"'{arguments.output.name}' is not a name of a DICOM file; end it in .dcm."
