@@ -49,13 +49,16 @@ def read_transform(path: Path) -> vtk.vtkAbstractTransform:
 def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractTransform) -> Any:
     """Return a transform node, in no scene yet, equivalent under a parent to a transform in the world.
 
+    If it is linear, so is the node: Slicer then offers it where a linear transform is asked for, and its sliders.
+
     Args:
         parent_to_world: of the parent of the new node.
         transform: FromParent of the new node if it had no parent.
     """
-    node = slicer.vtkMRMLTransformNode()
-    conjugated = composed(parent_to_world, transform, parent_to_world.GetInverse())
-    node.SetAndObserveTransformFromParent(snapshot(conjugated))
+    conjugated = snapshot(composed(parent_to_world, transform, parent_to_world.GetInverse()))
+    is_linear = conjugated.IsA("vtkLinearTransform")
+    node = slicer.vtkMRMLLinearTransformNode() if is_linear else slicer.vtkMRMLTransformNode()
+    node.SetAndObserveTransformFromParent(conjugated)
     return node
 
 
