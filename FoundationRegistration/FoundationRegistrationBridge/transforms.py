@@ -49,7 +49,7 @@ def read_transform(path: Path) -> vtk.vtkAbstractTransform:
 def below(parent_to_world: vtk.vtkAbstractTransform, transform: vtk.vtkAbstractTransform) -> Any:
     """Return a transform node, in no scene yet, equivalent under a parent to a transform in the world.
 
-    A linear transform gives a node of Slicer's class for these.
+    If it is linear, so is the node: Slicer then offers it where a linear transform is asked for, and its sliders.
 
     Args:
         parent_to_world: of the parent of the new node.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import qt
 from FoundationRegistrationBridge.compare import Comparison
+from FoundationRegistrationBridge.displacement_file import ENDINGS, write_displacement_field
 from FoundationRegistrationBridge.feature_preview import show_features
 from FoundationRegistrationBridge.field_display import colour_expected_error, colour_jacobian, show_displacement
 from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
@@ -69,6 +71,7 @@ class ResultView:
         ui.displacementSelector.connect("activated(int)", self._on_displacement)
         ui.mapSelector.connect("activated(int)", self._on_map)
         ui.petButton.connect("clicked(bool)", self._on_pet)
+        ui.saveFieldButton.connect("clicked(bool)", self._on_save_field)
 
     def show(self, parameters: Any) -> None:
         """Show the parameter node's choices, and enable the widgets they allow."""
@@ -77,7 +80,7 @@ class ResultView:
         ready = transform is not None and fixed_of(transform) is not None
         ui.compareSelector.enabled = ready and parameters.resultVolume is not None
         ui.compareSlider.enabled = ui.compareSelector.enabled
-        ui.displacementSelector.enabled = ready
+        ui.displacementSelector.enabled = ui.saveFieldButton.enabled = ready
         ui.mapSelector.enabled = ready and any(transform.GetNodeReference(role) for role in _MAP_ROLES)
         ui.petButton.enabled = ready and parameters.petVolume is not None
         ui.qualityButton.enabled = ready
@@ -166,6 +169,15 @@ class ResultView:
         transform = self._parameters.resultTransform
         with self._guarded():
             show_displacement(transform, ("off", "grid", "arrows")[index], fixed_of(transform))
+
+    def _on_save_field(self, checked: bool = False) -> None:
+        transform = self._parameters.resultTransform
+        name, kinds = f"{transform.GetName()}.nii.gz", " ".join(f"*{ending}" for ending in ENDINGS)
+        title, kinds = _("Save displacement field"), f"{_('Displacement field')} ({kinds})"
+        path = qt.QFileDialog.getSaveFileName(self._ui.saveFieldButton, title, name, kinds)
+        if path:
+            with self._guarded():
+                write_displacement_field(transform, Path(path))
 
     def _on_map(self, index: int) -> None:
         transform = self._parameters.resultTransform

@@ -47,6 +47,8 @@ KINETICS = (
     "kinetics.json",
 )
 _INTO_A_FOLDER = {"register": RESULTS, "series": (*SUMMARY, SERIES_FOLDER), "kinetics": KINETICS}
+# Arguments that name what is written.
+_WRITTEN = ("output", "dicom", "folder")
 # Formats in two files, of which only one is named.
 _HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
 
@@ -55,16 +57,14 @@ def prepare_files(arguments: argparse.Namespace) -> None:
     """Refuse a command that would overwrite its inputs, and finish interrupted commits in the folders it reads.
 
     Args:
-        arguments: of the command line; their paths other than ``output`` are read.
+        arguments: of the command line; their paths other than ``output`` and ``dicom`` are read.
 
     Raises:
         InputError: an output would overwrite an input or a file that this program did not make.
         OutputError: an interrupted commit cannot be finished, or a name cannot be written.
     """
     inputs = {
-        name: value
-        for name, value in vars(arguments).items()
-        if isinstance(value, Path) and name not in ("output", "folder")
+        name: value for name, value in vars(arguments).items() if isinstance(value, Path) and name not in _WRITTEN
     }
     if getattr(arguments, "output", None) is not None:
         check_name(arguments.output)

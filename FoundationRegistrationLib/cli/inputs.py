@@ -100,6 +100,7 @@ def read_inputs(
         of_volumes: warnings about the two volumes are appended.
         notes: warnings about the other files are appended.
     """
+    from ..io.dicom import series_uids
     from ..io.regions import read_region
     from ..io.segmentation_files import read_segmentation
     from ..io.volumes import read_volume
@@ -131,6 +132,7 @@ def read_inputs(
     files = {role: getattr(arguments, role, None) for role in INPUT_ROLES}
     described = {role: described_file(path) for role, path in files.items() if path is not None}
     for side in volumes:
+        described[side] |= series_uids(getattr(arguments, side), getattr(arguments, f"{side}_series"))
         if getattr(arguments, f"{side}_series") is not None:
             described[side]["series"] = getattr(arguments, f"{side}_series")
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
@@ -138,11 +140,13 @@ def read_inputs(
 
 def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:
     """Return the kind of initial alignment, and the transform if it is given, else None."""
+    from ..io.nifti import has_niftis_name
     from ..io.transforms import read_transform
     from ..pipeline.initial_transform import landmark_alignment
 
     if arguments.initial_transform is not None:
-        return "given transform", read_transform(arguments.initial_transform)
+        stored = inputs.moving if has_niftis_name(arguments.moving) else None
+        return "given transform", read_transform(arguments.initial_transform, stored)
     if arguments.initialization == "landmarks":
         if inputs.landmarks is None:
             msg = "Alignment by landmarks needs --fixed-landmarks and --moving-landmarks."

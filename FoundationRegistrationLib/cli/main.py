@@ -16,8 +16,10 @@ from ..errors import FoundationRegistrationError, OutputError, RegistrationCance
 from ..runtime.interruption import Interruption
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
+from .apply import add_apply_arguments, apply_command
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .driving import add_driving_arguments
+from .export import add_export_arguments, export_command
 from .files import prepare_files
 from .kinetics import add_kinetics_arguments, kinetics_command
 from .phantom import add_phantom_arguments, phantom_command
@@ -107,11 +109,11 @@ def _run_on_volumes(arguments: argparse.Namespace, interruption: Interruption) -
         if arguments.progress == "json":
             _json_line({"event": "done", "output": str(arguments.output)})
     elif arguments.command == "apply":
-        from .apply import apply_command
-
         apply_command(arguments, interruption)
     elif arguments.command == "dicom":
         dicom_command(arguments)
+    elif arguments.command == "export":
+        export_command(arguments, interruption)
     elif arguments.command == "evaluate":
         from .evaluate import evaluate_command
 
@@ -173,7 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
     add_series_arguments(subparsers.add_parser("series", help="register the frames of a dynamic series"))
-    _add_apply(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
+    add_apply_arguments(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
+    add_export_arguments(subparsers.add_parser("export", help="write a registration for another program or as DICOM"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))
     listing = subparsers.add_parser("encoders", help="list the encoders")
     form = listing.add_mutually_exclusive_group()
@@ -233,28 +236,6 @@ def _add_evaluation_files(parser: argparse.ArgumentParser) -> None:
             type=Path,
             help=f"points of the {side} volume (.mrk.json, .fcsv, .csv in LPS)",
         )
-
-
-def _add_apply(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("registration", type=Path, help="folder that `register` or `series` wrote")
-    parser.add_argument("--frame", type=int, metavar="N", help="frame of a series that the data belong to")
-    kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--image", type=Path, help="volume to resample")
-    kind.add_argument("--labels", type=Path, help="label map or segmentation to resample")
-    kind.add_argument("--points", type=Path, help="landmarks to map")
-    parser.add_argument(
-        "--reference", type=Path, help="volume that gives the output grid; the registered one if left out"
-    )
-    add_series_options(parser, "image", "reference")
-    add_grid_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--direction",
-        choices=("forward", "inverse"),
-        default="forward",
-        help="forward: moving space to fixed space (default); inverse: fixed space to moving space",
-    )
-    parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -27,11 +27,10 @@ def reference_of(arguments: argparse.Namespace, folder: Path, messages: list[str
         folder: of the registration, or of the frame of a series.
         messages: warnings are appended.
     """
-    from ..io.volumes import check_volume_name, read_volume
+    from ..io.volumes import read_volume
     from ..pipeline.record import recorded_grids
     from ..spatial.checks import check_grid
 
-    check_volume_name(arguments.output)
     if arguments.reference is not None:
         reference = read_volume(arguments.reference, "reference", messages, arguments.reference_series)
         check_grid(reference, "reference", any_voxels=True)

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..spatial.checks import check_grid
+from ..spatial.points import index_to_points
 
 Space = Literal["RAS", "LPS"]
 # Between RAS and LPS; its own inverse.
@@ -90,10 +91,7 @@ def array_from_volume(image: sitk.Image, space: Space = "RAS") -> tuple[np.ndarr
     """
     signs = _signs(space)
     array = sitk.GetArrayFromImage(image).swapaxes(0, 2)
-    affine = np.eye(4)
-    affine[:3, :3] = signs[:, None] * np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = signs * image.GetOrigin()
-    return array, affine + 0.0  # no -0
+    return array, np.diag([*signs, 1.0]) @ index_to_points(image) + 0.0  # no -0
 
 
 def as_volume(given: VolumeLike, role: str) -> sitk.Image:

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
 from ..spatial.checks import check_grid
-from ..spatial.points import physical_points
+from ..spatial.points import fitted_matrix, physical_points
+from . import fsl, niftyreg
 from .paths import called, check_input_file
 from .quiet import reader_heard
 from .transform_integrity import check_whole_transform
@@ -41,18 +42,19 @@ _FOREIGN_ENDINGS = {
     ".m3z": "a FreeSurfer warp",
     ".x5": "an X5 transform",
 }
-# NIfTI header text of programs whose fields are not displacements in LPS mm.
-_FOREIGN_INTENTS = {"NREG_TRANS": "NiftyReg", "Mapping": "SPM"}
-_FSL_INTENT_CODES = range(2001, 2020)
+# NIfTI intents of programs whose fields are not displacements in LPS mm.
+_SPM_INTENT = "Mapping"
 _POSITIONS_TOLERANCE = 0.3
 _LEAST_SAMPLES = 64
 
 
-def read_transform(path: Path) -> sitk.Transform:
-    """Read a transform file of SimpleITK, ITK, ANTs or Slicer (.h5, .tfm, .txt, .mat) or a displacement field image.
+def read_transform(path: Path, moving: sitk.Image | None = None) -> sitk.Transform:
+    """Read a transform file of SimpleITK, ITK, ANTs or Slicer (.h5, .tfm, .txt, .mat), or a displacement field image.
 
     Args:
-        path: the file; an image holds displacements in mm, LPS, one vector per voxel.
+        path: the file; an image holds displacements in mm, LPS, one vector per voxel, or is a warp of FSL or a
+            deformation field of NiftyReg, which are recognised by their NIfTI intent.
+        moving: the moving volume, as its NIfTI file stores it: warps of FSL belong to its voxel order.
 
     Raises:
         InputError: it is missing, holds no 3D transform, or is the file of another program with another meaning.
@@ -60,7 +62,7 @@ def read_transform(path: Path) -> sitk.Transform:
     check_input_file(path, "transform file")
     _check_origin(path)
     if path.name.lower().endswith(_FIELD_ENDINGS):
-        return sitk.DisplacementFieldTransform(_read_field(path))
+        return sitk.DisplacementFieldTransform(_read_field(path, moving))
     check_whole_transform(path, called("transform file", path))
     try:
         with reader_heard():
@@ -103,10 +105,26 @@ def _check_origin(path: Path) -> None:
         raise InputError(msg)
 
 
-def _read_field(path: Path) -> sitk.Image:
-    _check_intent(path)
+def _read_field(path: Path, moving: sitk.Image | None) -> sitk.Image:
+    program, kind = _intent(path)
+    name = called("displacement field", path)
+    if program == "FSL" and (moving is None or kind != fsl.DISPLACEMENT_INTENT):
+        remedy = (
+            "write a displacement field with convertwarp"
+            if moving is not None
+            else (
+                "it belongs to the voxel order of two NIfTI files: register these files, with the warp as initial "
+                "transform"
+            )
+        )
+        msg = f"{name} is a warp of FSL, which cannot be used here; {remedy}."
+        raise InputError(msg)
     doubts: list[str] = []
     field = read_image(path, "displacement field", doubts)
+    if program == "FSL" and moving is not None:
+        field = fsl.read_fsl_warp(field, name, moving)
+    elif program == "NiftyReg":
+        field = niftyreg.read_niftyreg_field(field, name, kind)
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
         msg = (
             f"'{path}' is a {field.GetDimension()}D image of {field.GetNumberOfComponentsPerPixel()} values per "
@@ -131,14 +149,20 @@ def _read_field(path: Path) -> sitk.Image:
     return field
 
 
-def _check_intent(path: Path) -> None:
+def _intent(path: Path) -> tuple[str, int]:
+    """Return the program whose field a NIfTI file is, if not ITK's, and which kind of field.
+
+    Raises:
+        InputError: it is a program whose fields cannot be read.
+    """
     said = {key: value.strip() for key, value in header_fields(path).items() if key.startswith("intent_")}
-    program = _FOREIGN_INTENTS.get(said.get("intent_name", ""))
-    if said.get("intent_code", "0") in map(str, _FSL_INTENT_CODES):
-        program = "FSL"
-    if program is not None:
-        msg = f"'{path}' is a {program} field, which does not hold displacements in LPS mm; {_CONVERT}."
+    if said.get("intent_name") == _SPM_INTENT:
+        msg = f"'{path}' is a field of SPM, which does not hold displacements in LPS mm; {_CONVERT}."
         raise InputError(msg)
+    if said.get("intent_name") == niftyreg.INTENT_NAME:
+        return "NiftyReg", int(float(said.get("intent_p1", "nan")))
+    code = int(said.get("intent_code", "0"))
+    return ("FSL", code) if code in fsl.INTENTS else ("", code)
 
 
 def _holds_positions(field: sitk.Image, vectors: np.ndarray) -> bool:
@@ -152,5 +176,5 @@ def _holds_positions(field: sitk.Image, vectors: np.ndarray) -> bool:
         return False
     points = physical_points(field, index[:, ::-1])
     values = vectors[tuple(index.T)]
-    slopes = np.linalg.lstsq(points - points.mean(0), values - values.mean(0), rcond=None)[0]
+    slopes = fitted_matrix(points, values)
     return any(np.abs(slopes - np.diag(signs)).max() < _POSITIONS_TOLERANCE for signs in ((1, 1, 1), (-1, -1, 1)))

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import OutputError
+from ..spatial.decomposition import parts
 
 # Headers hold numbers with seven digits.
 _TOLERANCE = 1e-4
@@ -96,19 +97,9 @@ def _checksum(image: sitk.Image) -> int:
     return zlib.crc32(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
 
 
-def _parts(transform: sitk.Transform) -> Iterator[sitk.Transform]:
-    """Yield the components of a composite transform."""
-    if transform.GetName() == "CompositeTransform":
-        composite = sitk.CompositeTransform(transform)
-        for number in range(composite.GetNumberOfTransforms()):
-            yield from _parts(composite.GetNthTransform(number))
-    else:
-        yield transform
-
-
 def _content(transform: sitk.Transform) -> Iterator[tuple]:
     """Yield what a transform consists of, without converting a whole field to Python numbers."""
-    for part in _parts(transform):
+    for part in parts(transform):
         if part.GetName() == "DisplacementFieldTransform":
             owner = sitk.DisplacementFieldTransform(sitk.Transform(part))  # must outlive its voxels
             yield (part.GetName(), part.GetFixedParameters(), _checksum(owner.GetDisplacementField()))
@@ -122,5 +113,5 @@ def _sizes(content: sitk.Image | sitk.Transform) -> Iterator[int]:
             content.GetNumberOfPixels() * content.GetNumberOfComponentsPerPixel() * content.GetSizeOfPixelComponent()
         )
         return
-    for part in _parts(content):
+    for part in parts(content):
         yield 8 * part.GetNumberOfParameters()

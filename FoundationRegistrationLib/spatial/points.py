@@ -28,6 +28,20 @@ def physical_points(image: sitk.Image, indices: np.ndarray) -> np.ndarray:
     return np.asarray(image.GetOrigin()) + (indices * np.asarray(image.GetSpacing())) @ direction.T
 
 
+def index_to_points(image: sitk.Image) -> np.ndarray:
+    """Return the matrix (4, 4) from voxel indices (i, j, k) to LPS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    return matrix
+
+
+def positions_in(image: sitk.Image) -> np.ndarray:
+    """Return the centres of all voxels, (i, j, k, 3) in LPS mm."""
+    indices = np.moveaxis(np.indices(image.GetSize()[:3], dtype=np.float64), 0, -1)
+    return physical_points(image, indices)
+
+
 def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
     """Map points (N, 3) in LPS mm through a transform."""
     mapped = [transform.TransformPoint(point) for point in np.asarray(points, dtype=float).tolist()]
@@ -50,6 +64,12 @@ def preimages(transform: sitk.Transform, points: np.ndarray, guesses: np.ndarray
             break
         places = places - np.einsum("nij,nj->ni", np.linalg.pinv(linear_parts(transform, places)), off)
     return places
+
+
+def fitted_matrix(points: np.ndarray, mapped: np.ndarray) -> np.ndarray:
+    """Return the matrix (3, 3) that fits a map of points (..., 3) best, after the shift of their centres."""
+    rows, images = (values.reshape(-1, 3) - values.reshape(-1, 3).mean(0) for values in (points, mapped))
+    return np.linalg.lstsq(rows, images, rcond=None)[0].T
 
 
 def matrix_of(transform: sitk.Transform) -> list[list[float]] | None:

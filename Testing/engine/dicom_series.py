@@ -49,7 +49,7 @@ def pixels(position, axes, size, spacing, show=scene):
 
 def write_slice(
     path, position, axes=AXIAL, size=SIZE, spacing=SPACING, show=scene, syntax=ExplicitVRLittleEndian, bits=16,
-    signed=True, slope=1.0, intercept=0.0, lacks=(), decimals=None, **tags,
+    signed=True, slope=1.0, intercept=0.0, lacks=(), decimals=None, storage_class=MR, **tags,
 ):  # fmt: skip
     """Write one classic slice.
 
@@ -67,9 +67,10 @@ def write_slice(
         intercept: of rescaling.
         lacks: keywords left out.
         decimals: to which the position is rounded in the file, as some scanners do.
+        storage_class: UID of the SOP class.
         **tags: whatever else the file says, by keyword.
     """
-    dataset = _file(MR, ExplicitVRLittleEndian if syntax == RLELossless else syntax)
+    dataset = _file(storage_class, ExplicitVRLittleEndian if syntax == RLELossless else syntax)
     _describe(dataset, size, bits, signed)
     dataset.InstanceNumber = 1
     stated = position if decimals is None else np.round(position, decimals)

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_patient import write_scan
+from dicom_series import SAGITTAL
+from finished import finish, finish_niftis
 from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
+
+from FoundationRegistrationLib import read_volume
+from FoundationRegistrationLib.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "Resources" / "Documentation" / "pages"
@@ -40,6 +46,24 @@ def test_the_examples_of_the_readme_and_of_the_page_from_python_run(pair, tmp_pa
     assert np.linalg.norm(np.subtract(there, (3.0, -4.0, 5.0))) < 0.5
     written = sitk.ReadTransform(str(tmp_path / "transform.h5"))
     assert np.allclose(written.TransformPoint((1.0, 2.0, 3.0)), result.transform.TransformPoint((1.0, 2.0, 3.0)))
+
+
+def test_the_commands_of_the_hand_over_run(tmp_path, monkeypatch):
+    """Those of other programs on a registration of NIfTI files, those of DICOM on one of two series."""
+    pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
+    volumes, series = tmp_path / "niftis", tmp_path / "series"
+    finish_niftis(volumes, "oblique", "anisotropic")
+    write_scan(series / "fixed_dicom", day="20240102")
+    write_scan(series / "moving_dicom", day="20230101", axes=SAGITTAL)
+    images = {side: read_volume(series / f"{side}_dicom") for side in ("fixed", "moving")}
+    finish(series / "result", *images.values(), inputs={s: {"path": str(series / f"{s}_dicom")} for s in images})
+    sitk.WriteImage(images["moving"] > 600, str(series / "lesion.seg.nrrd"))
+    text = "".join((PAGES / name).read_text(encoding="utf-8") for name in ("hand-over.md", "command-line.md"))
+    commands = re.findall(r"^    foundation-registration (export .*|apply .* --dicom .*)$", text, re.MULTILINE)
+    assert len(commands) > 8
+    for command in commands:
+        monkeypatch.chdir(series if "dicom" in command else volumes)
+        assert main(command.split()) == 0, command
 
 
 def test_the_projects_address_is_the_same_everywhere():

@@ -98,8 +98,22 @@ def test_what_needs_the_fixed_volume_is_off_as_soon_as_it_is_gone(
     assert ui.followButton.enabled and ui.petButton.enabled and ui.qualityButton.enabled
     slicer.mrmlScene.RemoveNode(pair["fixed"])
     assert not ui.followButton.enabled and "fixed volume of 'CT to MRI' is no longer in" in ui.followButton.toolTip
-    for widget in (ui.petButton, ui.qualityButton, ui.displacementSelector):
+    for widget in (ui.petButton, ui.qualityButton, ui.displacementSelector, ui.saveFieldButton):
         assert not widget.enabled
+
+
+def test_the_displacement_field_is_saved_where_the_user_says(
+    panel: Any, registration: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui, names = panel.ui, ["", str(tmp_path / "field.nii.gz"), str(tmp_path / "field.tfm")]
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *given: names.pop(0), raising=False)
+    unfold(ui.resultSection)
+    choose(ui.resultTransformSelector, "CT to MRI")
+    for _ in range(2):  # the first time, the dialog is closed without a name
+        click(ui.saveFieldButton)
+    assert [path.name for path in tmp_path.iterdir()] == ["field.nii.gz"]
+    click(ui.saveFieldButton)
+    assert "'field.tfm' cannot hold a displacement field" in ui.logText.plainText
 
 
 def test_checked_node_that_cannot_follow_is_named_instead_of_left_out(panel: Any, registration: Any) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydicom.dataset import FileDataset
 
 from ...errors import InputError
 from ..units import set_units
@@ -23,7 +25,26 @@ from .stack import Stack, check_complete, doubts, stacked
 from .suv import pet_units
 from .voxels import read_voxels
 
-__all__ = ["is_dicom", "read_dicom", "read_dicom_frames"]
+__all__ = ["DicomSeries", "is_dicom", "read_dicom", "read_dicom_frames", "read_series", "series_uids"]
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSeries:
+    """The headers of a volume.
+
+    Attributes:
+        grid: an empty image on the grid of the volume.
+        headers: all tags of each file except the pixels: one a slice in the order of the third axis, or one a volume.
+        frames: number of each slice in its file, from 0.
+    """
+
+    grid: sitk.Image
+    headers: tuple[FileDataset, ...]
+    frames: tuple[int, ...]
+
+    def text(self, keyword: str) -> str:
+        """Return a tag of the first file as text, empty if it is absent."""
+        return str(self.headers[0].get(keyword) or "")
 
 
 def is_dicom(path: Path) -> bool:
@@ -88,6 +109,40 @@ def read_dicom_frames(
     return [(image, frame.seconds) for image, frame in zip(images, frames, strict=True)]
 
 
+def read_series(path: Path, name: str, series: str | None = None) -> DicomSeries:
+    """Read the headers of what `read_dicom` reads, without the voxels.
+
+    Args:
+        path: as in `read_dicom`.
+        name: its name in messages.
+        series: as in `read_dicom`.
+
+    Raises:
+        InputError: as `read_dicom`.
+    """
+    with _named(name):
+        stack = stacked(_slices(path, series))
+        size = (*stack.slices[0].size, len(stack.slices))
+        grid = _placed(sitk.Image(size, sitk.sitkUInt8), stack)
+        files = dict.fromkeys(item.path for item in stack.slices)
+        read = tuple(reading.read_tags(file, None, stop_before_pixels=True) for file in files)
+        return DicomSeries(grid, read, tuple(item.frame for item in stack.slices))
+
+
+def series_uids(path: Path, series: str | None = None) -> dict[str, str]:
+    """Return the UIDs of the series and of the frame of reference of a volume; none if it is not DICOM.
+
+    Args:
+        path: a volume that was read: any file, or a folder.
+        series: of the folder, as in `read_dicom`.
+    """
+    if not path.is_dir() and not is_dicom(path):
+        return {}
+    first = stacked(_slices(path, series)).slices[0]
+    keywords = {"series_instance_uid": "SeriesInstanceUID", "frame_of_reference_uid": "FrameOfReferenceUID"}
+    return {name: first.text(keyword) for name, keyword in keywords.items()}
+
+
 @contextmanager
 def _named(name: str) -> Iterator[None]:
     """Begin the errors of other modules with the name of the input."""
@@ -134,10 +189,14 @@ def _images(
     messages.extend(f"{name} {text}" for text in said)
     images = []
     for part in np.split(values, len(stacks)):
-        image = sitk.GetImageFromArray(part)
-        image.SetOrigin(stacks[0].origin.tolist())
-        image.SetSpacing(stacks[0].spacing.tolist())
-        image.SetDirection(stacks[0].direction.ravel().tolist())
+        image = _placed(sitk.GetImageFromArray(part), stacks[0])
         set_units(image, pet.units if pet is not None else "")
         images.append(image)
     return images
+
+
+def _placed(image: sitk.Image, stack: Stack) -> sitk.Image:
+    image.SetOrigin(stack.origin.tolist())
+    image.SetSpacing(stack.spacing.tolist())
+    image.SetDirection(stack.direction.ravel().tolist())
+    return image

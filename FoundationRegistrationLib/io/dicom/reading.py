@@ -109,8 +109,8 @@ def read_slices(path: Path) -> list[Slice]:
     return [Slice(path, k, frames, ChainMap(values, top)) for k, values in enumerate(own)]
 
 
-def read_tags(path: Path, tags: Sequence[Tag], *, stop_before_pixels: bool) -> FileDataset:
-    """Return some tags of a file, with or without preamble, and keep pydicom's warnings from the terminal.
+def read_tags(path: Path, tags: Sequence[Tag] | None, *, stop_before_pixels: bool) -> FileDataset:
+    """Return some tags of a file, all if None, with or without preamble; pydicom's warnings are not shown.
 
     Raises:
         InputError: it is truncated or damaged.
@@ -121,7 +121,7 @@ def read_tags(path: Path, tags: Sequence[Tag], *, stop_before_pixels: bool) -> F
                 path,
                 stop_before_pixels=stop_before_pixels,
                 force=True,
-                specific_tags=[pydicom.tag.Tag(tag) for tag in tags],
+                specific_tags=None if tags is None else [pydicom.tag.Tag(tag) for tag in tags],
             )
             for _ in (*dataset.file_meta, *dataset.iterall()):  # pydicom converts values on access
                 pass

@@ -26,7 +26,8 @@ _UNITS = {
     "PROPCPS": "proportional counts/s",
     "CM2ML": "SUVbsa cm2/ml",
 }
-_OF_SUV_TYPE = {"BW": "SUVbw g/ml", "BSA": "SUVbsa cm2/ml", "IBW": "SUVibw g/ml", "": "SUVbw g/ml"}
+SUV_BODY_WEIGHT = "SUVbw g/ml"
+_OF_SUV_TYPE = {"BW": SUV_BODY_WEIGHT, "BSA": "SUVbsa cm2/ml", "IBW": "SUVibw g/ml", "": SUV_BODY_WEIGHT}
 _LEAN = "SUVlbm g/ml"
 # No injection is below this, also not in a mouse; smaller numbers are in MBq or mCi.
 _LEAST_DOSE_BQ = 1e5
@@ -84,7 +85,7 @@ def pet_units(slices: list[Slice]) -> PetUnits | None:
     said = (
         f"is a PET in {units} and was converted to SUV by body weight (g/ml), 1 {units} = {factor:.5g} g/ml: {how}."
     )
-    return PetUnits("SUVbw g/ml", factor, said)
+    return PetUnits(SUV_BODY_WEIGHT, factor, said)
 
 
 def _conversion(slices: list[Slice], stored: str) -> tuple[float, str]:

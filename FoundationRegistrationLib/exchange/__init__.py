@@ -1,0 +1,1 @@
+"""Hand-over of a finished registration to other programs and to the archive."""

@@ -1,0 +1,211 @@
+"""A warped volume as a derived DICOM series: values of the moving series on the slices of the reference.
+
+The images belong to the patient and the study of the reference, in whose frame of reference they lie. What describes
+the acquisition stays that of the moving series, with its dates and times: the age of the images is seen, and the
+decay correction of a PET stays right, as do the weight and height from which SUV is computed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
+
+from .. import __version__
+from ..errors import InputError
+from ..io.dicom import DicomSeries
+from ..io.dicom.suv import SUV_BODY_WEIGHT
+from ..io.units import units_of
+from ..spatial.points import index_to_points, positions_in
+from ..spatial.warping import displacement_on_grid_of
+from .decimals import decimal
+from .dicom_objects import (
+    NAME,
+    code,
+    decoded,
+    frame_of_reference,
+    new_object,
+    new_uid,
+    references,
+    set_patient_and_study,
+    write_object,
+)
+
+# Third value of the image type where the source has none.
+_IMAGE_TYPES: dict[str, list[str]] = {
+    MRImageStorage: ["OTHER"],
+    CTImageStorage: ["AXIAL"],
+    PositronEmissionTomographyImageStorage: [],
+}
+# Tags of the moving series that are no longer true: of its pixels and planes, of its study and of its processing.
+_NOT_KEPT = {
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceLocation", "SpacingBetweenSlices"),
+    *("PixelAspectRatio", "GantryDetectorTilt", "ReconstructionDiameter", "ReconstructionTargetCenterPatient"),
+    *("DataCollectionCenterPatient", "PositionReferenceIndicator", "PatientPosition", "PatientOrientation"),
+    *("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"),
+    *("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("SmallestPixelValueInSeries", "LargestPixelValueInSeries", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "IconImageSequence", "ImagesInAcquisition", "NumberOfSlices", "ImageIndex"),
+    *("ReferencedImageSequence", "SourceImageSequence", "DerivationDescription", "DerivationCodeSequence"),
+    *("ReferencedSeriesSequence", "RequestAttributesSequence", "ReferencedPerformedProcedureStepSequence"),
+    *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "PerformedProcedureStepID"),
+    *("PerformedProcedureStepDescription", "PerformedProtocolCodeSequence", "OriginalAttributesSequence"),
+    *("DigitalSignaturesSequence", "MACParametersSequence", "InstanceCreatorUID", "ContributingEquipmentSequence"),
+}
+# Tags that may differ between slices but must be there; those of the slice acquired first are taken.
+_OF_FIRST = {
+    *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber"),
+    *("FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
+}
+_OVERLAYS_AND_CURVES = {*range(0x6000, 0x6100, 2), *range(0x5000, 0x5100, 2)}
+_POINTS_PER_AXIS = 24  # at which the slices that a slice shows are looked up
+_LONGEST_TEXT = 64  # of a DICOM LO
+_SERIES_NUMBERS_FROM = 9000
+
+
+def check_can_derive(moving: DicomSeries, reference: DicomSeries) -> None:
+    """Check that a warped volume can be written as a series derived from `moving`.
+
+    Raises:
+        InputError: it is not a classic CT, MR or PET series, or the reference has no frame of reference.
+    """
+    frame_of_reference(reference, "reference")
+    if moving.text("SOPClassUID") not in _IMAGE_TYPES:
+        what = getattr(moving.headers[0].get("SOPClassUID"), "name", "another kind of image")
+        msg = (
+            f"A derived DICOM series can be made of CT, MR or PET images with one slice a file, not of '{what}'; "
+            "write the volume with --output instead."
+        )
+        raise InputError(msg)
+
+
+def write_derived_series(
+    warped: sitk.Image, transform: sitk.Transform, moving: DicomSeries, reference: DicomSeries, folder: Path
+) -> None:
+    """Write a warped volume as a derived series, one file a slice, directly into a folder; for staging folders.
+
+    Args:
+        warped: the moving volume on the grid of the reference.
+        transform: by which it was warped: maps points of the reference to points of the moving series, LPS mm.
+        moving: the series that was warped: CT, MR or PET, see `check_can_derive`.
+        reference: gives patient, study and frame of reference.
+        folder: an empty folder.
+    """
+    content = _series_tags(moving, reference)
+    stored, slope, intercept = stored_values(sitk.GetArrayFromImage(warped))
+    _describe_pixels(content, stored, slope, intercept)
+    _describe_grid(content, warped)
+    if units_of(warped) == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
+        content.Units, content.SUVType = "GML", "BW"
+    is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
+    for number, (plane, used) in enumerate(
+        zip(stored, _slices_used(warped, transform, moving), strict=True), start=1
+    ):
+        image = new_object(moving.text("SOPClassUID"), content)
+        image.SourceImageSequence = references(moving.headers[used])
+        for item in image.SourceImageSequence:
+            item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]
+        position = warped.TransformIndexToPhysicalPoint((0, 0, number - 1))
+        image.ImagePositionPatient = [decimal(value) for value in position]
+        image.InstanceNumber = number
+        if is_pet:
+            image.NumberOfSlices, image.ImageIndex = len(stored), number
+        image.PixelData = plane.tobytes() + bytes(plane.nbytes % 2)
+        write_object(image, folder / f"{number:04d}.dcm")
+
+
+def stored_values(values: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return values as 16-bit integers with the slope and the intercept that bring them back.
+
+    Whole numbers that fit are stored as they are; others are scaled by one slope, with intercept 0 as in a PET.
+    """
+    low, high = float(values.min()), float(values.max())
+    if np.issubdtype(values.dtype, np.integer):
+        for kind in (np.int16, np.uint16):
+            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+                return values.astype(f"<{np.dtype(kind).str[1:]}"), 1.0, 0.0
+    slope = float(decimal(max(abs(low), abs(high), np.finfo(np.float32).tiny) / (np.iinfo(np.int16).max - 1)))
+    return np.rint(values / slope).astype("<i2"), slope, 0.0
+
+
+def _slices_used(warped: sitk.Image, transform: sitk.Transform, moving: DicomSeries) -> list[slice]:
+    """Return for each slice the slices of the moving series that it shows, with one more on both sides."""
+    steps = [max(1, size // _POINTS_PER_AXIS) for size in warped.GetSize()[:2]]
+    grid = sitk.Shrink(warped, [*steps, 1])
+    displacement = sitk.GetArrayFromImage(displacement_on_grid_of(grid, transform))
+    points = positions_in(grid).swapaxes(0, 2) + displacement
+    to_index = np.linalg.inv(index_to_points(moving.grid))
+    place = points @ to_index[2, :3] + to_index[2, 3]
+    last = len(moving.headers) - 1
+    first = np.clip(np.floor(place.min((1, 2))) - 1, 0, last).astype(int)
+    end = np.clip(np.ceil(place.max((1, 2))) + 1, 0, last).astype(int) + 1
+    return [slice(*ends) for ends in zip(first.tolist(), end.tolist(), strict=True)]
+
+
+def _series_tags(moving: DicomSeries, reference: DicomSeries) -> Dataset:
+    """Return the tags that all slices of the derived series share."""
+    content = _common_tags(moving)
+    set_patient_and_study(content, reference)
+    kind = [str(value) for value in content.get("ImageType", [])][2:]
+    is_pet = content.Modality == "PT"  # every PET image is PRIMARY, see DICOM PS3.3, C.8.9.4.1.3
+    content.ImageType = [
+        "DERIVED",
+        "PRIMARY" if is_pet else "SECONDARY",
+        *(kind or _IMAGE_TYPES[content.SOPClassUID]),
+    ]
+    content.SeriesInstanceUID = new_uid()
+    content.SeriesNumber = _SERIES_NUMBERS_FROM + int(content.get("SeriesNumber") or 0)
+    name = moving.text("SeriesDescription") or moving.text("Modality")
+    content.SeriesDescription = f"{name} registered to {reference.text('SeriesDescription')}".strip()[:_LONGEST_TEXT]
+    content.FrameOfReferenceUID = frame_of_reference(reference, "reference")
+    of_reference = decoded(reference.headers[0])
+    content.PositionReferenceIndicator = of_reference.get("PositionReferenceIndicator") or ""
+    if is_pet:  # describes the position by these instead
+        content.PatientOrientationCodeSequence = content.PatientGantryRelationshipCodeSequence = []
+    else:
+        content.PatientPosition = of_reference.get("PatientPosition") or ""
+    content.DerivationDescription = f"Warped by {NAME} {__version__} onto the slices of another series of this study"
+    content.DerivationCodeSequence = [code(codes.DCM.DeformedForRegistration)]
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
+    equipment.Manufacturer, equipment.SoftwareVersions = NAME, __version__
+    content.ContributingEquipmentSequence = [equipment]
+    return content
+
+
+def _common_tags(series: DicomSeries) -> Dataset:
+    """Return the tags that all slices of a series share, with decoded texts; private ones are left out."""
+    headers = [decoded(header) for header in series.headers]
+    first = min(headers, key=lambda header: (str(header.get("AcquisitionDate")), str(header.get("AcquisitionTime"))))
+    result = Dataset()
+    for element in first:
+        if element.keyword in _NOT_KEPT or element.tag.group in _OVERLAYS_AND_CURVES:
+            continue
+        if element.keyword in _OF_FIRST or all(header.get(element.tag) == element for header in headers):
+            result[element.tag] = element
+    return result
+
+
+def _describe_pixels(content: Dataset, stored: np.ndarray, slope: float, intercept: float) -> None:
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME2"
+    content.Rows, content.Columns = stored.shape[1:]
+    content.BitsAllocated, content.BitsStored, content.HighBit = 16, 16, 15
+    content.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))
+    if content.Modality != "MR" or slope != 1.0:  # MR images have no rescaling unless they need it
+        content.RescaleSlope, content.RescaleIntercept = decimal(slope), decimal(intercept)
+    if content.Modality == "MR" and slope != 1.0:
+        content.RescaleType = content.get("RescaleType") or "US"
+
+
+def _describe_grid(content: Dataset, grid: sitk.Image) -> None:
+    x, y, z = grid.GetSpacing()
+    axes = np.reshape(grid.GetDirection(), (3, 3)).T
+    content.ImageOrientationPatient = [decimal(value) for value in axes[:2].ravel()]
+    content.PixelSpacing = [decimal(y), decimal(x)]
+    content.SliceThickness = decimal(z)
+    if content.Modality == "MR":
+        content.SpacingBetweenSlices = decimal(z)
