@@ -161,7 +161,8 @@ def register(
         initial = driving.points.start_through(initial, fixed)
     check_overlap(fixed, moving, initial)
 
-    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device)
+    count = len(driving.structures)
+    grid, more = choose_grid(prepared_fixed, prepared_moving, initial, settings, infos, stages, device, count)
     messages += more
     identity = sitk.TranslationTransform(3)
     deformation = deform(
