@@ -36,13 +36,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
     parser.add_argument("--encoder", default="", help="instead of the one of the preset")
     parser.add_argument("--working-spacing-mm", type=float, default=4.0)
+    parser.add_argument("--fluid-iterations", type=int, default=60)
     parser.add_argument("--points-only", action="store_true", help="only check points, without any registration")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     sys.stdout.write("| pair | given | start mm | body mm | breast mm | verdict |\n|---|---|---|---|---|---|\n")
     for task in arguments.tasks:
-        values: dict[str, Any] = {"working_spacing_mm": arguments.working_spacing_mm}
+        values: dict[str, Any] = {
+            "working_spacing_mm": arguments.working_spacing_mm,
+            "fluid_iterations": arguments.fluid_iterations,
+        }
         if arguments.encoder:
             values |= {"encoder": arguments.encoder, "detail_encoder": ""}
         settings = Settings.from_preset(task, device="cpu", **values)
