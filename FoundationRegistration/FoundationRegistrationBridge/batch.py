@@ -59,8 +59,8 @@ def register_batch(
     Args:
         pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and
             optionally fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
-            fixed_landmarks, moving_landmarks, initial_transform and name; see `batch_table.py`. Paths in it are
-            relative to the file.
+            fixed_landmarks, moving_landmarks, fixed_structures, moving_structures, fixed_points, moving_points,
+            initial_transform and name; see `batch_table.py`. Paths in it are relative to the file.
         preset: of the engine.
         output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with "_results" added
             to its name, if None. For nodes, only the table of results is written there, if given.

@@ -23,6 +23,10 @@ OPTIONAL = (
     "moving_labels",
     "fixed_landmarks",
     "moving_landmarks",
+    "fixed_structures",
+    "moving_structures",
+    "fixed_points",
+    "moving_points",
     "initial_transform",
 )
 COLUMNS = ("fixed", "moving", *OPTIONAL, "name")

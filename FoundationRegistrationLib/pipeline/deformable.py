@@ -59,7 +59,15 @@ def register_deformably(
         (working, [])
         if working is not None
         else choose_grid(
-            fixed.prepared, moving.prepared, initial, settings, method.infos, method.stages, device, region
+            fixed.prepared,
+            moving.prepared,
+            initial,
+            settings,
+            method.infos,
+            method.stages,
+            device,
+            region,
+            len(driving.structures),
         )
     )
     cells = grid.pooled(settings.adam_grid_spacing)

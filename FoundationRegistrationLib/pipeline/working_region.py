@@ -56,10 +56,12 @@ def choose_grid(
     stages: Sequence[Stage],
     device: torch.device,
     region: sitk.Image | None = None,
+    structures: int = 0,
 ) -> tuple[WorkingGrid, list[str]]:
     """Return the working grid at the requested spacing, or a coarser one with a message if memory is short.
 
-    With a region it covers the foreground in the box of the region, and what may be matched to it.
+    With a region it covers the foreground in the box of the region, and what may be matched to it. Each of the given
+    structures takes memory as a feature does.
     """
     fixed_points = foreground_points(fixed.foreground)
     center = fixed_points.mean(0)
@@ -75,8 +77,8 @@ def choose_grid(
 
     def needed_bytes(grid: WorkingGrid) -> float:
         if device.type != "cpu":
-            return _BASE_BYTES + grid_bytes(grid, settings, infos, stages)
-        of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages)
+            return _BASE_BYTES + grid_bytes(grid, settings, infos, stages, structures)
+        of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages, structures)
         of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
         if of_volume > budget:  # no grid would fit
             return of_run
@@ -172,11 +174,17 @@ def _refined(stages: Sequence[Stage]) -> bool:
     return any(isinstance(stage, FluidRefinement) for stage in stages)
 
 
-def grid_bytes(grid: WorkingGrid, settings: Settings, infos: Sequence[EncoderInfo], stages: Sequence[Stage]) -> float:
-    """Estimate the peak memory of a registration for its working grid, in bytes."""
+def grid_bytes(
+    grid: WorkingGrid,
+    settings: Settings,
+    infos: Sequence[EncoderInfo],
+    stages: Sequence[Stage],
+    structures: int = 0,
+) -> float:
+    """Estimate the peak memory of a registration for its working grid and number of given structures, in bytes."""
     voxels = float(np.prod(grid.shape))
     kept = [min(settings.components or info.components, info.channels) for info in infos]
-    channels = sum(kept)
+    channels = sum(kept) + structures * (1 + len(infos))  # their maps, and a copy beside each encoder's features
     per_cell = 4.0 * (2 * channels + 3 * 9)
     costs = max((4.0 * (2 * of.half_width + 1) ** 3 / of.spacing**3 for of in searches_of(stages)), default=0.0)
     slices = 2.0 * (grid.shape[0] / settings.slice_gap + 1)
