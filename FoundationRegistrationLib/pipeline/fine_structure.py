@@ -29,6 +29,7 @@ _LEAST_CELLS = 500
 # A local standard deviation below this fraction of the overall one is noise.
 _LEAST_DEVIATION = 0.1
 _LEAST_VARIANCE = 1e-6
+_LEAST_CHANGE = 1e-4  # between neighbouring cells, of the largest along any axis
 # Cells of a part of the body for a figure of its own.
 _LEAST_CELLS_OF_A_PART = 300
 
@@ -89,7 +90,7 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
     fixed, moving = (_fine(values, weight) for values in (pair.fixed, pair.moving))
     correlation = _correlation(fixed, moving, weight)
     here, chance = correlation.square(), torch.zeros_like(correlation)
-    shifts = list(itertools.product(range(3), (-_SHIFT, _SHIFT)))
+    shifts = list(itertools.product(_changing_axes(pair.fixed, compared), (-_SHIFT, _SHIFT)))
     for axis, by in shifts:
         other, its_weight = (torch.roll(each, by, axis) for each in (moving, weight))
         chance += _correlation(fixed, other, weight * its_weight).square() / len(shifts)
@@ -102,6 +103,18 @@ def measure_fine_structure(pair: Overlaid) -> FineStructure | None:
         above_chance_nearby=pair.grid.image(_nearby(here, chance, compared).cpu().numpy()),
         parts=_parts(here, chance, compared),
     )
+
+
+def _changing_axes(values: torch.Tensor, inside: torch.Tensor) -> list[int]:
+    """Return the axes along which a volume changes inside a mask.
+
+    A slice made a slab does not change along its third axis: shifted along it, it agrees as well as before, which is
+    not by chance.
+    """
+    changes = [
+        float(((values - values.roll(1, axis)).abs() * (inside & inside.roll(1, axis))).max()) for axis in range(3)
+    ]
+    return [axis for axis in range(3) if changes[axis] > _LEAST_CHANGE * max(changes)]
 
 
 def _eroded(mask: torch.Tensor, cells: int) -> torch.Tensor:

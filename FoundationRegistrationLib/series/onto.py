@@ -126,7 +126,7 @@ class Onto:
         if start is not None and self.plane is not None:
             start = self.plane.in_plane(start)
         result = register_given(self.fixed, moving, self.method, steps, initial_transform=start, working=self.working)
-        messages = (*result.verdict.reasons, *result.messages)
+        messages = (*self._reasons(result), *result.messages)
         report = self._report(result, frame, moving)
         if result.verdict.level == "failed":
             return left_as_it_was("failed", messages, "failed", report)
@@ -150,6 +150,18 @@ class Onto:
         if self.plane is None:
             return result.transform, result.inverse, result.displacement
         return self.plane.in_space(result.initial_transform, result.deformation, self.working)
+
+    def _reasons(self, result: RegistrationResult) -> tuple[str, ...]:
+        """Return the reasons for the verdict; for a slice without its parts, since its axes are not the patient's."""
+        if self.plane is None or result.verdict.level == "good":
+            return result.verdict.reasons
+        structure = result.metrics["fine_structure"]
+        if structure is None:
+            return ("Too little of the anatomy is inside both slices to judge the result.",)
+        return (
+            f"Within the slice, fine structure agrees {structure['above_chance']:.1f} times better than by chance, "
+            "and less in some part; check it by eye.",
+        )
 
     def _report(self, result: RegistrationResult, frame: sitk.Image, moving: GivenVolume) -> dict[str, object]:
         """Return what a registration reports, about the volumes as given."""

@@ -157,6 +157,7 @@ def test_a_single_slice_is_registered_in_its_plane(plane):
     direction = np.reshape(OBLIQUE if plane == "oblique" else PLANES[plane], (3, 3)).astype(float)
     series, shift = slice_series(direction)
     result = register_series(series, settings(working_spacing_mm=3.0))
+    assert result.frames[1].state == "registered"
     points = inside(series.frames[0])[::13]
     found = through(result.frames[1].transform, points) - points
     assert np.linalg.norm(found + shift, axis=1).mean() < 0.3 * np.linalg.norm(shift)
