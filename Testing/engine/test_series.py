@@ -88,7 +88,6 @@ def test_the_slices_of_the_reference_are_encoded_once(series, monkeypatch):
     result = register_series(series, quick)
     assert encoded.count(max(encoded)) == len(series.frames)  # one each; others are an empty slice
     assert all(frame.state == "registered" for frame in result.frames[1:])
-    assert result.frames[2].motion_mm[0] > 1.0
 
 
 def test_frames_on_other_grids_come_onto_that_of_the_reference(series):
