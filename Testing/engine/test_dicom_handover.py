@@ -16,6 +16,7 @@ from volumes import rigid_transform, through
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.io.dicom import series_uids
+from FoundationRegistrationLib.io.units import units_of
 from FoundationRegistrationLib.io.volumes import read_volume
 
 VALIDATOR = shutil.which("dciodvfy")
@@ -95,8 +96,12 @@ def test_a_derived_series_holds_the_warped_values_on_the_slices_of_the_reference
         )
         assert image.GetSize() == fixed.GetSize()
     values, wanted = (sitk.GetArrayFromImage(image).astype(float) for image in (found, expected))
-    assert np.ptp(wanted) > 500
+    stored = [np.ptp(image.pixel_array) for image in headers(folder / "out")]
+    assert max(stored) > 500 and np.ptp(wanted) > 0.1
     np.testing.assert_allclose(values, wanted, atol=np.abs(wanted).max() / 60000)
+    if storage_class == PET:  # it was read in SUV, and is so again
+        assert units_of(found) == units_of(expected) == "SUVbw g/ml"
+        assert {(image.Units, image.SUVType) for image in headers(folder / "out")} == {("GML", "BW")}
 
 
 def test_patient_study_and_place_are_those_of_the_reference_and_the_acquisition_that_of_the_moving_series(session):
