@@ -568,8 +568,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         """Register all time points of a sequence to one of them, in a separate process.
 
         Args:
-            sequence: sequence node of volumes, its browser node, or a volume that its browser shows; parent transforms
-                of the latter are taken into account.
+            sequence: sequence node of volumes, its browser node, or a volume that its browser shows, whose parent
+                transforms are taken into account.
             referenceFrame: number of the time point that the others are registered to, from 0, or "mean".
             preset: name of a preset of the engine.
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.

@@ -25,7 +25,7 @@ class SequenceInputs:
     Attributes:
         sequence: sequence node of volumes, its browser node, or a volume that its browser shows, whose parent
             transforms are then those of all time points.
-        reference_frame: number of the time point that the others are registered to, from 0, or "mean": the mean of all.
+        reference_frame: number of the time point that the others are registered to, from 0, or "mean".
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
     """
 

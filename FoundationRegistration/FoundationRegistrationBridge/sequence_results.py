@@ -13,7 +13,6 @@ import slicer
 from .library import add_library_to_path
 from .scene_changes import SceneChanges, all_or_nothing
 from .sequences import SequenceState
-from .spaces import linear_matrix
 from .transforms import RECORD, below, read_transform
 from .volumes import new_volume, read_volume
 
@@ -91,7 +90,7 @@ def _messages(state: SequenceState, record: Mapping[str, Any], exported: Path) -
 
 def _of_one_class(transforms: list[Any]) -> list[Any]:
     """Return transform nodes of one class, as a sequence holds: linear ones only if all are."""
-    if all(linear_matrix(node.GetTransformFromParent()) is not None for node in transforms):
+    if all(node.IsA("vtkMRMLLinearTransformNode") for node in transforms):
         return transforms
     nodes = []
     for transform in transforms:

@@ -62,8 +62,8 @@ class Browsed:
         shown.sort(key=lambda pair: pair[1] is None)
         if len({proxy.GetTransformNodeID() for _, proxy in shown if proxy is not None}) > 1:
             msg = (
-                f"Several volumes under different transforms show the sequence '{node.GetName()}'; choose one of these "
-                "volumes instead."
+                f"Several volumes under different transforms show the sequence '{node.GetName()}'; choose one of "
+                "these volumes instead."
             )
             raise BridgeError(msg)
         return cls(node, *(shown[0] if shown else (None, None)))
@@ -113,8 +113,9 @@ class SequenceState:
         for above in chain(parent):
             if any(browser.GetSequenceNode(above) is not None for browser in _browsers(sequence.GetScene())):
                 msg = (
-                    f"The transform '{above.GetName()}' above '{browsed.proxy.GetName()}' is itself shown by a sequence "
-                    "browser, so that it differs from one time point to the next; take the volume out of it first."
+                    f"The transform '{above.GetName()}' above '{browsed.proxy.GetName()}' is itself shown by a "
+                    "sequence browser, so that it differs from one time point to the next; move the volume out of it "
+                    "first."
                 )
                 raise BridgeError(msg)
         return cls(

@@ -209,7 +209,7 @@ def test_parent_that_changes_over_time_is_refused(scene):
         SequenceJob(SequenceInputs(proxy), scene).start()
 
 
-def test_real_run_aligns_the_time_points(scene):
+def test_real_run_aligns_the_time_points(scene, tmp_path):
     fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
     originals = [volume(fixed, smooth_warp), volume(moving), volume(fixed, smooth_warp) * 1.5]
     sequence = sequence_of(scene, originals)
@@ -238,3 +238,13 @@ def test_real_run_aligns_the_time_points(scene):
     )
     assert np.corrcoef(values, expected)[0, 1] > 0.9
     assert not [message for message in outputs.messages if "frames" in message]
+
+    browser_name, transforms_name = outputs.browser_node.GetName(), outputs.transforms_node.GetName()
+    assert scene.WriteToMRB(str(tmp_path / "case.mrb"))
+    scene.Clear(False)
+    assert scene.ReadFromMRB(str(tmp_path / "case.mrb"))
+    transforms, browser = scene.GetFirstNodeByName(transforms_name), scene.GetFirstNodeByName(browser_name)
+    again = map_points(transforms.GetNthDataNode(1).GetTransformToParent(), moving_points * FLIP)
+    assert np.abs(again - on_reference).max() < 1e-3
+    assert transforms.GetNthIndexValue(1) == "60.5"
+    assert browser.GetProxyNode(transforms).GetName() == "DCE transform"
