@@ -45,6 +45,7 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
     why_nothing_follows,
 )
+from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
 from FoundationRegistrationBridge.transforms import fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
@@ -552,6 +553,46 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             BridgeError: the table or a setting cannot be used.
         """
         return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
+
+    def registerSequence(
+        self,
+        sequence: Any,
+        referenceFrame: int | str = 0,
+        preset: str = "dce",
+        *,
+        waitForCompletion: bool = True,
+        onProgress: Callable[[str, float, float | None], None] | None = None,
+        onFinished: Callable[[Any, str | None, bool], None] | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Register all time points of a sequence to one of them, in a separate process.
+
+        Args:
+            sequence: sequence node of volumes, its browser node, or a volume that its browser shows, whose parent
+                transforms are taken into account.
+            referenceFrame: number of the time point that the others are registered to, from 0, or "mean".
+            preset: name of a preset of the engine.
+            waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
+            onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
+            onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
+            **settings: single settings of the engine, which override the preset.
+
+        Returns:
+            The `SequenceOutputs`: the new sequences of registered volumes and of transforms, and their browser.
+            Without waiting, the `SequenceJob`.
+
+        Raises:
+            BridgeError: nodes or settings cannot be used, or the registration failed; the scene is unchanged.
+        """
+        inputs = SequenceInputs(sequence, referenceFrame, {"preset": preset, **settings})
+        job = SequenceJob(inputs, on_progress=onProgress, on_finished=onFinished)
+        if not waitForCompletion:
+            job.start()
+            return job
+        outputs = job.wait()
+        for message in outputs.messages:
+            _LOGGER.warning(message)
+        return outputs
 
     def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
         """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.

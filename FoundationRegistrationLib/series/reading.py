@@ -91,7 +91,7 @@ def _from_folder(path: Path, name: str, messages: list[str]) -> Series:
         raise _single(name)
     frames = [read_volume(file, f"frame {index}", messages) for index, file in enumerate(volumes)]
     names = tuple(file.name for file in volumes)
-    messages.append(Note(f"The frames are {len(names)} files in the order of the numbers in their names."))
+    messages.append(Note(f"{name} holds {len(names)} frames, in the order of the numbers in their names."))
     return _series(frames, None, "folder", name, messages, names)
 
 

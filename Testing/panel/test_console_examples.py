@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("Testing/engine", "Testing/mrml", "FoundationRegistration")]
 
 import SimpleITK as sitk  # noqa: E402
+from known_sequence import browser_of, sequence_of  # noqa: E402
 from nodes import segmentation_node, volume_node  # noqa: E402
 from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume  # noqa: E402
 
@@ -26,6 +27,7 @@ def test_console_examples(module, scene, tmp_path, monkeypatch, capsys):
         ("tumour last year", moving, points_of(moving)),
     ):
         segmentation_node(scene, on_grid((body_depth(points) > 12.0).astype(np.uint8), grid), {1: "tumour"}, name)
+    browser_of(sequence_of(scene, [volume(moving), volume(moving, smooth_warp)]))
     (tmp_path / "cohort.csv").write_text("fixed,moving,name\ntoday.nrrd,last year.nrrd,Ada\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "Resources/Documentation/pages/console.md").read_text(encoding="utf-8")
@@ -43,5 +45,8 @@ def test_console_examples(module, scene, tmp_path, monkeypatch, capsys):
     assert "mind {'mean':" in said
     assert "Ada" in said
     assert (tmp_path / "cohort_results" / "Ada" / "transform.h5").is_file()
+    browser = names["outputs"].browser_node
+    assert browser.GetProxyNode(names["registered"]).GetName() == "DCE registered"
+    assert "['reference', 'registered']" in said
     assert names["job"].cancelled
     assert said.rstrip().endswith("cancelled")

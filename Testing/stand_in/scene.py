@@ -28,6 +28,7 @@ _MODULE_LOGICS = {
     "Markups": "vtkSlicerMarkupsLogic",
     "Models": "vtkSlicerModelsLogic",
     "Data": "vtkSlicerDataModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
 }
 
 
