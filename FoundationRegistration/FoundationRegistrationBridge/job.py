@@ -16,6 +16,7 @@ from .nodes_to_files import export_inputs
 from .placement import Placement
 from .private_folder import PrivateFolder
 from .spaces import chain
+from .stored_files import with_messages
 from .worker import RegistrationWorker, engine_command, let_the_application_live
 
 __all__ = ["JobInputs", "JobOutputs", "RegistrationJob"]
@@ -54,6 +55,7 @@ class RegistrationJob:
         self._on_finished = on_finished
         self._python = python
         self._worker: RegistrationWorker | None = None
+        self._messages: list[str] = []
         self._lost = ""
         self._finished = False
 
@@ -78,7 +80,7 @@ class RegistrationJob:
         self._needed = self._needed_nodes()
         self._folder = PrivateFolder()
         try:
-            arguments = export_inputs(self.inputs, self._folder.path)
+            arguments = export_inputs(self.inputs, self._folder.path, self._messages)
             self._worker = RegistrationWorker(engine_command(arguments, self._python))
         except BaseException:
             self._folder.remove()
@@ -135,7 +137,8 @@ class RegistrationJob:
         try:
             self.error = self._lost or (None if worker.cancelled else worker.failure())
             if self.error is None and not worker.cancelled:
-                self.outputs = take_over(self.inputs, self._placement, self._scene, self._folder.path)
+                outputs = take_over(self.inputs, self._placement, self._scene, self._folder.path)
+                self.outputs = with_messages(outputs, self._messages)
         except BridgeError as error:
             self.error = str(error)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

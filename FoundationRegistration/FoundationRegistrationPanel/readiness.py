@@ -55,6 +55,10 @@ def _nodes(parameters: Any) -> str:
     inputs = JobInputs(
         parameters.fixedVolume,
         parameters.movingVolume,
+        fixed_structures=parameters.fixedStructures,
+        moving_structures=parameters.movingStructures,
+        fixed_points=parameters.fixedDrivingPoints,
+        moving_points=parameters.movingDrivingPoints,
         output_transform=parameters.outputTransform,
         output_volume=parameters.outputVolume if parameters.createVolume else None,
     )
@@ -73,5 +77,10 @@ def _settings(parameters: Any) -> str:
     if settings.is_linear and any(parameters.getValue(name) for name in (*LESIONS, "region", "featurePreview")):
         return _(
             "Lesions, a region and the feature preview need the last stage to be deformable; choose none of them."
+        )
+    if not settings.compares_intensities and not (parameters.fixedStructures or parameters.fixedDrivingPoints):
+        return _(
+            "The chosen encoder compares structures and points only; choose some of both volumes under Structures "
+            "and points, or another encoder."
         )
     return ""
