@@ -31,7 +31,7 @@ def export_inputs(inputs: JobInputs, folder: Path, messages: list[str]) -> list[
         messages: what is left out of the inputs is appended.
 
     Raises:
-        BridgeError: a setting is wrong, a mask is empty, structures or points have no counterpart, or a file cannot be
+        BridgeError: a setting is wrong, a mask is empty, no structures or points correspond, or a file cannot be
             written.
     """
     settings = folder / "settings.json"

@@ -78,9 +78,4 @@ def _settings(parameters: Any) -> str:
         return _(
             "Lesions, a region and the feature preview need the last stage to be deformable; choose none of them."
         )
-    if not settings.compares_intensities and not (parameters.fixedStructures or parameters.fixedDrivingPoints):
-        return _(
-            "The chosen encoder compares structures and points only; choose some of both volumes under Structures "
-            "and points, or another encoder."
-        )
     return ""
