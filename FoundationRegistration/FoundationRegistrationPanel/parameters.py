@@ -68,11 +68,11 @@ class FoundationRegistrationParameterNode(_settings_base()):
     fixedDrivingPoints, movingDrivingPoints: corresponding structures and points that drive the registration. region:
     the box in the fixed volume in which tissue is deformed; everything if there is none. initialTransform: replaces
     the initial alignment; in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to
-    overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the fixed one. featurePreview:
-    whether the features are also shown as colour volumes. followMode: whether transformed nodes are resampled or put
-    under the transform. resultTransform, resultVolume: the registration shown in the Result section. petVolume,
-    petLower, petUpper, petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints,
-    movingPoints: corresponding structures of both sides, for evaluation.
+    overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
+    fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
+    transformed nodes are resampled or put under the transform. resultTransform, resultVolume: the registration
+    shown in the Result section. petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
+    fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both sides, for evaluation.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
