@@ -351,6 +351,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             movingMask=mask_of(parameters, "movingMask"),
             fixedLesion=mask_of(parameters, "fixedLesion"),
             movingLesion=mask_of(parameters, "movingLesion"),
+            fixedStructures=parameters.fixedStructures,
+            movingStructures=parameters.movingStructures,
+            fixedPoints=parameters.fixedDrivingPoints,
+            movingPoints=parameters.movingDrivingPoints,
             region=parameters.region,
             initialTransform=parameters.initialTransform,
             outputTransform=parameters.outputTransform,
@@ -433,6 +437,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         movingMask: Any = None,
         fixedLesion: Any = None,
         movingLesion: Any = None,
+        fixedStructures: Any = None,
+        movingStructures: Any = None,
+        fixedPoints: Any = None,
+        movingPoints: Any = None,
         region: Any = None,
         initialTransform: Any = None,
         outputTransform: Any = None,
@@ -457,6 +465,11 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             movingMask: the same for the moving volume.
             fixedLesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
             movingLesion: the same for the moving volume.
+            fixedStructures: segmentation or labelmap node whose structures drive the registration; those of the same
+                name in `movingStructures` correspond. What drives says nothing about accuracy.
+            movingStructures: the same for the moving volume.
+            fixedPoints: point list node that drives the registration, with points of the same name in `movingPoints`.
+            movingPoints: the same for the moving volume.
             region: ROI node in the fixed volume: only there is the moving volume deformed.
             initialTransform: initial transform node, in the sense of a parent of the moving volume.
             outputTransform: transform node to overwrite; a new one if None.
@@ -486,6 +499,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             moving_mask=movingMask,
             fixed_lesion=fixedLesion,
             moving_lesion=movingLesion,
+            fixed_structures=fixedStructures,
+            moving_structures=movingStructures,
+            fixed_points=fixedPoints,
+            moving_points=movingPoints,
             region=region,
             initial_transform=initialTransform,
             settings={"preset": preset, **settings},

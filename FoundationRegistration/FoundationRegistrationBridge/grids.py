@@ -10,6 +10,7 @@ import numpy as np
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _STRAIGHT = 1e-4
 
 

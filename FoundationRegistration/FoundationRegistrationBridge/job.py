@@ -11,6 +11,7 @@ from .job_inputs import JobInputs, check_inputs
 from .nodes_to_files import export_inputs
 from .placement import Placement
 from .spaces import chain
+from .stored_files import with_messages
 
 __all__ = ["JobInputs", "JobOutputs", "RegistrationJob"]
 
@@ -27,6 +28,7 @@ class RegistrationJob(EngineJob[JobOutputs]):
     def __init__(self, inputs: JobInputs, scene: Any = None, **options: Any) -> None:
         super().__init__(scene, **options)
         self.inputs = inputs
+        self._messages: list[str] = []
 
     def _prepare(self) -> None:
         check_inputs(self.inputs)
@@ -43,7 +45,8 @@ class RegistrationJob(EngineJob[JobOutputs]):
         ]
 
     def _export(self, folder: Path) -> list[str | Path]:
-        return export_inputs(self.inputs, folder)
+        return export_inputs(self.inputs, folder, self._messages)
 
     def _take_over(self, folder: Path) -> JobOutputs:
-        return take_over(self.inputs, self._placement, self._scene, folder)
+        outputs = take_over(self.inputs, self._placement, self._scene, folder)
+        return with_messages(outputs, self._messages)

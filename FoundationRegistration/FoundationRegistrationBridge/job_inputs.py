@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import slicer
 
+from .driving import Pair, check_driving
 from .errors import BridgeError
 from .marks import is_registration
 from .spaces import chain, composed, hanging_under, linear_matrix, parent_without
@@ -28,6 +29,11 @@ class JobInputs:
         moving_mask: the same for the moving volume.
         fixed_lesion: lesions that keep their volume, given in the same way; each connected part moves rigidly.
         moving_lesion: the same for the moving volume.
+        fixed_structures: segmentation or label map node whose structures drive the registration, paired by name with
+            `moving_structures`; see `driving.py`.
+        moving_structures: the same for the moving volume.
+        fixed_points: point list node that drives the registration, paired by name with `moving_points`.
+        moving_points: the same for the moving volume.
         region: ROI markups node with its own parents; only there, in the fixed volume, is anything deformed.
         initial_transform: initial transform node, in the sense of a parent of the moving volume, which may already be
             under it.
@@ -46,6 +52,10 @@ class JobInputs:
     moving_mask: Any = None
     fixed_lesion: Any = None
     moving_lesion: Any = None
+    fixed_structures: Any = None
+    moving_structures: Any = None
+    fixed_points: Any = None
+    moving_points: Any = None
     region: Any = None
     initial_transform: Any = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +65,14 @@ class JobInputs:
     output_name: str = ""
     feature_preview: bool = False
     maps: bool = False
+
+    @property
+    def driving(self) -> dict[str, Pair]:
+        """The fixed and moving nodes that drive the registration, by kind."""
+        return {
+            "structures": (self.fixed_structures, self.moving_structures),
+            "points": (self.fixed_points, self.moving_points),
+        }
 
 
 def check_inputs(inputs: JobInputs) -> None:
@@ -68,6 +86,8 @@ def check_inputs(inputs: JobInputs) -> None:
     if inputs.fixed is inputs.moving:
         msg = f"'{inputs.fixed.GetName()}' is both fixed and moving; choose two different volumes."
         raise BridgeError(msg)
+    for kind, pair in inputs.driving.items():
+        check_driving(kind, pair)
     check_output_volume(inputs)
     check_output_transform(inputs)
 
@@ -80,7 +100,7 @@ def check_output_volume(inputs: JobInputs) -> None:
     """
     output = inputs.output_volume
     masks = [mask[0] if isinstance(mask, tuple) else mask for mask in _masks(inputs)]
-    if output is not None and output in (inputs.fixed, inputs.moving, *masks):
+    if output is not None and output in (inputs.fixed, inputs.moving, *masks, *inputs.driving["structures"]):
         msg = f"The output volume '{output.GetName()}' is an input; choose another output volume."
         raise BridgeError(msg)
 

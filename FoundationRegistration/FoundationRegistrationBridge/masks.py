@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import slicer
 import vtk
 
 from .errors import BridgeError
-from .grids import VoxelGrid, array_from_image, grid_of, grid_of_oriented_image
+from .grids import VoxelGrid, array_from_image, grid_of, grid_of_oriented_image, map_points
 from .resampling import resample_labels
 from .spaces import from_world, parent_without
 
 BINARY_LABELMAP = "Binary labelmap"
 CLOSED_SURFACE = "Closed surface"
+_AROUND = 3  # voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +95,29 @@ def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.n
     else:
         msg = f"'{node.GetName()}' is not a mask; choose a segmentation or a label map as the {role}."
         raise BridgeError(msg)
-    found = np.zeros(grid.dimensions[::-1], dtype=np.uint8)
-    world_to_mask: vtk.vtkAbstractTransform = from_world(parent_without(node, left_out))
-    for layer in layers:
-        inside = (layer.labels != 0).astype(np.uint8)
-        found |= resample_labels(inside, layer.grid, grid, world_to_mask)
+    found = union_on(layers, grid, from_world(parent_without(node, left_out)))
     if not found.any():
         msg = f"The {role} '{node.GetName()}' marks nothing within the {role.split()[0]} volume; choose another."
         raise BridgeError(msg)
+    return found
+
+
+def union_on(layers: Iterable[LabelLayer], grid: VoxelGrid, to_layers: vtk.vtkAbstractTransform) -> np.ndarray:
+    """Return all that layers mark as one (k, j, i) array of 0 and 1 on another grid.
+
+    Args:
+        layers: in the coordinates of their node.
+        grid: of the result.
+        to_layers: from the coordinates of the grid to those of the node, RAS.
+    """
+    found = np.zeros(grid.dimensions[::-1], dtype=np.uint8)
+    for layer in layers:
+        # Only around the layer, which may be much smaller than the grid.
+        indices = grid.indices(map_points(to_layers.GetInverse(), layer.grid.sample_points()))
+        low = np.clip(np.floor(indices.min(0)).astype(int) - _AROUND, 0, grid.dimensions)
+        high = np.clip(np.ceil(indices.max(0)).astype(int) + _AROUND, -1, np.array(grid.dimensions) - 1)
+        if (low <= high).all():
+            inside = (layer.labels != 0).astype(np.uint8)
+            box = tuple(slice(start, stop + 1) for start, stop in zip(low[::-1], high[::-1], strict=True))
+            found[box] |= resample_labels(inside, layer.grid, grid.extended(low, high), to_layers)
     return found

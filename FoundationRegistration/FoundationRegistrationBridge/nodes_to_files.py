@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .driving import write_driving
 from .errors import BridgeError
 from .job_inputs import JobInputs
 from .library import add_library_to_path
@@ -21,11 +22,17 @@ from .volumes import volume_in_world, write_array, write_volume
 RESULT = "result"
 
 
-def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
+def export_inputs(inputs: JobInputs, folder: Path, messages: list[str]) -> list[str | Path]:
     """Write the inputs of the engine into a folder; return its command line arguments.
 
+    Args:
+        inputs: nodes and options.
+        folder: for the files.
+        messages: what is left out of the inputs is appended.
+
     Raises:
-        BridgeError: a setting is wrong, a mask is empty, or a file cannot be written.
+        BridgeError: a setting is wrong, a mask is empty, no structures or points correspond, or a file cannot be
+            written.
     """
     settings = folder / "settings.json"
     settings.write_text(settings_as_json(_settings(inputs)), encoding="utf-8")
@@ -46,6 +53,10 @@ def export_inputs(inputs: JobInputs, folder: Path) -> list[str | Path]:
                 file = folder / f"{role}_{kind}.nrrd"
                 write_array(mask_on(mask, grid, f"{role} {kind}", inputs.output_transform), grid, file)
                 options += [f"--{role}-{kind}", file]
+    for kind, pair in inputs.driving.items():
+        added, ignored = write_driving(kind, pair, grids, inputs.output_transform, folder)
+        options += added
+        messages += ignored
     if inputs.region is not None:
         file = folder / "region.nrrd"
         grid = box_in_world(inputs.region)

@@ -18,13 +18,13 @@ import vtk
 
 from .carried import carried_to_world, uncarried_to_world
 from .errors import BridgeError
-from .grids import VoxelGrid, grid_of, map_points
+from .grids import RAS_TO_LPS, VoxelGrid, grid_of, map_points
 from .library import add_library_to_path
-from .masks import LabelLayer
-from .resampling import resample_labels
+from .masks import LabelLayer, union_on
+from .point_pairs import placed_pairs, positions
 from .scene_changes import all_or_nothing
 from .spaces import to_world
-from .structures import Part, loose, shared_structures
+from .structures import Part, shared_structures
 from .transforms import stored_record, world_registration
 from .volumes import grid_in_world
 
@@ -124,14 +124,25 @@ def _record_rows(record: dict[str, Any]) -> list[QualityRow]:
 
 
 def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow]:
-    """Return the target registration error in moving space, as the engine does.
+    """Return the target registration error in moving space, as the engine does; not of points that drove.
 
     Raises:
         BridgeError: the landmarks cannot be paired, or none is placed on both sides.
     """
-    pairs, left_out = _placed_pairs(fixed, moving)
-    fixed_points = _positions(fixed, [pair[0] for pair in pairs], to_world(fixed.GetParentTransformNode()))
-    moving_points = _positions(moving, [pair[1] for pair in pairs], uncarried_to_world(moving, transform_node))
+    from FoundationRegistrationLib.evaluation.accuracy import independent_landmarks
+
+    pairs, left_out = placed_pairs(fixed, moving)
+    fixed_points = positions(fixed, [pair[0] for pair in pairs], to_world(fixed.GetParentTransformNode()))
+    independent = independent_landmarks(_driving(transform_node), fixed_points * RAS_TO_LPS)
+    left_out += [
+        f"{fixed.GetNthControlPointLabel(pair[0])} (drove the registration)"
+        for pair, free in zip(pairs, independent, strict=True)
+        if not free
+    ]
+    if not independent.any():
+        return [_not_measured(what) for what in left_out]
+    pairs, fixed_points = [pairs[place] for place in np.flatnonzero(independent)], fixed_points[independent]
+    moving_points = positions(moving, [pair[1] for pair in pairs], uncarried_to_world(moving, transform_node))
     mapped = map_points(world_registration(transform_node), fixed_points)
     before = np.linalg.norm(fixed_points - moving_points, axis=1)
     after = np.linalg.norm(mapped - moving_points, axis=1)
@@ -146,63 +157,9 @@ def _landmark_rows(fixed: Any, moving: Any, transform_node: Any) -> list[Quality
     return rows + [_not_measured(what) for what in left_out]
 
 
-def _placed_pairs(fixed: Any, moving: Any) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return the indices of corresponding placed control points, and descriptions of omitted ones.
-
-    Points not placed yet have a name and an index, so they count for pairing, but their position is meaningless.
-
-    Raises:
-        BridgeError: the lists cannot be paired, or no pair is placed on both sides.
-    """
-    from FoundationRegistrationLib.errors import FoundationRegistrationError
-    from FoundationRegistrationLib.io.landmarks import paired
-
-    try:
-        found = paired(*_numbered(fixed, moving))
-    except FoundationRegistrationError as error:
-        raise BridgeError(str(error)) from error
-    pairs = [tuple(int(side.points[place, 0]) for side in found) for place in range(len(found[0]))]
-    placed = [(first, second) for first, second in pairs if _is_placed(fixed, first) and _is_placed(moving, second)]
-    if not placed:
-        msg = (
-            f"'{fixed.GetName()}' and '{moving.GetName()}' have no landmark that is placed in both; place them, "
-            "then measure again."
-        )
-        raise BridgeError(msg)
-    left_out = [
-        f"{markups.GetNthControlPointLabel(number) or f'point {number + 1}'} of '{markups.GetName()}' ({why})"
-        for side, markups in enumerate((fixed, moving))
-        for number in range(markups.GetNumberOfControlPoints())
-        if number not in {pair[side] for pair in placed}
-        for why in ("no placed counterpart" if _is_placed(markups, number) else "not placed",)
-    ]
-    return placed, left_out
-
-
-def _numbered(*sides: Any) -> list[Any]:
-    """Return the names of each side's control points, with their indices in place of positions.
-
-    Case and spaces are ignored, unless names of one side differ only in these.
-    """
-    from FoundationRegistrationLib.io.landmarks import Landmarks
-
-    names = [[side.GetNthControlPointLabel(n) for n in range(side.GetNumberOfControlPoints())] for side in sides]
-    loosely = [[loose(name) for name in side] for side in names]
-    if all(len(set(before)) == len(set(after)) for before, after in zip(names, loosely, strict=True)):
-        names = loosely
-    return [
-        Landmarks(tuple(side), np.array([[number, 0, 0] for number in range(len(side))], float).reshape(-1, 3))
-        for side in names
-    ]
-
-
-def _is_placed(markups: Any, number: int) -> bool:
-    return markups.GetNthControlPointPositionStatus(number) == slicer.vtkMRMLMarkupsNode.PositionDefined
-
-
-def _positions(markups: Any, numbers: list[int], transform: vtk.vtkAbstractTransform) -> np.ndarray:
-    """Return (N, 3) RAS positions of control points, mapped by a transform."""
-    return map_points(transform, np.array([markups.GetNthControlPointPosition(number) for number in numbers]))
+def _driving(transform_node: Any) -> dict[str, Any]:
+    """Return the structures and points that drove a registration, from its record."""
+    return stored_record(transform_node).get("driving") or {}
 
 
 def _not_measured(what: str) -> QualityRow:
@@ -215,23 +172,14 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
     Raises:
         BridgeError: there is none.
     """
-    for node in (fixed, moving):
-        if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
-            msg = f"'{node.GetName()}' has no voxels; load it, or choose other labels."
-            raise BridgeError(msg)
     shared, left_out = shared_structures(fixed, moving)
-    if not shared:
-        msg = (
-            f"'{fixed.GetName()}' and '{moving.GetName()}' have no segment of the same name that is not empty "
-            f"({'; '.join(left_out) or 'there are none'}); rename their segments, or give a label map a colour "
-            "table with their names."
-        )
-        raise BridgeError(msg)
     fixed_to_world = to_world(fixed.GetParentTransformNode())
     stages = (uncarried_to_world(moving, transform_node), carried_to_world(moving, transform_node))
     seen = _field_of_view(transform_node)
+    drove = {structure["name"] for structure in _driving(transform_node).get("structures", ())}
     rows = []
     for structure in shared:
+        name = f"{structure.name} (drove the registration)" if structure.name in drove else structure.name
         overlaps = [
             _agreement(structure.fixed, structure.moving, fixed_to_world, moving_to_world, seen)
             for moving_to_world in stages
@@ -239,7 +187,7 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
         for measure, unit, values in zip(
             ("Dice", "HD95", "Volume"), ("", "mm", "cm3"), zip(*overlaps, strict=True), strict=True
         ):
-            rows.append(QualityRow(measure, structure.name, *values, unit))
+            rows.append(QualityRow(measure, name, *values, unit))
     return rows + [_not_measured(what) for what in left_out]
 
 
@@ -275,22 +223,15 @@ def _agreement(
     common = _common_grid(sides)
     if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
         return math.nan, math.nan, math.nan
-    masks = [_united(layers, transform, common) for layers, transform in sides]
+    masks = [union_on(layers, common, transform.GetInverse()) for layers, transform in sides]
     volume = np.count_nonzero(masks[1]) * np.prod(common.spacing) / 1000.0
-    visible = _united([seen[0]], seen[1], common) if seen else None
+    visible = union_on([seen[0]], common, seen[1].GetInverse()) if seen else None
     images = []
     for mask in masks:
         image = sitk.GetImageFromArray(mask if visible is None else mask * visible)
         image.SetSpacing(common.spacing.tolist())
         images.append(image)
     return dice(*images, [1])[1], hausdorff95(*images, [1])[1], float(volume)
-
-
-def _united(layers: Sequence[LabelLayer], to_common: vtk.vtkAbstractTransform, common: VoxelGrid) -> np.ndarray:
-    """Return the union of masks, on a grid in the world."""
-    return np.maximum.reduce(
-        [resample_labels(layer.labels, layer.grid, common, to_common.GetInverse()) for layer in layers]
-    )
 
 
 def _common_grid(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> VoxelGrid:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import BridgeError
 from .grids import VoxelGrid, array_from_image, grid_of
 from .masks import LabelLayer, label_layers
 
@@ -42,7 +43,14 @@ def shared_structures(fixed: Any, moving: Any) -> tuple[list[SharedStructure], l
     Args:
         fixed: segmentation or label map.
         moving: segmentation or label map.
+
+    Raises:
+        BridgeError: a label map has no voxels, or nothing is shared.
     """
+    for node in (fixed, moving):
+        if _is_label_map(node) and node.GetImageData() is None:
+            msg = f"'{node.GetName()}' has no voxels; load it, or choose other labels."
+            raise BridgeError(msg)
     by_label = all(_is_label_map(node) for node in (fixed, moving)) and not all(
         _names_its_labels(node) for node in (fixed, moving)
     )
@@ -60,7 +68,15 @@ def shared_structures(fixed: Any, moving: Any) -> tuple[list[SharedStructure], l
     ]
     empty = [structure.name for structure in shared if not (structure.fixed and structure.moving)]
     left_out += [f"{name} (empty)" for name in empty]
-    return [structure for structure in shared if structure.name not in empty], left_out
+    shared = [structure for structure in shared if structure.name not in empty]
+    if not shared:
+        msg = (
+            f"'{fixed.GetName()}' and '{moving.GetName()}' have no segment of the same name that is not empty "
+            f"({'; '.join(left_out) or 'there are none'}); rename their segments, or give a label map a colour "
+            "table with their names."
+        )
+        raise BridgeError(msg)
+    return shared, left_out
 
 
 def _together(

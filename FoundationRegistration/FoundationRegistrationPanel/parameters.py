@@ -64,14 +64,15 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
     fixedVolume, movingVolume: the second is registered to the first. fixedMask, movingMask: region to register; the
     foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
-    fixedMaskSegment and its like: ID of one segment, empty for all. region: the box in the fixed volume in which
-    tissue is deformed; everything if there is none. initialTransform: replaces the initial alignment;
-    in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to overwrite; new ones are
-    created if empty. createVolume: whether the moving volume is also resampled onto the fixed one. featurePreview:
-    whether the features are also shown as colour volumes. followMode: whether transformed nodes are resampled or put
-    under the transform. resultTransform, resultVolume: the registration shown in the Result section. petVolume,
-    petLower, petUpper, petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints,
-    movingPoints: corresponding structures of both sides, for evaluation.
+    fixedMaskSegment and its like: ID of one segment, empty for all. fixedStructures, movingStructures,
+    fixedDrivingPoints, movingDrivingPoints: corresponding structures and points that drive the registration. region:
+    the box in the fixed volume in which tissue is deformed; everything if there is none. initialTransform: replaces
+    the initial alignment; in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to
+    overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
+    fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
+    transformed nodes are resampled or put under the transform. resultTransform, resultVolume: the registration
+    shown in the Result section. petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
+    fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both sides, for evaluation.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -84,6 +85,10 @@ class FoundationRegistrationParameterNode(_settings_base()):
     movingLesion: LabelsNode
     fixedLesionSegment: str = ""
     movingLesionSegment: str = ""
+    fixedStructures: LabelsNode
+    movingStructures: LabelsNode
+    fixedDrivingPoints: vtkMRMLMarkupsFiducialNode
+    movingDrivingPoints: vtkMRMLMarkupsFiducialNode
     region: vtkMRMLMarkupsROINode
     initialTransform: vtkMRMLTransformNode
     outputTransform: vtkMRMLTransformNode

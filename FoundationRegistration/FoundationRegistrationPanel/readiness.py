@@ -55,6 +55,10 @@ def _nodes(parameters: Any) -> str:
     inputs = JobInputs(
         parameters.fixedVolume,
         parameters.movingVolume,
+        fixed_structures=parameters.fixedStructures,
+        moving_structures=parameters.movingStructures,
+        fixed_points=parameters.fixedDrivingPoints,
+        moving_points=parameters.movingDrivingPoints,
         output_transform=parameters.outputTransform,
         output_volume=parameters.outputVolume if parameters.createVolume else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def evaluate(
                 row["drove"] = True
     if landmarks is not None:
         fixed, moving = landmarks
-        independent = _far_from((drove.get("points") or {}).get("drove", ()), fixed.points)
+        independent = independent_landmarks(drove, fixed.points)
         if not independent.all():
             evaluation["landmarks_that_drove"] = int(np.count_nonzero(~independent))
         if independent.any():
@@ -54,10 +54,15 @@ def evaluate(
     return evaluation
 
 
-def _far_from(drove: Sequence[Mapping[str, Any]], points: np.ndarray) -> np.ndarray:
-    """Return which fixed points (N, 3) are none of those that drove the registration, (N,) bool."""
-    places = np.array([point["fixed"] for point in drove]).reshape(-1, 3)
-    distances = np.linalg.norm(points[:, None] - places, axis=2)
+def independent_landmarks(driving: Mapping[str, Any], fixed_points: np.ndarray) -> np.ndarray:
+    """Return which fixed landmarks are none of the points that drove the registration, (N,) bool.
+
+    Args:
+        driving: what drove the registration, from its record.
+        fixed_points: (N, 3) in LPS mm.
+    """
+    places = np.array([point["fixed"] for point in (driving.get("points") or {}).get("drove", ())]).reshape(-1, 3)
+    distances = np.linalg.norm(fixed_points[:, None] - places, axis=2)
     return (distances > _SAME_POINT_MM).all(axis=1)
 
 

@@ -160,7 +160,7 @@ def test_initial_transform_that_acts_already_is_not_applied_twice(scene, tmp_pat
     initial = linear_node(scene, "by hand")
     put_under(moving, linear_node(scene, "scanner"), initial)
     inputs = JobInputs(fixed, moving, initial_transform=initial, settings={**SETTINGS, "initialization": "affine"})
-    arguments = export_inputs(inputs, tmp_path)
+    arguments = export_inputs(inputs, tmp_path, [])
     assert "--initial-transform" not in arguments
     assert json.loads((tmp_path / "settings.json").read_text())["initialization"] == "none"
 
@@ -234,7 +234,7 @@ def test_masks_of_every_kind_reach_the_engine_on_the_grid_of_their_volume(scene,
         mask = segmentation_node(scene, body_mask(empty_grid("sagittal"), "fixed"), {1: "body"})
     mask.SetAndObserveTransformNodeID(fixed.GetTransformNodeID())
     chosen = (mask, mask.GetSegmentation().GetNthSegmentID(0)) if kind == "segment" else mask
-    arguments = export_inputs(JobInputs(fixed, moving, settings=SETTINGS, **{f"fixed_{use}": chosen}), tmp_path)
+    arguments = export_inputs(JobInputs(fixed, moving, settings=SETTINGS, **{f"fixed_{use}": chosen}), tmp_path, [])
     written = sitk.ReadImage(str(arguments[arguments.index(f"--fixed-{use}") + 1]))
     volume_written = sitk.ReadImage(str(arguments[1]))
     assert np.allclose(written.GetDirection(), volume_written.GetDirection())

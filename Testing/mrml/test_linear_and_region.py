@@ -82,7 +82,7 @@ def test_a_roi_reaches_the_engine_as_its_box_in_the_world(scene, tmp_path):
     world = linear_matrix(to_world(roi.GetParentTransformNode()))
     expected = (np.c_[corners, np.ones(8)] @ world.T)[:, :3] * FLIP
     fixed, moving = volume_node(scene, volume(empty_grid("LPS"))), volume_node(scene, volume(empty_grid("RAS")))
-    command = export_inputs(JobInputs(fixed, moving, region=roi), tmp_path)
+    command = export_inputs(JobInputs(fixed, moving, region=roi), tmp_path, [])
     region = read_region(command[command.index("--region") + 1], [])
     assert same_points(corners_of(region), expected)
     assert same_points(expected, corners_of(region))
