@@ -194,7 +194,7 @@ def test_structures_and_points_bring_volumes_together_from_far_away():
     prepared = without_intensities(fixed, "fixed"), without_intensities(moving, "moving")
     for given in ((structures, (None, None)), ((None, None), points)):
         driving = Driving.of(*given, (fixed, moving), [])
-        found, _ = initial_alignment(*prepared, "affine", torch.device("cpu"), Progress({}), driving)
+        found, _ = initial_alignment(*prepared, "affine", torch.device("cpu"), Progress({}), driving=driving)
         assert mean_error(found, motion, points[0]) < 2.0
 
 
