@@ -32,7 +32,6 @@ _OWN: Mapping[str, Preset] = {
             "encoder": "mind",
             "initialization": "rigid",
             "displacement_half_width": 2,
-            "feature_cache_gb": 0.0,
             **_TISSUE,
         },
     ),
