@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
-import vtk
 
 from .errors import BridgeError
-from .grids import VoxelGrid, grid_of, image_from_array, map_points, matrix_of
+from .grids import grid_of
 from .spaces import linear_matrix, to_world
-from .transforms import fixed_of, world_registration
+from .transforms import fixed_of, sampled_on, world_registration
 
 ENDINGS = (".nii.gz", ".nrrd", ".mha")
 
@@ -45,25 +43,9 @@ def write_displacement_field(transform_node: Any, path: Path) -> None:
         )
         raise BridgeError(msg)
     node = slicer.vtkMRMLTransformNode()
-    node.SetAndObserveTransformFromParent(_sampled(world_registration(transform_node), grid))
+    node.SetAndObserveTransformFromParent(sampled_on(world_registration(transform_node), grid))
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(path))
     if not storage.WriteData(node):
         msg = f"'{path}' cannot be written; free some disk space or choose another folder."
         raise BridgeError(msg)
-
-
-def _sampled(transform: vtk.vtkAbstractTransform, grid: VoxelGrid) -> vtk.vtkAbstractTransform:
-    """Return the displacement of a transform at the voxels of a grid, as a grid transform."""
-    size = grid.dimensions[::-1]
-    k, j, i = np.indices(size).reshape(3, -1)
-    positions = grid.ras(np.stack([i, j, k], axis=1))
-    image = image_from_array((map_points(transform, positions) - positions).reshape(*size, 3))
-    image.SetSpacing(*grid.spacing)
-    image.SetOrigin(*grid.ijk_to_ras[:3, 3])
-    directions = np.eye(4)
-    directions[:3, :3] = grid.ijk_to_ras[:3, :3] / grid.spacing
-    result = slicer.vtkOrientedGridTransform()
-    result.SetGridDirectionMatrix(matrix_of(directions))
-    result.SetDisplacementGridData(image)
-    return result

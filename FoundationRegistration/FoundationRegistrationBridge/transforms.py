@@ -129,7 +129,7 @@ def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -
     node = slicer.vtkMRMLTransformNode()
     matrix = linear_matrix(transform)
     if matrix is None:
-        node.SetAndObserveTransformFromParent(_sampled(transform, fixed))
+        node.SetAndObserveTransformFromParent(_sampled_around(transform, fixed))
     else:
         node.SetMatrixTransformFromParent(matrix_of(matrix))
     storage = slicer.vtkMRMLTransformStorageNode()
@@ -139,7 +139,7 @@ def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -
         raise BridgeError(msg)
 
 
-def _sampled(transform: vtk.vtkAbstractTransform, around: VoxelGrid) -> vtk.vtkAbstractTransform:
+def _sampled_around(transform: vtk.vtkAbstractTransform, around: VoxelGrid) -> vtk.vtkAbstractTransform:
     """Return a grid transform, along the axes of RAS, that equals another on and around a grid."""
     points = around.sample_points()
     margin = _MARGIN_SHARE * np.ptp(points, axis=0)
@@ -149,12 +149,20 @@ def _sampled(transform: vtk.vtkAbstractTransform, around: VoxelGrid) -> vtk.vtkA
     matrix = np.diag([spacing, spacing, spacing, 1.0])
     matrix[:3, 3] = low
     voxel_grid = VoxelGrid((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
-    k, j, i = np.indices(voxel_grid.dimensions[::-1]).reshape(3, -1)
-    positions = voxel_grid.ras(np.stack([i, j, k], axis=1))
-    displacement = (map_points(transform, positions) - positions).reshape(*voxel_grid.dimensions[::-1], 3)
-    image = image_from_array(displacement)
-    image.SetOrigin(*low)
-    image.SetSpacing(spacing, spacing, spacing)
-    grid = slicer.vtkOrientedGridTransform()
-    grid.SetDisplacementGridData(image)
-    return grid
+    return sampled_on(transform, voxel_grid)
+
+
+def sampled_on(transform: vtk.vtkAbstractTransform, grid: VoxelGrid) -> vtk.vtkAbstractTransform:
+    """Return the displacement of a transform at the voxels of a grid, as a grid transform."""
+    size = grid.dimensions[::-1]
+    k, j, i = np.indices(size).reshape(3, -1)
+    positions = grid.ras(np.stack([i, j, k], axis=1))
+    image = image_from_array((map_points(transform, positions) - positions).reshape(*size, 3))
+    image.SetSpacing(*grid.spacing)
+    image.SetOrigin(*grid.ijk_to_ras[:3, 3])
+    directions = np.eye(4)
+    directions[:3, :3] = grid.ijk_to_ras[:3, :3] / grid.spacing
+    result = slicer.vtkOrientedGridTransform()
+    result.SetGridDirectionMatrix(matrix_of(directions))
+    result.SetDisplacementGridData(image)
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,6 @@ def _apply_to_image(
     messages: list[str],
     interruption: Interruption,
 ) -> None:
-    from ..files.outputs import staged_folder
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image, say_what_is_outside
     from ..spatial.checks import check_grid
@@ -149,15 +149,14 @@ def _apply_to_image(
     grid = grid_of(arguments, reference, image, inverse)
     result = propagate_image(image, grid, transform, arguments.interpolation, messages)
     say_what_is_outside(image, grid, inverse, messages)
-    with contextlib.ExitStack() as stack:
-        if arguments.output:
-            staging = stack.enter_context(staged_folder(arguments.output.parent, interruption))
-            write_volume_directly(result, staging / arguments.output.name)
-        if series is not None:
-            from ..exchange.derived_series import write_derived_series
 
-            staging = stack.enter_context(staged_folder(arguments.dicom, interruption))
-            write_derived_series(result, transform, *series, staging)
+    def write_dicom(folder: Path) -> None:
+        from ..exchange.derived_series import write_derived_series
+
+        if series is not None:
+            write_derived_series(result, transform, *series, folder)
+
+    _write(arguments, interruption, lambda path: write_volume_directly(result, path), write_dicom)
 
 
 def _apply_to_labels(
@@ -168,7 +167,6 @@ def _apply_to_labels(
     messages: list[str],
     interruption: Interruption,
 ) -> None:
-    from ..files.outputs import staged_folder
     from ..io.segmentation_files import (
         SEGMENTATION_ENDING,
         check_can_hold,
@@ -191,13 +189,29 @@ def _apply_to_labels(
     if own and arguments.reference is not None:
         own = bool(labels.segments) and arguments.output.name.lower().endswith(SEGMENTATION_ENDING)
     carried = propagate_segmentation(labels, grid, transform, inverse, messages, own_lattice=own)
+
+    def write_dicom(folder: Path) -> None:
+        from ..exchange.dicom_objects import write_object
+        from ..exchange.segmentation_objects import segmentation_object
+
+        if series is not None:
+            write_object(segmentation_object(carried, series), folder / "segmentation.dcm")
+
+    _write(arguments, interruption, lambda path: write_segmentation_directly(carried, path), write_dicom)
+
+
+def _write(
+    arguments: argparse.Namespace,
+    interruption: Interruption,
+    write_file: Callable[[Path], None],
+    write_dicom: Callable[[Path], None],
+) -> None:
+    """Write the result to the file and the DICOM folder that were asked for; neither if one cannot be made."""
+    from ..files.outputs import staged_folder
+
     with contextlib.ExitStack() as stack:
         if arguments.output:
             staging = stack.enter_context(staged_folder(arguments.output.parent, interruption))
-            write_segmentation_directly(carried, staging / arguments.output.name)
-        if series is not None:
-            from ..exchange.dicom_objects import write_object
-            from ..exchange.segmentation_objects import segmentation_object
-
-            staging = stack.enter_context(staged_folder(arguments.dicom, interruption))
-            write_object(segmentation_object(carried, series), staging / "segmentation.dcm")
+            write_file(staging / arguments.output.name)
+        if arguments.dicom:
+            write_dicom(stack.enter_context(staged_folder(arguments.dicom, interruption)))

@@ -135,15 +135,17 @@ def _export_dicom(
     if arguments.output.suffix.lower() != ".dcm":
         msg = f"'{arguments.output.name}' is not a name of a DICOM file; end it in .dcm."
         raise OutputError(msg)
+    chosen: dict[str, str | None] = dict.fromkeys(_SIDES)
     for side in _SIDES:
         if getattr(arguments, side) is None:
-            path = inputs.get(side, {}).get("path")
-            if path is None:
+            recorded = inputs.get(side, {})
+            if recorded.get("path") is None:
                 msg = f"The registration does not record its {side} file; give the DICOM series with --{side}."
                 raise InputError(msg)
-            setattr(arguments, side, Path(path))
+            setattr(arguments, side, Path(recorded["path"]))
+            chosen[side] = recorded.get("series")  # of a study with several
     prepare_files(arguments)  # again, with the recorded files
-    series = {side: read_dicom_input(getattr(arguments, side), side, f"--{side}") for side in _SIDES}
+    series = {side: read_dicom_input(getattr(arguments, side), side, f"--{side}", chosen[side]) for side in _SIDES}
     for side in _SIDES:
         check_frame(series[side], inputs.get(side, {}), side, side)
     if not arguments.allow_different_patients:

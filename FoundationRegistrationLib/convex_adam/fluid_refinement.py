@@ -163,9 +163,10 @@ class _Level:
         for iteration in range(count):
             progress.advance(part[0] + part[1] * iteration / count)
             cost, force = self._unexplained(displacement)
-            gradient = torch.zeros_like(force)
-            cost = cost + sum(guide.add_to(gradient, displacement) for guide in self._guides)
-            force -= gradient.mul_(displacement[0].numel() / per_cell)
+            if self._guides:
+                gradient = torch.zeros_like(force)
+                cost = cost + sum(guide.add_to(gradient, displacement) for guide in self._guides)
+                force -= gradient.mul_(displacement[0].numel() / per_cell)
             best = torch.where(course.add(cost), displacement, best)
             if course.is_over():
                 break

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
+from ..runtime.progress import tell
 from .dicom import is_dicom, read_dicom
 from .integrity import check_whole, meta_voxels, nrrd_voxels
 from .nifti import first_bytes, has_niftis_name, is_nifti, read_nifti
@@ -71,11 +72,7 @@ def read_volume(
     """
     found: list[str] = []
     image = read_image(Path(path), f"{role} volume", found, series)
-    if messages is None:
-        for message in found:
-            _LOGGER.warning(message)
-    else:
-        messages += found
+    tell(found, messages, _LOGGER)
     return image
 
 

@@ -78,10 +78,23 @@ def output_grid(
             "smaller --extent."
         )
         raise InputError(msg)
+    return grid_along(reference, low, size, new)
+
+
+def grid_along(reference: sitk.Image, low: np.ndarray, size: np.ndarray, spacing: np.ndarray) -> sitk.Image:
+    """Return an image along the axes of a reference; its voxels are 0.
+
+    Args:
+        reference: gives the axes.
+        low: (3,) lowest voxel edge of the grid, in voxels of the reference from its first voxel edge.
+        size: (3,) number of voxels.
+        spacing: (3,) of the grid, mm.
+    """
+    first = low - 0.5 + 0.5 * spacing / np.array(reference.GetSpacing())
     grid = sitk.Image([int(count) for count in size], sitk.sitkUInt8)
-    grid.SetSpacing(new.tolist())
+    grid.SetSpacing(spacing.tolist())
     grid.SetDirection(reference.GetDirection())
-    grid.SetOrigin(physical_points(reference, (low - 0.5 + 0.5 * new / old)[None])[0].tolist())
+    grid.SetOrigin(physical_points(reference, first[None])[0].tolist())
     return grid
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..spatial.points import linear_parts, physical_points
-from .extent import box_on_lattice
+from .extent import box_on_lattice, grid_along
 
 # Voxels of a reference up to this many times as large as those of the structures are fine enough.
 _FINE_ENOUGH = 1.2
@@ -46,11 +46,7 @@ def finer_lattice(
             break
     else:
         return None
-    lattice = sitk.Image([int(count) for count in size], sitk.sitkUInt8)
-    lattice.SetSpacing((coarse / factors).tolist())
-    lattice.SetDirection(reference.GetDirection())
-    lattice.SetOrigin(physical_points(reference, (low - 0.5 + 0.5 / factors)[None])[0].tolist())
-    return lattice
+    return grid_along(reference, low, size, coarse / factors)
 
 
 def _spacing_along(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import RegistrationCancelledError
@@ -21,6 +22,15 @@ class Note(str):
     """A message about how a run was done, not a warning about its result."""
 
     __slots__ = ()
+
+
+def tell(found: Sequence[str], messages: list[str] | None, logger: logging.Logger) -> None:
+    """Append warnings to a caller's messages; if there are none to append to, log them."""
+    if messages is not None:
+        messages += found
+        return
+    for message in found:
+        logger.warning(message)
 
 
 _LEAST_CHANGE = 0.002

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..spatial.checks import on_same_grid
 from ..spatial.warping import displacement_on_grid_of, finite_float, warp_image
 
 # Tissue is enhancing where its signal changes over the series by more than this fraction of the median signal.
@@ -55,19 +56,9 @@ class Temporal:
 
 def on_grid_of(grid: sitk.Image, frame: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:
     """Return a frame on a grid, through a transform if there is one; unchanged if it lies on that grid."""
-    if transform is None and same_grid(grid, frame):
+    if transform is None and on_same_grid(grid, frame):
         return frame
     return warp_image(frame, grid, transform or sitk.TranslationTransform(3))
-
-
-def same_grid(one: sitk.Image, other: sitk.Image) -> bool:
-    """Whether two volumes have the same voxels in space."""
-    return bool(
-        one.GetSize() == other.GetSize()
-        and np.allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-5, atol=0.0)
-        and np.allclose(one.GetOrigin(), other.GetOrigin(), rtol=0.0, atol=1e-3)
-        and np.allclose(one.GetDirection(), other.GetDirection(), rtol=0.0, atol=1e-5)
-    )
 
 
 def temporal_figures(before: Temporal, after: Temporal, foreground: NDArray[np.bool_]) -> dict[str, Any]:

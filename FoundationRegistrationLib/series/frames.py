@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,6 @@ class Series:
         return all(1 in frame.GetSize() for frame in self.frames)
 
 
-def are_times(values: tuple[float, ...], count: int) -> bool:
+def are_times(values: Sequence[float], count: int) -> bool:
     """Whether there is an increasing finite number for each of `count` frames."""
     return len(values) == count and bool(np.isfinite(values).all() and (np.diff(values) > 0.0).all())

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import SimpleITK as sitk
 
+from ..errors import InputError
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..pipeline.figures import mask_on_grid_of
 from ..pipeline.given import GivenVolume
@@ -27,6 +28,10 @@ from .slices import SlicePlane
 _IN_PLANE = (
     "Each frame is a single slice: motion within the slice was corrected, motion through it cannot be seen and was "
     "not. The expected error and the verdict are of the motion within the slice."
+)
+_NOT_LINEAR = (
+    "A series of single slices is registered by a deformation within its plane, not by a linear transform; leave out "
+    "stages."
 )
 _NOT_ROTATED = "A single slice does not determine a rotation out of its plane: the frames start as they are."
 
@@ -68,6 +73,8 @@ class Onto:
         messages = []
         plane = SlicePlane.of(target) if series.is_single_slice else None
         if plane is not None:
+            if settings.is_linear:
+                raise InputError(_NOT_LINEAR)
             messages.append(_IN_PLANE)
             if settings.initialization in ("rigid", "affine"):
                 settings = dataclasses.replace(settings, initialization="none")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..evaluation.report.page import DISCLAIMER
 from ..files.outputs import complete_or_absent
-from .figures import Temporal, on_grid_of
+from ..spatial.warping import finite_float
+from .figures import on_grid_of
 from .result import SeriesResult
 
 _BACKGROUND, _TEXT, _QUIET = "#0b0b0c", "#f2f2f2", "#a8a8ad"
@@ -44,7 +45,8 @@ def draw_series(path: str | os.PathLike[str], result: SeriesResult) -> None:
     FigureCanvasAgg(figure)
     before, after = result.series.frames, result.corrected.frames
     view = _View.of(result)
-    deviations = [view.deviation(frames) for frames in (before, after)]
+    slices = [view.over_time(frames) for frames in (before, after)]
+    deviations = [each.std(axis=0) for each in slices]
     spread = float(np.percentile(deviations[0], _BRIGHTEST)) or 1.0
     axes = figure.subplots(2, 3, gridspec_kw={"hspace": 0.24, "wspace": 0.12, "top": 0.85, "bottom": 0.08})
     signal = view.cut(result.reference)
@@ -54,7 +56,7 @@ def draw_series(path: str | os.PathLike[str], result: SeriesResult) -> None:
         title = f"Standard deviation over time, {name}: {deviation[name]:.1f} %"
         _show(axes[0, column], values, view, title, spread)
     axes[0, 0].axhline(view.row, color=_QUIET, linewidth=0.6)
-    lines = [view.over_time(frames) for frames in (before, after)]
+    lines = [each[:, view.row] for each in slices]
     brightest = float(np.percentile(lines[1], _BRIGHTEST))
     for column, (name, values) in enumerate(zip(("before", "after"), lines, strict=True)):
         axes[1, column].imshow(values, cmap="gray", aspect="auto", vmin=0.0, vmax=brightest, interpolation="nearest")
@@ -114,15 +116,9 @@ class _View:
         picture = np.take(sitk.GetArrayFromImage(_oriented(image)), self.index, self.axis)
         return picture if self.axis == 0 else picture[::-1]
 
-    def deviation(self, frames: Sequence[sitk.Image]) -> NDArray[Any]:
-        """Return the slice of the standard deviation over frames."""
-        image = sitk.GetImageFromArray(Temporal.of(frames, self.reference).deviation)
-        image.CopyInformation(self.reference)
-        return self.cut(image)
-
     def over_time(self, frames: Sequence[sitk.Image]) -> NDArray[Any]:
-        """Return the row of the slice in each frame, (frames, columns)."""
-        return np.stack([self.cut(on_grid_of(self.reference, frame))[self.row] for frame in frames])
+        """Return the slice of each frame, (frames, rows, columns)."""
+        return np.stack([self.cut(finite_float(on_grid_of(self.reference, frame))) for frame in frames])
 
 
 def _oriented(image: sitk.Image) -> sitk.Image:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..runtime.progress import tell
+from .frames import are_times
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,11 +65,7 @@ def choose_phases(
     """
     found: list[str] = []
     phases = _chosen(count, times_s, before, early_s, late_s, found)
-    if messages is None:
-        for message in found:
-            _LOGGER.warning(message)
-    else:
-        messages += found
+    tell(found, messages, _LOGGER)
     return phases
 
 
@@ -116,10 +114,10 @@ def _chosen(
 
 def _after_contrast(count: int, times_s: Sequence[float], before: int) -> np.ndarray:
     """Seconds of each frame after contrast since the last one before it."""
-    times = np.asarray(times_s, np.float64)
-    if len(times) != count or not np.isfinite(times).all() or not (np.diff(times) > 0.0).all():
+    if not are_times(times_s, count):
         msg = f"The times of the {count} frames are not as many increasing numbers of seconds."
         raise InputError(msg)
+    times = np.asarray(times_s, np.float64)
     return times[before:] - times[before - 1]
 
 

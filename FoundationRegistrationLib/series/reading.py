@@ -15,7 +15,7 @@ from ..io.dicom import is_dicom, read_dicom_frames
 from ..io.nifti import first_bytes, frame_times, is_nifti
 from ..io.paths import called, check_input
 from ..io.volumes import read_image, read_volume
-from ..runtime.progress import Note
+from ..runtime.progress import Note, tell
 from . import nrrd
 from .frames import Form, Series, are_times
 
@@ -49,11 +49,7 @@ def read_series(
         series = _from_dicom(path, name, found, dicom_series)
     else:
         series = (_from_folder if path.is_dir() else _from_file)(path, name, found)
-    if messages is None:
-        for message in found:
-            _LOGGER.warning(message)
-    else:
-        messages += found
+    tell(found, messages, _LOGGER)
     return series
 
 

@@ -105,16 +105,20 @@ def check_same_grid(mask: sitk.Image, image: sitk.Image, mask_role: str, image_r
         InputError: the grids differ.
     """
     _check_dimensions(mask, mask_role)
-    size = np.array(image.GetSize())
-    same = mask.GetSize() == image.GetSize()
-    if same:
-        corners = [tuple(int(v) for v in corner * (size - 1)) for corner in UNIT_CORNERS]
-        ours = np.array([mask.TransformIndexToPhysicalPoint(corner) for corner in corners])
-        theirs = np.array([image.TransformIndexToPhysicalPoint(corner) for corner in corners])
-        same = bool(np.abs(ours - theirs).max() <= 0.01 * max(image.GetSpacing()))
-    if not same:
+    if not on_same_grid(mask, image):
         msg = f"The {mask_role} does not lie on the grid of the {image_role} volume; resample it onto that grid."
         raise InputError(msg)
+
+
+def on_same_grid(one: sitk.Image, other: sitk.Image) -> bool:
+    """Return whether two volumes have the same voxels in space (within a hundredth of a voxel)."""
+    if one.GetSize() != other.GetSize():
+        return False
+    size = np.array(one.GetSize())
+    corners = [tuple(int(v) for v in corner * (size - 1)) for corner in UNIT_CORNERS]
+    places = (np.array([image.TransformIndexToPhysicalPoint(each) for each in corners]) for image in (one, other))
+    ours, theirs = places
+    return bool(np.abs(ours - theirs).max() <= 0.01 * max(other.GetSpacing()))
 
 
 def check_overlap(fixed: sitk.Image, moving: sitk.Image, initial: sitk.Transform) -> None:

@@ -406,9 +406,10 @@ def test_an_enhanced_series_is_not_derived_from(session, capsys):
     assert "one slice a file" in refused(capsys, session, *command, "--dicom", session / "out")
 
 
-def test_register_records_where_the_dicom_series_are(tmp_path):
+def test_register_records_where_the_dicom_series_are_and_export_finds_them(tmp_path):
     write_scan(tmp_path / "fixed", day=TODAY)
-    write_scan(tmp_path / "moving", axes=AXIAL, day=LAST_YEAR)
+    write_scan(tmp_path / "moving" / "chosen", axes=AXIAL, day=LAST_YEAR, SeriesNumber=7)
+    write_scan(tmp_path / "moving" / "other", axes=SAGITTAL, day=LAST_YEAR)
     command = [
         "register",
         tmp_path / "fixed",
@@ -419,10 +420,10 @@ def test_register_records_where_the_dicom_series_are(tmp_path):
         "mind",
     ]
     more = ["--working-spacing-mm", "8", "--iterations", "0", "--initialization", "none", "--progress", "none"]
-    assert run(*command, *more) == 0
+    assert run(*command, *more, "--moving-series", "7") == 0
     recorded = json.loads((tmp_path / "result" / "report.json").read_text())["inputs"]
-    for side in ("fixed", "moving"):
-        header = headers(tmp_path / side)[0]
+    for side, series in (("fixed", "fixed"), ("moving", "moving/chosen")):
+        header = headers(tmp_path / series)[0]
         assert recorded[side]["path"] == str(tmp_path / side)
         assert recorded[side]["series_instance_uid"] == header.SeriesInstanceUID
         assert recorded[side]["frame_of_reference_uid"] == header.FrameOfReferenceUID

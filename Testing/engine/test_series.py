@@ -229,3 +229,11 @@ def test_saved_and_saved_again_with_fewer_frames(result, tmp_path):
 def test_a_single_slice_among_volumes_is_not_a_series_of_slices(series):
     grid = empty_grid("oblique")
     assert not Series((series.frames[0], grid[:, :, :1])).is_single_slice
+
+
+def test_a_rigid_series_has_linear_transforms_and_slices_have_none(series):
+    result = register_series(Series(series.frames[:2]), settings(stages="rigid", initialization="rigid"))
+    assert result.frames[1].state == "registered" and result.frames[1].transform.IsLinear()
+    assert result.frames[1].folded_percent == 0.0
+    with pytest.raises(InputError, match="within its plane, not by a linear transform"):
+        register_series(slices()[0], settings(stages="rigid", initialization="rigid"))

@@ -1,8 +1,8 @@
 """Standardized uptake values (SUV) by body weight from the header of a PET series.
 
-The rules are those of the vendor-neutral pseudo-code of the Quantitative Imaging Biomarkers Alliance (QIBA, "SUV
-vendor neutral pseudocode", D. Clunie 2018-06-26, qibawiki.rsna.org/index.php/Standardized_Uptake_Value_(SUV)), with
-the time of the scan checked against the acquisition of every slice, and the midnight between injection and scan.
+The rules follow the vendor-neutral pseudo-code of the Quantitative Imaging Biomarkers Alliance (QIBA,
+qibawiki.rsna.org/index.php/Standardized_Uptake_Value_(SUV)) as open implementations of it have them, with the time of
+the scan checked against the acquisition of every slice, and the midnight between injection and scan.
 """
 
 from __future__ import annotations

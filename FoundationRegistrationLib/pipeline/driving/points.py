@@ -22,6 +22,7 @@ from ...io.landmarks import Landmarks, as_landmarks, paired
 from ...spatial.displacement import displacement_image
 from ...spatial.grids import WorkingGrid, field_of_view
 from ...spatial.points import preimages, transform_points
+from ...spatial.rigid_motion import RigidMotion
 
 _MOST_POINTS = 200
 _OUTSIDE_MM = 5.0
@@ -185,16 +186,12 @@ def _distance_from_others(fixed: Landmarks, moving: Landmarks, kept: list[int], 
 def rigid_fit(
     fixed: NDArray[np.float64], moving: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rotation (3, 3) and translation (3,) of least squares; a translation alone if points are few.
-
-    Source: Kabsch, Acta Crystallographica A, 1978.
-    """
+    """Return the rotation (3, 3) and translation (3,) of least squares; a translation alone if points are few."""
     centre, other = fixed.mean(0), moving.mean(0)
-    left, size, right = np.linalg.svd((fixed - centre).T @ (moving - other))
+    size = np.linalg.svd((fixed - centre).T @ (moving - other), compute_uv=False)
     if len(fixed) < 3 or size[1] < 1e-3 * size[0] or size[0] == 0.0:
         return np.eye(3), other - centre
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(right.T @ left.T))])
-    rotation = right.T @ flip @ left.T
+    rotation = RigidMotion.between(fixed, moving).rotation
     return rotation, other - rotation @ centre
 
 

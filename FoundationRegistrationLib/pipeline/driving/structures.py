@@ -20,6 +20,7 @@ from ...spatial.warping import warp_labels
 # A structure is felt up to this distance from its surface.
 REACH_MM = 20.0
 _MOST_STRUCTURES = 32
+_ROLES = ("fixed", "moving")
 _IDENTITY = sitk.TranslationTransform(3)
 
 Structures = VolumeLike | Mapping[str, VolumeLike]
@@ -93,9 +94,6 @@ def structure_pairs(
     if alone:
         messages.append(f"Structures in one volume only do not drive the registration: {', '.join(alone)}.")
     return [StructurePair(name, sides[0][name], sides[1][name]) for name in names]
-
-
-_ROLES = ("fixed", "moving")
 
 
 def _masks(given: Structures, volume: sitk.Image, role: str) -> dict[str, sitk.Image]:
