@@ -16,7 +16,8 @@ from ...settings import STRUCTURES_ONLY
 from ...spatial.grids import content_sha256
 from ...spatial.points import physical_points
 from .alignment import PointTerm, StructureTerm
-from .points import DrivingPoints, driving_points, rigid_fit
+from .point_model import rigid_fit
+from .points import DrivingPoints, driving_points
 from .structures import StructurePair, Structures, structure_pairs
 
 

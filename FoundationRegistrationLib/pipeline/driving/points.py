@@ -1,8 +1,6 @@
 """Points that are marked in both volumes: pairing, those that contradict the others, and a start through the rest.
 
-The displacement of the points is modelled as a Gaussian process: any translation, some scaling and shear, and a
-smooth deformation (kriging; Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Its
-mean gives the displacement between the points. A point whose omission makes the others far more probable is wrong.
+A point whose omission makes the others far more probable is wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from numpy.typing import NDArray
 
 from ...convex_adam.point_pairs import PointPairs
 from ...convex_adam.unfolding import unfold
@@ -22,13 +19,10 @@ from ...io.landmarks import Landmarks, as_landmarks, paired
 from ...spatial.displacement import displacement_image
 from ...spatial.grids import WorkingGrid, field_of_view
 from ...spatial.points import preimages, transform_points
-from ...spatial.rigid_motion import RigidMotion
+from .point_model import PointModel, aligned, rigid_fit
 
 _MOST_POINTS = 200
 _OUTSIDE_MM = 5.0
-# Standard deviations: of translations; of the other parts of an affine map; of marking a point; and, of the smooth
-# deformation, those that are tried, with the distance over which it changes.
-_SHIFT_MM, _LINEAR, _MARKING_MM, _DEFORMATIONS_MM, _CHANGES_MM = 100.0, 0.1, 3.0, (3.0, 6.0, 12.0, 24.0), 60.0
 # A point is doubtful or wrong if the others are more probable without it by this factor, as a natural logarithm. On
 # hard tuning pairs, 1 in 7 sets of 6 to 10 right points had a doubtful one, and 1 in 30 lost one.
 _DOUBTFUL, _WRONG = 20.0, 25.0
@@ -58,7 +52,7 @@ class DrivingPoints:
             volume: the fixed volume, in whose field of view it is defined.
         """
         points = self.fixed.points
-        model = _Model.of(points, preimages(initial, self.moving.points, points) - points)
+        model = PointModel.of(points, preimages(initial, self.moving.points, points) - points)
         corners = field_of_view(volume)
         low = corners.min(0)
         width, height, depth = (int(np.ceil(length / _LATTICE_MM)) + 1 for length in np.ptp(corners, axis=0))
@@ -146,8 +140,10 @@ def _without_wrong(fixed: Landmarks, moving: Landmarks, messages: list[str]) -> 
     kept, excluded, doubtful = list(range(len(fixed))), {}, ""
     while len(kept) >= _FEWEST_TO_CHECK:
         f, m = fixed.points[kept], moving.points[kept]
-        together = _Model.of(*_aligned(f, m)).evidence
-        others = [_Model.of(*_aligned(np.delete(f, at, 0), np.delete(m, at, 0))).evidence for at in range(len(kept))]
+        together = PointModel.of(*aligned(f, m)).evidence
+        others = [
+            PointModel.of(*aligned(np.delete(f, at, 0), np.delete(m, at, 0))).evidence for at in range(len(kept))
+        ]
         worst = int(np.argmax(others))
         gain = others[worst] - together
         if gain < _WRONG:
@@ -177,71 +173,7 @@ def _distance_from_others(fixed: Landmarks, moving: Landmarks, kept: list[int], 
     """Return how far a moving point lies from where the kept ones put it, mm."""
     f, m = fixed.points[kept], moving.points[kept]
     rotation, shift = rigid_fit(f, m)
-    model = _Model.of(*_aligned(f, m))
+    model = PointModel.of(*aligned(f, m))
     point = fixed.points[number][None]
     expected = (point + model.at(point)) @ rotation.T + shift
     return float(np.linalg.norm(expected - moving.points[number]))
-
-
-def rigid_fit(
-    fixed: NDArray[np.float64], moving: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rotation (3, 3) and translation (3,) of least squares; a translation alone if points are few."""
-    centre, other = fixed.mean(0), moving.mean(0)
-    size = np.linalg.svd((fixed - centre).T @ (moving - other), compute_uv=False)
-    if len(fixed) < 3 or size[1] < 1e-3 * size[0] or size[0] == 0.0:
-        return np.eye(3), other - centre
-    rotation = RigidMotion.between(fixed, moving).rotation
-    return rotation, other - rotation @ centre
-
-
-def _aligned(
-    fixed: NDArray[np.float64], moving: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return fixed points, and what is left of their displacement after the best rigid map, in fixed space."""
-    rotation, shift = rigid_fit(fixed, moving)
-    return fixed, (moving - shift) @ rotation - fixed
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """The Gaussian process of displacements (N, 3) at points (N, 3), mm."""
-
-    points: NDArray[np.float64]
-    pull: NDArray[np.float64]
-    deformation_mm: float
-    evidence: float
-
-    @classmethod
-    def of(cls, points: NDArray[np.float64], displacements: NDArray[np.float64]) -> _Model:
-        """Return the most probable model: that of the most probable size of the smooth deformation."""
-        return max((cls._fitted(points, displacements, each) for each in _DEFORMATIONS_MM), key=lambda m: m.evidence)
-
-    @classmethod
-    def _fitted(cls, points: NDArray[np.float64], displacements: NDArray[np.float64], size: float) -> _Model:
-        around = points - points.mean(0)
-        covariance = _SHIFT_MM**2 + _LINEAR**2 * around @ around.T + _covariance(points, points, size)
-        covariance += _MARKING_MM**2 * np.eye(len(points))
-        pull = np.linalg.solve(covariance, displacements)
-        spread = 3.0 * np.linalg.slogdet(2.0 * np.pi * covariance)[1]
-        return cls(points, pull, size, float(-0.5 * (spread + np.sum(displacements * pull))))
-
-    def affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return matrix (3, 3) and translation (3,) of the affine part."""
-        centre = self.points.mean(0)
-        linear = _LINEAR**2 * ((self.points - centre).T @ self.pull).T
-        return np.eye(3) + linear, _SHIFT_MM**2 * self.pull.sum(0) - linear @ centre
-
-    def smooth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the smooth part of the displacement (M, 3) at places (M, 3)."""
-        return _covariance(places, self.points, self.deformation_mm) @ self.pull
-
-    def at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the displacement (M, 3) at places (M, 3)."""
-        linear, offset = self.affine()
-        return places @ linear.T + offset - places + self.smooth(places)
-
-
-def _covariance(one: NDArray[np.float64], other: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-    squared = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2.0 * one @ other.T
-    return size**2 * np.exp(-squared / (2.0 * _CHANGES_MM**2))
