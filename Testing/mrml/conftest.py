@@ -15,9 +15,12 @@ import slicer  # noqa: E402
 from stand_in.scene import boot  # noqa: E402
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def temporary_folder(tmp_path_factory):
-    """Where Slicer's temporary files go: a folder that no other program uses."""
+    """Where Slicer's temporary files go: a folder that no other program uses.
+
+    Set for each file of tests anew: those of the panel, in the same process, bring an application of their own.
+    """
     boot()
     before, folder = slicer.app.temporaryPath, tmp_path_factory.mktemp("slicer")
     slicer.app.temporaryPath = str(folder)
