@@ -13,6 +13,7 @@ from ..settings import STRUCTURES_ONLY, Settings
 from .discrete_search import DiscreteSearch, searches_of
 from .fluid_refinement import FluidRefinement
 from .instance_optimisation import Descent, InstanceOptimisation
+from .motion_floor import MotionFloor
 from .regularisers import Diffusion
 from .shared_refinement import SharedRefinement
 from .similarities import Similarity, SquaredDifference
@@ -61,6 +62,8 @@ def stages_of(settings: Settings) -> list[Stage]:
                 compressibility=settings.compressibility,
             )
         )
+    if settings.motion_floor > 0.0:
+        stages.append(MotionFloor(settings.motion_floor))
     return stages
 
 

@@ -26,6 +26,7 @@ _SHARES = {
     "instance optimisation": 22.0,
     "shared refinement": 22.0,
     "fluid refinement": 44.0,
+    "motion floor": 0.5,
     "inverse and warp": 8.0,
 }
 _SHARE_OF_OTHERS = 15.0

@@ -137,6 +137,12 @@ class Settings:
         0.0,
         1.0,
     )
+    motion_floor: float = _setting(
+        0.0,
+        "displacement that noise alone may cause, root mean square in working voxels: what is no larger is taken back",
+        0.0,
+        10.0,
+    )
 
     structure_weight: float = _setting(
         50.0, "weight of given structures beside the features, whose total variance is 1", 0.0, 1000.0

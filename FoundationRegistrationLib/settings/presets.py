@@ -32,6 +32,7 @@ _OWN: Mapping[str, Preset] = {
             "encoder": "mind",
             "initialization": "rigid",
             "displacement_half_width": 2,
+            "motion_floor": 0.3,
             **_TISSUE,
         },
     ),
