@@ -139,7 +139,7 @@ class Settings:
     )
     motion_floor: float = _setting(
         0.0,
-        "displacement that noise alone may cause, root mean square in working voxels: what is no larger is taken back",
+        "root mean square displacement that noise alone may cause, working voxels: what is no larger is taken back",
         0.0,
         10.0,
     )
