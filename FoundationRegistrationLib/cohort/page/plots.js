@@ -5,7 +5,8 @@
   const SVG = "http://www.w3.org/2000/svg";
   const MOST_REACHED = 30; // outliers of a strip that the Tab key stops at
   const FEWEST = 5; // values that make a box
-  const STRIP = 40;
+  const STRIP = 42;
+  const NAMES = 46; // width of "before" and "after"
   const AXIS = 18;
   const MARGIN = 9;
 
@@ -65,18 +66,21 @@
       });
     }
 
-    show(pairs, width) {
+    // The strips of each plot take the height of `strips` strips together.
+    show(pairs, width, strips) {
       const all = this.rows.map(([, key]) => pairs.filter((pair) => pair[key] !== null));
       const values = this.rows.flatMap(([, key], row) => all[row].map((pair) => pair[key]));
       this.card.hidden = values.length === 0;
       if (this.card.hidden) return;
       let [first, last] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
-      if (first === last) [first, last] = [first - 0.5 * Math.abs(first || 1), last + 0.5 * Math.abs(last || 1)];
-      this.across = (value) => MARGIN + ((value - first) / (last - first)) * (width - 2 * MARGIN);
-      this.height = this.rows.length * STRIP + AXIS;
+      if (first === last) [first, last] = [first - 0.5 * Math.abs(first), last + 0.5 * Math.abs(last || 2)];
+      const left = this.figure.before ? NAMES : MARGIN;
+      this.across = (value) => left + ((value - first) / (last - first)) * (width - left - MARGIN);
+      this.strip = (strips * STRIP) / this.rows.length;
+      this.height = strips * STRIP + AXIS;
       this.points = [];
       const svg = draw("svg", { width, height: this.height, viewBox: `0 0 ${width} ${this.height}` });
-      this.rows.forEach(([name, key], row) => svg.append(...this.strip(name, key, all[row], row)));
+      this.rows.forEach(([name, key], row) => svg.append(...this.drawn(name, key, all[row], row)));
       for (const { value, text } of ticks(first, last)) {
         const x = this.across(value);
         const anchor = x < 20 ? "start" : x > width - 20 ? "end" : "middle";
@@ -93,36 +97,41 @@
       this.say(null);
     }
 
-    strip(name, key, pairs, row) {
+    drawn(name, key, pairs, row) {
       if (!pairs.length) return [];
       const box = Cohort.boxOf(pairs.map((pair) => pair[key]));
-      const middle = row * STRIP + STRIP / 2;
+      const middle = (row + 0.5) * this.strip;
+      const half = this.strip * 0.24;
       const drawn = [];
-      if (name) drawn.push(draw("text", { class: "strip", x: 0, y: row * STRIP + 9 }, name));
+      if (name) drawn.push(draw("text", { x: 0, y: middle + 4 }, name));
       if (box.count >= FEWEST) {
         const [low, median, high, least, most] = [box.low, box.middle, box.high, ...box.ends].map(this.across);
         drawn.push(
           draw("path", { class: "whisker", d: `M${least} ${middle}H${low}M${high} ${middle}H${most}` }),
-          draw("rect", { class: "box", x: low, y: middle - 9, width: Math.max(high - low, 1), height: 18, rx: 2 }),
+          draw("rect", { class: "box", x: low, y: middle - half, width: Math.max(high - low, 1), height: 2 * half, rx: 2 }),
         );
-        this.median = box.middle;
-        drawn.push(draw("path", { class: "median", d: `M${median} ${middle - 9}v18` }));
-      } else this.median = box.middle;
+        drawn.push(draw("path", { class: "median", d: `M${median} ${middle - half}v${2 * half}` }));
+      }
+      this.median = box.middle;
       let usual = "";
       const outliers = [];
       for (const pair of pairs) {
         const x = this.across(pair[key]);
-        const y = middle + (pairs.length > 1 ? jitter(pair.index) * 20 : 0);
+        const y = middle + (pairs.length > 1 ? jitter(pair.index) * this.strip * 0.55 : 0);
         const outlier = pair[key] < box.fences[0] || pair[key] > box.fences[1];
         this.points.push({ pair, key, x, y });
         if (outlier) outliers.push({ pair, x, y, far: Math.abs(pair[key] - box.middle) });
         else usual += `M${x.toFixed(1)} ${y.toFixed(1)}h0`;
       }
-      drawn.push(draw("path", { class: `points${pairs.length > 300 ? " many" : ""}`, d: usual || "M0 0" }));
+      drawn.push(draw("path", { class: `points ${pairs.length > 300 ? "many" : ""}`, d: usual || "M0 0" }));
       outliers.sort((one, other) => other.far - one.far);
       outliers.forEach(({ pair, x, y }, place) => {
         const words = `${pair.name}: ${Cohort.format(pair[key], this.figure.digits)} ${this.figure.unit}`.trim();
-        const circle = draw("circle", { class: "outlier", cx: x, cy: y, r: 4, role: "button", "aria-label": `${words}, outlier` });
+        const bad = name !== "before" && (pair[key] - box.middle) * this.figure.worst > 0;
+        const circle = draw("circle", {
+          class: `outlier ${bad ? "bad" : ""}`, cx: x, cy: y, r: outliers.length > 30 ? 3 : 4, role: "button",
+          "aria-label": `${words}, outlier`,
+        });
         circle.setAttribute("tabindex", place < MOST_REACHED ? 0 : -1);
         circle.addEventListener("keydown", (event) => {
           if (event.key === "Enter" || event.key === " ") {
@@ -157,7 +166,7 @@
     say(point) {
       const { digits } = this.figure;
       if (!point) {
-        this.said.textContent = `median ${Cohort.format(this.median, digits)}`;
+        this.said.textContent = `median${this.figure.before ? " after" : ""} ${Cohort.format(this.median, digits)}`;
         this.mark?.setAttribute("visibility", "hidden");
         return;
       }
@@ -196,7 +205,8 @@
       this.root.style.setProperty("--columns", Math.max(1, Math.min(this.plots.length, Math.floor((width + gap) / (175 + gap)))));
       const columns = Number(this.root.style.getPropertyValue("--columns"));
       const inner = Math.floor((width - (columns - 1) * gap) / columns) - 24; // padding and border of a card
-      for (const plot of this.plots) plot.show(pairs, Math.max(inner, 60));
+      const strips = Math.max(...this.plots.map(({ rows }) => rows.length));
+      for (const plot of this.plots) plot.show(pairs, Math.max(inner, 60), strips);
     }
 
     room() {

@@ -6,7 +6,7 @@
 
   function change(pair, before, after, digits) {
     if (pair[after] === null) return [];
-    if (pair[before] === null) return [Cohort.format(pair[after], digits)];
+    if (!before || pair[before] === null) return [Cohort.format(pair[after], digits)];
     return [
       Cohort.element("span", { class: "quiet" }, `${Cohort.format(pair[before], digits)} → `),
       Cohort.format(pair[after], digits),
@@ -14,7 +14,7 @@
   }
 
   function thumbnail(pair) {
-    if (!pair.drawn) return [Cohort.element("span", { class: "no-picture" })];
+    if (!pair.drawn) return [];
     const source = Cohort.address(pair, "page", "thumbnail.webp");
     return [Cohort.element("img", { src: source, alt: "", loading: "lazy", decoding: "async", class: "thumbnail" })];
   }
@@ -30,7 +30,7 @@
 
   Cohort.columnsOf = (pairs) => {
     const figure = (label, before, after, digits, ascending) => ({
-      label, ascending, class: "number", given: pairs.some((pair) => pair[after] !== null),
+      label, ascending, class: before ? "number change" : "number", given: pairs.some((pair) => pair[after] !== null),
       value: (pair) => pair[after], content: (pair) => change(pair, before, after, digits),
     });
     const columns = [
