@@ -17,7 +17,10 @@ COLUMNS = (
     *("tre_mm_before", "tre_mm_after", "seconds", "folder"),
 )
 HOSTILE = "<img src=x onerror=alert(1)>"
-QUICK = ("--encoder", "mind", "--device", "cpu", "--working-spacing-mm", "8", "--iterations", "0", "--progress", "none")
+QUICK = (
+    *("--encoder", "mind", "--device", "cpu", "--working-spacing-mm", "8", "--iterations", "5"),
+    *("--fluid-iterations", "0", "--progress", "none"),
+)
 
 
 @functools.cache
@@ -78,7 +81,9 @@ def write_table(cohort, rows, further=()):
 def labels_and_landmarks():
     """Options that measure the phantom pair."""
     kinds = {"labels": "labels.nii.gz", "landmarks": "landmarks.mrk.json"}
-    options = [(f"--{side}-{k}", phantom() / f"{side}_{file}") for side in ("fixed", "moving") for k, file in kinds.items()]
+    options = [
+        (f"--{side}-{k}", phantom() / f"{side}_{file}") for side in ("fixed", "moving") for k, file in kinds.items()
+    ]
     return [str(word) for option in options for word in option]
 
 
@@ -103,7 +108,14 @@ def made_up_rows(count, seed=0):
     for number in range(count):
         name = f"DUKE_{number:04d}"
         if number % 97 == 5:
-            rows.append({"name": name, "state": "failed", "error": "The moving volume is empty; give another.", "folder": name})
+            rows.append(
+                {
+                    "name": name,
+                    "state": "failed",
+                    "error": "The moving volume is empty; give another.",
+                    "folder": name,
+                }
+            )
             continue
         if number % 60 == 7:
             rows.append({"name": name, "state": "waiting"})

@@ -65,13 +65,13 @@ def write_pair_pictures(folder: Path) -> Made:
         return before
     pair, report = read_json(folder / PAIR_FILE), read_json(folder / REPORT_FILE)
     paths = _volumes(pair, report)
-    found = tuple(path is not None and path.exists() for path in (paths["fixed"], paths["moving"]))
+    found = (_there(paths["fixed"]), _there(paths["moving"]))
     content = _hash_of(folder)
     # Where the volumes have gone since, as on another computer, the pictures are the only ones there will be.
     if before is not None and before.content == content and (all(before.found) or before.found == found):
         return before
     files, shown, missing = _draw(folder, paths, report) if report else ({}, None, "")
-    now = Made(content, (found[0], found[1]) if report else (True, True), bool(files))
+    now = Made(content, found if report else (True, True), bool(files))
     target = folder / PAGE_FOLDER
     target.mkdir(exist_ok=True)
     for name, data in files.items():
@@ -93,6 +93,13 @@ def made(folder: Path) -> Made | None:
         return Made(str(known["content"]), (bool(fixed), bool(moving)), bool(known["drawn"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _there(path: Path | None) -> bool:
+    try:
+        return path is not None and path.exists()
+    except OSError:  # a folder that may not be entered
+        return False
 
 
 def _older_than_pictures(folder: Path) -> bool:

@@ -29,8 +29,8 @@
   }
 
   Cohort.columnsOf = (pairs) => {
-    const figure = (label, before, after, digits, ascending) => ({
-      label, ascending, class: before ? "number change" : "number", given: pairs.some((pair) => pair[after] !== null),
+    const figure = (label, unit, before, after, digits, ascending) => ({
+      label, unit, ascending, class: before ? "number change" : "number", given: pairs.some((pair) => pair[after] !== null),
       value: (pair) => pair[after], content: (pair) => change(pair, before, after, digits),
     });
     const columns = [
@@ -40,11 +40,11 @@
         content: (pair) => [Cohort.element("a", { href: Cohort.hashOf(pair), tabindex: -1, title: pair.name }, pair.name)],
       },
       { label: "Verdict", ascending: true, value: (pair) => pair.rank, content: (pair) => [Cohort.statusLabel(pair.status)] },
-      figure("Dice", "mean_dice_before", "mean_dice_after", 3, true),
-      figure("TRE, mm", "tre_mm_before", "tre_mm_after", 2, false),
-      figure("Expected error, mm", "", "expected_error_mm", 1, false),
-      figure("Folded, %", "", "folded_percent", 2, false),
-      figure("Minutes", "", "minutes", 1, false),
+      figure("Dice", "", "mean_dice_before", "mean_dice_after", 3, true),
+      figure("TRE", "mm", "tre_mm_before", "tre_mm_after", 2, false),
+      figure("Expected error", "mm", "", "expected_error_mm", 1, false),
+      figure("Folded", "%", "", "folded_percent", 2, false),
+      figure("Time", "min", "", "minutes", 1, false),
       {
         label: "Messages", class: "said", ascending: true, value: (pair) => pair.said,
         content: (pair) => [Cohort.element("div", { title: pair.said }, pair.said)],
@@ -88,7 +88,8 @@
     }
 
     header(column, sort) {
-      const content = column.value ? Cohort.element("button", { type: "button" }, column.label) : column.label;
+      const unit = column.unit ? [Cohort.element("span", { class: "unit" }, ` ${column.unit}`)] : [];
+      const content = column.value ? Cohort.element("button", { type: "button" }, column.label, ...unit) : column.label;
       const header = Cohort.element("th", { scope: "col", class: column.class }, content);
       if (column.value) content.addEventListener("click", () => sort(column));
       return header;
