@@ -52,7 +52,7 @@ function COHORT_PAIR(details) {
       find("note").addEventListener("input", (event) => Cohort.ratings.set(this.pair.name, { note: event.target.value }));
       this.rated = [...find("rate").querySelectorAll("button")];
       this.rated.forEach((button) => button.addEventListener("click", () => this.rate(button.dataset.rating)));
-      this.dialog.addEventListener("keydown", (event) => this.key(event));
+      document.addEventListener("keydown", (event) => this.pair && this.key(event));
       this.dialog.addEventListener("close", () => {
         const pair = this.pair;
         this.pair = null;

@@ -113,6 +113,8 @@
         context.drawImage(image, left + 0.5, top + 0.5, width - 1, height - 1, 0, 0, wide, high);
       }
       context.globalAlpha = 1;
+      const loaded = Object.values(this.images).every(({ complete, naturalWidth }) => complete && naturalWidth);
+      this.stage.classList.toggle("complete", loaded);
     }
   };
 })();

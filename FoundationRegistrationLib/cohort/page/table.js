@@ -72,6 +72,8 @@
       this.open = open;
       this.pairs = [];
       this.rows = new Map();
+      [this.above, this.below] = [spacer(), spacer()];
+      this.body.append(this.above, this.below);
       this.active = 0;
       this.headers = columns.map((column) => this.header(column, sort));
       root.tHead.rows[0].append(...this.headers);
@@ -97,8 +99,7 @@
 
     show(pairs, column, ascending, top) {
       this.pairs = pairs;
-      this.rows.clear();
-      this.range = "";
+      this.forget();
       this.columns.forEach((each, place) => {
         if (each === column) this.headers[place].setAttribute("aria-sort", ascending ? "ascending" : "descending");
         else this.headers[place].removeAttribute("aria-sort");
@@ -111,9 +112,12 @@
 
     // Rows whose content may have changed, such as a rating.
     renew() {
-      this.rows.clear();
-      this.range = "";
-      this.draw();
+      for (const [place, row] of this.rows) {
+        const renewed = this.row(row.pair, place);
+        renewed.tabIndex = row.tabIndex;
+        row.replaceWith(renewed);
+        this.rows.set(place, renewed);
+      }
     }
 
     draw(all = false) {
@@ -123,23 +127,35 @@
       const last = all ? this.pairs.length : Math.min(this.pairs.length, Math.ceil((scrollTop + clientHeight) / height) + SPARE);
       if (this.range === `${first} ${last}`) return;
       this.range = `${first} ${last}`;
-      const kept = new Map();
-      const shown = [];
+      // The table is never shorter meanwhile than it will be, or it would be scrolled back. Rows that stay are not
+      // touched, so that they keep the focus and their pictures.
+      this.above.style.height = `${first * height}px`;
+      this.below.style.height = `${(this.pairs.length - last) * height}px`;
+      const old = [...this.rows.values()].filter(({ place }) => place < first || place >= last);
+      let next = this.above.nextSibling;
       for (let place = first; place < last; place += 1) {
+        while (old.includes(next)) next = next.nextSibling;
         const row = this.rows.get(place) || this.row(this.pairs[place], place);
-        kept.set(place, row);
-        shown.push(row);
+        this.rows.set(place, row);
+        if (row === next) next = next.nextSibling;
+        else this.body.insertBefore(row, next);
       }
-      this.rows = kept;
-      const focused = this.body.contains(document.activeElement);
-      this.body.replaceChildren(spacer(first * height), ...shown, spacer((this.pairs.length - last) * height));
-      this.reachable(first, last);
-      if (focused && document.activeElement === document.body) this.rows.get(this.active)?.focus({ preventScroll: true });
+      for (const row of old) {
+        row.remove();
+        this.rows.delete(row.place);
+      }
+      this.reach(this.active >= first && this.active < last ? this.active : first);
     }
 
-    reachable(first, last) {
-      const reached = this.active >= first && this.active < last ? this.active : first;
-      for (const [place, row] of this.rows) row.tabIndex = place === reached ? 0 : -1;
+    // The row that the Tab key stops at.
+    reach(place) {
+      for (const [each, row] of this.rows) row.tabIndex = each === place ? 0 : -1;
+    }
+
+    forget() {
+      for (const row of this.rows.values()) row.remove();
+      this.rows.clear();
+      this.range = "";
     }
 
     row(pair, place) {
@@ -191,14 +207,11 @@
         this.scroller.scrollTop = (place + 1) * height + head - clientHeight;
       }
       this.draw();
-      for (const [each, row] of this.rows) row.tabIndex = each === place ? 0 : -1;
+      this.reach(place);
       this.rows.get(place)?.focus({ preventScroll: true });
     }
   };
 
-  function spacer(height) {
-    const row = Cohort.element("tr", { class: "spacer", "aria-hidden": "true" });
-    row.style.height = `${height}px`;
-    return row;
-  }
+  // In place of the rows that are not in view.
+  const spacer = () => Cohort.element("tr", { class: "spacer", "aria-hidden": "true" });
 })();
