@@ -15,7 +15,7 @@ from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.cohort.page import write_page, write_pair_pictures
 from FoundationRegistrationLib.cohort.page.slices import MOST_SLICES, Slices, slices_of
 from FoundationRegistrationLib.cohort.page.sprites import draw_sheets, draw_thumbnail
-from FoundationRegistrationLib.errors import InputError
+from FoundationRegistrationLib.errors import InputError, OutputError
 
 PICTURES = ("fixed.webp", "registered.webp", "before.webp", "thumbnail.webp")
 
@@ -201,11 +201,17 @@ def test_a_volume_that_comes_back_is_drawn(cohort):
 
 
 def test_a_damaged_record_stops_neither_page_nor_others(cohort):
-    (cohort / "first" / "report.json").write_text('{"verdict": 3, "inputs": [', "utf-8")
+    odd = {"verdict": {"reasons": 3}, "messages": "x", "evaluation": {"labels": {"labels": [1, {"dice_after": "y"}]}}}
+    (cohort / "first" / "report.json").write_text(
+        json.dumps({**odd, "inputs": [], "made": 1, "settings": None}), "utf-8"
+    )
+    (cohort / "third" / "report.json").write_text('{"verdict": 3, "inputs": [', "utf-8")
     (cohort / "second" / "warped.nii.gz").write_bytes(b"not a volume")
     write_record(cohort / "second", {**pair_of(cohort, "second"), "key": "2"})
     write_page(cohort)
-    assert table(cohort)["drawn"] == [False, False, False]
+    assert table(cohort)["drawn"] == [True, False, False]
+    assert details(cohort / "first")["reasons"] == details(cohort / "first")["messages"] == []
+    assert details(cohort / "first")["labels"][0]["dice_after"] is None
     assert "registered volume" in details(cohort / "second")["missing"]
 
 
@@ -231,6 +237,14 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, content):
     with pytest.raises(InputError, match=r"pairs\.csv"):
         write_page(tmp_path)
     assert not (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("name", ["index_files", "third/page"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, name):
+    cohort = write_table(tmp_path, [failed_pair(tmp_path, "third")])
+    (cohort / name).write_text("a file", "utf-8")
+    with pytest.raises(OutputError, match=name.split("/")[-1]):
+        write_page(cohort)
 
 
 def test_pictures_of_one_pair_can_be_made_before_the_page(cohort):

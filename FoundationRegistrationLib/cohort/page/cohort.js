@@ -63,7 +63,8 @@
   function summary() {
     const registered = pairs.filter(({ state }) => state === "done").length;
     const minutes = pairs.reduce((sum, pair) => sum + (pair.minutes || 0), 0);
-    const time = minutes >= 120 ? `${(minutes / 60).toFixed(1)} hours` : `${minutes.toFixed(minutes < 10 ? 1 : 0)} minutes`;
+    const time =
+      minutes >= 120 ? `${(minutes / 60).toFixed(1)} hours` : `${minutes.toFixed(minutes < 10 ? 1 : 0)} minutes`;
     const parts = [`${pairs.length} ${pairs.length === 1 ? "pair" : "pairs"}`, `${registered} registered`];
     if (minutes > 0) parts.push(`${time} of computing`);
     find("summary").textContent = parts.join(" · ");
@@ -74,7 +75,12 @@
       const count = pairs.filter(({ status }) => status === word).length;
       if (!count) continue;
       const number = Cohort.element("span", { class: "count" }, String(count));
-      const button = Cohort.element("button", { type: "button", "aria-pressed": "false", title }, Cohort.statusLabel(word), number);
+      const button = Cohort.element(
+        "button",
+        { type: "button", "aria-pressed": "false", title },
+        Cohort.statusLabel(word),
+        number,
+      );
       button.addEventListener("click", () => {
         const pressed = !wanted.statuses.delete(word);
         if (pressed) wanted.statuses.add(word);
@@ -92,7 +98,10 @@
   }
 
   find("text").addEventListener("input", (event) => {
-    wanted.terms = event.target.value.toLowerCase().split(/\s+/).filter((term) => term);
+    wanted.terms = event.target.value
+      .toLowerCase()
+      .split(/\s+/)
+      .filter((term) => term);
     show();
   });
   find("rating").addEventListener("change", (event) => {

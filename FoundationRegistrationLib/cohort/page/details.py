@@ -16,6 +16,7 @@ from ...settings import MOST_SETTINGS_BYTES
 
 PAIR_FILE, REPORT_FILE, LOG_FILE = "pair.json", "report.json", "log.txt"
 _LOG_BYTES = 8_000  # of its end are shown
+_MEASURES = ("dice_before", "dice_after", "hausdorff95_mm_before", "hausdorff95_mm_after")
 _SERIES = ("fixed_series", "moving_series")
 
 
@@ -36,19 +37,19 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
         pair: content of its pair.json.
         report: content of its report.json, empty if it has none.
     """
-    verdict, evaluation = _part(report, "verdict"), _part(report, "evaluation")
+    verdict, evaluation = part_of(report, "verdict"), part_of(report, "evaluation")
     return {
         "line": pair.get("line"),
         "fixed": pair.get("fixed"),
         "moving": pair.get("moving"),
-        "reasons": verdict.get("reasons", []),
-        "messages": report.get("messages", []),
-        "settings": _part(report, "settings"),
-        "versions": _part(report, "versions"),
+        "reasons": _texts(verdict.get("reasons")),
+        "messages": _texts(report.get("messages")),
+        "settings": part_of(report, "settings"),
+        "versions": part_of(report, "versions"),
         "device": report.get("device"),
-        "made": report.get("made"),
-        "labels": _part(evaluation, "labels").get("labels", []),
-        "landmarks": _part(evaluation, "landmarks").get("count"),
+        "made": str(report.get("made", "")),
+        "labels": _structures(part_of(evaluation, "labels").get("labels")),
+        "landmarks": part_of(evaluation, "landmarks").get("count"),
         "command": repeating_command(folder, pair, report) if report else "",
         "files": [name for name in (*RESULTS, LOG_FILE) if (folder / name).is_file()],
         "log": "" if report else _end_of(folder / LOG_FILE),
@@ -63,7 +64,7 @@ def repeating_command(folder: Path, pair: Mapping[str, Any], report: Mapping[str
         pair: content of its pair.json, which names the volumes.
         report: content of its report.json, which names all other inputs.
     """
-    inputs = _part(report, "inputs")
+    inputs = part_of(report, "inputs")
     given = {role: described for role in inputs if isinstance(described := inputs[role], dict)}
     words = ["foundation-registration", "register"]
     words += [str(pair.get(side) or given.get(side, {}).get("path", side)) for side in ("fixed", "moving")]
@@ -76,10 +77,27 @@ def repeating_command(folder: Path, pair: Mapping[str, Any], report: Mapping[str
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def part_of(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a dictionary in a record, empty if there is none."""
     part = record.get(name)
     return part if isinstance(part, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a list of texts in a record, empty if there is none."""
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _structures(rows: Any) -> list[dict[str, Any]]:
+    """Return name, Dice and HD95 of each structure, None for what is not known."""
+    return [
+        {
+            "name": str(row.get("name", row.get("label", ""))),
+            **{key: value if isinstance(value := row.get(key), int | float) else None for key in _MEASURES},
+        }
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    ]
 
 
 def _end_of(path: Path) -> str:

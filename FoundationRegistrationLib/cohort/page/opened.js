@@ -49,7 +49,9 @@ function COHORT_PAIR(details) {
       find("previous").addEventListener("click", () => this.step(-1));
       find("next").addEventListener("click", () => this.step(1));
       find("copy").addEventListener("click", () => this.copy());
-      find("note").addEventListener("input", (event) => Cohort.ratings.set(this.pair.name, { note: event.target.value }));
+      find("note").addEventListener("input", (event) =>
+        Cohort.ratings.set(this.pair.name, { note: event.target.value }),
+      );
       this.rated = [...find("rate").querySelectorAll("button")];
       this.rated.forEach((button) => button.addEventListener("click", () => this.rate(button.dataset.rating)));
       document.addEventListener("keydown", (event) => this.pair && this.key(event));
@@ -62,6 +64,7 @@ function COHORT_PAIR(details) {
     }
 
     async show(pair) {
+      if (this.pair === pair) return;
       this.pair = pair;
       find("pair-name").textContent = pair.name;
       find("pair-status").replaceWith(Object.assign(Cohort.statusLabel(pair.status), { id: "pair-status" }));
@@ -87,14 +90,26 @@ function COHORT_PAIR(details) {
     }
 
     showFigures(pair) {
-      const rows = Cohort.FIGURES.filter(({ before, after }) => pair[after] !== null || (before && pair[before] !== null));
+      const rows = Cohort.FIGURES.filter(
+        ({ before, after }) => pair[after] !== null || (before && pair[before] !== null),
+      );
       find("figures").hidden = rows.length === 0;
-      find("figures").tBodies[0].replaceChildren(...rows.map(({ label, unit, before, after, digits }) => Cohort.element(
-        "tr", {},
-        Cohort.element("th", { scope: "row" }, label, Cohort.element("span", { class: "quiet" }, unit ? ` ${unit}` : "")),
-        Cohort.element("td", { class: "number quiet" }, before ? Cohort.format(pair[before], digits) : ""),
-        Cohort.element("td", { class: "number" }, Cohort.format(pair[after], digits)),
-      )));
+      find("figures").tBodies[0].replaceChildren(
+        ...rows.map(({ label, unit, before, after, digits }) =>
+          Cohort.element(
+            "tr",
+            {},
+            Cohort.element(
+              "th",
+              { scope: "row" },
+              label,
+              Cohort.element("span", { class: "quiet" }, unit ? ` ${unit}` : ""),
+            ),
+            Cohort.element("td", { class: "number quiet" }, before ? Cohort.format(pair[before], digits) : ""),
+            Cohort.element("td", { class: "number" }, Cohort.format(pair[after], digits)),
+          ),
+        ),
+      );
     }
 
     showDetails(pair, details) {
@@ -111,13 +126,21 @@ function COHORT_PAIR(details) {
       const chosen = details.settings || {};
       const facts = [
         ...CohortData.further.map(([name], place) => [name, pair.further[place]]),
-        ["fixed", details.fixed], ["moving", details.moving], ["landmarks", details.landmarks],
-        ["preset", chosen.preset], ["encoder", chosen.encoder], ["device", details.device],
-        ["made", details.made?.replace("T", " ")], ["line of the table", details.line],
+        ["fixed", details.fixed],
+        ["moving", details.moving],
+        ["landmarks", details.landmarks],
+        ["preset", chosen.preset],
+        ["encoder", chosen.encoder],
+        ["device", details.device],
+        ["made", details.made?.replace("T", " ")],
+        ["line of the table", details.line],
       ];
       find("facts").replaceChildren(...terms(facts));
       if (details.files?.length) {
-        const links = details.files.flatMap((name) => [Cohort.element("a", { href: Cohort.address(pair, name) }, name), " "]);
+        const links = details.files.flatMap((name) => [
+          Cohort.element("a", { href: Cohort.address(pair, name) }, name),
+          " ",
+        ]);
         find("facts").append(Cohort.element("dt", {}, "files"), Cohort.element("dd", {}, ...links));
       }
       find("repeat").hidden = !details.command;
@@ -127,29 +150,51 @@ function COHORT_PAIR(details) {
       find("log").querySelector("pre").textContent = details.log || "";
       this.showOverview(pair, details.files?.includes("overview.png"));
       find("settings").hidden = Object.keys(chosen).length === 0;
-      find("settings").querySelector("dl").replaceChildren(
-        ...terms([...Object.entries(chosen), ...Object.entries(details.versions || {})], true),
-      );
+      find("settings")
+        .querySelector("dl")
+        .replaceChildren(...terms([...Object.entries(chosen), ...Object.entries(details.versions || {})], true));
     }
 
     showStructures(labels) {
       const number = (value, digits) => Cohort.element("td", { class: "number" }, Cohort.format(value, digits));
       const heads = ["Structure", "Dice before", "after", "HD95 before", "after"];
-      find("structures").replaceChildren(...(labels.length === 0 ? [] : [Cohort.element(
-        "table", {},
-        Cohort.element("thead", {}, Cohort.element("tr", {}, ...heads.map((head) => Cohort.element("th", { scope: "col" }, head)))),
-        Cohort.element("tbody", {}, ...labels.map((row) => Cohort.element(
-          "tr", {}, Cohort.element("th", { scope: "row" }, String(row.name ?? row.label)),
-          number(row.dice_before, 3), number(row.dice_after, 3),
-          number(row.hausdorff95_mm_before, 1), number(row.hausdorff95_mm_after, 1),
-        ))),
-      )]));
+      find("structures").replaceChildren(
+        ...(labels.length === 0
+          ? []
+          : [
+              Cohort.element(
+                "table",
+                {},
+                Cohort.element(
+                  "thead",
+                  {},
+                  Cohort.element("tr", {}, ...heads.map((head) => Cohort.element("th", { scope: "col" }, head))),
+                ),
+                Cohort.element(
+                  "tbody",
+                  {},
+                  ...labels.map((row) =>
+                    Cohort.element(
+                      "tr",
+                      {},
+                      Cohort.element("th", { scope: "row" }, row.name),
+                      number(row.dice_before, 3),
+                      number(row.dice_after, 3),
+                      number(row.hausdorff95_mm_before, 1),
+                      number(row.hausdorff95_mm_after, 1),
+                    ),
+                  ),
+                ),
+              ),
+            ]),
+      );
     }
 
     showOverview(pair, there) {
       find("overview").hidden = !there;
       const [link, picture] = find("overview").querySelectorAll("a, img");
-      if (there) [link.href, picture.src] = [Cohort.address(pair, "overview.png"), Cohort.address(pair, "overview.png")];
+      if (there)
+        [link.href, picture.src] = [Cohort.address(pair, "overview.png"), Cohort.address(pair, "overview.png")];
       else picture.removeAttribute("src");
     }
 
@@ -161,7 +206,9 @@ function COHORT_PAIR(details) {
     step(by) {
       const { place, pairs } = this.neighbours(this.pair);
       const pair = place < 0 ? null : pairs[place + by];
-      if (pair) location.replace(Cohort.hashOf(pair));
+      if (!pair) return;
+      location.replace(Cohort.hashOf(pair));
+      this.show(pair); // the address is followed later, perhaps after the next step
     }
 
     async copy() {
@@ -179,7 +226,12 @@ function COHORT_PAIR(details) {
       if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea")) return;
       const button = target.matches("button, a, summary") && (key === " " || key === "Enter");
       if (button || (target.matches("input") && key.startsWith("Arrow"))) return;
-      const uses = { n: () => this.step(1), p: () => this.step(-1), a: () => this.rate("accept"), r: () => this.rate("redo") };
+      const uses = {
+        n: () => this.step(1),
+        p: () => this.step(-1),
+        a: () => this.rate("accept"),
+        r: () => this.rate("redo"),
+      };
       if (this.slices.key(key)) event.preventDefault();
       else uses[key]?.();
     }

@@ -35,7 +35,8 @@ function COHORT(data) {
   Cohort.format = (value, digits) => {
     if (value === null || value === undefined) return "";
     const smallest = 0.5 * 10 ** -digits;
-    if (value !== 0 && Math.abs(value) < smallest) return `${value < 0 ? ">−" : "<"}${(10 ** -digits).toFixed(digits)}`;
+    if (value !== 0 && Math.abs(value) < smallest)
+      return `${value < 0 ? ">−" : "<"}${(10 ** -digits).toFixed(digits)}`;
     return value.toFixed(digits).replace("-", "−");
   };
 
@@ -94,7 +95,8 @@ function COHORT(data) {
   Cohort.element = (tag, attributes = {}, ...content) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+      if (value !== null && value !== undefined && value !== false)
+        element.setAttribute(name, value === true ? "" : value);
     }
     element.append(...content);
     return element;

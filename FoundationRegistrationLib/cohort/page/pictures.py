@@ -16,8 +16,8 @@ from ...errors import FoundationRegistrationError, InputError
 from ...files.bounded import open_regular
 from ...files.outputs import complete_or_absent
 from ...io.volumes import read_volume
-from .details import PAIR_FILE, REPORT_FILE, details_of, read_json
-from .scripts import call
+from .details import PAIR_FILE, REPORT_FILE, details_of, part_of, read_json
+from .scripts import call, make_folder
 from .slices import slices_of
 from .sprites import draw_sheets, draw_thumbnail
 
@@ -73,7 +73,7 @@ def write_pair_pictures(folder: Path) -> Made:
     files, shown, missing = _draw(folder, paths, report) if report else ({}, None, "")
     now = Made(content, found if report else (True, True), bool(files))
     target = folder / PAGE_FOLDER
-    target.mkdir(exist_ok=True)
+    make_folder(target)
     for name, data in files.items():
         with complete_or_absent(target / name) as unfinished:
             unfinished.write_bytes(data)
@@ -105,12 +105,13 @@ def _there(path: Path | None) -> bool:
 def _older_than_pictures(folder: Path) -> bool:
     """Whether the records were clearly written before the pictures; what is copied may have any time."""
     times = []
-    for path in (folder / PAIR_FILE, folder / REPORT_FILE):
+    for name in (PAIR_FILE, REPORT_FILE, f"{PAGE_FOLDER}/{DETAILS_FILE}"):
         try:
-            times.append(path.stat().st_mtime_ns)
+            times.append((folder / name).stat().st_mtime_ns)
         except OSError:
             times.append(0)
-    return max(times) < (folder / PAGE_FOLDER / DETAILS_FILE).stat().st_mtime_ns
+    *records, pictures = times
+    return max(records) < pictures
 
 
 def _hash_of(folder: Path) -> str:
@@ -126,11 +127,9 @@ def _hash_of(folder: Path) -> str:
 
 def _volumes(pair: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Path | None]:
     """Return the paths of the fixed and the moving volume, None where neither record names one."""
-    inputs = report.get("inputs")
     paths: dict[str, Path | None] = {}
     for side in ("fixed", "moving"):
-        described = inputs.get(side) if isinstance(inputs, dict) else None
-        path = pair.get(side) or (described.get("path") if isinstance(described, dict) else None)
+        path = pair.get(side) or part_of(part_of(report, "inputs"), side).get("path")
         paths[side] = Path(path) if isinstance(path, str) else None
     return paths
 
@@ -177,6 +176,5 @@ def _read(path: Path | None, side: str, report: Mapping[str, Any]) -> sitk.Image
     if path is None:
         msg = f"The records of the pair do not name the {side} volume; register it again."
         raise InputError(msg)
-    described = report.get("inputs", {}).get(side, {})
-    series = described.get("series") if isinstance(described, dict) else None
-    return read_volume(path, side, [], series)
+    series = part_of(part_of(report, "inputs"), side).get("series")
+    return read_volume(path, side, [], None if series is None else str(series))

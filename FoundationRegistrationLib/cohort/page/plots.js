@@ -39,7 +39,8 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
     const found = [];
-    for (let tick = Math.ceil(first / step - 1e-9); tick * step <= last + 1e-9 * step; tick += 1) found.push(tick * step);
+    for (let tick = Math.ceil(first / step - 1e-9); tick * step <= last + 1e-9 * step; tick += 1)
+      found.push(tick * step);
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     return found.map((value) => ({ value, text: value.toFixed(Math.min(digits, 6)).replace("-", "−") }));
   }
@@ -51,11 +52,17 @@
     constructor(figure, open) {
       this.figure = figure;
       this.open = open;
-      this.rows = figure.before ? [["before", figure.before], ["after", figure.after]] : [["", figure.after]];
+      this.rows = figure.before
+        ? [
+            ["before", figure.before],
+            ["after", figure.after],
+          ]
+        : [["", figure.after]];
       const unit = figure.unit ? Cohort.element("span", { class: "quiet" }, ` ${figure.unit}`) : "";
       this.said = Cohort.element("span", { class: "said" });
       this.card = Cohort.element(
-        "figure", { "aria-label": figure.label },
+        "figure",
+        { "aria-label": figure.label },
         Cohort.element("figcaption", {}, Cohort.element("b", {}, figure.label), unit, this.said),
       );
       this.card.addEventListener("mousemove", (event) => this.point(event));
@@ -86,7 +93,15 @@
         const anchor = x < 20 ? "start" : x > width - 20 ? "end" : "middle";
         svg.append(
           draw("path", { class: "tick", d: `M${x} ${this.height - AXIS}v4` }),
-          draw("text", { x: anchor === "start" ? x - 4 : anchor === "end" ? x + 4 : x, y: this.height - 3, "text-anchor": anchor }, text),
+          draw(
+            "text",
+            {
+              x: anchor === "start" ? x - 4 : anchor === "end" ? x + 4 : x,
+              y: this.height - 3,
+              "text-anchor": anchor,
+            },
+            text,
+          ),
         );
       }
       this.mark = draw("circle", { class: "mark", r: 5, visibility: "hidden" });
@@ -108,7 +123,14 @@
         const [low, median, high, least, most] = [box.low, box.middle, box.high, ...box.ends].map(this.across);
         drawn.push(
           draw("path", { class: "whisker", d: `M${least} ${middle}H${low}M${high} ${middle}H${most}` }),
-          draw("rect", { class: "box", x: low, y: middle - half, width: Math.max(high - low, 1), height: 2 * half, rx: 2 }),
+          draw("rect", {
+            class: "box",
+            x: low,
+            y: middle - half,
+            width: Math.max(high - low, 1),
+            height: 2 * half,
+            rx: 2,
+          }),
         );
         drawn.push(draw("path", { class: "median", d: `M${median} ${middle - half}v${2 * half}` }));
       }
@@ -129,7 +151,11 @@
         const words = `${pair.name}: ${Cohort.format(pair[key], this.figure.digits)} ${this.figure.unit}`.trim();
         const bad = name !== "before" && (pair[key] - box.middle) * this.figure.worst > 0;
         const circle = draw("circle", {
-          class: `outlier ${bad ? "bad" : ""}`, cx: x, cy: y, r: outliers.length > 30 ? 3 : 4, role: "button",
+          class: `outlier ${bad ? "bad" : ""}`,
+          cx: x,
+          cy: y,
+          r: outliers.length > 30 ? 3 : 4,
+          role: "button",
           "aria-label": `${words}, outlier`,
         });
         circle.setAttribute("tabindex", place < MOST_REACHED ? 0 : -1);
@@ -191,7 +217,8 @@
   Cohort.Plots = class {
     constructor(root, pairs, open) {
       this.root = root;
-      const known = ({ after, before }) => pairs.some((pair) => pair[after] !== null || (before && pair[before] !== null));
+      const known = ({ after, before }) =>
+        pairs.some((pair) => pair[after] !== null || (before && pair[before] !== null));
       this.plots = Cohort.FIGURES.filter(known).map((figure) => new Plot(figure, open));
       root.append(...this.plots.map(({ card }) => card));
       root.hidden = this.plots.length === 0;
@@ -202,7 +229,10 @@
       this.pairs = pairs;
       if (this.root.hidden) return;
       const { width, gap } = this.room();
-      this.root.style.setProperty("--columns", Math.max(1, Math.min(this.plots.length, Math.floor((width + gap) / (175 + gap)))));
+      this.root.style.setProperty(
+        "--columns",
+        Math.max(1, Math.min(this.plots.length, Math.floor((width + gap) / (175 + gap)))),
+      );
       const columns = Number(this.root.style.getPropertyValue("--columns"));
       const inner = Math.floor((width - (columns - 1) * gap) / columns) - 24; // padding and border of a card
       const strips = Math.max(...this.plots.map(({ rows }) => rows.length));

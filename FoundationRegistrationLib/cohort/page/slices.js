@@ -100,12 +100,16 @@
       const dense = devicePixelRatio || 1;
       const wide = Math.max(1, Math.round(this.stage.clientWidth * dense));
       const high = Math.max(1, Math.round(this.stage.clientHeight * dense));
-      if (this.canvas.width !== wide || this.canvas.height !== high) [this.canvas.width, this.canvas.height] = [wide, high];
+      if (this.canvas.width !== wide || this.canvas.height !== high)
+        [this.canvas.width, this.canvas.height] = [wide, high];
       const context = this.canvas.getContext("2d");
       context.imageSmoothingQuality = "high";
       context.clearRect(0, 0, wide, high);
       const [left, top] = [(index % columns) * width, Math.floor(index / columns) * height];
-      for (const [name, opaque] of [["fixed", 1], [this.layer, share]]) {
+      for (const [name, opaque] of [
+        ["fixed", 1],
+        [this.layer, share],
+      ]) {
         const image = this.images[name];
         if (!image?.complete || !image.naturalWidth || opaque === 0) continue;
         context.globalAlpha = opaque;

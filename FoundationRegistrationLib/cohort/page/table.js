@@ -22,36 +22,62 @@
   function further(name, place, pairs) {
     const values = pairs.map((pair) => pair.further[place]).filter((text) => text !== "");
     const numbers = values.length > 0 && values.every((text) => Number.isFinite(Number(text)));
-    const value = (pair) => (numbers && pair.further[place] !== "" ? Number(pair.further[place]) : pair.further[place]);
+    const value = (pair) =>
+      numbers && pair.further[place] !== "" ? Number(pair.further[place]) : pair.further[place];
     return {
-      label: name, value, ascending: true, class: numbers ? "number" : "", content: (pair) => [pair.further[place]],
+      label: name,
+      value,
+      ascending: true,
+      class: numbers ? "number" : "",
+      content: (pair) => [pair.further[place]],
     };
   }
 
   Cohort.columnsOf = (pairs) => {
     const figure = (label, unit, before, after, digits, ascending) => ({
-      label, unit, ascending, class: before ? "number change" : "number", given: pairs.some((pair) => pair[after] !== null),
-      value: (pair) => pair[after], content: (pair) => change(pair, before, after, digits),
+      label,
+      unit,
+      ascending,
+      class: before ? "number change" : "number",
+      given: pairs.some((pair) => pair[after] !== null),
+      value: (pair) => pair[after],
+      content: (pair) => change(pair, before, after, digits),
     });
     const columns = [
       { label: "Before | after", class: "picture", content: thumbnail, given: pairs.some((pair) => pair.drawn) },
       {
-        label: "Pair", class: "name", ascending: true, value: (pair) => pair.name,
-        content: (pair) => [Cohort.element("a", { href: Cohort.hashOf(pair), tabindex: -1, title: pair.name }, pair.name)],
+        label: "Pair",
+        class: "name",
+        ascending: true,
+        value: (pair) => pair.name,
+        content: (pair) => [
+          Cohort.element("a", { href: Cohort.hashOf(pair), tabindex: -1, title: pair.name }, pair.name),
+        ],
       },
-      { label: "Verdict", ascending: true, value: (pair) => pair.rank, content: (pair) => [Cohort.statusLabel(pair.status)] },
+      {
+        label: "Verdict",
+        ascending: true,
+        value: (pair) => pair.rank,
+        content: (pair) => [Cohort.statusLabel(pair.status)],
+      },
       figure("Dice", "", "mean_dice_before", "mean_dice_after", 3, true),
       figure("TRE", "mm", "tre_mm_before", "tre_mm_after", 2, false),
       figure("Expected error", "mm", "", "expected_error_mm", 1, false),
       figure("Folded", "%", "", "folded_percent", 2, false),
       figure("Time", "min", "", "minutes", 1, false),
       {
-        label: "Messages", class: "said", ascending: true, value: (pair) => pair.said,
+        label: "Messages",
+        class: "said",
+        ascending: true,
+        value: (pair) => pair.said,
         content: (pair) => [Cohort.element("div", { title: pair.said }, pair.said)],
       },
       ...CohortData.further.map(([name], place) => further(name, place, pairs)),
       {
-        label: "Rating", class: "rating", ascending: true, value: (pair) => Cohort.ratings.get(pair.name).rating,
+        label: "Rating",
+        class: "rating",
+        ascending: true,
+        value: (pair) => Cohort.ratings.get(pair.name).rating,
         content: (pair) => rating(Cohort.ratings.get(pair.name)),
       },
     ];
@@ -91,7 +117,9 @@
 
     header(column, sort) {
       const unit = column.unit ? [Cohort.element("span", { class: "unit" }, ` ${column.unit}`)] : [];
-      const content = column.value ? Cohort.element("button", { type: "button" }, column.label, ...unit) : column.label;
+      const content = column.value
+        ? Cohort.element("button", { type: "button" }, column.label, ...unit)
+        : column.label;
       const header = Cohort.element("th", { scope: "col", class: column.class }, content);
       if (column.value) content.addEventListener("click", () => sort(column));
       return header;
@@ -124,7 +152,9 @@
       const height = parseFloat(getComputedStyle(this.root).getPropertyValue("--row")) || 76;
       const { scrollTop, clientHeight } = this.scroller;
       const first = all ? 0 : Math.max(0, Math.floor(scrollTop / height) - SPARE);
-      const last = all ? this.pairs.length : Math.min(this.pairs.length, Math.ceil((scrollTop + clientHeight) / height) + SPARE);
+      const last = all
+        ? this.pairs.length
+        : Math.min(this.pairs.length, Math.ceil((scrollTop + clientHeight) / height) + SPARE);
       if (this.range === `${first} ${last}`) return;
       this.range = `${first} ${last}`;
       // The table is never shorter meanwhile than it will be, or it would be scrolled back. Rows that stay are not
@@ -159,7 +189,9 @@
     }
 
     row(pair, place) {
-      const cells = this.columns.map((column) => Cohort.element("td", { class: column.class }, ...column.content(pair)));
+      const cells = this.columns.map((column) =>
+        Cohort.element("td", { class: column.class }, ...column.content(pair)),
+      );
       const row = Cohort.element("tr", { "aria-rowindex": place + 2 }, ...cells);
       row.pair = pair;
       row.place = place;
@@ -188,7 +220,14 @@
         return;
       }
       const page = Math.max(1, Math.floor(this.scroller.clientHeight / row.offsetHeight) - 1);
-      const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -this.pairs.length, End: this.pairs.length };
+      const steps = {
+        ArrowDown: 1,
+        ArrowUp: -1,
+        PageDown: page,
+        PageUp: -page,
+        Home: -this.pairs.length,
+        End: this.pairs.length,
+      };
       const step = steps[event.key];
       if (step === undefined) return;
       event.preventDefault();

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...files.outputs import complete_or_absent
 from .pictures import Made, write_pair_pictures
 from .rows import read_pairs, read_ratings
-from .scripts import call
+from .scripts import call, make_folder
 
 PAGE = "index.html"
 FILES_FOLDER = "index_files"  # of the page; no name of a pair that anyone would choose
@@ -50,7 +50,7 @@ def write_page(folder: Path) -> Path:
     }
     contents = {name: _asset(name) for name in ASSETS} | {DATA_FILE: call("COHORT", data)}
     files = folder / FILES_FOLDER
-    files.mkdir(exist_ok=True)
+    make_folder(files)
     for name, text in contents.items():
         _write(files / name, text)
     # With the hash in their addresses, browsers do not show old data with a new page.
