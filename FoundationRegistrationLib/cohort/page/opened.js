@@ -94,6 +94,7 @@ function COHORT_PAIR(details) {
         ({ before, after }) => pair[after] !== null || (before && pair[before] !== null),
       );
       find("figures").hidden = rows.length === 0;
+      find("figures").tHead.hidden = !rows.some(({ before }) => before);
       find("figures").tBodies[0].replaceChildren(
         ...rows.map(({ label, unit, before, after, digits }) =>
           Cohort.element(

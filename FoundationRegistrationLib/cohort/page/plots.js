@@ -33,16 +33,16 @@
     return { low, middle, high, fences, ends: [inside[0], inside[inside.length - 1]], count: ordered.length };
   };
 
-  // Round numbers that cover a range, three or four.
+  // Two to five round numbers in a range.
   function ticks(first, last) {
-    const rough = (last - first) / 3;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
+    const power = 10 ** Math.floor(Math.log10((last - first) / 4));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => (last - first) / size <= 4);
+    const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), 6);
     const found = [];
-    for (let tick = Math.ceil(first / step - 1e-9); tick * step <= last + 1e-9 * step; tick += 1)
-      found.push(tick * step);
-    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-    return found.map((value) => ({ value, text: value.toFixed(Math.min(digits, 6)).replace("-", "−") }));
+    for (let tick = Math.ceil(first / step - 1e-9); tick * step <= last + 1e-9 * step; tick += 1) {
+      found.push({ value: tick * step, text: (tick * step).toFixed(digits).replace("-", "−") });
+    }
+    return found;
   }
 
   // The same height in a strip for the same pair, whatever is shown.
