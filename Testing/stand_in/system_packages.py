@@ -1,4 +1,4 @@
-"""The system libraries that Qt and off-screen OpenGL need; `make test` runs this before the tests.
+"""The system libraries that Qt and off-screen OpenGL need, and a browser; `make test` runs this before the tests.
 
 As root on Debian or Ubuntu what is missing is installed. Elsewhere the tests that need it are skipped, with the
 reason and the command.
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 PACKAGES = (
     "libegl1",
@@ -22,6 +23,9 @@ PACKAGES = (
     "libfontconfig1",
 )
 COMMAND = f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
+BROWSER_COMMAND = f"apt-get install --no-install-recommends {' '.join(BROWSER_PACKAGES)}"
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _DRAWING = """
 import vtk
 window = vtk.vtkRenderWindow()
@@ -47,18 +51,29 @@ def why_no_qt() -> str:
     return ""
 
 
+def browser() -> str | None:
+    """Return the program of an installed Chromium or Chrome."""
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+
+
 def main() -> None:
     """Install what is missing, if that can be done here."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if can_draw() and not why_no_qt():
-        return
+    if not can_draw() or why_no_qt():
+        _install("the panel and of pictures", PACKAGES, COMMAND)
+    if browser() is None:
+        _install("pages in a browser", BROWSER_PACKAGES, BROWSER_COMMAND)
+
+
+def _install(tests: str, packages: Sequence[str], command: str) -> None:
+    """Install packages that tests need, or say that these will be skipped."""
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        logging.info("Tests of the panel or of pictures will be skipped; as root, run: %s", COMMAND)
+        logging.info("Tests of %s will be skipped; as root, run: %s", tests, command)
         return
-    logging.info("Installing the libraries that the tests of the panel and of pictures need.")
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+    logging.info("Installing what the tests of %s need.", tests)
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         if subprocess.run(["apt-get", "--quiet", *arguments], check=False).returncode != 0:
-            logging.info("That failed, so these tests will be skipped; try: %s", COMMAND)
+            logging.info("That failed, so these tests will be skipped; try: %s", command)
             return
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .scene import Plane, Scene
+from .views import checkerboard
 
 FIXED_COLOUR = "#35d0ff"
 MOVING_COLOUR = "#ffb000"
@@ -134,13 +135,9 @@ def _show(axes: Axes, scene: Scene, plane: Plane, picture: NDArray, **style: Any
 
 
 def _checkerboard(scene: Scene, plane: Plane) -> NDArray[np.bool_]:
-    """Mask of the fixed image in a checkerboard; tiles are squares in mm, of the same size in all planes."""
+    """Mask of the fixed image in a checkerboard, whose tiles are of the same size in all planes."""
     shape = [scene.fixed.shape[axis] for axis in plane.shown]
-    down, across = (
-        np.floor((np.arange(n) + 0.5) * mm / (scene.longest_mm / 8))
-        for n, mm in zip(shape, scene.pixel_mm(plane), strict=True)
-    )
-    return (down[:, None] + across[None, :]) % 2 == 0
+    return checkerboard(shape, scene.pixel_mm(plane).tolist(), scene.longest_mm / 8)
 
 
 def _draw_outline(axes: Axes, scene: Scene, plane: Plane, labels: NDArray | None, colour: str) -> None:

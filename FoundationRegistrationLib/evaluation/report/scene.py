@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...spatial.checks import check_same_grid
+from .views import box_of, foreground_of, grey_window, index_to_cut, windowed
 
-_MARGIN_MM = 8.0  # shown around the foreground
 _LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest
 
 
@@ -142,15 +142,15 @@ def build_scene(
         np.nan_to_num(array, copy=False)
     oriented = sitk.DICOMOrient(fixed, "LPS")
     spacing = oriented.GetSpacing()[::-1]
-    foreground = _foreground(fixed_array)
-    box = _box(foreground | _foreground(before_array), spacing)
+    foreground = foreground_of(fixed_array)
+    box = box_of(foreground | foreground_of(before_array), spacing)
     shift = _leading_shift(vectors[foreground])
-    centre = [_index_to_cut(foreground, axis) for axis in range(3)]
-    moving_window = _window(before_array)
+    centre = [index_to_cut(foreground, axis) for axis in range(3)]
+    moving_window = grey_window(before_array)
     return Scene(
-        fixed=_windowed(fixed_array[box], _window(fixed_array)),
-        before=_windowed(before_array[box], moving_window),
-        after=_windowed(after_array[box], moving_window),
+        fixed=windowed(fixed_array[box], grey_window(fixed_array)),
+        before=windowed(before_array[box], moving_window),
+        after=windowed(after_array[box], moving_window),
         foreground=foreground[box],
         # components along the grid's own axes: D is orthonormal, so D^T u = u D for rows
         displacement=(vectors[box] - shift) @ np.reshape(oriented.GetDirection(), (3, 3)),
@@ -182,53 +182,3 @@ def _array(image: sitk.Image, fixed: sitk.Image, name: str, components: int = 1)
     scalar = image if components == 1 else sitk.VectorIndexSelectionCast(image, 0)
     check_same_grid(scalar, fixed, name, "fixed")
     return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
-
-
-def _foreground(array: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Voxels brighter than a tenth of the robust range; all voxels of a uniform image."""
-    low, high = np.percentile(array, (0.5, 99.5))
-    bright = array > low + 0.1 * (high - low)
-    return bright if bright.any() else np.ones_like(bright)
-
-
-def _area(foreground: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
-    """Number of foreground voxels in each slice across an axis."""
-    return foreground.sum(axis=tuple(other for other in range(3) if other != axis))
-
-
-def _index_to_cut(foreground: NDArray[np.bool_], axis: int) -> int:
-    """Slice nearest to the centre of mass with at least half as much foreground as the fullest slice.
-
-    The centre in nearly all volumes, but not the empty slice between two breasts.
-    """
-    area = _area(foreground, axis)
-    index = np.arange(area.size)
-    full = index[area >= 0.5 * area.max()]
-    return int(full[np.abs(full - np.average(index, weights=area)).argmin()])
-
-
-def _box(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice, ...]:
-    """Range (Z, Y, X) of the foreground without stray voxels, with a margin."""
-    sides = []
-    for axis, size in enumerate(foreground.shape):
-        share = np.cumsum(_area(foreground, axis)) / foreground.sum()
-        first, last = (int(index) for index in np.searchsorted(share, (0.002, 0.998)))
-        margin = max(1, round(_MARGIN_MM / spacing[axis]))
-        sides.append(slice(max(0, first - margin), min(size, last + margin + 1)))
-    return tuple(sides)
-
-
-def _window(array: NDArray[np.float32]) -> tuple[float, float]:
-    """Grey window from robust percentiles of the image's own foreground.
-
-    Black is half the foreground's range below it, so that the darkest tissue differs from air, but not below the
-    image's minimum.
-    """
-    low, high = np.percentile(array[_foreground(array)], (1.0, 99.0))
-    low = max(np.percentile(array, 0.5), low - 0.5 * (high - low))
-    return float(low), float(max(high, low + 1e-6 * max(1.0, abs(low))))
-
-
-def _windowed(array: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.float32]:
-    low, high = window
-    return np.clip((array - low) / (high - low), 0.0, 1.0).astype(np.float32)

@@ -1,0 +1,118 @@
+"""The table of a cohort, `pairs.csv`, and the ratings beside it, as the page needs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from ...errors import InputError
+from ...files.bounded import read_bounded
+
+TABLE, RATINGS = "pairs.csv", "ratings.csv"
+WORDS = ("name", "state", "error", "verdict", "reasons", "messages", "folder")
+FIGURES = (
+    "expected_error_mm",
+    "folded_percent",
+    "inverse_error_mm",
+    "mean_dice_before",
+    "mean_dice_after",
+    "mean_hd95_mm_before",
+    "mean_hd95_mm_after",
+    "tre_mm_before",
+    "tre_mm_after",
+    "seconds",
+)
+CHOICES = ("accept", "redo")
+_MOST_BYTES = 256_000_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """The pairs of a cohort, by column.
+
+    Attributes:
+        words: text of each of `WORDS`; a folder that does not lie in that of the cohort is left empty.
+        figures: each of `FIGURES`, None where not known.
+        further: name and text of each column that was copied from the reader's own table.
+    """
+
+    words: dict[str, list[str]]
+    figures: dict[str, list[float | None]]
+    further: list[tuple[str, list[str]]]
+
+
+def read_pairs(folder: Path) -> Table:
+    """Read the table of a cohort.
+
+    Args:
+        folder: results of the cohort.
+
+    Raises:
+        InputError: the table is missing or damaged.
+    """
+    header, lines = _read_table(folder / TABLE)
+    absent = [name for name in ("name", "state", "folder") if name not in header]
+    if absent:
+        msg = f"'{folder / TABLE}' has no column {absent[0]}; give the results folder of a cohort."
+        raise InputError(msg)
+    places = {name: header.index(name) for name in (*WORDS, *FIGURES) if name in header}
+    columns = {name: _column(lines, place) for name, place in places.items()}
+    words = {name: columns.get(name, [""] * len(lines)) for name in WORDS}
+    words["folder"] = [_inner(text) for text in words["folder"]]
+    return Table(
+        words,
+        {name: [_number(text) for text in columns.get(name, [""] * len(lines))] for name in FIGURES},
+        [(name, _column(lines, at)) for at, name in enumerate(header) if at not in places.values()],
+    )
+
+
+def read_ratings(folder: Path) -> list[tuple[str, str, str]]:
+    """Return name, rating and note from an earlier reader's file in the folder of the cohort, if there is one."""
+    try:
+        header, lines = _read_table(folder / RATINGS)
+    except InputError:
+        return []
+    if not {"name", "rating"} <= set(header):
+        return []
+    names, ratings = (_column(lines, header.index(name)) for name in ("name", "rating"))
+    notes = _column(lines, header.index("note")) if "note" in header else [""] * len(lines)
+    known = [rating if rating in CHOICES else "" for rating in ratings]
+    return list(zip(names, known, notes, strict=True))
+
+
+def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the lines of a CSV file."""
+    try:
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        msg = f"'{path}' cannot be read ({error.strerror}); give the results folder of a cohort."
+        raise InputError(msg) from error
+    try:
+        header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (csv.Error, ValueError) as error:
+        msg = f"'{path}' is damaged ({error}); run the cohort again, which writes it anew."
+        raise InputError(msg) from error
+    return header, [line for line in lines if line]
+
+
+def _column(lines: list[list[str]], place: int) -> list[str]:
+    """Return a column; short lines end with empty cells."""
+    return [line[place] if place < len(line) else "" for line in lines]
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _inner(folder: str) -> str:
+    """Return a folder below that of the cohort with forward slashes; nothing if it lies elsewhere."""
+    path = PurePath(folder)
+    inside = folder and not path.is_absolute() and not path.drive and ".." not in path.parts
+    return path.as_posix() if inside else ""

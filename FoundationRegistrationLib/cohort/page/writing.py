@@ -1,0 +1,89 @@
+"""Writing the page of a cohort: `index.html`, its scripts beside it, and the pictures of every pair."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from importlib import resources
+from pathlib import Path
+
+from ...files.outputs import complete_or_absent
+from .pictures import Made, write_pair_pictures
+from .rows import read_pairs, read_ratings
+from .scripts import call, make_folder
+
+PAGE = "index.html"
+FILES_FOLDER = "index_files"  # of the page; no name of a pair that anyone would choose
+DATA_FILE = "data.js"
+ASSETS = ("cohort.css", "pairs.js", "ratings.js", "plots.js", "table.js", "slices.js", "opened.js", "cohort.js")
+_MOST_DIGITS = 5  # significant ones of a figure
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page of a cohort; what is there already and still true is kept, so call it after every pair.
+
+    The page needs nothing but the folder: no internet, no server. Every file is written whole or not at all, and
+    ``index.html`` last.
+
+    Args:
+        folder: results of the cohort, with its ``pairs.csv`` and a folder for each pair.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: the table of the cohort is missing or damaged.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    table = read_pairs(folder)
+    known = [_pictures(folder, *pair) for pair in zip(table.words["folder"], table.words["state"], strict=True)]
+    title = folder.absolute().name.encode("utf-8", "replace").decode()
+    data = {
+        "title": title,
+        "words": table.words,
+        "figures": {name: [_short(value) for value in values] for name, values in table.figures.items()},
+        "further": table.further,
+        "made": ["" if pair is None else pair.content for pair in known],
+        "drawn": [pair is not None and pair.drawn for pair in known],
+        "ratings": read_ratings(folder),
+    }
+    contents = {name: _asset(name) for name in ASSETS} | {DATA_FILE: call("COHORT", data)}
+    files = folder / FILES_FOLDER
+    make_folder(files)
+    for name, text in contents.items():
+        _write(files / name, text)
+    # With the hash in their addresses, browsers do not show old data with a new page.
+    page = _asset(PAGE).replace("{{title}}", html.escape(title))
+    for name, text in contents.items():
+        address = f"{FILES_FOLDER}/{name}"
+        page = page.replace(f'"{address}"', f'"{address}?{hashlib.sha256(text.encode()).hexdigest()[:12]}"')
+    _write(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _pictures(folder: Path, name: str, state: str) -> Made | None:
+    """Make the pictures of a pair that are missing; None if it has no results."""
+    registered = name and state in ("done", "failed") and (folder / name).is_dir()
+    return write_pair_pictures(folder / name) if registered else None
+
+
+def _short(value: float | None) -> float | None:
+    """Return a figure with no more digits than are shown."""
+    return None if value is None else float(f"{value:.{_MOST_DIGITS}g}")
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a text unless the file holds it already."""
+    data = text.encode("utf-8")
+    try:
+        if path.stat().st_size == len(data) and path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    with complete_or_absent(path) as unfinished:
+        unfinished.write_bytes(data)
