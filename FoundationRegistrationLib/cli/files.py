@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..cohort.names import SUMMARY_FILES
 from ..errors import InputError
 from ..files.commit import check_name, settle
 from ..files.results import RESULTS
@@ -46,7 +47,12 @@ KINETICS = (
     "curves.csv",
     "kinetics.json",
 )
-_INTO_A_FOLDER = {"register": RESULTS, "series": (*SUMMARY, SERIES_FOLDER), "kinetics": KINETICS}
+_INTO_A_FOLDER = {
+    "register": RESULTS,
+    "series": (*SUMMARY, SERIES_FOLDER),
+    "kinetics": KINETICS,
+    "cohort": SUMMARY_FILES,
+}
 # Arguments that name what is written.
 _WRITTEN = ("output", "dicom", "folder")
 # Formats in two files, of which only one is named.
@@ -86,7 +92,7 @@ def _check_phantoms_folder(folder: Path) -> None:
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     output = arguments.output
-    is_option = name not in ("fixed", "moving", "registration", "series")
+    is_option = name not in ("fixed", "moving", "registration", "series", "table")
     what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
     results = _INTO_A_FOLDER.get(arguments.command)
     folder = output if results else output.parent

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import torch
 
 from ..encoders import Encoder, EncoderInfo
+from ..encoders.fingerprint import weights_checksum
 from ..settings import Settings
-from ..weights import file_digest, locate
 
 _T = TypeVar("_T")
 
@@ -48,7 +47,7 @@ class EncoderSource:
             SettingsError: its input size does not fit it.
             WeightsError: its weights are not found.
         """
-        source = cls(info, lambda where: info.build(settings, where), _weights_checksum(info, settings))
+        source = cls(info, lambda where: info.build(settings, where), weights_checksum(info, settings))
         if source._fingerprint is None:
             source.on(device)
         return source
@@ -91,17 +90,3 @@ class EncoderSource:
 def weights_of(encoder: Encoder) -> str | None:
     """Return the checksum of an encoder's weights, None if it does not give one."""
     return getattr(encoder, "weights_sha256", None)
-
-
-def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
-    """Return the checksum of the weight files without loading them, None if they cannot be identified.
-
-    For weights from a package, it is the checksum that is verified when they are loaded.
-    """
-    if info.packaged_sha256:
-        return info.packaged_sha256
-    files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
-    digests = [bytes.fromhex(file_digest(file, "sha256")) for file in files if file is not None]
-    if not digests or len(digests) < len(files):
-        return None
-    return hashlib.sha256(b"".join(digests)).hexdigest()
