@@ -104,7 +104,7 @@ def _found(plan: Plan) -> Iterator[str]:
 
     yield f"{len(plan.pairs)} pairs, and all their files are there."
     for column, count in columns_used(plan).items():
-        yield f"{column}: given for {count} pairs"
+        yield f"{column}: {count} of {len(plan.pairs)}"
     yield f"copied to the summary only: {', '.join(plan.table.copied) or 'nothing'}"
     yield f"preset: {plan.settings.preset}, encoder: {'+'.join(plan.settings.encoders) or 'none'}"
 
