@@ -87,7 +87,7 @@ def write_summaries(output: Path, rows: Rows, provenance: Mapping[str, Any], gro
             for unfinished in output.glob(".*.part"):  # of a killed process: all write within this lock
                 unfinished.unlink(missing_ok=True)
             current = rows.current()
-            _write_table(output / TABLE, current, rows.copied)
+            write_table(output / TABLE, current, rows.copied)
             with complete_or_absent(output / PAGE) as file:
                 file.write_text("\n".join(_page(current, group)) + "\n", encoding="utf-8")
             write_json(output / PROVENANCE, provenance)
@@ -97,11 +97,32 @@ def write_summaries(output: Path, rows: Rows, provenance: Mapping[str, Any], gro
     return current
 
 
-def figures_of(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the figures of a report by the columns of the table; None where there is none."""
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], copied: Sequence[str] = ()) -> None:
+    """Write the table of all pairs, completely or not at all.
+
+    Args:
+        path: the file.
+        rows: values by `COLUMNS`; those that are missing are left empty.
+        copied: titles of further columns.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with complete_or_absent(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, *copied], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def told_by(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report says of a pair, by the columns of the table; None where there is no figure."""
     metrics, evaluation = report.get("metrics", {}), report.get("evaluation", {})
     labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
+    verdict = report.get("verdict", {})
     found = {
+        "verdict": verdict.get("level", ""),
+        "reasons": " ".join(verdict.get("reasons", ())),
+        "messages": " ".join(report.get("messages", ())),
         "expected_error_mm": (metrics.get("expected_error") or {}).get("median_mm"),
         "folded_percent": metrics.get("jacobian", {}).get("folded_percent"),
         "inverse_error_mm": metrics.get("inverse_error_mm", {}).get("mean"),
@@ -120,12 +141,7 @@ def _row_of(folder: Path, pair: Pair) -> dict[str, Any]:
         return row
     row |= {"state": record["state"], "error": record["error"], "seconds": record["seconds"]}
     if record["state"] == "done":
-        report = report_of(folder)
-        verdict = report.get("verdict", {})
-        row["verdict"] = verdict.get("level", "")
-        row["reasons"] = " ".join(verdict.get("reasons", ()))
-        row["messages"] = " ".join(report.get("messages", ()))
-        row |= figures_of(report)
+        row |= told_by(report_of(folder))
     return row
 
 
@@ -136,13 +152,6 @@ def report_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return report if isinstance(report, dict) else {}
-
-
-def _write_table(path: Path, rows: Iterable[Mapping[str, Any]], copied: Sequence[str]) -> None:
-    with complete_or_absent(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *copied], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _page(rows: Sequence[Mapping[str, Any]], group: str) -> Iterator[str]:

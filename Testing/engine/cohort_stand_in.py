@@ -1,6 +1,7 @@
 """A worker of `cohort` that registers nothing: what it does is written in the fixed file of each pair.
 
-Lines of that file: `fail WORDS`, `kill`, `say WORDS`, `begun FILE` (writes its process id there), `wait FILE` (until it is there).
+Lines of that file: `fail WORDS`, `kill`, `say WORDS`, `begun FILE` (writes its process id there), `wait FILE` (until
+it is there).
 """
 
 import json

@@ -93,7 +93,7 @@ def test_all_that_is_wrong_with_rows_is_said_at_once_with_true_lines(folder):
     ):
         assert part in words
     lines = "".join(f"today.nrrd,gone{number}.nrrd\n" for number in range(50))
-    with pytest.raises(InputError, match="has 50 problems .*; and 30 more"):
+    with pytest.raises(InputError, match=r"has 50 problems .*; and 30 more"):
         plan_cohort(write_table(folder / "cohort.csv", "fixed,moving\n" + lines), MIND, {})
 
 

@@ -1,0 +1,91 @@
+"""Many pairs by the real engine: what each row says reaches its registration."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
+
+from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.evaluation.overlap import dice
+from FoundationRegistrationLib.io.landmark_files import read_points
+
+QUICK = {"encoder": "mind", "working-spacing-mm": "4", "initialization": "none", "iterations": "5"}
+ROWS = """fixed;moving;name;fixed_labels;moving_labels;fluid_iterations;follow_labels;follow_image;follow_points;site
+today.nrrd;before.nrrd;Ada/1;today_labels.nrrd;before_labels.nrrd;;before_labels.nrrd;before.nrrd;points.csv;A
+today.nrrd;damaged.nrrd;lost;;;;;;;A
+today.nrrd;before.nrrd;Bob;;;2;;;;B
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A table with a good pair, a damaged one, and a good one with a setting of its own; registered."""
+    folder = tmp_path_factory.mktemp("cohort")
+    fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
+    images = {
+        "today": volume(fixed, smooth_warp),
+        "before": volume(moving),
+        "today_labels": on_grid((body_depth(smooth_warp(points_of(fixed))) > 0).astype(np.uint8), fixed),
+        "before_labels": on_grid((body_depth(points_of(moving)) > 0).astype(np.uint8), moving),
+    }
+    for name, image in images.items():
+        sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
+    (folder / "damaged.nrrd").write_bytes(b"NRRD0004\ntype: float\n")
+    (folder / "points.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
+    (folder / "cohort.csv").write_text(ROWS, encoding="utf-16")
+    assert run(folder) == 1
+    return folder
+
+
+def run(folder, *more):
+    options = [part for name, value in {**QUICK, "fluid-iterations": "0"}.items() for part in (f"--{name}", value)]
+    output = ["--output", str(folder / "out"), "--progress", "none"]
+    return main(["cohort", str(folder / "cohort.csv"), *output, *options, *more])
+
+
+def rows(folder):
+    with (folder / "out" / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def test_each_pair_has_what_register_writes_and_its_figures(cohort):
+    found = rows(cohort)
+    assert {name: row["state"] for name, row in found.items()} == {"Ada_1": "done", "lost": "failed", "Bob": "done"}
+    for name, steps in (("Ada_1", 0), ("Bob", 2)):
+        report = json.loads((cohort / "out" / name / "report.json").read_text())
+        assert (report["settings"]["fluid_iterations"], report["settings"]["iterations"]) == (steps, 5)
+        assert (cohort / "out" / name / "overview.png").stat().st_size > 0
+    ada = found["Ada_1"]
+    assert float(ada["mean_dice_before"]) < float(ada["mean_dice_after"])
+    assert ada["verdict"] in ("good", "check") and float(ada["inverse_error_mm"]) < 0.5
+    assert "damaged.nrrd" in found["lost"]["error"]
+    assert "damaged.nrrd" in (cohort / "out" / "lost" / "log.txt").read_text()
+
+
+def test_files_that_follow_the_moving_volume_are_carried_along(cohort):
+    carried = cohort / "out" / "Ada_1" / "followed"
+    assert {path.name for path in carried.iterdir()} == {
+        "before_labels.nii.gz",
+        "before.nii.gz",
+        "points.mrk.json",
+    }
+    fixed = sitk.ReadImage(str(cohort / "today_labels.nrrd"))
+    labels = sitk.ReadImage(str(carried / "before_labels.nii.gz"))  # with voxels of its own
+    labels = sitk.Resample(labels, fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
+    assert dice(fixed, labels)[1] == pytest.approx(float(rows(cohort)["Ada_1"]["mean_dice_after"]), abs=0.02)
+    assert len(read_points(carried / "points.mrk.json").points) == 2
+    warped = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort / "out" / "Ada_1" / "warped.nii.gz")))
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(carried / "before.nii.gz")))
+    assert np.abs(warped - image).max() < 1e-2 * np.ptp(warped)
+
+
+def test_a_second_run_does_nothing_but_what_failed_and_was_repaired(cohort):
+    before = {path: path.stat().st_mtime_ns for path in (cohort / "out").glob("*/report.json")}
+    (cohort / "damaged.nrrd").write_bytes((cohort / "before.nrrd").read_bytes())
+    assert run(cohort, "--stages", "deformable") == 0
+    assert len(before) == 2 and all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert rows(cohort)["lost"]["state"] == "done"
+    assert not (cohort / "out" / "lost" / "log.txt").exists()
