@@ -107,10 +107,16 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
 def _run_job(arguments: argparse.Namespace, report: ProgressCallback, guard: OneOfMany) -> None:
     """Run a command of a cohort: `register` or `apply`."""
+    from ..runtime.memory import check_limits, check_loading
+
+    prepare_files(arguments)
+    check_limits()
+    check_loading()
+    from ..features.source import keep_encoders
     from ..io.quiet import itk_silent
     from .register import register_command
 
-    prepare_files(arguments)
+    keep_encoders()
     with itk_silent():
         if arguments.command == "register":
             register_command(arguments, report, guard)

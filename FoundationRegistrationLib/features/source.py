@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -12,6 +14,8 @@ from ..encoders.fingerprint import weights_checksum
 from ..settings import Settings
 
 _T = TypeVar("_T")
+# By the name of an encoder, what it was made with and the encoder; None where none are kept.
+_KEPT: ContextVar[dict[str, tuple[Hashable, Encoder]] | None] = ContextVar("kept encoders", default=None)
 
 
 class EncoderSource:
@@ -47,7 +51,20 @@ class EncoderSource:
             SettingsError: its input size does not fit it.
             WeightsError: its weights are not found.
         """
-        source = cls(info, lambda where: info.build(settings, where), weights_checksum(info, settings))
+        fingerprint = weights_checksum(info, settings)
+        alike = dataclasses.replace(settings, working_spacing_mm=1.0, slice_gap=1)  # which suit the volumes
+
+        def build(where: torch.device) -> Encoder:
+            kept = _KEPT.get()
+            if kept is None or fingerprint is None:
+                return info.build(settings, where)
+            key = (alike, fingerprint, where)
+            if info.name not in kept or kept[info.name][0] != key:
+                kept.pop(info.name, None)  # free its memory before building the next one
+                kept[info.name] = (key, info.build(settings, where))
+            return kept[info.name][1]
+
+        source = cls(info, build, fingerprint)
         if source._fingerprint is None:
             source.on(device)
         return source
@@ -85,6 +102,12 @@ class EncoderSource:
         if self._fingerprint is None:
             self._fingerprint = weights_of(self.on(device)) or ""
         return self._fingerprint
+
+
+def keep_encoders() -> None:
+    """From now on keep each encoder from one registration to the next, in this context and while its settings last."""
+    if _KEPT.get() is None:
+        _KEPT.set({})
 
 
 def weights_of(encoder: Encoder) -> str | None:

@@ -1,15 +1,20 @@
 """Many pairs by the real engine: what each row says reaches its registration."""
 
+import contextvars
 import csv
 import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
 
+from FoundationRegistrationLib import Settings
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.encoders import EncoderInfo
 from FoundationRegistrationLib.evaluation.overlap import dice
+from FoundationRegistrationLib.features.source import EncoderSource, keep_encoders
 from FoundationRegistrationLib.io.landmark_files import read_points
 
 QUICK = {"encoder": "mind", "working-spacing-mm": "4", "initialization": "none", "iterations": "5"}
@@ -89,3 +94,31 @@ def test_a_second_run_does_nothing_but_what_failed_and_was_repaired(cohort):
     assert len(before) == 2 and all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert rows(cohort)["lost"]["state"] == "done"
     assert not (cohort / "out" / "lost" / "log.txt").exists()
+
+
+def test_a_network_is_loaded_once_for_pairs_with_the_same_settings():
+    built = []
+
+    def build(settings, device):
+        built.append(settings.input_size)
+        return object()
+
+    info = EncoderInfo(name="one", build=build, channels=1, tokens=1, packaged_sha256="ab")
+
+    def encoders(*inputs):
+        cpu = torch.device("cpu")
+        return [
+            EncoderSource.from_settings(Settings(input_size=size, working_spacing_mm=spacing), info, cpu).on(cpu)
+            for size, spacing in inputs
+        ]
+
+    encoders((64, 1.0), (64, 1.0))
+    assert built == [64, 64]  # on its own each registration frees its memory
+
+    def run():
+        keep_encoders()
+        first, second, _ = encoders((64, 1.0), (64, 2.0), (32, 2.0))
+        assert first is second
+
+    contextvars.copy_context().run(run)
+    assert built == [64, 64, 64, 32]
