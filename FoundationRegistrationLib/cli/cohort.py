@@ -14,8 +14,7 @@ from .. import __version__
 from ..errors import InputError
 from ..runtime.interruption import Interruption
 from .cohort_progress import json_line, shown
-from .register import given_settings
-from .settings_options import add_settings
+from .settings_options import add_settings, given_settings
 from .terminal import say
 
 if TYPE_CHECKING:

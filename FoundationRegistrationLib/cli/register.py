@@ -14,6 +14,7 @@ from ..runtime.memory import check_limits, check_loading
 from ..runtime.progress import ProgressCallback
 from ..settings import Settings, combined, read_settings_file
 from .inputs import Inputs, read_inputs
+from .settings_options import given_settings
 from .terminal import say
 
 
@@ -26,12 +27,6 @@ def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Set
     """
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
     return combined(from_file, given_settings(arguments), preset)
-
-
-def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that are options of a command line."""
-    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(Settings)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def register_command(

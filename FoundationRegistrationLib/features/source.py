@@ -105,7 +105,7 @@ class EncoderSource:
 
 
 def keep_encoders() -> None:
-    """From now on keep each encoder from one registration to the next, in this context and while its settings last."""
+    """From now on, in this context, keep each encoder from one registration to the next with the same settings."""
     if _KEPT.get() is None:
         _KEPT.set({})
 
