@@ -32,6 +32,9 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only every N-th pair, from the I-th")
     parser.add_argument("--no-resume", action="store_true", help="register again what is done already")
     parser.add_argument("--retry-failed", action="store_true", help="also try again what failed in an earlier run")
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="register nothing; measure again with the labels and landmarks"
+    )
     parser.add_argument("--group", default="", metavar="COLUMN", help="column to group the figures of the summary by")
     add_settings(parser, with_landmarks=True)
 
@@ -61,7 +64,14 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     prepare_folder(output, plan.pairs)
     pairs = share(plan.pairs, number, count)
     rows = Rows(output, plan.pairs, plan.table.copied)
-    cohort = Cohort(output, pairs, rows, resume=not arguments.no_resume, retry_failed=arguments.retry_failed)
+    cohort = Cohort(
+        output,
+        pairs,
+        rows,
+        resume=not arguments.no_resume,
+        retry_failed=arguments.retry_failed,
+        evaluate_only=arguments.evaluate_only,
+    )
     jobs = max(1, min(arguments.jobs, len(pairs)))
     with_gpus = all(pair.settings["device"] in ("auto", "cuda") for pair in pairs)
     workers = [Worker(COMMAND, environment) for environment in environments(jobs, with_gpus)]
@@ -72,7 +82,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     if arguments.progress == "json":
         json_line({"event": "done", "output": str(output), "failed": failed, **counts})
     else:
-        say(_conclusion(counts, failed, output))
+        say(_conclusion(counts, failed, output, arguments.evaluate_only))
     return _FAILED if failed else 0
 
 
@@ -128,12 +138,13 @@ def _provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _conclusion(counts: dict[str, int], failed: int, output: Path) -> Iterator[str]:
+def _conclusion(counts: dict[str, int], failed: int, output: Path, evaluated: bool) -> Iterator[str]:
     words = {
-        "done": "registered now",
+        "done": "evaluated now" if evaluated else "registered now",
         "kept": "done before and kept",
         "failed": "failed now",
         "still failed": "failed before with the same inputs, and are tried again only with --retry-failed",
+        "not registered": "not registered with these inputs and settings, so left out",
         "held": "left to another run, which works on them",
     }
     told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]

@@ -23,6 +23,8 @@ def _line(news: News, output: Path) -> str:
         return f"{name}: failed{' before' if news.kind == 'still failed' else ''}: {news.error}"
     if news.kind == "held":
         return f"{name}: left to another run, which works on it"
+    if news.kind == "not registered":
+        return f"{name}: not registered with these inputs and settings, so left out"
     return f"{name}: {_verdict(output / name)}, {news.seconds:.0f} s{', done before' if news.kind == 'kept' else ''}"
 
 

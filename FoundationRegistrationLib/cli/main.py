@@ -106,7 +106,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
 
 def _run_job(arguments: argparse.Namespace, report: ProgressCallback, guard: OneOfMany) -> None:
-    """Run a command of a cohort: `register` or `apply`."""
+    """Run a command of a cohort: `register`, `apply` or `evaluate`."""
     from ..runtime.memory import check_limits, check_loading
 
     prepare_files(arguments)
@@ -120,6 +120,10 @@ def _run_job(arguments: argparse.Namespace, report: ProgressCallback, guard: One
     with itk_silent():
         if arguments.command == "register":
             register_command(arguments, report, guard)
+        elif arguments.command == "evaluate":
+            from .evaluate import evaluate_command
+
+            evaluate_command(arguments, guard)
         else:
             apply_command(arguments, guard)
 

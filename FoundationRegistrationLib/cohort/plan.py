@@ -21,6 +21,7 @@ from .names import SUMMARY_FILES, folded, folder_names
 from .table import FILES, SERIES, Table, TableRow, one_line, read_table
 
 FOLLOWED = "followed"  # folder of what was carried along
+EVALUATING = ("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks")
 _PAIRED = ("labels", "landmarks", "structures", "points")
 _ENDINGS = {"follow_image": ".nii.gz", "follow_labels": ".nii.gz", "follow_points": ".mrk.json"}
 _SEGMENTATION = ".seg.nrrd"
@@ -70,19 +71,44 @@ class Pair:
             ),
         ]
 
-    def facts(self) -> dict[str, Any]:
-        """Return all that determines its result, as plain values.
+    def evaluation(self, folder: Path, output: Path) -> list[list[str]]:
+        """Return the command lines that measure the finished pair in a folder again; none if nothing can be measured.
+
+        Args:
+            folder: of the pair.
+            output: JSON file to write.
+        """
+        files = [f"--{name.replace('_', '-')}={path}" for name, path in self.paths.items() if name in EVALUATING]
+        return [["evaluate", str(folder), f"--output={output}", *files]] if files else []
+
+    def evaluating(self) -> dict[str, str]:
+        """Return the hashes of the files that only evaluate its result, by column.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        return {name: file_sha256(path) for name, path in self.paths.items() if name in self._only_evaluating}
+
+    def deciding(self) -> dict[str, Any]:
+        """Return all else that determines its result, as plain values.
 
         Raises:
             InputError: a file cannot be read.
         """
         return {
-            "inputs": {name: file_sha256(path) for name, path in self.paths.items()},
+            "inputs": {
+                name: file_sha256(path) for name, path in self.paths.items() if name not in self._only_evaluating
+            },
             "followed": [[column, file_sha256(path), name] for column, path, name in self.followed],
             "settings": dict(self.settings),
             "series": dict(self.series),
             "weights": list(self.weights),
         }
+
+    @property
+    def _only_evaluating(self) -> tuple[str, ...]:
+        starts_there = self.settings.get("initialization") == "landmarks"
+        return tuple(name for name in EVALUATING if not (starts_there and name.endswith("landmarks")))
 
 
 @dataclass(frozen=True)

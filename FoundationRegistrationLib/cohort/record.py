@@ -5,30 +5,43 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import OutputError
 from ..files.bounded import plain_json, read_bounded
+from ..files.digest import file_sha256
 from ..files.outputs import write_json
 from ..files.results import RESULTS
-from .plan import FOLLOWED, Pair
+from ..settings import MOST_SETTINGS_BYTES
+from .plan import EVALUATING, FOLLOWED, Pair
 
 RECORD = "pair.json"
 LOG = "log.txt"
+MEASURED = ".evaluation.json.part"  # until it is in the report
 _MOST_BYTES = 1_000_000
+_DIGITS = 40
 _NEEDED = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png")
 
 
 def key_of(pair: Pair) -> str:
     """Return what identifies all that determines the result of a pair: inputs, settings, version and weights.
 
+    It has two parts, see `is_registered`.
+
     Raises:
         InputError: a file cannot be read.
     """
-    facts = {"version": __version__, **pair.facts()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    parts = ({"version": __version__, **pair.deciding()}, pair.evaluating())
+    hashes = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in parts)
+    return "-".join(found[:_DIGITS] for found in hashes)
+
+
+def is_registered(record: Mapping[str, Any], key: str) -> bool:
+    """Whether a recorded pair was registered with all that a key stands for, whatever it was evaluated with."""
+    return bool(record["state"] == "done" and record["key"].split("-")[0] == key.split("-")[0])
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -69,6 +82,33 @@ def write_record(pair: Pair, folder: Path, *, key: str, error: str, seconds: flo
         msg = f"'{folder}' cannot be written ({problem.strerror or problem}); free some space, or close it elsewhere."
         raise OutputError(msg) from problem
     write_json(folder / RECORD, _content(pair, key, error, seconds))
+
+
+def keep_evaluation(pair: Pair, folder: Path, record: Mapping[str, Any], key: str, measured: Path) -> None:
+    """Put a new evaluation in place of that in the report of a pair.
+
+    Args:
+        pair: the pair.
+        folder: its folder.
+        record: its record.
+        key: see `key_of`.
+        measured: file with the evaluation, which is removed; if there is none, nothing could be measured.
+
+    Raises:
+        OutputError: the report cannot be read or written.
+    """
+    try:
+        evaluation = plain_json(read_bounded(measured, MOST_SETTINGS_BYTES)) if measured.is_file() else {}
+        report = plain_json(read_bounded(folder / "report.json", MOST_SETTINGS_BYTES))
+        inputs = {name: facts for name, facts in report["inputs"].items() if name not in EVALUATING}
+        given = {name: path for name, path in pair.paths.items() if name in EVALUATING}
+        inputs |= {name: {"path": str(path), "sha256": file_sha256(path)} for name, path in given.items()}
+        write_json(folder / "report.json", {**report, "evaluation": evaluation, "inputs": inputs})
+        measured.unlink(missing_ok=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"The report in '{folder}' cannot be brought up to date ({error}); register the pair again."
+        raise OutputError(msg) from error
+    write_json(folder / RECORD, _content(pair, key, "", record["seconds"]))
 
 
 def keep_current(pair: Pair, folder: Path, record: dict[str, Any]) -> None:

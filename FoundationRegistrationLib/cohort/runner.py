@@ -17,7 +17,16 @@ from ..files.locks import release, try_to_hold
 from ..files.private_folders import NO_LOCKS
 from .names import SUMMARY_FILES
 from .plan import Pair
-from .record import is_whole, keep_current, key_of, read_record, write_record
+from .record import (
+    MEASURED,
+    is_registered,
+    is_whole,
+    keep_current,
+    keep_evaluation,
+    key_of,
+    read_record,
+    write_record,
+)
 from .summary import Rows, write_summaries
 from .workers import Worker, stop_all
 
@@ -35,7 +44,7 @@ class News:
     Attributes:
         pair: the pair.
         kind: "progress"; or, once for each pair, "done", "failed", "kept" (done earlier), "still failed" (failed
-            earlier, with the same inputs), "held" (by another run).
+            earlier, with the same inputs), "held" (by another run), "not registered" (so not to be evaluated).
         step: of the registration, if it is progress.
         fraction: of the pair's work that is completed.
         seconds: that it took.
@@ -59,15 +68,24 @@ class Cohort:
         rows: all rows, for the summary.
         resume: leave out what is done.
         retry_failed: do again what failed earlier, even if nothing has changed.
+        evaluate_only: measure again what is registered, with the labels and landmarks of now; register nothing.
     """
 
     def __init__(
-        self, output: Path, pairs: Sequence[Pair], rows: Rows, *, resume: bool = True, retry_failed: bool = False
+        self,
+        output: Path,
+        pairs: Sequence[Pair],
+        rows: Rows,
+        *,
+        resume: bool = True,
+        retry_failed: bool = False,
+        evaluate_only: bool = False,
     ) -> None:
         self._output = output
         self._rows = rows
         self._resume = resume
         self._retry_failed = retry_failed
+        self._evaluate_only = evaluate_only
         self._waiting: queue.SimpleQueue[Pair] = queue.SimpleQueue()
         for pair in pairs:
             self._waiting.put(pair)
@@ -166,8 +184,11 @@ class Cohort:
             try:
                 key = key_of(pair)
             except FoundationRegistrationError as error:
-                write_record(pair, folder, key="", error=str(error), seconds=0.0)
+                if not self._evaluate_only:
+                    write_record(pair, folder, key="", error=str(error), seconds=0.0)
                 return News(pair, "failed", error=str(error))
+            if self._evaluate_only:
+                return self._evaluate(pair, folder, key, worker)
             record = read_record(folder) if self._resume else None
             if record is not None and record["key"] == key:
                 if record["state"] == "done" and is_whole(pair, folder):
@@ -177,6 +198,19 @@ class Cohort:
                     keep_current(pair, folder, record)
                     return News(pair, "still failed", error=record["error"])
             return self._register(pair, folder, key, worker)
+
+    def _evaluate(self, pair: Pair, folder: Path, key: str, worker: Worker) -> News:
+        record = read_record(folder)
+        if record is None or not is_registered(record, key) or not is_whole(pair, folder):
+            return News(pair, "not registered")
+        measured = folder / MEASURED
+        measured.unlink(missing_ok=True)
+        commands = pair.evaluation(folder, measured)
+        outcome = worker.run({"commands": commands}, lambda *_: None) if commands else None
+        if outcome is not None and outcome.error:
+            return News(pair, "failed", seconds=outcome.seconds, error=outcome.error)
+        keep_evaluation(pair, folder, record, key, measured)
+        return News(pair, "done", seconds=outcome.seconds if outcome is not None else 0.0)
 
     def _register(self, pair: Pair, folder: Path, key: str, worker: Worker) -> News:
         def report(step: str, fraction: float) -> None:

@@ -96,6 +96,22 @@ def test_a_second_run_does_nothing_but_what_failed_and_was_repaired(cohort):
     assert not (cohort / "out" / "lost" / "log.txt").exists()
 
 
+def test_other_labels_are_measured_without_registering_again(cohort):
+    folder = cohort / "out" / "Ada_1"
+    before = (folder / "transform.h5").stat().st_mtime_ns
+    first = float(rows(cohort)["Ada_1"]["mean_dice_after"])
+    labels = sitk.ReadImage(str(cohort / "before_labels.nrrd"))
+    sitk.WriteImage(sitk.BinaryErode(labels, (4, 2, 1)), str(cohort / "other_labels.nrrd"))
+    (cohort / "cohort.csv").write_text(ROWS.replace(";before_labels.nrrd;;", ";other_labels.nrrd;;"), "utf-16")
+    assert run(cohort, "--evaluate-only") == 0
+    assert float(rows(cohort)["Ada_1"]["mean_dice_after"]) < first - 0.05
+    report = json.loads((folder / "report.json").read_text())
+    assert report["inputs"]["moving_labels"]["path"].endswith("other_labels.nrrd")
+    assert run(cohort) == 0  # all is done
+    assert (folder / "transform.h5").stat().st_mtime_ns == before
+    assert not (folder / ".evaluation.json.part").exists()
+
+
 def test_a_network_is_loaded_once_for_pairs_with_the_same_settings():
     built = []
 
