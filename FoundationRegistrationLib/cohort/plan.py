@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from ..encoders import encoder_families, encoder_info, encoders
 from ..encoders.fingerprint import weights_checksum
 from ..errors import FoundationRegistrationError, InputError, WeightsError
-from ..files.digest import file_sha256
+from ..files.digest import content_sha256s
 from ..settings import Settings, combined
 from ..weights import file_digest, weights_entry
 from ..weights.store import missing_message
@@ -81,13 +81,13 @@ class Pair:
         files = [f"--{name.replace('_', '-')}={path}" for name, path in self.paths.items() if name in EVALUATING]
         return [["evaluate", str(folder), f"--output={output}", *files]] if files else []
 
-    def evaluating(self) -> dict[str, str]:
+    def evaluating(self) -> dict[str, list[str]]:
         """Return the hashes of the files that only evaluate its result, by column.
 
         Raises:
             InputError: a file cannot be read.
         """
-        return {name: file_sha256(path) for name, path in self.paths.items() if name in self._only_evaluating}
+        return {name: content_sha256s(path) for name, path in self.paths.items() if name in self._only_evaluating}
 
     def deciding(self) -> dict[str, Any]:
         """Return all else that determines its result, as plain values.
@@ -97,9 +97,9 @@ class Pair:
         """
         return {
             "inputs": {
-                name: file_sha256(path) for name, path in self.paths.items() if name not in self._only_evaluating
+                name: content_sha256s(path) for name, path in self.paths.items() if name not in self._only_evaluating
             },
-            "followed": [[column, file_sha256(path), name] for column, path, name in self.followed],
+            "followed": [[column, content_sha256s(path), name] for column, path, name in self.followed],
             "settings": dict(self.settings),
             "series": dict(self.series),
             "weights": list(self.weights),
@@ -147,7 +147,8 @@ def plan_cohort(
     table = read_table(path, tuple(taken))
     problems = [*table.problems, *_repeated_names(table.rows)]
     names = folder_names(
-        [row.name or row.paths["moving"].name.split(".")[0] for row in table.rows], reserved=SUMMARY_FILES
+        [row.name or row.paths["moving"].name.split(".")[0] for row in table.rows],
+        reserved=(*SUMMARY_FILES, "index.html"),
     )
     exists = cache(os.path.exists)  # unlike Path.exists, does not raise for a name that is too long
     pairs: list[Pair] = []

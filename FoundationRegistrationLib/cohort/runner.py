@@ -123,6 +123,11 @@ class Cohort:
             for thread in threads:
                 thread.start()
             self._listen(len(threads), summarise, tell, cancelled)
+        except RegistrationCancelledError:
+            for worker in workers:
+                worker.stop()
+            summarise()
+            raise
         finally:
             stop_all(workers, _GRACE_SECONDS)
             for thread in threads:
@@ -151,10 +156,8 @@ class Cohort:
                     changed = True
                 tell(news)
             if cancelled():
-                msg = (
-                    f"The run was stopped. {self.counts['done'] + self.counts['kept']} pairs are done and kept; give "
-                    "the same command again to go on."
-                )
+                kept = self.counts["done"] + self.counts["kept"]
+                msg = f"The run was stopped. Pairs that are done and kept: {kept}; give the same command again to go on."
                 raise RegistrationCancelledError(msg)
             began = time.monotonic()
             if changed and began > due:
@@ -233,11 +236,8 @@ def _held(folder: Path) -> Iterator[bool]:
     path = folder / _LOCK
     held: IO[bytes] | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = try_to_hold(path)
+        held = _try_to_hold(path)
         is_ours = held is not None
-    except FileNotFoundError:  # another run has just removed the folder, since nothing came of its pair
-        is_ours = False
     except OSError as error:
         if error.errno not in NO_LOCKS:
             msg = f"'{folder}' cannot be written ({error.strerror or error}); choose another --output."
@@ -255,6 +255,14 @@ def _held(folder: Path) -> Iterator[bool]:
                 release(held, path)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if it is empty
+
+
+def _try_to_hold(path: Path) -> IO[bytes] | None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another run may just remove the folder, because nothing came of its pair.
+        with contextlib.suppress(FileNotFoundError):
+            return try_to_hold(path)
 
 
 def prepare_folder(output: Path, pairs: Sequence[Pair]) -> None:

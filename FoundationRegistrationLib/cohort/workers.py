@@ -68,15 +68,11 @@ class Worker:
         """
         began = time.monotonic()
         try:
-            process = self._running()
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-        except (OSError, ValueError) as error:  # it cannot be started, has just ended, or was just stopped
-            reason = f"Its process could not be started ({error}); free some memory and try again."
+            process = self._given(job)
+        except (OSError, ValueError) as error:
             self._check_wanted()
-            self._end()
-            return Outcome(reason, time.monotonic() - began, self._said())
+            reason = f"Its process could not be started ({error}); free some memory and try again."
+            return Outcome(reason, time.monotonic() - began, b"")
         answer = self._answer(process, report)
         if answer is None and process.wait() in _ASKED_TO_END:
             self._stopped.wait(_GRACE_SECONDS)  # a terminal asks all processes at once, and this one is told next
@@ -117,6 +113,15 @@ class Worker:
         if self._stopped.is_set():
             msg = "The run was stopped."
             raise RegistrationCancelledError(msg)
+
+    def _given(self, job: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        """Return the process after giving it a job; if it has just ended, another one."""
+        line = json.dumps(job).encode() + b"\n"
+        with contextlib.suppress(OSError, ValueError):
+            return _write(self._running(), line)
+        self._check_wanted()
+        self._end()
+        return _write(self._running(), line)
 
     def _running(self) -> subprocess.Popen[bytes]:
         self._log.seek(0)
@@ -163,8 +168,9 @@ class Worker:
                     stream.close()
 
     def _said(self) -> bytes:
-        self._log.seek(0)
-        return self._log.read(_MOST_LOG_BYTES)
+        length = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, length - _MOST_LOG_BYTES))
+        return self._log.read()
 
 
 def environments(count: int, with_gpus: bool) -> list[dict[str, str]]:
@@ -198,6 +204,13 @@ def stop_all(workers: Iterable[Worker], seconds: float) -> None:
         worker.stop()
     for worker in workers:
         worker.wait(max(0.0, until - time.monotonic()))
+
+
+def _write(process: subprocess.Popen[bytes], line: bytes) -> subprocess.Popen[bytes]:
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process
 
 
 def _processors() -> int:

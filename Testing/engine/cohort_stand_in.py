@@ -47,7 +47,7 @@ def work(command):
             sys.stderr.write("why it failed\n")
             return {"event": "failed", "message": rest}
         if word == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         elif word == "say":
             sys.stdout.write(f"{rest}\n")
         elif word == "begun":
