@@ -157,7 +157,7 @@ class Cohort:
                 tell(news)
             if cancelled():
                 kept = self.counts["done"] + self.counts["kept"]
-                msg = f"The run was stopped. Pairs that are done and kept: {kept}; give the same command again to go on."
+                msg = f"The run was stopped. Pairs done and kept: {kept}; give the same command again to go on."
                 raise RegistrationCancelledError(msg)
             began = time.monotonic()
             if changed and began > due:

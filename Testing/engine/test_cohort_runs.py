@@ -161,6 +161,36 @@ def test_progress_for_programs(tmp_path, capfd):
     assert events[-1]["event"] == "done" and events[-1]["failed"] == 1
 
 
+def test_progress_for_people_is_a_line_for_each_pair(tmp_path, capfd):
+    cohort = Cohort(tmp_path, {"a": "", "b": "fail why"})
+    assert cohort.run(progress="bar") == 1
+    told = capfd.readouterr().err
+    assert "a: good, " in told and "b: failed: why" in told
+
+
+def test_workers_share_processors_and_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    found = workers.environments(3, with_gpus=True)
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["2", "5", "2"]
+    assert {each["OMP_NUM_THREADS"] for each in found} == {"2"}
+    for one in workers.environments(3, with_gpus=False)[:1] + workers.environments(1, with_gpus=True):
+        assert one["CUDA_VISIBLE_DEVICES"] == "2, 5"
+
+
+def test_the_other_file_of_a_format_in_two_files_counts_too(tmp_path):
+    cohort = Cohort(tmp_path, {"a": ""})
+    for name in ("a_moving.hdr", "a_moving.img"):
+        (tmp_path / name).write_text("then")
+    cohort.table.write_text(cohort.table.read_text().replace("a_moving.nii", "a_moving.hdr"))
+    assert cohort.run() == 0
+    before = times(cohort)
+    (tmp_path / "a_moving.img").write_text("now")
+    assert cohort.run() == 0
+    assert times(cohort) != before
+
+
 @POSIX
 def test_a_run_killed_at_any_moment_and_resumed_ends_like_one_that_was_not(tmp_path):
     fixed = {f"p{number}": "" for number in range(6)} | {"bad": "fail why"}
