@@ -80,7 +80,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     counts = cohort.counts
     failed = counts["failed"] + counts["still failed"]
     if arguments.progress == "json":
-        json_line({"event": "done", "output": str(output), "failed": failed, **counts})
+        json_line({"event": "done", "output": str(output), "failed": failed, "counts": dict(counts)})
     else:
         say(_conclusion(counts, failed, output, arguments.evaluate_only))
     return _FAILED if failed else 0
@@ -148,6 +148,6 @@ def _conclusion(counts: dict[str, int], failed: int, output: Path, evaluated: bo
         "held": "left to another run, which works on them",
     }
     told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
-    yield f"{'; '.join(told)}. See '{output / 'pairs.csv'}'."
+    yield f"{'; '.join(told) or 'No pair is in this part'}. See '{output / 'pairs.csv'}'."
     if failed:
         yield f"{failed} {'pair' if failed == 1 else 'pairs'} failed; each reason is in that table, and in log.txt."

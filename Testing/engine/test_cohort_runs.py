@@ -146,6 +146,7 @@ def test_each_row_is_in_one_part(tmp_path):
         assert cohort.run("--part", f"{part}/3", "--jobs", "2") == 0
         seen.append({name for name, state in cohort.states().items() if state == "done"})
     assert len(seen[0]) == 3 and seen[0] < seen[1] < seen[2] and len(seen[2]) == 7
+    assert cohort.run("--part", "9/9") == 0  # more parts than rows
     assert cohort.run("--part", "4/3") == cohort.run("--part", "0/3") == cohort.run("--part", "x") == 2
 
 
@@ -159,6 +160,9 @@ def test_progress_for_programs(tmp_path, capfd):
     ends = [(event["pair"], event["state"], event["error"]) for event in events if event["event"] == "pair"]
     assert ends == [("a", "done", ""), ("b", "failed", "why")]
     assert events[-1]["event"] == "done" and events[-1]["failed"] == 1
+    assert cohort.run(progress="json") == 1
+    last = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert last["failed"] == 1 and last["counts"] == {"kept": 1, "still failed": 1}
 
 
 def test_progress_for_people_is_a_line_for_each_pair(tmp_path, capfd):
