@@ -34,7 +34,7 @@ _LOCK = ".pair.lock"
 _POLL_SECONDS = 0.1
 _LEAST_SECONDS = 3.0  # between two summaries
 _SHARE = 20.0  # a summary takes at most this part of the time
-_GRACE_SECONDS = 0.8  # a process that listens for signals has a second in all
+_GRACE_SECONDS = 0.6  # a process that listens for signals has a second in all; a worker takes half of one
 
 
 @dataclass(frozen=True)
