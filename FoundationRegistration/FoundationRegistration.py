@@ -553,10 +553,10 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         onProgress: BatchProgress | None = None,
         **settings: Any,
     ) -> list[BatchResult]:
-        """Register many pairs in sequence; a failure does not stop the others.
+        """Register many pairs; a failure does not stop the others.
 
         Args:
-            pairs: (fixed, moving) volume nodes, or a CSV file with the columns fixed and moving.
+            pairs: (fixed, moving) volume nodes, or a table of files as `cohort` takes it.
             preset: of the engine.
             outputFolder: for results and their table; see `FoundationRegistrationBridge.batch.register_batch`.
             onProgress: called with the pair's name, its number from 1, the number of pairs, the step and the

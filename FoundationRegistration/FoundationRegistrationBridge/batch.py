@@ -1,4 +1,4 @@
-"""Many registrations in sequence, of nodes or of files in a CSV table; a failure does not stop the others."""
+"""Many registrations: of nodes in sequence, or of files in a table by the engine's `cohort`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import slicer
 
-from .batch_table import OPTIONAL, TableRow, folder_names, read_table
 from .errors import BridgeError, CancelledError
 from .job import JobInputs, RegistrationJob
+from .library import add_library_to_path
 from .nodes_to_files import settings_as_json
 from .private_folder import PrivateFolder
 from .stored_files import file_messages_of_pair, with_messages
 from .worker import RegistrationWorker, engine_command, let_the_application_live
 
-RESULTS = "results.csv"
+PAIRS = "pairs.csv"
 
 BatchProgress = Callable[[str, int, int, str, float], None]
 
@@ -56,44 +57,44 @@ def register_batch(
 ) -> list[BatchResult]:
     """Register many pairs; the application stays responsive.
 
+    A table is the work of the engine's `cohort`: what an earlier call has done is kept if nothing has changed, and
+    what failed is tried again.
+
     Args:
-        pairs: (fixed, moving) volume nodes of one scene; or a CSV file with the columns fixed and moving, and
-            optionally fixed_mask, moving_mask, fixed_lesion, moving_lesion, fixed_labels, moving_labels,
-            fixed_landmarks, moving_landmarks, fixed_structures, moving_structures, fixed_points, moving_points,
-            initial_transform and name; see `batch_table.py`. Paths in it are relative to the file.
+        pairs: (fixed, moving) volume nodes of one scene; or a table, as `cohort` takes it, with at least the columns
+            fixed and moving.
         preset: of the engine.
-        output_folder: for files, a folder with a subfolder for each pair; that of the CSV file, with "_results" added
+        output_folder: for a table, a folder with a subfolder for each pair; that of the table, with "_results" added
             to its name, if None. For nodes, only the table of results is written there, if given.
         on_progress: called with the pair's name, its number from 1, the number of pairs, the step and the completed
             fraction of this pair.
         python: the Python that runs the engine; Slicer's own if None.
-        **settings: single settings of the engine, which override the preset.
+        **settings: single settings of the engine, which override the preset; a row of the table overrides both.
 
     Returns:
-        One result per pair, in order. Their table, results.csv, is updated after each pair.
+        One result per pair, in order. Their table, pairs.csv, is kept up to date.
 
     Raises:
         BridgeError: the pairs, their files, the output folder or a setting cannot be used, which is checked before
             the first run; or the table of results cannot be written.
         CancelledError: the user cancelled it.
     """
-    values = {"preset": preset, **settings}
-    settings_as_json(values)  # raises before the first run, not after the last
+    settings_as_json({"preset": preset, **settings})  # raises before the first run, not after the last
+    tell = on_progress or (lambda *_: None)
     if isinstance(pairs, str | os.PathLike):
         table = Path(pairs).absolute()
         folder = Path(output_folder or table.with_name(f"{table.stem}_results")).absolute()
-        runs = _file_runs(table, folder, values, python)
-    else:
-        folder = Path(output_folder).absolute() if output_folder else None
-        runs = _node_runs(pairs, values, python)
+        _register_table(table, folder, preset, settings, tell, python)
+        return _results_in(folder)
+    runs = _node_runs(pairs, {"preset": preset, **settings}, python)
+    folder = Path(output_folder).absolute() if output_folder else None
     if folder is not None:
-        _prepare(folder, runs)
+        _prepare(folder)
     results: list[BatchResult] = []
     for number, run in enumerate(runs, start=1):
 
         def report(step: str, fraction: float, name: str = run.name, number: int = number) -> None:
-            if on_progress:
-                on_progress(name, number, len(runs), step, fraction)
+            tell(name, number, len(runs), step, fraction)
 
         try:
             results.append(BatchResult(run.name, **run(report)))
@@ -104,7 +105,7 @@ def register_batch(
         if folder is not None:
             # An open table is no reason to stop; it may be closed before the last pair.
             with contextlib.suppress(BridgeError) if number < len(runs) else contextlib.nullcontext():
-                _write_table(folder / RESULTS, results)
+                _write_table(folder / PAIRS, results)
     return results
 
 
@@ -129,31 +130,6 @@ class _NodeRun:
         return {"transform_node": outputs.transform_node, "record": outputs.record}
 
 
-@dataclass(frozen=True)
-class _FileRun:
-    name: str
-    row: TableRow
-    folder: Path
-    settings: Mapping[str, Any]
-    python: Path | None
-
-    def __call__(self, report: Callable[[str, float], None]) -> dict[str, Any]:
-        private = PrivateFolder()
-        try:
-            file = private.path / "settings.json"
-            file.write_text(settings_as_json(self.settings), encoding="utf-8")
-            paths = self.row.paths
-            arguments = ["register", paths["fixed"], paths["moving"]]
-            arguments += ["--output", self.folder, "--settings", file, "--progress", "json"]
-            for column in OPTIONAL:
-                if column in paths:
-                    arguments += [f"--{column.replace('_', '-')}", paths[column]]
-            _run_to_the_end(RegistrationWorker(engine_command(arguments, self.python)), report)
-        finally:
-            private.remove()
-        return {"folder": self.folder, "record": json.loads((self.folder / "report.json").read_text("utf-8"))}
-
-
 def _node_runs(pairs: Any, settings: Mapping[str, Any], python: Path | None) -> list[_NodeRun]:
     """Return a run for each pair of nodes; None instead of a node fails only that pair.
 
@@ -162,7 +138,7 @@ def _node_runs(pairs: Any, settings: Mapping[str, Any], python: Path | None) -> 
     """
     given = list(pairs) if isinstance(pairs, Iterable) else []
     if not given or not all(_is_pair(pair) for pair in given):
-        msg = "Give pairs of volume nodes, [(fixed, moving), ...], or a CSV file with the columns fixed and moving."
+        msg = "Give pairs of volume nodes, [(fixed, moving), ...], or a table with the columns fixed and moving."
         raise BridgeError(msg)
     return [_NodeRun(JobInputs(*pair, settings=settings), python) for pair in given]
 
@@ -173,14 +149,90 @@ def _is_pair(pair: Any) -> bool:
     return all(node is None or isinstance(node, slicer.vtkMRMLNode) for node in pair)
 
 
-def _file_runs(table: Path, folder: Path, settings: Mapping[str, Any], python: Path | None) -> list[_FileRun]:
-    rows = read_table(table)
-    names = folder_names([row.name or row.paths["moving"].name.split(".")[0] for row in rows], reserved=RESULTS)
-    return [_FileRun(name, row, folder / name, settings, python) for name, row in zip(names, rows, strict=True)]
+class _CohortWorker(RegistrationWorker):
+    """The engine's `cohort`; keeps its news of each pair."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.news: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        super().__init__(command)
+
+    def _hear(self, line: str) -> None:
+        super()._hear(line)
+        with contextlib.suppress(ValueError):
+            news = json.loads(line)
+            if isinstance(news, dict):
+                self.news.put(news)
 
 
-def _prepare(folder: Path, runs: Sequence[_NodeRun | _FileRun]) -> None:
-    """Create the results folder, and check that each result can be written.
+def _register_table(
+    table: Path,
+    folder: Path,
+    preset: str,
+    settings: Mapping[str, Any],
+    tell: BatchProgress,
+    python: Path | None,
+) -> None:
+    """Run the engine's `cohort` to its end.
+
+    Raises:
+        BridgeError: it did not reach its end; that pairs failed is no error.
+    """
+    private = PrivateFolder()
+    try:
+        file = private.path / "settings.json"
+        file.write_text(json.dumps(settings), encoding="utf-8")
+        arguments = ["cohort", table, "--output", folder, "--preset", preset, "--settings", file, "--retry-failed"]
+        worker = _CohortWorker(engine_command([*arguments, "--progress", "json"], python))
+        all_done = False
+        try:
+            while worker.running():
+                all_done = _pass_on(worker, tell) or all_done
+                let_the_application_live()
+            all_done = _pass_on(worker, tell) or all_done
+        except BaseException:
+            worker.cancel()
+            while worker.running():
+                let_the_application_live()
+            raise
+    finally:
+        private.remove()
+    if not all_done:
+        raise BridgeError(worker.failure() or "The engine ended before all pairs were done; run it again.")
+
+
+def _pass_on(worker: _CohortWorker, tell: BatchProgress) -> bool:
+    """Tell what is new; return whether the engine has said that all is done."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            news = worker.news.get_nowait()
+            kind = news.get("event")
+            if kind == "progress":
+                tell(news["pair"], news["number"], news["pairs"], news["pair_step"], news["pair_fraction"])
+            elif kind == "pair":
+                tell(news["pair"], news["number"], news["pairs"], "done", 1.0)
+            elif kind == "done":
+                return True
+    return False
+
+
+def _results_in(folder: Path) -> list[BatchResult]:
+    """Return the outcome of each pair of a cohort, in the order of its table."""
+    try:
+        with (folder / PAIRS).open(newline="", encoding="utf-8") as file:
+            return [_result(row, folder / row["folder"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        msg = f"The results in '{folder}' cannot be read ({error}); register the table again."
+        raise BridgeError(msg) from error
+
+
+def _result(row: Mapping[str, str], folder: Path) -> BatchResult:
+    if row["state"] != "done":
+        return BatchResult(row["name"], row["error"] or "Another run works on it; wait for that one.")
+    return BatchResult(row["name"], folder=folder, record=json.loads((folder / "report.json").read_text("utf-8")))
+
+
+def _prepare(folder: Path) -> None:
+    """Create the folder for the table of results.
 
     Raises:
         BridgeError: something is in the way, or it cannot be created.
@@ -191,27 +243,9 @@ def _prepare(folder: Path, runs: Sequence[_NodeRun | _FileRun]) -> None:
         words = "there is a file of that name" if folder.is_file() else error.strerror
         msg = f"The results folder '{folder}' cannot be created ({words}); choose another output folder."
         raise BridgeError(msg) from error
-    files = [run.folder for run in runs if isinstance(run, _FileRun) and run.folder.is_file()]
-    for path, kind in [*((path, "file") for path in files), (folder / RESULTS, "folder")]:
-        if kind == "file" or path.is_dir():
-            msg = f"'{path}' is a {kind} and in the way of the results; remove it, or choose another output folder."
-            raise BridgeError(msg)
-
-
-def _run_to_the_end(worker: RegistrationWorker, report: Callable[[str, float], None]) -> None:
-    try:
-        while worker.running():
-            report(worker.progress.step, worker.progress.fraction)
-            let_the_application_live()
-    except BaseException:
-        worker.cancel()
-        while worker.running():
-            let_the_application_live()
-        raise
-    failure = worker.failure()
-    if failure is not None:
-        raise BridgeError(failure)
-    report("done", 1.0)
+    if (folder / PAIRS).is_dir():
+        msg = f"'{folder / PAIRS}' is a folder and in the way of the results; remove it, or choose another folder."
+        raise BridgeError(msg)
 
 
 def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
@@ -220,35 +254,16 @@ def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
     Raises:
         BridgeError: it cannot be written.
     """
-    rows = [dict(_summary(result)) for result in results]
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    add_library_to_path()
+    from FoundationRegistrationLib.cohort.summary import told_by, write_table
+    from FoundationRegistrationLib.errors import OutputError
+
+    rows = []
+    for result in results:
+        seconds = round(sum(result.record.get("timings_seconds", {}).values()), 1) if result.record else ""
+        ended = {"name": result.name, "state": "failed" if result.error else "done", "error": result.error}
+        rows.append({**ended, **told_by(result.record), "seconds": seconds})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        msg = f"The results cannot be written to '{path}' ({error.strerror}); close it elsewhere, or free some space."
-        raise BridgeError(msg) from error
-
-
-def _summary(result: BatchResult) -> Iterator[tuple[str, Any]]:
-    metrics, evaluation = result.record.get("metrics", {}), result.record.get("evaluation", {})
-    labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
-    yield "name", result.name
-    yield "error", result.error
-    yield "verdict", result.record.get("verdict", {}).get("level", "")
-    yield "reasons", " ".join(result.record.get("verdict", {}).get("reasons", ()))
-    yield "messages", " ".join(result.record.get("messages", ()))
-    yield "folded_percent", metrics.get("jacobian", {}).get("folded_percent", "")
-    yield "inverse_error_mm", metrics.get("inverse_error_mm", {}).get("mean", "")
-    for stage in ("before", "after"):
-        yield f"mean_dice_{stage}", labels.get(f"mean_dice_{stage}", "")
-        yield f"mean_hd95_mm_{stage}", labels.get(f"mean_hausdorff95_mm_{stage}", "")
-        yield f"tre_mm_{stage}", landmarks.get(f"tre_mm_{stage}", {}).get("mean", "")
-    yield "seconds", round(sum(result.record.get("timings_seconds", {}).values()), 1) if result.record else ""
-    yield "folder", result.folder or ""
+        write_table(path, rows)
+    except OutputError as error:
+        raise BridgeError(str(error)) from error

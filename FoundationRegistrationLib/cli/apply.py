@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, OutputError
-from ..runtime.interruption import Interruption
+from ..files.private_folders import CommitGuard
 from .dicom import add_series_options, check_series_options
 from .dicom_inputs import DIFFERENT_PATIENTS, check_new_folder, reference_series, series_to_derive
 from .terminal import say
@@ -47,7 +47,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interpolation", choices=("linear", "bspline"), default="linear")
 
 
-def apply_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
+def apply_command(arguments: argparse.Namespace, interruption: CommitGuard) -> None:
     """Apply a finished registration to an image, a label map or points."""
     from ..io.transforms import read_transform
 
@@ -111,7 +111,7 @@ def _frame_folder(arguments: argparse.Namespace) -> Path:
 
 
 def _apply_to_points(
-    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: Interruption
+    arguments: argparse.Namespace, transform: Any, messages: list[str], interruption: CommitGuard
 ) -> None:
     from ..files.outputs import staged_folder
     from ..io.landmark_files import read_points, write_points
@@ -133,7 +133,7 @@ def _apply_to_image(
     transform: Any,
     inverse: Any,
     messages: list[str],
-    interruption: Interruption,
+    interruption: CommitGuard,
 ) -> None:
     from ..io.volumes import read_volume, write_volume_directly
     from ..pipeline.propagation import propagate_image, say_what_is_outside
@@ -165,7 +165,7 @@ def _apply_to_labels(
     transform: Any,
     inverse: Any,
     messages: list[str],
-    interruption: Interruption,
+    interruption: CommitGuard,
 ) -> None:
     from ..io.segmentation_files import (
         SEGMENTATION_ENDING,
@@ -202,7 +202,7 @@ def _apply_to_labels(
 
 def _write(
     arguments: argparse.Namespace,
-    interruption: Interruption,
+    interruption: CommitGuard,
     write_file: Callable[[Path], None],
     write_dicom: Callable[[Path], None],
 ) -> None:

@@ -7,12 +7,12 @@ import json
 
 from ..errors import InputError
 from ..files.outputs import staged_folder, write_json
-from ..runtime.interruption import Interruption
+from ..files.private_folders import CommitGuard
 from .inputs import read_evaluation_inputs
 from .terminal import say
 
 
-def evaluate_command(arguments: argparse.Namespace, interruption: Interruption) -> None:
+def evaluate_command(arguments: argparse.Namespace, interruption: CommitGuard) -> None:
     """Evaluate a finished registration with labels or landmarks."""
     from ..evaluation.accuracy import evaluate
     from ..io.transforms import read_transform

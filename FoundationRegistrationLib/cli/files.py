@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from ..cohort.names import SUMMARY_FILES
 from ..errors import InputError
 from ..files.commit import check_name, settle
+from ..files.digest import with_data
 from ..files.results import RESULTS
 from ..series.folders import SERIES_FOLDER, SUMMARY, frame_folders
 
@@ -46,11 +47,14 @@ KINETICS = (
     "curves.csv",
     "kinetics.json",
 )
-_INTO_A_FOLDER = {"register": RESULTS, "series": (*SUMMARY, SERIES_FOLDER), "kinetics": KINETICS}
+_INTO_A_FOLDER = {
+    "register": RESULTS,
+    "series": (*SUMMARY, SERIES_FOLDER),
+    "kinetics": KINETICS,
+    "cohort": SUMMARY_FILES,
+}
 # Arguments that name what is written.
 _WRITTEN = ("output", "dicom", "folder")
-# Formats in two files, of which only one is named.
-_HEADERS_AND_DATA = ((".hdr", ".img", ".img.gz"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"))
 
 
 def prepare_files(arguments: argparse.Namespace) -> None:
@@ -86,15 +90,15 @@ def _check_phantoms_folder(folder: Path) -> None:
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     output = arguments.output
-    is_option = name not in ("fixed", "moving", "registration", "series")
+    is_option = name not in ("fixed", "moving", "registration", "series", "table")
     what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
     results = _INTO_A_FOLDER.get(arguments.command)
     folder = output if results else output.parent
     if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
         msg = f"'{folder}' holds {what}, which is an input; choose another folder for the --output."
         raise InputError(msg)
-    read = _results_in(path) if name == "registration" else [*_with_data(path)]
-    written = [output / result for result in results] if results else [*_with_data(output)]
+    read = _results_in(path) if name == "registration" else [*with_data(path)]
+    written = [output / result for result in results] if results else [*with_data(output)]
     for file in written:
         if any(_same(file, other) for other in read):
             msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."
@@ -104,14 +108,6 @@ def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
 def _results_in(folder: Path) -> list[Path]:
     """Return the files of a registration, or of all frames of a series, that may be there."""
     return [place / result for place in (folder, *frame_folders(folder).values()) for result in RESULTS]
-
-
-def _with_data(path: Path) -> Iterator[Path]:
-    yield path
-    for endings in _HEADERS_AND_DATA:
-        for ending in endings:
-            if path.name.lower().endswith(ending):
-                yield from (path.with_name(path.name[: -len(ending)] + other) for other in endings)
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -13,10 +13,13 @@ from typing import Any
 
 from .. import __version__
 from ..errors import FoundationRegistrationError, OutputError, RegistrationCancelledError
-from ..runtime.interruption import Interruption
+from ..runtime.interruption import Interruption, OneOfMany
 from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
 from .apply import add_apply_arguments, apply_command
+from .cohort import add_cohort_arguments, cohort_command
+from .cohort_worker import worker_command
+from .compare import add_compare_arguments, compare_command
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
 from .driving import add_driving_arguments
 from .export import add_export_arguments, export_command
@@ -39,13 +42,16 @@ _MEMORY_HINT = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 bad input, 128 + signal number when interrupted.
+    """Run one command; return its exit code.
+
+    It is 0 if all is done, 1 if a pair of a cohort failed, 2 for bad input, 128 + signal number when interrupted.
 
     Args:
         argv: its arguments; if None, those of the process, which then does nothing else afterwards.
     """
     with lenient_streams() as lost, Interruption(to_the_end=argv is None) as interruption:
-        arguments = _parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else list(argv)
+        arguments = _parser().parse_args(given, argparse.Namespace(given=given))
         code = _exit_code(arguments, interruption)
         problem = lost()
         if code == 0 and problem is not None and arguments.command not in ("register", "series"):
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int:
     try:
-        _run(arguments, interruption)
+        return _run(arguments, interruption)
     except RegistrationCancelledError as error:
         _say_error(arguments, error)
         return 128 + interruption.signal_number if interruption.signal_number else _INTERRUPTED
@@ -71,24 +77,55 @@ def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int
             raise
         _say_error(arguments, FoundationRegistrationError(_memory_hint(arguments)))
         return _BAD_INPUT
-    return 0
 
 
-def _run(arguments: argparse.Namespace, interruption: Interruption) -> None:
+def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     """Run the command; libraries are imported here, after signal handling is set up, since that takes a while."""
     if arguments.command == "weights":
         _run_weights(arguments, interruption)
-        return
+        return 0
+    if arguments.command == "cohort-worker":
+        worker_command(_parser(), _run_job, interruption)
+        return 0
     prepare_files(arguments)
+    if arguments.command == "cohort":
+        return cohort_command(arguments, interruption)
+    if arguments.command == "compare":
+        compare_command(arguments)
+        return 0
     if arguments.command == "encoders":
         from .encoders import encoders_command
 
         encoders_command(arguments)
-        return
+        return 0
     from ..io.quiet import itk_silent
 
     with itk_silent():
         _run_on_volumes(arguments, interruption)
+    return 0
+
+
+def _run_job(arguments: argparse.Namespace, report: ProgressCallback, guard: OneOfMany) -> None:
+    """Run a command of a cohort: `register`, `apply` or `evaluate`."""
+    from ..runtime.memory import check_limits, check_loading
+
+    prepare_files(arguments)
+    check_limits()
+    check_loading()
+    from ..features.source import keep_encoders
+    from ..io.quiet import itk_silent
+    from .register import register_command
+
+    keep_encoders()
+    with itk_silent():
+        if arguments.command == "register":
+            register_command(arguments, report, guard)
+        elif arguments.command == "evaluate":
+            from .evaluate import evaluate_command
+
+            evaluate_command(arguments, guard)
+        else:
+            apply_command(arguments, guard)
 
 
 def _run_weights(arguments: argparse.Namespace, interruption: Interruption) -> None:
@@ -172,9 +209,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Register medical volumes with vision foundation encoders. For research, not a medical device.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(dest="command", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_register(subparsers.add_parser("register", help="register a moving volume to a fixed one"))
     add_series_arguments(subparsers.add_parser("series", help="register the frames of a dynamic series"))
+    add_cohort_arguments(subparsers.add_parser("cohort", help="register all pairs of a table"))
+    add_compare_arguments(subparsers.add_parser("compare", help="compare the figures of two cohorts"))
+    subparsers.add_parser("cohort-worker")  # without help: not for people
     add_apply_arguments(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
     add_export_arguments(subparsers.add_parser("export", help="write a registration for another program or as DICOM"))
     _add_evaluate(subparsers.add_parser("evaluate", help="measure a registration with labels or landmarks"))

@@ -7,14 +7,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SettingsError
 from ..files.outputs import staged_folder
 from ..files.results import RESULTS
-from ..runtime.interruption import Interruption
+from ..runtime.interruption import Interruption, OneOfMany
 from ..runtime.memory import check_limits, check_loading
 from ..runtime.progress import ProgressCallback
-from ..settings import Settings, read_settings_file
+from ..settings import Settings, combined, read_settings_file
 from .inputs import Inputs, read_inputs
+from .settings_options import given_settings
 from .terminal import say
 
 
@@ -25,22 +25,13 @@ def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Set
         arguments: of the command line.
         preset: used if none is given.
     """
-    given = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(Settings)
-        if getattr(arguments, field.name, None) is not None
-    }
-    if given.get("initialization") == "landmarks":
-        given["initialization"] = "none"
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
-    if "preset" in from_file and given.get("preset", from_file["preset"]) != from_file["preset"]:
-        msg = f"'{arguments.settings}' uses another preset than --preset {given['preset']}; give only one of them."
-        raise SettingsError(msg)
-    values = {**from_file, **given}
-    return Settings.from_preset(values.pop("preset", preset), **values)
+    return combined(from_file, given_settings(arguments), preset)
 
 
-def register_command(arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption) -> None:
+def register_command(
+    arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption | OneOfMany
+) -> None:
     """Register two files and write all results into a folder."""
     settings = settings_from(arguments)
     check_limits()  # first of all: libraries fail unpredictably when memory is very low

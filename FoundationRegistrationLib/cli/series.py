@@ -6,12 +6,11 @@ import argparse
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, RegistrationCancelledError
-from ..runtime.interruption import Interruption
+from ..runtime.interruption import Interruption, OneOfMany
 from ..runtime.progress import ProgressCallback
 from .dicom import add_dicom_series_option
 from .settings_options import add_settings
@@ -58,7 +57,7 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
 
     messages: list[str] = []
     series = read_series(arguments.series, messages, arguments.dicom_series)
-    store = FolderStore(arguments.output, len(series.frames), _Partial(interruption))
+    store = FolderStore(arguments.output, len(series.frames), OneOfMany(interruption))
     try:
         result = register_series(
             series,
@@ -108,18 +107,3 @@ def _reference(text: str) -> int | str:
         return text
     msg = f"--reference is '{text[:40]}'; give the number of a frame, from 0, or mean."
     raise InputError(msg)
-
-
-class _Partial:
-    """A guard for a frame of several: a run that ends after it has not finished."""
-
-    def __init__(self, interruption: Interruption) -> None:
-        self._interruption = interruption
-
-    def remove_on_exit(self, *paths: Path) -> None:
-        """Register what to remove if the process ends before a commit."""
-        self._interruption.remove_on_exit(*paths)
-
-    def committing(self) -> AbstractContextManager[None]:
-        """Delay the end of the process while a frame is moved into place."""
-        return self._interruption.committing(is_last=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from ..settings import PRESETS, Settings, setting_choices
 
@@ -38,3 +38,9 @@ def add_settings(parser: argparse.ArgumentParser, *, with_landmarks: bool) -> No
             choices=None if field.metadata["also"] else choices,
             help=f"{field.metadata['help']} (default {field.default})",
         )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that are options of a command line."""
+    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(Settings)}
+    return {name: value for name, value in values.items() if value is not None}

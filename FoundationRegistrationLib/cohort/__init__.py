@@ -1,1 +1,1 @@
-"""Many registrations: one folder a pair, one table and one page over all of them."""
+"""Many pairs: a table in; out a folder and a record of each pair, and a page over all of them. No torch."""

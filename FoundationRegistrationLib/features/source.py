@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
 
 from ..encoders import Encoder, EncoderInfo
+from ..encoders.fingerprint import weights_checksum
 from ..settings import Settings
-from ..weights import file_digest, locate
 
 _T = TypeVar("_T")
+# By the name of an encoder, what it was made with and the encoder; None where none are kept.
+_KEPT: ContextVar[dict[str, tuple[Hashable, Encoder]] | None] = ContextVar("kept encoders", default=None)
 
 
 class EncoderSource:
@@ -48,7 +51,20 @@ class EncoderSource:
             SettingsError: its input size does not fit it.
             WeightsError: its weights are not found.
         """
-        source = cls(info, lambda where: info.build(settings, where), _weights_checksum(info, settings))
+        fingerprint = weights_checksum(info, settings)
+        alike = dataclasses.replace(settings, working_spacing_mm=1.0, slice_gap=1)  # which suit the volumes
+
+        def build(where: torch.device) -> Encoder:
+            kept = _KEPT.get()
+            if kept is None or fingerprint is None:
+                return info.build(settings, where)
+            key = (alike, fingerprint, where)
+            if info.name not in kept or kept[info.name][0] != key:
+                kept.pop(info.name, None)  # free its memory before building the next one
+                kept[info.name] = (key, info.build(settings, where))
+            return kept[info.name][1]
+
+        source = cls(info, build, fingerprint)
         if source._fingerprint is None:
             source.on(device)
         return source
@@ -88,20 +104,12 @@ class EncoderSource:
         return self._fingerprint
 
 
+def keep_encoders() -> None:
+    """From now on, in this context, keep each encoder from one registration to the next with the same settings."""
+    if _KEPT.get() is None:
+        _KEPT.set({})
+
+
 def weights_of(encoder: Encoder) -> str | None:
     """Return the checksum of an encoder's weights, None if it does not give one."""
     return getattr(encoder, "weights_sha256", None)
-
-
-def _weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
-    """Return the checksum of the weight files without loading them, None if they cannot be identified.
-
-    For weights from a package, it is the checksum that is verified when they are loaded.
-    """
-    if info.packaged_sha256:
-        return info.packaged_sha256
-    files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
-    digests = [bytes.fromhex(file_digest(file, "sha256")) for file in files if file is not None]
-    if not digests or len(digests) < len(files):
-        return None
-    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import SimpleITK as sitk
@@ -14,6 +13,7 @@ import torch
 from .. import __version__
 from ..features import FeaturePair
 from ..runtime.device import describe_device
+from ..runtime.versions import versions
 from ..settings import Settings
 from ..spatial.grids import content_sha256
 from .preprocessing import PreparedVolume
@@ -21,17 +21,10 @@ from .preprocessing import PreparedVolume
 
 def environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:
     """Return versions, device, settings and encoders of a run, as plain values."""
-    packages = ("torch", "numpy", "SimpleITK", "scikit-learn", "timm")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "settings": settings.to_dict(),
-        "versions": {"FoundationRegistration": __version__, "python": platform.python_version(), **versions},
+        "versions": versions(__version__),
         "platform": platform.platform(),
         "device": describe_device(device),
         "weights_sha256": {name: pair.weights_sha256 for name, pair in features.items()},

@@ -6,7 +6,6 @@ repeated run (`--settings report.json`) starts from that transform, and reports 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..files.bounded import plain_json, read_bounded
+from ..files.digest import file_sha256
 from ..io.units import units_of
 from ..settings import MOST_SETTINGS_BYTES
 from ..spatial.grids import content_sha256
@@ -30,7 +30,6 @@ INPUT_ROLES = (
 # Files that determine the result; the others only evaluate it.
 _DECISIVE = (*(f"{side}{kind}" for kind in _DECISIVE_KINDS for side in ("fixed", "moving")), "region")
 _GIVEN_STARTS = ("given transform", "landmarks")
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -114,27 +113,6 @@ def described_images(images: Mapping[str, sitk.Image | None]) -> dict[str, dict[
         for role, image in images.items()
         if image is not None
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; for a folder, that of the hashes of all files in it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            for file in sorted(item for item in path.rglob("*") if item.is_file()):
-                digest.update(bytes.fromhex(file_sha256(file)))
-            return digest.hexdigest()
-        with path.open("rb") as opened:
-            while chunk := opened.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        msg = f"'{path}' cannot be read ({error.strerror}); check its permissions."
-        raise InputError(msg) from error
-    return digest.hexdigest()
 
 
 def read_recorded_run(path: Path) -> RecordedRun | None:

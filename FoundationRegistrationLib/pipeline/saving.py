@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..evaluation.accuracy import check_label_maps, evaluate
+from ..files.digest import file_sha256
 from ..files.outputs import write_json
 from ..io.arrays import VolumeLike, as_volume
 from ..io.landmarks import Landmarks, as_landmarks, paired
@@ -17,7 +18,7 @@ from ..io.segmentations import Segmentation, check_marked
 from ..io.transforms import write_transform
 from ..io.volumes import whole_numbers, write_volume_directly
 from .overview import draw_overview
-from .record import START_FILE, file_sha256
+from .record import START_FILE
 
 if TYPE_CHECKING:
     from .result import RegistrationResult

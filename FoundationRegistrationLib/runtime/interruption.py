@@ -30,9 +30,13 @@ class Interruption:
 
     Args:
         to_the_end: the process ends after the context, so it keeps ignoring the signals.
+
+    Attributes:
+        grace_seconds: after a signal the process is ended by force if it has not ended by itself.
     """
 
     def __init__(self, to_the_end: bool = False) -> None:
+        self.grace_seconds = _GRACE_SECONDS
         self._to_the_end = to_the_end
         self._finished = threading.Event()
         self._deciding = threading.Lock()
@@ -97,7 +101,7 @@ class Interruption:
     def _watch(self) -> None:
         with contextlib.suppress(OSError):
             self._reader.recv(1, socket.MSG_PEEK)
-            if self._finished.wait(_GRACE_SECONDS):
+            if self._finished.wait(self.grace_seconds):
                 return
             with self._deciding:
                 for path in self._unwanted:
@@ -105,6 +109,25 @@ class Interruption:
                     with contextlib.suppress(OSError):
                         path.unlink()
                 os._exit(0 if self._committed else 128 + self.signal_number)
+
+
+class OneOfMany:
+    """An interruption as a guard for results that do not complete the run: a signal after them still stops it."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def requested(self) -> bool:
+        """Whether a signal was received."""
+        return self._interruption.requested()
+
+    def remove_on_exit(self, *paths: Path) -> None:
+        """Register what to remove if the process ends before a commit."""
+        self._interruption.remove_on_exit(*paths)
+
+    def committing(self) -> contextlib.AbstractContextManager[None]:
+        """Delay the end of the process while results are moved into place."""
+        return self._interruption.committing(is_last=False)
 
 
 def _signals() -> list[signal.Signals]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.bounded import plain_json, read_bounded
+from ..files.digest import file_sha256
 from ..files.outputs import staged_folder, write_json
 from ..files.private_folders import CommitGuard
 from ..io.transforms import read_transform, write_transform
-from ..pipeline.record import file_sha256
 from ..runtime.progress import Note
 from ..settings import MOST_SETTINGS_BYTES
 from .folders import FRAME_FILES, SUMMARY, frame_folder, frame_folders

@@ -6,7 +6,7 @@ The library, the command line, the Slicer panel and the run record use the same 
 from __future__ import annotations
 
 from .checks import setting_choices
-from .files import MOST_SETTINGS_BYTES, read_settings_file
+from .files import MOST_SETTINGS_BYTES, combined, read_settings_file
 from .parameters import (
     STRUCTURES_ONLY,
     DeviceName,
@@ -31,6 +31,7 @@ __all__ = [
     "Precision",
     "Preset",
     "Settings",
+    "combined",
     "read_settings_file",
     "setting_choices",
 ]

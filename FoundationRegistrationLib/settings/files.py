@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
 from ..files.bounded import plain_json, read_bounded
+from .parameters import Settings
 
 # A report with thousands of lesions is smaller than this.
 MOST_SETTINGS_BYTES = 4_000_000
@@ -34,3 +36,26 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         msg = f"'{path}' is not a JSON object of settings."
         raise SettingsError(msg)
     return values
+
+
+def combined(from_file: Mapping[str, Any], given: Mapping[str, Any], preset: str = "default") -> Settings:
+    """Return the settings of a preset, a settings file and single values; later ones override.
+
+    Args:
+        from_file: what a settings file says.
+        given: single settings, and the preset if it is given.
+        preset: used if none is given.
+
+    Raises:
+        SettingsError: the file is for another preset than the given one, or a value cannot be used.
+    """
+    if "preset" in from_file and given.get("preset", from_file["preset"]) != from_file["preset"]:
+        msg = (
+            f"The settings file uses another preset ({from_file['preset']}) than {given['preset']}; give only one "
+            "of them."
+        )
+        raise SettingsError(msg)
+    values = {**from_file, **given}
+    if given.get("initialization") == "landmarks":  # a start that is computed from them, and then given
+        values["initialization"] = "none"
+    return Settings.from_preset(values.pop("preset", preset), **values)

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 from benchmarks.comparison.__main__ import main
-from benchmarks.comparison.inference import holm, interval, paired
 from benchmarks.comparison.phantoms import phantom_sources
 from benchmarks.comparison.summary import write_summary
+
+from FoundationRegistrationLib.evaluation.statistics import holm, interval, paired
 
 CASES = 6
 DICE = {

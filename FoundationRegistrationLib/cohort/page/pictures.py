@@ -81,6 +81,9 @@ def write_pair_pictures(folder: Path) -> Made:
     first = json.dumps({"content": now.content, "found": now.found, "drawn": now.drawn})
     with complete_or_absent(target / DETAILS_FILE) as unfinished:  # last: it says that all others are there
         unfinished.write_text(f"// {first}\n{call('COHORT_PAIR', details)}", encoding="ascii")
+    for path in target.glob("*.webp"):  # of an earlier result
+        if path.name not in files:
+            path.unlink(missing_ok=True)
     return now
 
 

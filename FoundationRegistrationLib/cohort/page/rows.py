@@ -69,14 +69,24 @@ def read_pairs(folder: Path) -> Table:
     )
 
 
-def read_ratings(folder: Path) -> list[tuple[str, str, str]]:
-    """Return name, rating and note from an earlier reader's file in the folder of the cohort, if there is one."""
+def known_ratings(folder: Path) -> list[tuple[str, str, str]]:
+    """Return what an earlier reader's file in the folder of the cohort says, if there is one that can be read."""
     try:
-        header, lines = _read_table(folder / RATINGS)
+        return read_ratings(folder / RATINGS)
     except InputError:
         return []
+
+
+def read_ratings(path: Path) -> list[tuple[str, str, str]]:
+    """Return name, rating and note of each pair from a file that the page has saved.
+
+    Raises:
+        InputError: it cannot be read, or has no names and ratings.
+    """
+    header, lines = _read_table(path)
     if not {"name", "rating"} <= set(header):
-        return []
+        msg = f"'{path}' has no columns name and rating; give the file that the page of the cohort saves."
+        raise InputError(msg)
     names, ratings = (_column(lines, header.index(name)) for name in ("name", "rating"))
     notes = _column(lines, header.index("note")) if "note" in header else [""] * len(lines)
     known = [rating if rating in CHOICES else "" for rating in ratings]
@@ -88,12 +98,12 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        msg = f"'{path}' cannot be read ({error.strerror}); give the results folder of a cohort."
+        msg = f"'{path}' cannot be read ({error.strerror}); give what a cohort or its page has written."
         raise InputError(msg) from error
     try:
         header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     except (csv.Error, ValueError) as error:
-        msg = f"'{path}' is damaged ({error}); run the cohort again, which writes it anew."
+        msg = f"'{path}' is damaged ({error}); have it written anew."
         raise InputError(msg) from error
     return header, [line for line in lines if line]
 

@@ -8,18 +8,17 @@ from importlib import resources
 from pathlib import Path
 
 from ...files.outputs import complete_or_absent
-from .pictures import Made, write_pair_pictures
-from .rows import read_pairs, read_ratings
+from ..names import FILES_FOLDER, INDEX
+from .pictures import made, write_pair_pictures
+from .rows import known_ratings, read_pairs
 from .scripts import call, make_folder
 
-PAGE = "index.html"
-FILES_FOLDER = "index_files"  # of the page; no name of a pair that anyone would choose
 DATA_FILE = "data.js"
 ASSETS = ("cohort.css", "pairs.js", "ratings.js", "plots.js", "table.js", "slices.js", "opened.js", "cohort.js")
 _MOST_DIGITS = 5  # significant ones of a figure
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path, *, draw: bool = True) -> Path:
     """Write the page of a cohort; what is there already and still true is kept, so call it after every pair.
 
     The page needs nothing but the folder: no internet, no server. Every file is written whole or not at all, and
@@ -27,6 +26,7 @@ def write_page(folder: Path) -> Path:
 
     Args:
         folder: results of the cohort, with its ``pairs.csv`` and a folder for each pair.
+        draw: make the pictures of pairs that have none, or none of their result as it is now.
 
     Returns:
         Path of the page.
@@ -37,7 +37,11 @@ def write_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     table = read_pairs(folder)
-    known = [_pictures(folder, *pair) for pair in zip(table.words["folder"], table.words["state"], strict=True)]
+    pictures = write_pair_pictures if draw else made
+    known = [
+        pictures(folder / name) if _has_results(folder, name, state) else None
+        for name, state in zip(table.words["folder"], table.words["state"], strict=True)
+    ]
     title = folder.absolute().name.encode("utf-8", "replace").decode()
     data = {
         "title": title,
@@ -46,7 +50,7 @@ def write_page(folder: Path) -> Path:
         "further": table.further,
         "made": ["" if pair is None else pair.content for pair in known],
         "drawn": [pair is not None and pair.drawn for pair in known],
-        "ratings": read_ratings(folder),
+        "ratings": known_ratings(folder),
     }
     contents = {name: _asset(name) for name in ASSETS} | {DATA_FILE: call("COHORT", data)}
     files = folder / FILES_FOLDER
@@ -54,18 +58,16 @@ def write_page(folder: Path) -> Path:
     for name, text in contents.items():
         _write(files / name, text)
     # With the hash in their addresses, browsers do not show old data with a new page.
-    page = _asset(PAGE).replace("{{title}}", html.escape(title))
+    page = _asset(INDEX).replace("{{title}}", html.escape(title))
     for name, text in contents.items():
         address = f"{FILES_FOLDER}/{name}"
         page = page.replace(f'"{address}"', f'"{address}?{hashlib.sha256(text.encode()).hexdigest()[:12]}"')
-    _write(folder / PAGE, page)
-    return folder / PAGE
+    _write(folder / INDEX, page)
+    return folder / INDEX
 
 
-def _pictures(folder: Path, name: str, state: str) -> Made | None:
-    """Make the pictures of a pair that are missing; None if it has no results."""
-    registered = name and state in ("done", "failed") and (folder / name).is_dir()
-    return write_pair_pictures(folder / name) if registered else None
+def _has_results(folder: Path, name: str, state: str) -> bool:
+    return bool(name) and state in ("done", "failed") and (folder / name).is_dir()
 
 
 def _short(value: float | None) -> float | None:

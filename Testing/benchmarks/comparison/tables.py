@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean, median, stdev
 
+from FoundationRegistrationLib.evaluation.statistics import Paired, holm, interval, paired
+
 from .figures import CHANGE_SEEN, LESION, TARGETS, TRE, Figure, dice_of, figures_of
-from .inference import Paired, holm, interval, paired
 from .methods import METHODS, MIND, PRESET, STARTS
 from .paper import paper_rows
 from .records import DONE, NOT_AVAILABLE, Record

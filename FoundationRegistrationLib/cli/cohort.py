@@ -1,0 +1,171 @@
+"""`foundation-registration cohort`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import InputError
+from ..runtime.interruption import Interruption
+from .cohort_progress import json_line, shown
+from .settings_options import add_settings, given_settings
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..cohort.plan import Pair, Plan
+
+_FAILED = 1
+
+
+def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("table", type=Path, help="CSV or TSV with a row for each pair: fixed, moving and more")
+    parser.add_argument("--output", type=Path, help="folder for the results, a folder in it for each pair")
+    parser.add_argument("--validate", action="store_true", help="only check the table, and say what was found")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pairs at the same time (default 1)")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only every N-th pair, from the I-th")
+    parser.add_argument("--no-resume", action="store_true", help="register again what is done already")
+    parser.add_argument(
+        "--redo", type=Path, metavar="FILE", help="only the pairs rated `redo` in this file, which the page has saved"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="also try again what failed in an earlier run")
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="register nothing; measure again with the labels and landmarks"
+    )
+    parser.add_argument("--group", default="", metavar="COLUMN", help="column to group the figures of the summary by")
+    add_settings(parser, with_landmarks=True)
+
+
+def cohort_command(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    """Register the pairs of a table; return 0, or 1 if any failed."""
+    from ..cohort.plan import plan_cohort, share
+    from ..cohort.runner import Cohort, prepare_folder
+    from ..cohort.summary import COLUMNS, Rows
+    from ..cohort.workers import COMMAND, Worker, environments
+    from ..settings import read_settings_file
+
+    number, count = _part(arguments.part)
+    if arguments.jobs < 1:
+        msg = f"--jobs is {arguments.jobs}; give at least 1."
+        raise InputError(msg)
+    from_file = read_settings_file(arguments.settings) if arguments.settings else {}
+    plan = plan_cohort(arguments.table, given_settings(arguments), from_file, COLUMNS)
+    group = _group(arguments.group, plan)
+    if arguments.validate:
+        say(_found(plan))
+        return 0
+    if arguments.output is None:
+        msg = "Give --output: the folder for the results; or --validate to check the table only."
+        raise InputError(msg)
+    output = arguments.output.absolute()
+    prepare_folder(output, plan.pairs)
+    pairs = share(plan.pairs if arguments.redo is None else _rated_redo(arguments.redo, plan), number, count)
+    rows = Rows(output, plan.pairs, plan.table.copied)
+    cohort = Cohort(
+        output,
+        pairs,
+        rows,
+        resume=not arguments.no_resume and arguments.redo is None,
+        retry_failed=arguments.retry_failed,
+        evaluate_only=arguments.evaluate_only,
+    )
+    jobs = max(1, min(arguments.jobs, len(pairs)))
+    with_gpus = all(pair.settings["device"] in ("auto", "cuda") for pair in pairs)
+    workers = [Worker(COMMAND, environment) for environment in environments(jobs, with_gpus)]
+    with shown(arguments.progress, output, len(pairs)) as tell:
+        cohort.run(workers, _provenance(plan, arguments.given), group, tell, interruption.requested)
+    counts = cohort.counts
+    failed = counts["failed"] + counts["still failed"]
+    if arguments.progress == "json":
+        json_line({"event": "done", "output": str(output), "failed": failed, "counts": dict(counts)})
+    else:
+        say(_conclusion(counts, failed, output, arguments.evaluate_only))
+    return _FAILED if failed else 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        msg = f"--part is '{text[:40]}'; give the number of a part and of all parts, such as 1/3."
+        raise InputError(msg)
+    return number, count
+
+
+def _rated_redo(path: Path, plan: Plan) -> list[Pair]:
+    """Return the pairs that a reader wants to be registered again."""
+    from ..cohort.page import read_ratings
+
+    wanted = {name for name, rating, _ in read_ratings(path) if rating == "redo"}
+    if not wanted:
+        msg = f"'{path}' rates no pair `redo`; rate pairs on the page of the cohort, and save its ratings."
+        raise InputError(msg)
+    unknown = sorted(wanted - {pair.name for pair in plan.pairs})
+    if unknown:
+        msg = f"'{path}' rates '{unknown[0][:40]}', which is not in the table; give the table of that cohort."
+        raise InputError(msg)
+    return [pair for pair in plan.pairs if pair.name in wanted]
+
+
+def _group(title: str, plan: Plan) -> str:
+    """Return the title of a copied column as the table spells it; empty for none."""
+    from ..cohort.table import column_of
+
+    found = next((copied for copied in plan.table.copied if column_of(copied) == column_of(title)), "")
+    if title and not found:
+        others = ", ".join(plan.table.copied) or "none"
+        msg = f"--group is '{title[:40]}', which is no further column of the table; its further columns: {others}."
+        raise InputError(msg)
+    return found
+
+
+def _found(plan: Plan) -> Iterator[str]:
+    """Yield what the table says, for a person to check."""
+    from ..cohort.plan import columns_used
+
+    yield f"{len(plan.pairs)} pairs, and all their files are there."
+    for column, count in columns_used(plan).items():
+        yield f"{column}: {count} of {len(plan.pairs)}"
+    yield f"copied to the summary only: {', '.join(plan.table.copied) or 'nothing'}"
+    yield f"preset: {plan.settings.preset}, encoder: {'+'.join(plan.settings.encoders) or 'none'}"
+
+
+def _provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
+    """Return where the results come from, as plain values, without the names of machine and user."""
+    from ..runtime.memory import total_memory_bytes
+    from ..runtime.versions import versions
+
+    return {
+        "command": ["foundation-registration", *command],
+        "table": {"path": str(plan.table.path), "sha256": plan.table.sha256, "pairs": len(plan.pairs)},
+        "settings": plan.settings.to_dict(),
+        "versions": versions(__version__),
+        "machine": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "processor": platform.machine(),
+            "processors": os.cpu_count(),
+            "memory_bytes": total_memory_bytes(),
+        },
+    }
+
+
+def _conclusion(counts: dict[str, int], failed: int, output: Path, evaluated: bool) -> Iterator[str]:
+    words = {
+        "done": "evaluated now" if evaluated else "registered now",
+        "kept": "done before and kept",
+        "failed": "failed now",
+        "still failed": "failed before with the same inputs, and are tried again only with --retry-failed",
+        "not registered": "not registered with these inputs and settings, so left out",
+        "held": "left to another run, which works on them",
+    }
+    told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    yield f"{'; '.join(told) or 'No pair is in this part'}. See '{output / 'pairs.csv'}'."
+    if failed:
+        yield f"{failed} {'pair' if failed == 1 else 'pairs'} failed; each reason is in that table, and in log.txt."

@@ -1,0 +1,151 @@
+"""The record of a pair, from which an interrupted cohort goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import OutputError
+from ..files.bounded import plain_json, read_bounded
+from ..files.digest import file_sha256
+from ..files.outputs import write_json
+from ..files.results import RESULTS
+from ..settings import MOST_SETTINGS_BYTES
+from .plan import EVALUATING, FOLLOWED, Pair
+
+RECORD = "pair.json"
+LOG = "log.txt"
+MEASURED = ".evaluation.json.part"  # until it is in the report
+_MOST_BYTES = 1_000_000
+_DIGITS = 40
+_NEEDED = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png")
+
+
+def key_of(pair: Pair) -> str:
+    """Return what identifies all that determines the result of a pair: inputs, settings, version and weights.
+
+    It has two parts, see `is_registered`.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    parts = ({"version": __version__, **pair.deciding()}, pair.evaluating())
+    hashes = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in parts)
+    return "-".join(found[:_DIGITS] for found in hashes)
+
+
+def is_registered(record: Mapping[str, Any], key: str) -> bool:
+    """Whether a recorded pair was registered with all that a key stands for, whatever it was evaluated with."""
+    return bool(record["state"] == "done" and record["key"].split("-")[0] == key.split("-")[0])
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record in the folder of a pair; None if there is none that can be read."""
+    try:
+        record = plain_json(read_bounded(folder / RECORD, _MOST_BYTES))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("state") not in ("done", "failed"):
+        return None
+    kinds = {"key": str, "error": str, "seconds": (int, float)}
+    return record if all(isinstance(record.get(name), kind) for name, kind in kinds.items()) else None  # type: ignore[arg-type]
+
+
+def is_whole(pair: Pair, folder: Path) -> bool:
+    """Whether all files of a finished pair are there."""
+    followed = (f"{FOLLOWED}/{name}" for _, _, name in pair.followed)
+    return all((folder / name).is_file() for name in (*_NEEDED, *followed))
+
+
+def write_record(pair: Pair, folder: Path, *, key: str, error: str, seconds: float, log: bytes = b"") -> None:
+    """Keep how a pair ended: its record and, if it failed, its log in place of its results.
+
+    Args:
+        pair: the pair.
+        folder: its folder.
+        key: see `key_of`.
+        error: why it failed; empty if it did not.
+        seconds: that it took.
+        log: what its process said.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        _tidy(pair, folder, log if error else None)
+    except OSError as problem:
+        msg = f"'{folder}' cannot be written ({problem.strerror or problem}); free some space, or close it elsewhere."
+        raise OutputError(msg) from problem
+    write_json(folder / RECORD, _content(pair, key, error, seconds))
+
+
+def keep_evaluation(pair: Pair, folder: Path, record: Mapping[str, Any], key: str, measured: Path) -> None:
+    """Put a new evaluation in place of that in the report of a pair.
+
+    Args:
+        pair: the pair.
+        folder: its folder.
+        record: its record.
+        key: see `key_of`.
+        measured: file with the evaluation, which is removed; if there is none, nothing could be measured.
+
+    Raises:
+        OutputError: the report cannot be read or written.
+    """
+    try:
+        evaluation = plain_json(read_bounded(measured, MOST_SETTINGS_BYTES)) if measured.is_file() else {}
+        report = plain_json(read_bounded(folder / "report.json", MOST_SETTINGS_BYTES))
+        inputs = {name: facts for name, facts in report["inputs"].items() if name not in EVALUATING}
+        given = {name: path for name, path in pair.paths.items() if name in EVALUATING}
+        inputs |= {name: {"path": str(path), "sha256": file_sha256(path)} for name, path in given.items()}
+        write_json(folder / "report.json", {**report, "evaluation": evaluation, "inputs": inputs})
+        measured.unlink(missing_ok=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"The report in '{folder}' cannot be brought up to date ({error}); register the pair again."
+        raise OutputError(msg) from error
+    write_json(folder / RECORD, _content(pair, key, "", record["seconds"]))
+
+
+def keep_current(pair: Pair, folder: Path, record: dict[str, Any]) -> None:
+    """Bring what a record says of the table up to date: line, paths and copied cells.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = _content(pair, record.get("key", ""), record.get("error", ""), record.get("seconds", 0.0))
+    if content != record:
+        write_json(folder / RECORD, content)
+
+
+def _tidy(pair: Pair, folder: Path, log: bytes | None) -> None:
+    """Keep the log of a failed pair in place of its results, or those results alone that a finished pair has now."""
+    carried = folder / FOLLOWED
+    there = {path for path in carried.iterdir() if path.is_file()} if carried.is_dir() else set()
+    if log is None:
+        stale = {folder / LOG, *there} - {carried / name for _, _, name in pair.followed}
+    else:
+        stale = {folder / name for name in RESULTS} | there
+        (folder / LOG).write_bytes(log)
+    for path in stale:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        carried.rmdir()
+
+
+def _content(pair: Pair, key: str, error: str, seconds: float) -> dict[str, Any]:
+    return {
+        "name": pair.name,
+        "line": pair.line,
+        "state": "failed" if error else "done",
+        "error": error,
+        "key": key,
+        "seconds": round(seconds, 1),
+        "fixed": str(pair.paths["fixed"]),
+        "moving": str(pair.paths["moving"]),
+        "columns": dict(pair.copied),
+    }
