@@ -151,10 +151,11 @@ def _apply_to_image(
     say_what_is_outside(image, grid, inverse, messages)
 
     def write_dicom(folder: Path) -> None:
-        from ..exchange.derived_series import write_derived_series
+        from ..exchange.derived_series import WarpedVolume, write_derived_series
 
         if series is not None:
-            write_derived_series(result, transform, *series, folder)
+            moving, of_reference = series
+            write_derived_series([WarpedVolume(result, transform, moving)], of_reference, folder)
 
     _write(arguments, interruption, lambda path: write_volume_directly(result, path), write_dicom)
 

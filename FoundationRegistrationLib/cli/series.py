@@ -13,10 +13,13 @@ from ..errors import InputError, RegistrationCancelledError
 from ..runtime.interruption import Interruption, OneOfMany
 from ..runtime.progress import ProgressCallback
 from .dicom import add_dicom_series_option
+from .dicom_inputs import check_new_folder
 from .settings_options import add_settings
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..exchange.derived_series import WarpedVolume
+    from ..io.dicom import DicomSeries
     from ..series.result import SeriesResult
 
 _PRESET = "dce"
@@ -38,6 +41,9 @@ def add_series_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frame that the others are registered to, from 0 (default 0), or mean: the mean of all frames",
     )
+    parser.add_argument(
+        "--dicom", type=Path, metavar="FOLDER", help="also write the corrected series as DICOM, into a new folder"
+    )
     add_settings(parser, with_landmarks=False)
 
 
@@ -56,6 +62,7 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     from ..series.saving import FolderStore, save_series
 
     messages: list[str] = []
+    sources = _sources(arguments) if arguments.dicom else None
     series = read_series(arguments.series, messages, arguments.dicom_series)
     store = FolderStore(arguments.output, len(series.frames), OneOfMany(interruption))
     try:
@@ -68,7 +75,16 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
             cancelled=interruption.requested,
         )
         result = dataclasses.replace(result, messages=(*messages, *result.messages))
-        save_series(result, arguments.output, store.kept, interruption, described_file(arguments.series))
+        with contextlib.ExitStack() as stack:
+            if sources is not None:
+                from ..exchange.derived_series import write_derived_series
+                from ..files.outputs import staged_folder
+
+                volumes, of_reference = _derived(result, sources)
+                write_derived_series(
+                    volumes, of_reference, stack.enter_context(staged_folder(arguments.dicom, interruption))
+                )
+            save_series(result, arguments.output, store.kept, interruption, described_file(arguments.series))
     except RegistrationCancelledError as error:
         if not store.kept:
             raise
@@ -78,6 +94,34 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
         )
         raise RegistrationCancelledError(msg) from error
     say((*result.messages, *table(result)))
+
+
+def _sources(arguments: argparse.Namespace) -> list[DicomSeries]:
+    """Return the DICOM headers of each frame, after the checks of a derived series."""
+    from ..exchange.derived_series import check_can_derive
+    from ..io.dicom import is_dicom, read_frame_series
+    from ..io.paths import called, check_input
+
+    check_new_folder(arguments.dicom)
+    check_input(arguments.series, "series")
+    if not arguments.series.is_dir() and not is_dicom(arguments.series):
+        msg = f"'{arguments.series}' is not DICOM, which --dicom needs; leave it out, or give the DICOM series."
+        raise InputError(msg)
+    sources = read_frame_series(arguments.series, called("series", arguments.series), arguments.dicom_series)
+    for source in sources:
+        check_can_derive(source, sources[0])
+    return sources
+
+
+def _derived(result: SeriesResult, sources: list[DicomSeries]) -> tuple[list[WarpedVolume], DicomSeries]:
+    """Return the frames of the corrected series for DICOM, and the frame that gives the frame of reference."""
+    from ..exchange.derived_series import WarpedVolume
+
+    volumes = [
+        WarpedVolume(image, frame.transform, source, frame.state == "registered")
+        for image, frame, source in zip(result.corrected.frames, result.frames, sources, strict=True)
+    ]
+    return volumes, sources[result.reference_frame or 0]
 
 
 def table(result: SeriesResult) -> Iterator[str]:

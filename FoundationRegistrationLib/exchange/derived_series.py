@@ -1,4 +1,4 @@
-"""A warped volume as a derived DICOM series: values of the moving series on the slices of the reference.
+"""A warped volume, or all frames of a series, as a derived DICOM series on the slices of the reference.
 
 The images belong to the patient and the study of the reference, in whose frame of reference they lie. What describes
 the acquisition stays that of the moving series, with its dates and times: the age of the images is seen, and the
@@ -7,6 +7,8 @@ decay correction of a PET stays right, as do the weight and height from which SU
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,39 +85,62 @@ def check_can_derive(moving: DicomSeries, reference: DicomSeries) -> None:
         raise InputError(msg)
 
 
-def write_derived_series(
-    warped: sitk.Image, transform: sitk.Transform, moving: DicomSeries, reference: DicomSeries, folder: Path
-) -> None:
-    """Write a warped volume as a derived series, one file a slice, directly into a folder; for staging folders.
+@dataclass(frozen=True, eq=False)
+class WarpedVolume:
+    """A volume on the grid of the reference.
 
-    Args:
-        warped: the moving volume on the grid of the reference.
+    Attributes:
+        image: its values.
         transform: by which it was warped: maps points of the reference to points of the moving series, LPS mm.
         moving: the series that was warped: CT, MR or PET, see `check_can_derive`.
+        is_registered: whether the transform was found by a registration; otherwise the volume is as it was acquired.
+    """
+
+    image: sitk.Image
+    transform: sitk.Transform
+    moving: DicomSeries
+    is_registered: bool = True
+
+
+def write_derived_series(volumes: Sequence[WarpedVolume], reference: DicomSeries, folder: Path) -> None:
+    """Write volumes as one derived series, a file a slice, directly into a folder; for staging folders.
+
+    Args:
+        volumes: the warped volume, or all frames of a dynamic series in the order of time.
         reference: gives patient, study and frame of reference.
         folder: an empty folder.
     """
-    content = _series_tags(moving, reference)
+    uid, last = new_uid(), 0
+    for place, volume in enumerate(volumes, start=1):
+        content = _series_tags(volume, reference)
+        content.SeriesInstanceUID = uid
+        if len(volumes) > 1:
+            content.TemporalPositionIdentifier, content.NumberOfTemporalPositions = place, len(volumes)
+        last = _write_slices(volume, content, folder, last)
+
+
+def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: int) -> int:
+    """Write the slices of a volume with the tags that they share; number them on from `last`, return the last."""
+    warped, moving = volume.image, volume.moving
     stored, slope, intercept = stored_values(sitk.GetArrayFromImage(warped))
     _describe_pixels(content, stored, slope, intercept)
     _describe_grid(content, warped)
     if units_of(warped) == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
         content.Units, content.SUVType = "GML", "BW"
     is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
-    for number, (plane, used) in enumerate(
-        zip(stored, _slices_used(warped, transform, moving), strict=True), start=1
-    ):
+    for index, (plane, used) in enumerate(zip(stored, _slices_used(warped, volume.transform, moving), strict=True)):
         image = new_object(moving.text("SOPClassUID"), content)
         image.SourceImageSequence = references(moving.headers[used])
         for item in image.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]
-        position = warped.TransformIndexToPhysicalPoint((0, 0, number - 1))
+        position = warped.TransformIndexToPhysicalPoint((0, 0, index))
         image.ImagePositionPatient = [decimal(value) for value in position]
-        image.InstanceNumber = number
+        number = image.InstanceNumber = last + index + 1
         if is_pet:
             image.NumberOfSlices, image.ImageIndex = len(stored), number
         image.PixelData = plane.tobytes() + bytes(plane.nbytes % 2)
         write_object(image, folder / f"{number:04d}.dcm")
+    return last + len(stored)
 
 
 def stored_values(values: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -146,8 +171,9 @@ def _slices_used(warped: sitk.Image, transform: sitk.Transform, moving: DicomSer
     return [slice(*ends) for ends in zip(first.tolist(), end.tolist(), strict=True)]
 
 
-def _series_tags(moving: DicomSeries, reference: DicomSeries) -> Dataset:
-    """Return the tags that all slices of the derived series share."""
+def _series_tags(volume: WarpedVolume, reference: DicomSeries) -> Dataset:
+    """Return the tags that all slices of a volume share."""
+    moving = volume.moving
     content = _common_tags(moving)
     set_patient_and_study(content, reference)
     kind = [str(value) for value in content.get("ImageType", [])][2:]
@@ -157,7 +183,6 @@ def _series_tags(moving: DicomSeries, reference: DicomSeries) -> Dataset:
         "PRIMARY" if is_pet else "SECONDARY",
         *(kind or _IMAGE_TYPES[content.SOPClassUID]),
     ]
-    content.SeriesInstanceUID = new_uid()
     content.SeriesNumber = _SERIES_NUMBERS_FROM + int(content.get("SeriesNumber") or 0)
     name = moving.text("SeriesDescription") or moving.text("Modality")
     content.SeriesDescription = f"{name} registered to {reference.text('SeriesDescription')}".strip()[:_LONGEST_TEXT]
@@ -168,8 +193,11 @@ def _series_tags(moving: DicomSeries, reference: DicomSeries) -> Dataset:
         content.PatientOrientationCodeSequence = content.PatientGantryRelationshipCodeSequence = []
     else:
         content.PatientPosition = of_reference.get("PatientPosition") or ""
-    content.DerivationDescription = f"Warped by {NAME} {__version__} onto the slices of another series of this study"
-    content.DerivationCodeSequence = [code(codes.DCM.DeformedForRegistration)]
+    if volume.is_registered:
+        content.DerivationDescription = f"Warped by {NAME} {__version__} onto the slices of the reference"
+        content.DerivationCodeSequence = [code(codes.DCM.DeformedForRegistration)]
+    else:
+        content.DerivationDescription = f"As acquired: not moved by {NAME} {__version__}"
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
     equipment.Manufacturer, equipment.SoftwareVersions = NAME, __version__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
@@ -104,7 +105,7 @@ def decoded(header: FileDataset) -> Dataset:
     result = Dataset()
     for element in header:
         if not element.tag.is_private:
-            result[element.tag] = element
+            result[element.tag] = copy.deepcopy(element)  # it is decoded in place, once
     if "SpecificCharacterSet" in header:
         result.decode()
     return result

@@ -61,6 +61,8 @@ def main() -> None:
         "lesions",
         "curves, %",
         "curves by truth, %",
+        "volume before, %",
+        "volume, %",
         "CPU s",
     )
     sys.stdout.write(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")

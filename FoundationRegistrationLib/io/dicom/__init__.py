@@ -25,7 +25,15 @@ from .stack import Stack, check_complete, doubts, stacked
 from .suv import pet_units
 from .voxels import read_voxels
 
-__all__ = ["DicomSeries", "is_dicom", "read_dicom", "read_dicom_frames", "read_series", "series_uids"]
+__all__ = [
+    "DicomSeries",
+    "is_dicom",
+    "read_dicom",
+    "read_dicom_frames",
+    "read_frame_series",
+    "read_series",
+    "series_uids",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +129,22 @@ def read_series(path: Path, name: str, series: str | None = None) -> DicomSeries
         InputError: as `read_dicom`.
     """
     with _named(name):
-        stack = stacked(_slices(path, series))
-        size = (*stack.slices[0].size, len(stack.slices))
-        grid = _placed(sitk.Image(size, sitk.sitkUInt8), stack)
-        files = dict.fromkeys(item.path for item in stack.slices)
-        read = tuple(reading.read_tags(file, None, stop_before_pixels=True) for file in files)
-        return DicomSeries(grid, read, tuple(item.frame for item in stack.slices))
+        return _headers(stacked(_slices(path, series)))
+
+
+def read_frame_series(path: Path, name: str, series: str | None = None) -> list[DicomSeries]:
+    """Read the headers of what `read_dicom_frames` reads, without the voxels: one for each volume, in its order.
+
+    Args:
+        path: as in `read_dicom`.
+        name: its name in messages.
+        series: as in `read_dicom`.
+
+    Raises:
+        InputError: as `read_dicom_frames`.
+    """
+    with _named(name):
+        return [_headers(frame.stack) for frame in frames_of(_slices(path, series))]
 
 
 def series_uids(path: Path, series: str | None = None) -> dict[str, str]:
@@ -141,6 +159,14 @@ def series_uids(path: Path, series: str | None = None) -> dict[str, str]:
     first = stacked(_slices(path, series)).slices[0]
     keywords = {"series_instance_uid": "SeriesInstanceUID", "frame_of_reference_uid": "FrameOfReferenceUID"}
     return {name: first.text(keyword) for name, keyword in keywords.items()}
+
+
+def _headers(stack: Stack) -> DicomSeries:
+    size = (*stack.slices[0].size, len(stack.slices))
+    grid = _placed(sitk.Image(size, sitk.sitkUInt8), stack)
+    files = dict.fromkeys(item.path for item in stack.slices)
+    read = tuple(reading.read_tags(file, None, stop_before_pixels=True) for file in files)
+    return DicomSeries(grid, read, tuple(item.frame for item in stack.slices))
 
 
 @contextmanager
