@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 DATA ?= ../shared/data
 JOBS ?= 2
+FORKING := Testing/engine/test_commit.py
 
 .PHONY: help demo test lint docs benchmark benchmark-quick calibration tuning trust memory speed gpu pictures clean
 
@@ -37,12 +38,14 @@ demo: $(VENV)/installed
 		--moving-landmarks $(OUT)/demo/phantom/moving_landmarks.mrk.json
 	@echo "Look at $(OUT)/demo/result/overview.png"
 
-# What draws has a process of its own, in which nothing else has loaded libraries before.
+# What draws has a process of its own, in which nothing else has loaded libraries before; what copies its process has
+# one that holds little, since copying one that ran other tests takes far longer.
 test: $(VENV)/installed-test
 	$(BIN)/python Testing/stand_in/system_packages.py
 	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest Testing/rendering
+	$(BIN)/python -m pytest $(FORKING)
 	OMP_NUM_THREADS=1 FOUNDATION_REGISTRATION_DATA=$(DATA) $(BIN)/python -m pytest \
-		--numprocesses $(JOBS) --dist loadfile --ignore=Testing/rendering
+		--numprocesses $(JOBS) --dist loadfile --ignore=Testing/rendering --ignore=$(FORKING)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

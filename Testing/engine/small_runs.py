@@ -16,7 +16,7 @@ def settings(**overrides):
 
 def quick(**overrides):
     """For what does not depend on accuracy."""
-    return settings(**{"working_spacing_mm": 4.0, "iterations": 5, **overrides})
+    return settings(**{"working_spacing_mm": 4.0, "iterations": 5, "fluid_iterations": 5, **overrides})
 
 
 def array_of(image):

@@ -26,7 +26,7 @@ from FoundationRegistrationLib.settings import Settings
 from FoundationRegistrationLib.spatial.sampling import upsample
 
 CPU = torch.device("cpu")
-SHAPE = (90, 108, 96)  # multiples of 6, all different: the official code cuts anything else off
+SHAPE = (72, 90, 78)  # multiples of 6, all different: the official code cuts anything else off
 GRID_SPACING, ADAM_SPACING, HALF_WIDTH = 6, 2, 4
 QUIET = Progress({"test": 1.0})
 

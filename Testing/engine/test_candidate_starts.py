@@ -26,9 +26,10 @@ def turn(axis, degrees=30.0, shift=(0.0, 0.0, 0.0)):
     return lambda points: through(transform, points)
 
 
-@pytest.mark.parametrize("degrees", [-30.0, 30.0])
-@pytest.mark.parametrize(("axis", "grids"), enumerate(GRID_PAIRS[2:5]))
-def test_a_turn_of_30_degrees_is_found_from_80_mm_away(axis, grids, degrees):
+@pytest.mark.parametrize(
+    ("axis", "degrees", "grids"), zip(range(3), (-30.0, 30.0, -30.0), GRID_PAIRS[2:5], strict=True)
+)
+def test_a_turn_of_30_degrees_is_found_from_80_mm_away(axis, degrees, grids):
     motion = turn(axis, degrees, FAR)
     inverse = turn(axis, -degrees)
     centre = inverse(-np.array([FAR]))[0]  # where the body lies in fixed space

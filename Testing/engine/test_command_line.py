@@ -14,7 +14,8 @@ from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.io.landmark_files import read_points
 
-FAST = ("--encoder", "mind", "--working-spacing-mm", "4", "--iterations", "30", "--progress", "none")
+FAST = ("--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "30", "--fluid-iterations", "10")
+FAST += ("--progress", "none")
 RESULTS = {"transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png"}
 
 
@@ -23,7 +24,7 @@ def pair(tmp_path_factory):
     """A phantom pair on disk; the fixed volume is stored sagittally, the grids differ."""
     folder = tmp_path_factory.mktemp("phantom")
     assert (
-        main(["phantom", "longitudinal", "--output", str(folder), "--spacing-mm", "4", "--difficulty", "easy"]) == 0
+        main(["phantom", "longitudinal", "--output", str(folder), "--spacing-mm", "6", "--difficulty", "easy"]) == 0
     )
     return folder
 
@@ -122,16 +123,9 @@ def test_evaluate_agrees_with_the_report(pair, registration, tmp_path, capsys):
     )
 
 
-def test_a_report_repeats_the_run(pair, registration, tmp_path):
-    output = tmp_path / "again"
-    command = ["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "--output", str(output)]
-    assert main([*command, "--settings", str(registration / "report.json"), "--progress", "none"]) == 0
-    first, second = (sitk.GetArrayFromImage(read(folder / "warped.nii.gz")) for folder in (registration, output))
-    np.testing.assert_allclose(first, second, atol=1e-3 * np.ptp(first))
-
-
 def test_start_from_landmarks_and_from_a_transform_file(pair, registration, tmp_path):
     command = ["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), *FAST, "--iterations", "0"]
+    command += ["--fluid-iterations", "0"]
     landmarks = ["--fixed-landmarks", str(pair / "fixed_landmarks.mrk.json")]
     landmarks += ["--moving-landmarks", str(pair / "moving_landmarks.mrk.json")]
     by_landmarks, by_file = tmp_path / "landmarks", tmp_path / "file"
@@ -253,7 +247,7 @@ def test_a_signal_ends_the_run_and_leaves_nothing(pair, tmp_path, number):
     """The signal is sent in the middle of the work, as soon as the program reports that it encodes."""
     command = [sys.executable, "-m", "FoundationRegistrationLib", "register", str(pair / "fixed.nii.gz")]
     command += [str(pair / "moving.nii.gz"), "--output", str(tmp_path / "deep" / "result"), "--progress", "json"]
-    command += ["--encoder", "mind", "--working-spacing-mm", "1.5"]
+    command += ["--encoder", "mind", "--working-spacing-mm", "1.5", "--initialization", "center"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout:
             if json.loads(line)["step"] == "encoding":

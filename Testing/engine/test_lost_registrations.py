@@ -120,8 +120,7 @@ def judged_after_the_start(fixed, moving, kind="affine"):
 AXES = ("left-right", "front-back", "feet-head")
 
 
-@pytest.mark.parametrize("degrees", [90, 180])
-@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize(("axis", "degrees"), [(0, 90), (1, 180), (2, 90)])
 def test_a_turned_volume_is_said_to_be_turned_and_how(axis, degrees):
     fixed = volume(empty_grid("oblique"), motion)
     moving = turned(volume(empty_grid("anisotropic")), rotation(axis, degrees))
@@ -159,8 +158,10 @@ def test_unrelated_volumes_are_said_to_agree_by_chance(name):
     assert "no better than by chance" in result.verdict.reasons[0]
 
 
-@pytest.mark.parametrize("initialization", ["none", "moments", "rigid", "affine"])
-@pytest.mark.parametrize("contrast", [anatomy, other_contrast])
+@pytest.mark.parametrize(
+    ("contrast", "initialization"),
+    [(anatomy, "none"), (other_contrast, "moments"), (other_contrast, "rigid"), (anatomy, "affine")],
+)
 def test_a_sound_pair_is_left_in_peace(contrast, initialization):
     deformed = smooth_warp if initialization in ("none", "moments") else motion
     fixed = volume(empty_grid("oblique"), deformed)

@@ -191,7 +191,8 @@ def test_too_tight_a_limit_ends_in_one_line_and_leaves_nothing(pair, tmp_path, k
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are enforced by Linux only")
 def test_within_a_limit_the_grid_is_made_coarser_and_the_run_ends_well(pair, tmp_path):
-    run = run_within(pair, tmp_path / "result", "data", 1500, "--working-spacing-mm", "0.5", "--iterations", "5")
+    options = ("--working-spacing-mm", "0.5", "--iterations", "5", "--fluid-iterations", "2")
+    run = run_within(pair, tmp_path / "result", "data", 1500, *options)
     assert run.returncode == 0, run.stderr
     assert "The working grid was made coarser" in run.stderr
     assert (tmp_path / "result" / "transform.h5").exists()

@@ -25,18 +25,17 @@ def read(name):
     return sitk.ReadImage(str(path))
 
 
-@pytest.mark.parametrize(
-    ("encoder", "least_dice"), [("mind", 0.55), ("efficientnet-lite0", 0.48), ("litemedsam", 0.43)]
-)
-def test_brains_of_two_subjects(encoder, least_dice):
+@pytest.mark.parametrize(("encoder", "slice_gap"), [("mind", 0), ("litemedsam", 7)])
+def test_brains_of_two_subjects(encoder, slice_gap):
     fixed, moving = read("brain_intersubject/Subj8_T1.nii.gz"), read("brain_intersubject/Subj5_T1.nii.gz")
     labels = read("brain_intersubject/Subj8_T1_DLMUSE.nii.gz")
     moving_labels = read("brain_intersubject/Subj5_T1_DLMUSE.nii.gz")
-    result = register(fixed, moving, Settings.from_preset(encoder=encoder, working_spacing_mm=2.0))
+    settings = Settings.from_preset(encoder=encoder, working_spacing_mm=4.0, slice_gap=slice_gap)
+    result = register(fixed, moving, settings)
     after = mean_over_labels(dice(labels, warp_labels(moving_labels, labels, result.transform)))
     before = mean_over_labels(dice(labels, warp_labels(moving_labels, labels, result.initial_transform)))
-    assert after >= least_dice
-    assert after > before
+    assert after >= 0.54
+    assert after > before + 0.08
     assert result.metrics["jacobian"]["folded_percent"] < 0.1
 
 
@@ -119,7 +118,9 @@ def test_known_warp_of_an_anthropomorphic_breast():
     truth = smooth_warp(tissue, 6.0)
     fixed = acquired(sitk.Resample(tissue, tissue, truth, sitk.sitkNearestNeighbor, 0), contrasts[0])
     moving = acquired(tissue, contrasts[1])
-    result = register(fixed, moving, Settings.from_preset("cross-sequence", initialization="none"))
+    result = register(
+        fixed, moving, Settings.from_preset("cross-sequence", initialization="none", working_spacing_mm=1.5)
+    )
     indices = np.argwhere(labels > 0)[::499]
     points = np.array([tissue.TransformIndexToPhysicalPoint(index[::-1].tolist()) for index in indices])
     before = np.linalg.norm(points - transform_points(truth, points), axis=1)

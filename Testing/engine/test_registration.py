@@ -46,13 +46,17 @@ def integer_run():
 # ---- accuracy ----
 
 
-@pytest.mark.parametrize(("fixed_grid", "moving_grid"), GRID_PAIRS)
 @pytest.mark.parametrize(
-    ("motion", "initialization"), [(no_motion, "none"), (smooth_warp, "none"), (rigid_motion, "rigid")]
+    ("grids", "motion", "initialization"),
+    [
+        *((grids, smooth_warp, "none") for grids in GRID_PAIRS),
+        *((grids, no_motion, "none") for grids in GRID_PAIRS[:2]),
+        *((grids, rigid_motion, "rigid") for grids in GRID_PAIRS[2:4]),
+    ],
 )
-def test_a_known_motion_is_recovered_to_half_a_voxel(fixed_grid, moving_grid, motion, initialization):
-    fixed = volume(empty_grid(fixed_grid), motion)
-    moving = volume(empty_grid(moving_grid, (3, -2, 4)))
+def test_a_known_motion_is_recovered_to_half_a_voxel(grids, motion, initialization):
+    fixed = volume(empty_grid(grids[0]), motion)
+    moving = volume(empty_grid(grids[1], (3, -2, 4)))
     result = register(fixed, moving, settings(initialization=initialization))
     points = body_points(motion)
     assert mean_error(result.transform, motion, points) < HALF_VOXEL_MM
@@ -69,14 +73,14 @@ def test_a_known_warp_after_a_given_initial_transform_is_recovered(integer_run):
     assert mean_error(result.transform, motion, body_points(motion)) < HALF_VOXEL_MM
 
 
-@pytest.mark.parametrize("kind", initial_transforms())
+@pytest.mark.parametrize("kind", ["affine", "field before rigid", "field far away, after a translation", "nested"])
 def test_points_return_through_the_inverse_whatever_the_initial_transform(kind):
     initial = initial_transforms()[kind]
     fixed = volume(empty_grid("LAS"), smooth_warp)
     # The moving body lies where the initial transform brings the fixed one, a little off.
     center = np.array(initial.TransformPoint((0.0, 0.0, 0.0)))
     moving = volume(empty_grid("oblique", center), offset=center)
-    result = register(fixed, moving, settings(iterations=20), initial_transform=initial)
+    result = register(fixed, moving, settings(iterations=20, fluid_iterations=10), initial_transform=initial)
     points = body_points(smooth_warp)
     errors = round_trip_errors(result.transform, result.inverse, points)
     print(f"{kind}: mean {errors.mean():.4f} mm, max {errors.max():.4f} mm")  # noqa: T201 - shown with -rP
@@ -202,9 +206,8 @@ def test_the_record_repeats_the_run(integer_run):
     json.dumps(dict(result.timings))
 
 
-@pytest.mark.parametrize("initialization", ["none", "affine"])
-def test_identical_runs_give_identical_displacements(initialization):
-    first, second = (register(*small_pair(), quick(initialization=initialization)) for _ in range(2))
+def test_identical_runs_give_identical_displacements():
+    first, second = (register(*small_pair(), quick(initialization="affine")) for _ in range(2))
     np.testing.assert_array_equal(array_of(first.displacement), array_of(second.displacement))
     np.testing.assert_array_equal(array_of(first.warped), array_of(second.warped))
     assert array_of(first.displacement).any()
@@ -268,10 +271,9 @@ def test_too_small_a_memory_budget_makes_the_grid_coarser_and_says_so():
     assert plenty.record["working_grid"]["spacing"] == 4.0
 
 
-@pytest.mark.parametrize("initialization", ["none", "affine"])
-def test_progress_never_decreases_and_ends_at_one(initialization):
+def test_progress_never_decreases_and_ends_at_one():
     events = []
-    register(*small_pair(), settings(initialization=initialization), progress=events.append)
+    register(*small_pair(), settings(initialization="affine"), progress=events.append)
     fractions = [event.fraction for event in events]
     assert len(events) > 30
     assert np.all(np.diff(fractions) >= 0)
@@ -280,8 +282,7 @@ def test_progress_never_decreases_and_ends_at_one(initialization):
     assert len(dict.fromkeys(event.step for event in events)) >= 6
 
 
-@pytest.mark.parametrize("initialization", ["none", "affine"])
-def test_cancelling_at_any_point_ends_the_run(initialization):
+def test_cancelling_at_any_point_ends_the_run():
     """Also where the answer is True one time only."""
     asked = [0]
 
@@ -295,12 +296,12 @@ def test_cancelling_at_any_point_ends_the_run(initialization):
         return cancelled
 
     pair = small_pair()
-    register(*pair, quick(initialization=initialization), cancelled=at(0))
+    register(*pair, quick(initialization="affine"), cancelled=at(0))
     total = asked[0]
     assert total > 20
     for when in sorted({1, 2, 3, total - 1, total, *range(4, total, max(1, total // 8))}):
         with pytest.raises(RegistrationCancelledError):
-            register(*pair, quick(initialization=initialization), cancelled=at(when))
+            register(*pair, quick(initialization="affine"), cancelled=at(when))
         assert asked[0] == when
 
 
@@ -337,7 +338,7 @@ def test_a_second_encoder_refines_what_the_first_found():
     progress = []
     steps = {"encoding", "encoding details", "discrete search", "instance optimisation", "shared refinement"}
     points = body_points(smooth_warp)
-    of_features = settings(encoder="efficientnet-lite0", fluid_iterations=0)
+    of_features = settings(encoder="efficientnet-lite0", slice_gap=3, fluid_iterations=0)
     alone = register(fixed, moving, of_features)
     both = register(fixed, moving, dataclasses.replace(of_features, detail_encoder="mind"), progress=progress.append)
     assert mean_error(both.transform, smooth_warp, points) < 0.8 * mean_error(alone.transform, smooth_warp, points)

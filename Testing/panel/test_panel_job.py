@@ -20,7 +20,7 @@ def breast(scene: Any) -> dict[str, Any]:
     """A breast at two dates; the fixed volume is stored sagittally, the grids differ."""
     from FoundationRegistrationPanel.sample_data import add_phantom
 
-    return add_phantom("longitudinal", spacing_mm=5.0)
+    return add_phantom("longitudinal", spacing_mm=7.0)
 
 
 def choose_fast_job(panel: Any, breast: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def choose_fast_job(panel: Any, breast: dict[str, Any]) -> None:
     choose(ui.presetSelector, "Longitudinal")
     choose(ui.initializationSelector, "moments")
     unfold(ui.advancedSection)
-    ui.working_spacing_mmSetting.value = 5.0
+    ui.working_spacing_mmSetting.value = 7.0
     ui.iterationsSetting.value = 30
     click(ui.featurePreviewCheckBox)
 
