@@ -86,7 +86,7 @@ def _told(left: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
 
 def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Interruption) -> int:
     """Run the cohort with Snakemake; return 0, or 1 if a pair or a job failed."""
-    from ..cohort.cluster.snakemake import run_snakemake, snakemake_words
+    from ..cohort.cluster.snakemake import prepare_workflow, run_snakemake
 
     others = [name for name in _ALONE if getattr(arguments, name)]
     if others or arguments.part != "1/1":
@@ -94,7 +94,7 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         msg = f"{option} does not go with --engine snakemake; give it without --engine."
         raise InputError(msg)
     size = arguments.pairs_per_job
-    words = snakemake_words(
+    words = prepare_workflow(
         arguments.table,
         output,
         list(_options(arguments)),

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 from cohort_stand_in import COMMAND_LINE, HERE, until
 from one_slurm import folder_of, running_slurm, why_no_slurm
@@ -211,6 +213,32 @@ def test_the_command_runs_the_workflow(counted, engine, monkeypatch, capfd):
     assert "site: A" in (cohort.output / "summary.md").read_text()
     report = json.loads((cohort.output / "a" / "report.json").read_text())
     assert "--iterations=7" in report["arguments"]
+
+
+def test_values_of_a_profile_are_kept_and_ctrl_c_ends_all(counted, engine, tmp_path):
+    if reason := why_no_snakemake():
+        pytest.skip(reason)
+    cohort = counted(a=waiting(tmp_path))
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text("cores: 1\nconfig:\n  pairs_per_job: 6\n  threads: 1\n")
+    wrapped = COMMAND_LINE.replace(
+        "from FoundationRegistrationLib.cli.main",
+        "from FoundationRegistrationLib.cohort.cluster import snakemake\n"
+        f"snakemake.COMMAND = ({str(engine)!r},)\nfrom FoundationRegistrationLib.cli.main",
+    )
+    command = [sys.executable, "-c", wrapped, *cohort.arguments("--engine=snakemake", "--profile=profile")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until((tmp_path / "begun").exists, "the first pair")
+    worker = psutil.Process(int((tmp_path / "begun").read_text()))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode == 130 and "The run was stopped; give the same command again" in said, said
+    assert sent(said) == 1 and said.count("localrule part") == 1
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the end of the worker")
+    assert not (cohort.output / "a" / "pair.json").exists()
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import InputError, RegistrationCancelledError
+from ...errors import InputError, OutputError, RegistrationCancelledError
+from ...files.outputs import write_json
+from .parts import FOLDER
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 COMMAND = (sys.executable, "-m", "FoundationRegistrationLib")
+_VALUES = "workflow.json"
 _POLL_SECONDS = 0.1
 _SLURM_JOBS = 100
 
@@ -36,10 +39,12 @@ def snakemake_program() -> list[str]:
     return [found]
 
 
-def snakemake_words(
+def prepare_workflow(
     table: Path, output: Path, options: Sequence[str], profile: str, jobs: int | None, pairs_per_job: int | None
 ) -> list[str]:
-    """Return the arguments of Snakemake for a cohort.
+    """Write the values of the workflow for a cohort into its folder; return the arguments of Snakemake.
+
+    They are in a file, since values on the command line would replace all those of a profile.
 
     Args:
         table: of the pairs.
@@ -50,19 +55,21 @@ def snakemake_words(
         pairs_per_job: at most; None for what the workflow or the profile says.
 
     Raises:
-        InputError: there is no such profile.
+        InputError: there is no such profile, or Snakemake is not installed.
+        OutputError: the folder cannot be written.
     """
-    config = {
+    snakemake_program()
+    config: dict[str, str | int] = {
         "table": str(table.absolute()),
         "output": str(output),
         "options": shlex.join(options),
         "command": shlex.join(COMMAND),
     }
     if pairs_per_job is not None:
-        config["pairs_per_job"] = str(pairs_per_job)
+        config["pairs_per_job"] = pairs_per_job
     if profile == "local":
         threads = max(1, (os.cpu_count() or 1) // (jobs or 1))
-        config["threads"] = str(threads)
+        config["threads"] = threads
         where = ["--cores", str(threads * (jobs or 1))]
     elif profile == "slurm":
         where = ["--executor", "slurm", "--jobs", str(jobs or _SLURM_JOBS)]
@@ -71,8 +78,14 @@ def snakemake_words(
     else:
         msg = f"--profile is '{profile[:40]}'; give local, slurm, or a folder with a profile of Snakemake."
         raise InputError(msg)
-    values = [f"{name}={_as_text(value)}" for name, value in config.items()]
-    return ["--snakefile", str(SNAKEFILE), "--keep-going", "--retries", "1", *where, "--config", *values]
+    values = output / FOLDER / _VALUES
+    try:
+        values.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"'{values.parent}' cannot be written ({error.strerror or error}); choose another --output."
+        raise OutputError(msg) from error
+    write_json(values, config)
+    return ["--snakefile", str(SNAKEFILE), "--configfile", str(values), "--keep-going", "--retries", "1", *where]
 
 
 def run_snakemake(words: Sequence[str], cancelled: Callable[[], bool]) -> int:
@@ -101,8 +114,3 @@ def run_snakemake(words: Sequence[str], cancelled: Callable[[], bool]) -> int:
             raise RegistrationCancelledError(msg)
         time.sleep(_POLL_SECONDS)
     return process.returncode
-
-
-def _as_text(value: str) -> str:
-    """Return a value of Snakemake's configuration that is read as text, also if it looks like a number."""
-    return value if value.isdigit() else "'" + value.replace("'", "''") + "'"
