@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError
 from ..runtime.interruption import Interruption
+from .cohort_cluster import add_cluster_arguments, list_parts, run_workflow, write_summary
 from .cohort_progress import json_line, shown
 from .settings_options import add_settings, given_settings
 from .terminal import say
@@ -28,7 +29,7 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", type=Path, help="CSV or TSV with a row for each pair: fixed, moving and more")
     parser.add_argument("--output", type=Path, help="folder for the results, a folder in it for each pair")
     parser.add_argument("--validate", action="store_true", help="only check the table, and say what was found")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pairs at the same time (default 1)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="pairs at the same time (default 1)")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only every N-th pair, from the I-th")
     parser.add_argument("--no-resume", action="store_true", help="register again what is done already")
     parser.add_argument(
@@ -39,6 +40,7 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate-only", action="store_true", help="register nothing; measure again with the labels and landmarks"
     )
     parser.add_argument("--group", default="", metavar="COLUMN", help="column to group the figures of the summary by")
+    add_cluster_arguments(parser)
     add_settings(parser, with_landmarks=True)
 
 
@@ -51,7 +53,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     from ..settings import read_settings_file
 
     number, count = _part(arguments.part)
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         msg = f"--jobs is {arguments.jobs}; give at least 1."
         raise InputError(msg)
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
@@ -65,8 +67,14 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
         raise InputError(msg)
     output = arguments.output.absolute()
     prepare_folder(output, plan.pairs)
+    if arguments.list_parts is not None:
+        return list_parts(plan, output, arguments)
+    if arguments.engine == "snakemake":
+        return run_workflow(output, arguments, interruption)
     pairs = share(plan.pairs if arguments.redo is None else _rated_redo(arguments.redo, plan), number, count)
     rows = Rows(output, plan.pairs, plan.table.copied)
+    if arguments.summary_only:
+        return write_summary(output, rows, _provenance(plan, arguments.given), group, arguments.progress)
     cohort = Cohort(
         output,
         pairs,
@@ -75,7 +83,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
         retry_failed=arguments.retry_failed,
         evaluate_only=arguments.evaluate_only,
     )
-    jobs = max(1, min(arguments.jobs, len(pairs)))
+    jobs = max(1, min(arguments.jobs or 1, len(pairs)))
     with_gpus = all(pair.settings["device"] in ("auto", "cuda") for pair in pairs)
     workers = [Worker(COMMAND, environment) for environment in environments(jobs, with_gpus)]
     with shown(arguments.progress, output, len(pairs)) as tell:

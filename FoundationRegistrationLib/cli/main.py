@@ -18,6 +18,7 @@ from ..runtime.progress import ProgressCallback, ProgressEvent
 from ..settings import Settings
 from .apply import add_apply_arguments, apply_command
 from .cohort import add_cohort_arguments, cohort_command
+from .cohort_cluster import workflow_command
 from .cohort_worker import worker_command
 from .compare import add_compare_arguments, compare_command
 from .dicom import add_dicom_arguments, add_series_options, dicom_command
@@ -86,6 +87,9 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
         return 0
     if arguments.command == "cohort-worker":
         worker_command(_parser(), _run_job, interruption)
+        return 0
+    if arguments.command == "workflow":
+        workflow_command()
         return 0
     prepare_files(arguments)
     if arguments.command == "cohort":
@@ -214,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add_series_arguments(subparsers.add_parser("series", help="register the frames of a dynamic series"))
     add_cohort_arguments(subparsers.add_parser("cohort", help="register all pairs of a table"))
     add_compare_arguments(subparsers.add_parser("compare", help="compare the figures of two cohorts"))
+    subparsers.add_parser("workflow", help="print where the Snakemake workflow of a cohort is")
     subparsers.add_parser("cohort-worker")  # without help: not for people
     add_apply_arguments(subparsers.add_parser("apply", help="apply a registration to an image, labels or landmarks"))
     add_export_arguments(subparsers.add_parser("export", help="write a registration for another program or as DICOM"))

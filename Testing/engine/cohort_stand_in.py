@@ -1,7 +1,7 @@
 """A worker of `cohort` that registers nothing: what it does is written in the fixed file of each pair.
 
 Lines of that file: `fail WORDS`, `kill`, `say WORDS`, `begun FILE` (writes its process id there), `wait FILE` (until
-it is there).
+it is there), `count FILE` (adds a line there).
 """
 
 import json
@@ -55,6 +55,9 @@ def work(command):
                 unfinished.write_text(str(os.getpid()))
         elif word == "wait":
             until(Path(rest).exists, rest)
+        elif word == "count":
+            with Path(rest).open("a", encoding="utf-8") as counted:
+                counted.write(f"{fixed.name}\n")
     with staged_folder(folder) as staging:
         for name in FILES:
             (staging / name).write_bytes(name.encode() + fixed.read_bytes() + moving.read_bytes())

@@ -1,0 +1,1 @@
+"""A cohort on a cluster: the Snakemake workflow, its parts, and the program that runs it."""
