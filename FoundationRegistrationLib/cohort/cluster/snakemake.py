@@ -58,7 +58,6 @@ def prepare_workflow(
         InputError: there is no such profile, or Snakemake is not installed.
         OutputError: the folder cannot be written.
     """
-    snakemake_program()
     config: dict[str, str | int] = {
         "table": str(table.absolute()),
         "output": str(output),
@@ -78,6 +77,7 @@ def prepare_workflow(
     else:
         msg = f"--profile is '{profile[:40]}'; give local, slurm, or a folder with a profile of Snakemake."
         raise InputError(msg)
+    snakemake_program()
     values = output / FOLDER / _VALUES
     try:
         values.parent.mkdir(parents=True, exist_ok=True)
