@@ -91,6 +91,7 @@ gpu: $(VENV)/installed-test
 
 pictures: $(VENV)/installed-test
 	$(BIN)/python Testing/tutorial/make_pictures.py
+	$(BIN)/python Testing/tutorial/make_series.py
 	$(BIN)/python Testing/tutorial/make_failures.py
 	$(BIN)/python Testing/tutorial/make_hard_phantoms.py --spacing-mm 2
 
