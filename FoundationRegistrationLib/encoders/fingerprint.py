@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 from ..settings import Settings
-from ..weights import file_digest, locate
 from .base import EncoderInfo
 
 
@@ -19,6 +18,9 @@ def weights_checksum(info: EncoderInfo, settings: Settings) -> str | None:
     """
     if info.packaged_sha256:
         return info.packaged_sha256
+    # To list the encoders all files here are imported, also where Slicer has none of the packages for weights.
+    from ..weights import file_digest, locate
+
     files = [locate(name, settings.weights, beside=name != info.weights[-1]) for name in info.weights]
     digests = [bytes.fromhex(file_digest(file, "sha256")) for file in files if file is not None]
     if not digests or len(digests) < len(files):
