@@ -255,7 +255,7 @@ def _write_table(path: Path, results: Sequence[BatchResult]) -> None:
         BridgeError: it cannot be written.
     """
     add_library_to_path()
-    from FoundationRegistrationLib.cohort.summary import told_by, write_table
+    from FoundationRegistrationLib.cohort.figures import told_by, write_table
     from FoundationRegistrationLib.errors import OutputError
 
     rows = []

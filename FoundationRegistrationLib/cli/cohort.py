@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError
 from ..runtime.interruption import Interruption
-from .cohort_cluster import add_cluster_arguments, list_parts, run_workflow, write_summary
+from .cohort_cluster import FAILED, add_cluster_arguments, at_least_one, list_parts, run_workflow, write_summary
 from .cohort_progress import json_line, shown
 from .settings_options import add_settings, given_settings
 from .terminal import say
 
 if TYPE_CHECKING:
     from ..cohort.plan import Pair, Plan
-
-_FAILED = 1
 
 
 def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,16 +44,15 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
 
 def cohort_command(arguments: argparse.Namespace, interruption: Interruption) -> int:
     """Register the pairs of a table; return 0, or 1 if any failed."""
+    from ..cohort.figures import COLUMNS
     from ..cohort.plan import plan_cohort, share
     from ..cohort.runner import Cohort, prepare_folder
-    from ..cohort.summary import COLUMNS, Rows
+    from ..cohort.summary import Rows
     from ..cohort.workers import COMMAND, Worker, environments
     from ..settings import read_settings_file
 
     number, count = _part(arguments.part)
-    if arguments.jobs is not None and arguments.jobs < 1:
-        msg = f"--jobs is {arguments.jobs}; give at least 1."
-        raise InputError(msg)
+    jobs = 1 if arguments.jobs is None else at_least_one("--jobs", arguments.jobs)
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
     plan = plan_cohort(arguments.table, given_settings(arguments), from_file, COLUMNS)
     group = _group(arguments.group, plan)
@@ -83,7 +80,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
         retry_failed=arguments.retry_failed,
         evaluate_only=arguments.evaluate_only,
     )
-    jobs = max(1, min(arguments.jobs or 1, len(pairs)))
+    jobs = max(1, min(jobs, len(pairs)))
     with_gpus = all(pair.settings["device"] in ("auto", "cuda") for pair in pairs)
     workers = [Worker(COMMAND, environment) for environment in environments(jobs, with_gpus)]
     with shown(arguments.progress, output, len(pairs)) as tell:
@@ -94,7 +91,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
         json_line({"event": "done", "output": str(output), "failed": failed, "counts": dict(counts)})
     else:
         say(_conclusion(counts, failed, output, arguments.evaluate_only))
-    return _FAILED if failed else 0
+    return FAILED if failed else 0
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..cohort.summary import Rows
 
 _ALONE = ("no_resume", "redo", "evaluate_only", "summary_only")  # these do not go through a workflow
-_FAILED = 1
+FAILED = 1  # exit code
 _MOST_NAMED = 20
 
 
@@ -54,7 +54,7 @@ def list_parts(plan: Plan, output: Path, arguments: argparse.Namespace) -> int:
     """Print the markers of all parts as JSON; return 0."""
     from ..cohort.cluster.parts import part_markers, tidy_markers
 
-    parts = part_markers(plan.pairs, _at_least_one("--list-parts", arguments.list_parts))
+    parts = part_markers(plan.pairs, at_least_one("--list-parts", arguments.list_parts))
     if arguments.tidy_parts:
         tidy_markers(output, parts, retry_failed=arguments.retry_failed)
     sys.stdout.write(json.dumps(list(parts)) + "\n")
@@ -70,7 +70,7 @@ def write_summary(output: Path, rows: Rows, provenance: dict[str, Any], group: s
         json_line({"event": "done", "output": str(output), "failed": len(left)})
     else:
         say(_told(left, output))
-    return _FAILED if left else 0
+    return FAILED if left else 0
 
 
 def _told(left: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
@@ -100,9 +100,9 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         list(_options(arguments)),
         arguments.profile,
         arguments.jobs,
-        None if size is None else _at_least_one("--pairs-per-job", size),
+        None if size is None else at_least_one("--pairs-per-job", size),
     )
-    return _FAILED if run_snakemake(words, interruption.requested) else 0
+    return FAILED if run_snakemake(words, interruption.requested) else 0
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[str]:
@@ -117,7 +117,12 @@ def _options(arguments: argparse.Namespace) -> Iterator[str]:
         yield "--retry-failed"
 
 
-def _at_least_one(option: str, value: int) -> int:
+def at_least_one(option: str, value: int) -> int:
+    """Return the value of an option that counts something.
+
+    Raises:
+        InputError: it is 0 or less.
+    """
     if value < 1:
         msg = f"{option} is {value}; give at least 1."
         raise InputError(msg)

@@ -29,7 +29,7 @@ def _line(news: News, output: Path) -> str:
 
 
 def _verdict(folder: Path) -> str:
-    from ..cohort.summary import report_of
+    from ..cohort.figures import report_of
 
     return str(report_of(folder).get("verdict", {}).get("level", "unknown"))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..evaluation.statistics import holm, interval, paired
+from .figures import FIGURES
 from .names import TABLE
-from .summary import FIGURES
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Names of what a cohort's folder holds: folders of pairs, which are valid on every system, and its own files."""
+"""Names of what a cohort's folder holds: its files, those of a pair, and folders that are valid on every system."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 TABLE, SUMMARY, PROVENANCE, INDEX = "pairs.csv", "summary.md", "provenance.json", "index.html"
 FILES_FOLDER = "index_files"  # of the page
+RATINGS = "ratings.csv"  # that the page saves
+RECORD, REPORT, LOG = "pair.json", "report.json", "log.txt"  # of a pair
 SUMMARY_FILES = (TABLE, SUMMARY, PROVENANCE, INDEX)
 _LONGEST_BYTES = 120
 # Device names reserved by Windows, with any extension.

@@ -11,19 +11,18 @@ from typing import Any
 
 from .. import __version__
 from ..errors import OutputError
-from ..files.bounded import plain_json, read_bounded
+from ..files.bounded import object_in, plain_json, read_bounded
 from ..files.digest import file_sha256
 from ..files.outputs import write_json
 from ..files.results import RESULTS
 from ..settings import MOST_SETTINGS_BYTES
+from .names import LOG, RECORD, REPORT
 from .plan import EVALUATING, FOLLOWED, Pair
 
-RECORD = "pair.json"
-LOG = "log.txt"
 MEASURED = ".evaluation.json.part"  # until it is in the report
 _MOST_BYTES = 1_000_000
 _DIGITS = 40
-_NEEDED = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", "report.json", "overview.png")
+_NEEDED = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", REPORT, "overview.png")
 
 
 def key_of(pair: Pair) -> str:
@@ -46,11 +45,8 @@ def is_registered(record: Mapping[str, Any], key: str) -> bool:
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return the record in the folder of a pair; None if there is none that can be read."""
-    try:
-        record = plain_json(read_bounded(folder / RECORD, _MOST_BYTES))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("state") not in ("done", "failed"):
+    record = object_in(folder / RECORD, _MOST_BYTES)
+    if record.get("state") not in ("done", "failed"):
         return None
     kinds = {"key": str, "error": str, "seconds": (int, float)}
     return record if all(isinstance(record.get(name), kind) for name, kind in kinds.items()) else None  # type: ignore[arg-type]
@@ -99,11 +95,11 @@ def keep_evaluation(pair: Pair, folder: Path, record: Mapping[str, Any], key: st
     """
     try:
         evaluation = plain_json(read_bounded(measured, MOST_SETTINGS_BYTES)) if measured.is_file() else {}
-        report = plain_json(read_bounded(folder / "report.json", MOST_SETTINGS_BYTES))
+        report = plain_json(read_bounded(folder / REPORT, MOST_SETTINGS_BYTES))
         inputs = {name: facts for name, facts in report["inputs"].items() if name not in EVALUATING}
         given = {name: path for name, path in pair.paths.items() if name in EVALUATING}
         inputs |= {name: {"path": str(path), "sha256": file_sha256(path)} for name, path in given.items()}
-        write_json(folder / "report.json", {**report, "evaluation": evaluation, "inputs": inputs})
+        write_json(folder / REPORT, {**report, "evaluation": evaluation, "inputs": inputs})
         measured.unlink(missing_ok=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"The report in '{folder}' cannot be brought up to date ({error}); register the pair again."

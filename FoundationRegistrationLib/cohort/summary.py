@@ -1,38 +1,24 @@
-"""What is known of all pairs of a cohort: table, figures, where they come from, and the page to look at."""
+"""What describes a cohort as a whole: table, summary, where the results come from, and the page to look at."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from ..files.bounded import plain_json, read_bounded
 from ..files.commit import exclusive
 from ..files.outputs import complete_or_absent, write_json
-from ..settings import MOST_SETTINGS_BYTES
-from .names import PROVENANCE, SUMMARY, TABLE
+from .figures import FIGURES, report_of, told_by, write_table
+from .names import PROVENANCE, RECORD, SUMMARY, TABLE
 from .page import write_page
 from .plan import Pair
-from .record import RECORD, read_record
+from .record import read_record
 
-FIGURES = (
-    "expected_error_mm",
-    "folded_percent",
-    "inverse_error_mm",
-    "mean_dice_before",
-    "mean_dice_after",
-    "mean_hd95_mm_before",
-    "mean_hd95_mm_after",
-    "tre_mm_before",
-    "tre_mm_after",
-)
-COLUMNS = ("name", "state", "error", "verdict", "reasons", "messages", *FIGURES, "seconds", "folder")
 STATES = ("done", "failed", "waiting")
 _VERDICTS = ("good", "check", "failed")
 
@@ -102,43 +88,6 @@ def write_summaries(
     return current
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]], copied: Sequence[str] = ()) -> None:
-    """Write the table of all pairs, completely or not at all.
-
-    Args:
-        path: the file.
-        rows: values by `COLUMNS`; those that are missing are left empty.
-        copied: titles of further columns.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with complete_or_absent(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *copied], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def told_by(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a report says of a pair, by the columns of the table; None where there is no figure."""
-    metrics, evaluation = report.get("metrics", {}), report.get("evaluation", {})
-    labels, landmarks = evaluation.get("labels", {}), evaluation.get("landmarks", {})
-    verdict = report.get("verdict", {})
-    found = {
-        "verdict": verdict.get("level", ""),
-        "reasons": " ".join(verdict.get("reasons", ())),
-        "messages": " ".join(report.get("messages", ())),
-        "expected_error_mm": (metrics.get("expected_error") or {}).get("median_mm"),
-        "folded_percent": metrics.get("jacobian", {}).get("folded_percent"),
-        "inverse_error_mm": metrics.get("inverse_error_mm", {}).get("mean"),
-    }
-    for stage in ("before", "after"):
-        found[f"mean_dice_{stage}"] = labels.get(f"mean_dice_{stage}")
-        found[f"mean_hd95_mm_{stage}"] = labels.get(f"mean_hausdorff95_mm_{stage}")
-        found[f"tre_mm_{stage}"] = landmarks.get(f"tre_mm_{stage}", {}).get("mean")
-    return found
-
-
 def _row_of(folder: Path, pair: Pair) -> dict[str, Any]:
     record = read_record(folder)
     row: dict[str, Any] = {"name": pair.name, "state": "waiting", "folder": pair.name, **pair.copied}
@@ -148,15 +97,6 @@ def _row_of(folder: Path, pair: Pair) -> dict[str, Any]:
     if record["state"] == "done":
         row |= told_by(report_of(folder))
     return row
-
-
-def report_of(folder: Path) -> dict[str, Any]:
-    """Return the report in the folder of a pair; empty if there is none that can be read."""
-    try:
-        report = plain_json(read_bounded(folder / "report.json", MOST_SETTINGS_BYTES))
-    except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
 
 
 def _page(rows: Sequence[Mapping[str, Any]], group: str) -> Iterator[str]:

@@ -70,6 +70,15 @@ def plain_json(content: bytes) -> Any:
         raise ValueError(msg) from error
 
 
+def object_in(path: Path, most_bytes: int) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if the file is missing, too large, damaged or holds something else."""
+    try:
+        content = plain_json(read_bounded(path, most_bytes))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _refuse_irregular(status: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))

@@ -1,6 +1,5 @@
 """Results folders of cohorts: small real registrations, and made-up records of any number of pairs."""
 
-import csv
 import functools
 import json
 import random
@@ -10,12 +9,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.cohort import figures
 
-COLUMNS = (
-    *("name", "state", "error", "verdict", "reasons", "messages", "expected_error_mm", "folded_percent"),
-    *("inverse_error_mm", "mean_dice_before", "mean_dice_after", "mean_hd95_mm_before", "mean_hd95_mm_after"),
-    *("tre_mm_before", "tre_mm_after", "seconds", "folder"),
-)
 HOSTILE = "<img src=x onerror=alert(1)>"
 QUICK = (
     *("--encoder", "mind", "--device", "cpu", "--working-spacing-mm", "8", "--iterations", "5"),
@@ -40,19 +35,7 @@ def register_pair(cohort, name, *options, moving=None):
     record = {"name": name, "line": 2, "state": "done", "error": "", "key": "0", "seconds": 61.5, "columns": {}}
     write_record(folder, {**record, "fixed": str(fixed), "moving": str(moving)})
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    metrics, labels = report["metrics"], report.get("evaluation", {}).get("labels", {})
-    marks = report.get("evaluation", {}).get("landmarks", {})
-    return {
-        **{"name": name, "state": "done", "verdict": report["verdict"]["level"], "folder": name, "seconds": 61.5},
-        "reasons": "; ".join(report["verdict"]["reasons"]),
-        "messages": "; ".join(report["messages"]),
-        "expected_error_mm": metrics["expected_error"]["median_mm"],
-        "folded_percent": metrics["jacobian"]["folded_percent"],
-        "inverse_error_mm": metrics["inverse_error_mm"]["mean"],
-        **{f"mean_dice_{when}": labels.get(f"mean_dice_{when}", "") for when in ("before", "after")},
-        **{f"mean_hd95_mm_{when}": labels.get(f"mean_hausdorff95_mm_{when}", "") for when in ("before", "after")},
-        **{f"tre_mm_{when}": marks[f"tre_mm_{when}"]["mean"] if marks else "" for when in ("before", "after")},
-    }
+    return {"name": name, "state": "done", "folder": name, "seconds": 61.5, **figures.told_by(report)}
 
 
 def failed_pair(cohort, name, error="'moving.nii.gz' is not an image; give another file."):
@@ -71,10 +54,7 @@ def write_record(folder, content):
 def write_table(cohort, rows, further=()):
     """Write the table of a cohort; returns its folder."""
     cohort.mkdir(parents=True, exist_ok=True)
-    with (cohort / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *further], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    figures.write_table(cohort / "pairs.csv", rows, further)
     return cohort
 
 

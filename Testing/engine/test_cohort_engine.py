@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
+from volumes import write_labelled_pair
 
 from FoundationRegistrationLib import Settings
 from FoundationRegistrationLib.cli.main import main
@@ -29,15 +29,7 @@ today.nrrd;before.nrrd;Bob;;;2;;;;B
 def cohort(tmp_path_factory):
     """A table with a good pair, a damaged one, and a good one with a setting of its own; registered."""
     folder = tmp_path_factory.mktemp("cohort")
-    fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
-    images = {
-        "today": volume(fixed, smooth_warp),
-        "before": volume(moving),
-        "today_labels": on_grid((body_depth(smooth_warp(points_of(fixed))) > 0).astype(np.uint8), fixed),
-        "before_labels": on_grid((body_depth(points_of(moving)) > 0).astype(np.uint8), moving),
-    }
-    for name, image in images.items():
-        sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
+    write_labelled_pair(folder)
     (folder / "damaged.nrrd").write_bytes(b"NRRD0004\ntype: float\n")
     (folder / "points.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
     (folder / "cohort.csv").write_text(ROWS, encoding="utf-16")

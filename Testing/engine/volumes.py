@@ -81,6 +81,19 @@ def volume(grid, motion=None, offset=(0.0, 0.0, 0.0)):
     return on_grid(anatomy(points if motion is None else motion(points)).astype(np.float32), grid)
 
 
+def write_labelled_pair(folder):
+    """Write an oblique and an anisotropic volume, a warp apart, and their bodies: today, before, *_labels (.nrrd)."""
+    fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
+    images = {
+        "today": volume(fixed, smooth_warp),
+        "before": volume(moving),
+        "today_labels": on_grid((body_depth(smooth_warp(points_of(fixed))) > 0).astype(np.uint8), fixed),
+        "before_labels": on_grid((body_depth(points_of(moving)) > 0).astype(np.uint8), moving),
+    }
+    for name, image in images.items():
+        sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
+
+
 def body_points(motion=None, step_mm=4.0):
     """Fixed points inside the body that `motion` (fixed to moving points) carries to the anatomy, (N, 3)."""
     axis = np.arange(-42.0, 42.1, step_mm)

@@ -3,14 +3,13 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
 from FoundationRegistrationBridge.batch import register_batch
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.transforms import RECORD
 from nodes import volume_node
-from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
+from volumes import write_labelled_pair
 
 QUICK = {
     "encoder": "mind",
@@ -24,15 +23,7 @@ QUICK = {
 @pytest.fixture
 def folder(tmp_path):
     """Volumes and labels of one good pair."""
-    fixed, moving = empty_grid("oblique"), empty_grid("anisotropic")
-    images = {
-        "today": volume(fixed, smooth_warp),
-        "before": volume(moving),
-        "today_labels": on_grid((body_depth(smooth_warp(points_of(fixed))) > 0).astype(np.uint8), fixed),
-        "before_labels": on_grid((body_depth(points_of(moving)) > 0).astype(np.uint8), moving),
-    }
-    for name, image in images.items():
-        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    write_labelled_pair(tmp_path)
     return tmp_path
 
 

@@ -5,7 +5,6 @@ Usage: python Testing/tutorial/make_hard_phantoms.py [--output FOLDER] [--spacin
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT), str(_ROOT / "Testing" / "tutorial")]
 
 from matplotlib import pyplot as plt  # noqa: E402
-from saving import save_small  # noqa: E402
+from saving import picture_parser, save_small  # noqa: E402
 
 from FoundationRegistrationLib.phantom import make_phantom  # noqa: E402
 
@@ -35,10 +34,7 @@ _OUTLINES = {"breast": "deepskyblue", "fibroglandular": "orange", "organ": "lime
 
 def main() -> None:
     """Draw the pairs side by side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=_ROOT / "Resources" / "Screenshots")
-    parser.add_argument("--spacing-mm", type=float, default=1.5)
-    options = parser.parse_args()
+    options = picture_parser(__doc__, spacing_mm=1.5).parse_args()
     mpl.use("Agg")
     figure, axes = plt.subplots(4, len(_PAIRS), figsize=(1.9 * len(_PAIRS), 6.2), facecolor="black")
     for column, (task, seed) in enumerate(_PAIRS):

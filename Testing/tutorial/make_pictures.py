@@ -5,7 +5,6 @@ Usage: python Testing/tutorial/make_pictures.py [--output FOLDER] [--spacing-mm 
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.patheffects import withStroke  # noqa: E402
 from mrml.nodes import volume_node  # noqa: E402
 from phantom_nodes import add_phantom  # noqa: E402
-from saving import save_small  # noqa: E402
+from saving import picture_parser, save_small  # noqa: E402
 from slice_view import SliceView  # noqa: E402
 from stand_in.scene import FOUR_UP_SLICES, boot  # noqa: E402
 
@@ -47,12 +46,10 @@ Row = tuple[str, list[NDArray[np.uint8]]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the pictures that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = picture_parser(__doc__, spacing_mm=1.5)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"any of {', '.join(_PICTURES)}; all if none is given"
     )
-    parser.add_argument("--output", type=Path, default=_ROOT / "Resources" / "Screenshots")
-    parser.add_argument("--spacing-mm", type=float, default=1.5, help="voxel size of the synthetic patients")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(_PICTURES))
     if unknown:

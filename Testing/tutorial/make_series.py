@@ -5,7 +5,6 @@ Usage: python Testing/tutorial/make_series.py [--output FOLDER] [--spacing-mm MM
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT), str(_ROOT / "Testing" / "tutorial")]
 
 from matplotlib import pyplot as plt  # noqa: E402
-from saving import save_small  # noqa: E402
+from saving import picture_parser, save_small  # noqa: E402
 
 from FoundationRegistrationLib import Series, Settings, choose_phases, register_series  # noqa: E402
 from FoundationRegistrationLib.phantom import make_dynamic_phantom  # noqa: E402
@@ -36,10 +35,7 @@ _SEED = 101
 
 def main() -> None:
     """Register a dynamic phantom and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=_ROOT / "Resources" / "Screenshots")
-    parser.add_argument("--spacing-mm", type=float, default=2.0)
-    options = parser.parse_args()
+    options = picture_parser(__doc__, spacing_mm=2.0).parse_args()
     mpl.use("Agg")
     phantom = make_dynamic_phantom(_SEED, spacing_mm=options.spacing_mm, motion="sudden")
     times = tuple(phantom.times_s.tolist())

@@ -1,7 +1,8 @@
-"""Pictures for the documentation, small enough for a repository."""
+"""Pictures for the documentation: where they go, and small enough for a repository."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,20 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 _LARGEST_BYTES = 300_000
+_SCREENSHOTS = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
+
+
+def picture_parser(description: str | None, spacing_mm: float) -> argparse.ArgumentParser:
+    """Return a parser with the options --output and --spacing-mm."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=_SCREENSHOTS)
+    parser.add_argument(
+        "--spacing-mm",
+        type=float,
+        default=spacing_mm,
+        help="voxel size of the synthetic patients (default %(default)s)",
+    )
+    return parser
 
 
 def save_small(figure: Any, path: Path) -> None:

@@ -9,24 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...files.bounded import open_regular, plain_json, read_bounded
+from ...files.bounded import open_regular
 from ...files.results import RESULTS
 from ...pipeline.record import INPUT_ROLES
-from ...settings import MOST_SETTINGS_BYTES
+from ..names import LOG, REPORT
 
-PAIR_FILE, REPORT_FILE, LOG_FILE = "pair.json", "report.json", "log.txt"
 _LOG_BYTES = 8_000  # of its end are shown
 _MEASURES = ("dice_before", "dice_after", "hausdorff95_mm_before", "hausdorff95_mm_after")
 _SERIES = ("fixed_series", "moving_series")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a record; nothing if it is missing or damaged."""
-    try:
-        content = plain_json(read_bounded(path, MOST_SETTINGS_BYTES))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +41,8 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
         "labels": _structures(part_of(evaluation, "labels").get("labels")),
         "landmarks": part_of(evaluation, "landmarks").get("count"),
         "command": repeating_command(folder, pair, report) if report else "",
-        "files": [name for name in (*RESULTS, LOG_FILE) if (folder / name).is_file()],
-        "log": "" if report else _end_of(folder / LOG_FILE),
+        "files": [name for name in (*RESULTS, LOG) if (folder / name).is_file()],
+        "log": "" if report else _end_of(folder / LOG),
     }
 
 
@@ -68,7 +58,7 @@ def repeating_command(folder: Path, pair: Mapping[str, Any], report: Mapping[str
     given = {role: described for role in inputs if isinstance(described := inputs[role], dict)}
     words = ["foundation-registration", "register"]
     words += [str(pair.get(side) or given.get(side, {}).get("path", side)) for side in ("fixed", "moving")]
-    words += ["--settings", str(folder.absolute() / REPORT_FILE), "--output", f"repeated/{folder.name}"]
+    words += ["--settings", str(folder.absolute() / REPORT), "--output", f"repeated/{folder.name}"]
     for role in (*INPUT_ROLES, *_SERIES):
         side, _, kind = role.partition("_")
         value = given.get(side, {}).get("series") if kind == "series" else given.get(role, {}).get("path")

@@ -13,10 +13,13 @@ from typing import Any
 import SimpleITK as sitk
 
 from ...errors import FoundationRegistrationError, InputError
-from ...files.bounded import open_regular
+from ...files.bounded import object_in, open_regular
 from ...files.outputs import complete_or_absent
 from ...io.volumes import read_volume
-from .details import PAIR_FILE, REPORT_FILE, details_of, part_of, read_json
+from ...settings import MOST_SETTINGS_BYTES
+from ..figures import report_of
+from ..names import RECORD, REPORT
+from .details import details_of, part_of
 from .scripts import call, make_folder
 from .slices import slices_of
 from .sprites import draw_sheets, draw_thumbnail
@@ -63,7 +66,7 @@ def write_pair_pictures(folder: Path) -> Made:
     before = made(folder)
     if before is not None and all(before.found) and _older_than_pictures(folder):
         return before
-    pair, report = read_json(folder / PAIR_FILE), read_json(folder / REPORT_FILE)
+    pair, report = object_in(folder / RECORD, MOST_SETTINGS_BYTES), report_of(folder)
     paths = _volumes(pair, report)
     found = (_there(paths["fixed"]), _there(paths["moving"]))
     content = _hash_of(folder)
@@ -108,7 +111,7 @@ def _there(path: Path | None) -> bool:
 def _older_than_pictures(folder: Path) -> bool:
     """Whether the records were clearly written before the pictures; what is copied may have any time."""
     times = []
-    for name in (PAIR_FILE, REPORT_FILE, f"{PAGE_FOLDER}/{DETAILS_FILE}"):
+    for name in (RECORD, REPORT, f"{PAGE_FOLDER}/{DETAILS_FILE}"):
         try:
             times.append((folder / name).stat().st_mtime_ns)
         except OSError:
@@ -119,7 +122,7 @@ def _older_than_pictures(folder: Path) -> bool:
 
 def _hash_of(folder: Path) -> str:
     digest = hashlib.sha256(str(_VERSION).encode())
-    for name in (PAIR_FILE, REPORT_FILE):
+    for name in (RECORD, REPORT):
         try:
             content = (folder / name).read_bytes()
         except OSError:

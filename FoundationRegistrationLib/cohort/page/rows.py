@@ -10,21 +10,11 @@ from pathlib import Path, PurePath
 
 from ...errors import InputError
 from ...files.bounded import read_bounded
+from ..figures import COLUMNS, FIGURES
+from ..names import RATINGS, TABLE
 
-TABLE, RATINGS = "pairs.csv", "ratings.csv"
-WORDS = ("name", "state", "error", "verdict", "reasons", "messages", "folder")
-FIGURES = (
-    "expected_error_mm",
-    "folded_percent",
-    "inverse_error_mm",
-    "mean_dice_before",
-    "mean_dice_after",
-    "mean_hd95_mm_before",
-    "mean_hd95_mm_after",
-    "tre_mm_before",
-    "tre_mm_after",
-    "seconds",
-)
+_FIGURES = (*FIGURES, "seconds")
+_WORDS = tuple(name for name in COLUMNS if name not in _FIGURES)
 CHOICES = ("accept", "redo")
 _MOST_BYTES = 256_000_000
 
@@ -34,8 +24,9 @@ class Table:
     """The pairs of a cohort, by column.
 
     Attributes:
-        words: text of each of `WORDS`; a folder that does not lie in that of the cohort is left empty.
-        figures: each of `FIGURES`, None where not known.
+        words: text of each of `COLUMNS` that is no figure; a folder that does not lie in that of the cohort is
+            left empty.
+        figures: each of `FIGURES` and the seconds, None where not known.
         further: name and text of each column that was copied from the reader's own table.
     """
 
@@ -58,13 +49,13 @@ def read_pairs(folder: Path) -> Table:
     if absent:
         msg = f"'{folder / TABLE}' has no column {absent[0]}; give the results folder of a cohort."
         raise InputError(msg)
-    places = {name: header.index(name) for name in (*WORDS, *FIGURES) if name in header}
+    places = {name: header.index(name) for name in (*_WORDS, *_FIGURES) if name in header}
     columns = {name: _column(lines, place) for name, place in places.items()}
-    words = {name: columns.get(name, [""] * len(lines)) for name in WORDS}
+    words = {name: columns.get(name, [""] * len(lines)) for name in _WORDS}
     words["folder"] = [_inner(text) for text in words["folder"]]
     return Table(
         words,
-        {name: [_number(text) for text in columns.get(name, [""] * len(lines))] for name in FIGURES},
+        {name: [_number(text) for text in columns.get(name, [""] * len(lines))] for name in _FIGURES},
         [(name, _column(lines, at)) for at, name in enumerate(header) if at not in places.values()],
     )
 
