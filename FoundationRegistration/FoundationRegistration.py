@@ -107,11 +107,15 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/FoundationRegistration.ui"))
         self.layout.addWidget(uiWidget)
+        resultWidget = slicer.util.loadUI(self.resourcePath("UI/Result.ui"))
+        ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.advancedSection), resultWidget)
         ui = slicer.util.childWidgetVariables(uiWidget)
         shown = {widget.property(PARAMETER_NAME) for widget in vars(ui).values()}
         add_setting_rows(ui.advancedSection.layout(), shown)
         self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        for widget in (uiWidget, resultWidget):
+            widget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = FoundationRegistrationLogic()
         self._segmentSelectors = [
