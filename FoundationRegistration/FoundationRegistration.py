@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,17 @@ add_library_to_path()
 from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
 from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
+    transform_nodes,
     why_nothing_follows,
 )
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
-from FoundationRegistrationBridge.transforms import fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -60,7 +59,7 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     mask_of,
 )
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
@@ -346,8 +345,9 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
-        self._voxels = self._fixedVoxels(self._suitedSettings())
-        job = self.logic.register(
+        settings = self._suitedSettings()
+        self._voxels = self._fixedVoxels(settings)
+        self._job = self.logic.register(
             parameters.fixedVolume,
             parameters.movingVolume,
             parameters.preset,
@@ -371,9 +371,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onFinished,
+            expectedSeconds=facts.expected_steps(self._history.runs(), settings, self._voxels),
             **changed_settings(parameters),
         )
-        self._run.begin(job)
+        self._run.begin(self._job)
 
     def _onWeightsFetched(self, error: str | None, cancelled: bool) -> None:
         if error is not None:
@@ -386,7 +387,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if outputs is not None:
             for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
                 self._run.say(message)
-            self._history.add(facts.run_of(outputs.record, self._voxels))
+            self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
             self._result.show(self._parameterNode)  # also if the same nodes hold a new result
@@ -457,6 +458,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         waitForCompletion: bool = True,
         onProgress: Callable[[str, float, float | None], None] | None = None,
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
+        expectedSeconds: Mapping[str, float] | None = None,
         **settings: Any,
     ) -> Any:
         """Register a moving volume to a fixed one, in a separate process.
@@ -486,6 +488,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
+            expectedSeconds: of each step in earlier runs (`RegistrationJob.step_seconds`), for the remaining time.
             **settings: single settings of the engine, which override the preset.
 
         Returns:
@@ -526,7 +529,6 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             try:
                 if outputs is not None:
                     outputs = with_messages(outputs, cautions)
-                    keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
                     if follow and not notFollowed:
                         messages = (*outputs.messages, *self.undo[-1].notes)
@@ -535,7 +537,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
-        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
+        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished, expected_seconds=expectedSeconds)
         if not waitForCompletion:
             job.start()
             return job
@@ -615,25 +617,29 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             _LOGGER.warning(message)
         return outputs
 
-    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
-        """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
+    def transformNodes(
+        self,
+        nodes: Sequence[Any],
+        transformNode: Any,
+        mode: str = "resample",
+        direction: str = "moving to fixed",
+    ) -> list[str]:
+        """Transform nodes that belong to one volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
             transformNode: the result of a registration.
-            mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+            mode: "resample" (new nodes in the other space) or "attach" (put under the transform).
+            direction: "moving to fixed" for what belongs to the moving volume; "fixed to moving" for what belongs to
+                the fixed one, with the stored inverse.
 
         Returns:
             The volume of each resampled segment before and after.
 
         Raises:
-            BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
+            BridgeError: a node cannot be transformed, or the volume that it would be resampled onto was removed.
         """
-        if problem := why_nothing_follows(transformNode, mode):
-            raise BridgeError(problem)
-        nodes = list(nodes)
-        check_followers(nodes, mode)
-        self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
+        self.undo.append(transform_nodes(nodes, transformNode, mode, direction))
         return self.undo[-1].notes
 
     def undoTransformNodes(self) -> list[str]:
