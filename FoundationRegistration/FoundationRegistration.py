@@ -39,7 +39,7 @@ from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
-from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationBridge.quality_table import quality_table  # noqa: E402
 from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
     transform_nodes,
@@ -58,6 +58,7 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     chosen_settings,
     mask_of,
 )
+from FoundationRegistrationPanel.quality_view import QualityView  # noqa: E402
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
 from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
@@ -108,12 +109,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.layout.addWidget(uiWidget)
         resultWidget = slicer.util.loadUI(self.resourcePath("UI/Result.ui"))
         ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.advancedSection), resultWidget)
+        qualityWidget = slicer.util.loadUI(self.resourcePath("UI/Quality.ui"))
+        for widget in (resultWidget, qualityWidget):
+            uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.advancedSection), widget)
         ui = slicer.util.childWidgetVariables(uiWidget)
         shown = {widget.property(PARAMETER_NAME) for widget in vars(ui).values()}
         add_setting_rows(ui.advancedSection.layout(), shown)
         self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
-        for widget in (uiWidget, resultWidget):
+        for widget in (uiWidget, resultWidget, qualityWidget):
             widget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = FoundationRegistrationLogic()
@@ -124,7 +127,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             SegmentSelector(self.ui.movingLesionSegmentSelector, "movingLesion"),
         ]
         self._run = RunControl(self.ui, self._checkCanApply)
-        self._result = ResultView(self.ui, self._errorsInWords)
+        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
+        self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         self._history = facts.RunHistory(qt.QSettings())
         self._useWeightsFolder(qt.QSettings().value(WEIGHTS_FOLDER_KEY) or "")
         self._connectWidgets()
@@ -138,7 +142,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed."""
         self._run.end_now()
-        self._result.close()
+        self._result.close_all()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -148,11 +152,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def exit(self) -> None:
         """Called each time the user opens another module; a run goes on."""
+        self._result.leave()
         self._disconnectParameterNode()
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
-        self._result.close()
+        self._result.close_all()
         self.logic.undo.clear()
         self.setParameterNode(None)
 
@@ -182,6 +187,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
+        self._result.prepare_run()
         with self._errorsInWords():
             ensure_dependencies(Path(self.resourcePath("requirements.txt")))
             absent = facts.missing_weights(chosen_encoders(self._parameterNode), self._parameterNode.weights)
@@ -207,20 +213,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             if stays:
                 self._tell(" ".join(stays))
         self._checkCanApply()
-
-    def onQualityButton(self, checked: bool = False) -> None:
-        """Measure the quality of the registration shown under Result, and show the table."""
-        parameters = self._parameterNode
-        with self._errorsInWords():
-            table = self.logic.measureQuality(
-                parameters.resultTransform,
-                parameters.fixedLabels,
-                parameters.movingLabels,
-                parameters.fixedPoints,
-                parameters.movingPoints,
-            )
-            self.ui.qualityTable.setMRMLTableNode(table)
-            self.ui.qualityTable.visible = True
 
     def onPreset(self, index: int) -> None:
         """Apply the settings of the chosen preset."""
@@ -248,7 +240,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.followButton.connect("clicked(bool)", self.onFollowButton)
         ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
         ui.followSelector.connect("checkedNodesChanged()", self._checkCanApply)
-        ui.qualityButton.connect("clicked(bool)", self.onQualityButton)
         ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
         ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
 
@@ -285,14 +276,23 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.encoderNote.text = facts.encoder_line(names)
         ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
-        self._result.show(parameters)
+        self._showResult()
         self._checkCanApply()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
         """Called when a node was added or removed, which a result or its followers may depend on."""
         if self._parameterNode is not None:
-            self._result.show(self._parameterNode)
+            self._showResult()
             self._checkCanApply()
+
+    def _showResult(self) -> None:
+        self._result.show(self._parameterNode)
+        self._quality.show(self._parameterNode)
+
+    def _useMethod(self, preset: str) -> None:
+        """Choose the method for the next run."""
+        self._parameterNode.preset = preset
+        apply_preset(self._parameterNode, preset)
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable the available actions, and say what is missing."""
@@ -390,8 +390,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
-            self._result.show(self._parameterNode)  # also if the same nodes hold a new result
-            self.ui.resultSection.collapsed = False
+            self._quality.clear()  # also if the same nodes hold a new result
+            self._result.begin(self._parameterNode, fade=self.parent.isEntered)
+        elif self._parameterNode is not None:
+            self._result.end(self._parameterNode, error)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -658,7 +660,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedPoints: Any = None,
         movingPoints: Any = None,
     ) -> Any:
-        """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
+        """Return the table node with the quality of a registration before and after; see the bridge's."""
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
     def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 
 from .borrowed_views import SLICE_VIEWS, BorrowedViews
-from .scene_changes import all_or_nothing
+from .scene_changes import all_or_nothing, remove_with_helpers
 from .volumes import check_scalar_volume
 
 _COLOURS = ((0.2, 0.8, 0.3), (0.9, 0.3, 0.9))
@@ -43,7 +43,9 @@ class LandmarkPlacing:
         for node, role in zip(self._volumes, ("fixed", "moving"), strict=True):
             check_scalar_volume(node, role)
         self._later = later
+        self._are_new = point_lists is None
         self.point_lists = point_lists or self._new_lists()
+        self._before = [node.GetNumberOfControlPoints() for node in self.point_lists]
         needed = [*self._volumes, *self.point_lists]
         self._views = BorrowedViews(SLICE_VIEWS, needed, on_given_back=self._stop_placing)
         for node in self.point_lists:
@@ -63,6 +65,17 @@ class LandmarkPlacing:
     def close(self) -> None:
         """End: restore the views and the usual mouse mode; the points stay. A second call does nothing."""
         self._views.give_back()
+
+    def discard(self) -> None:
+        """End, and remove the points that were placed, with their lists if these are new."""
+        self.close()
+        for node, count in zip(self.point_lists, self._before, strict=True):
+            scene = node.GetScene()
+            if scene is not None and self._are_new:
+                remove_with_helpers(scene, node)
+                continue
+            while node.GetNumberOfControlPoints() > count:
+                node.RemoveNthControlPoint(node.GetNumberOfControlPoints() - 1)
 
     def _new_lists(self) -> tuple[Any, Any]:
         lists = []

@@ -43,6 +43,8 @@ def views(scene):
 def pair(scene, views, request):
     rng = np.random.default_rng(3)
     fixed, moving = volume(scene, "MRI", rng), volume(scene, "CT", rng)
+    for node in (fixed, moving):
+        node.CreateDefaultDisplayNodes()
     if request.param != "none":
         table = transform(scene, "table", rigid(rng))
         put_under(moving, *([table] if request.param == "linear" else [grid_node(scene), table]))
