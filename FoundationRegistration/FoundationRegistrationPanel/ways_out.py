@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from .facts import preset_title
 from .next_method import next_method
 
+_SEARCHED = ("rigid", "affine")
 _BUTTONS = ("alignByLandmarksButton", "alignByHandButton", "drawMaskButton", "anotherTaskButton")
 
 
@@ -68,9 +69,17 @@ class WaysOut:
                 landmarks, self._landmarks = self._landmarks, None
                 pairs = landmarks.pairs
                 landmarks.close()
-                self._parameters.fixedDrivingPoints, self._parameters.movingDrivingPoints = landmarks.point_lists
+                self._start_from_landmarks(landmarks.point_lists)
                 self._say(_("Press Register: {count} pair(s) of landmarks lead the next run.").format(count=pairs))
         self._renew()
+
+    def _start_from_landmarks(self, point_lists: tuple[Any, Any]) -> None:
+        """Let the next run start from landmarks, which only an alignment that is searched for can do."""
+        parameters = self._parameters
+        parameters.fixedDrivingPoints, parameters.movingDrivingPoints = point_lists
+        parameters.initialTransform = None
+        if parameters.initialization not in _SEARCHED:
+            parameters.initialization = "rigid"
 
     def cancel(self, checked: bool = False) -> None:
         """Leave without a trace: the moving volume is where it was, and new landmarks are removed."""
