@@ -67,16 +67,19 @@ class WaysOut:
                 self._say(_("Press Register: the next run starts from your alignment."))
             if self._landmarks is not None:
                 landmarks, self._landmarks = self._landmarks, None
-                pairs = landmarks.pairs
-                landmarks.close()
-                self._start_from_landmarks(landmarks.point_lists)
-                self._say(_("Press Register: {count} pair(s) of landmarks lead the next run.").format(count=pairs))
+                self._start_from(landmarks)
         self._renew()
 
-    def _start_from_landmarks(self, point_lists: tuple[Any, Any]) -> None:
+    def _start_from(self, landmarks: LandmarkPlacing) -> None:
         """Let the next run start from landmarks, which only an alignment that is searched for can do."""
-        parameters = self._parameters
-        parameters.fixedDrivingPoints, parameters.movingDrivingPoints = point_lists
+        parameters, pairs = self._parameters, landmarks.pairs
+        if pairs == 0:
+            landmarks.discard()
+            self._say("")
+            return
+        landmarks.close()
+        self._say(_("Press Register: {count} pair(s) of landmarks lead the next run.").format(count=pairs))
+        parameters.fixedDrivingPoints, parameters.movingDrivingPoints = landmarks.point_lists
         parameters.initialTransform = None
         if parameters.initialization not in _SEARCHED:
             parameters.initialization = "rigid"

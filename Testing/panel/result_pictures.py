@@ -58,6 +58,7 @@ def result_pictures(folder: Path) -> dict[str, int]:
             heights[level] = _grab(widget, qapp, folder / f"{level}.png")
         message = "The registration process was killed by the system, most likely for lack of memory; use a larger "
         widget._result.end(widget._parameterNode, f"{message}working spacing.")
+        widget._result.show(widget._parameterNode)
         heights["error"] = _grab(widget, qapp, folder / "error.png")
         application.close_panel(widget, panel)
         panel.close()
@@ -99,6 +100,7 @@ def _show(widget: Any, nodes: dict[str, Any], level: str) -> None:
     widget._parameterNode.resultTransform = node
     widget._parameterNode.resultVolume = nodes["moving"]
     widget._result.begin(widget._parameterNode, fade=True)
+    widget._result.show(widget._parameterNode)
 
 
 def _grab(widget: Any, qapp: Any, path: Path) -> int:

@@ -73,10 +73,15 @@ def test_good_result_needs_no_way_out(panel: Any, pair: dict[str, Any], result: 
     from FoundationRegistrationBridge.transforms import store_record
 
     assert panel.ui.waysBox.visible
+    composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    choose(panel.ui.compareSelector, "fade")
+    assert composite.GetForegroundVolumeID() == pair["moving"].GetID()
     good = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "good")
     store_record(good, {**RECORD, "verdict": {"level": "good", "reasons": []}}, pair["fixed"], pair["moving"])
     choose(panel.ui.resultTransformSelector, "good")
     assert not panel.ui.waysBox.visible and not panel.ui.reasonsNote.visible
+    assert panel.ui.compareSelector.currentText == "off", "the views do not go on showing another registration"
+    assert composite.GetForegroundVolumeID() != pair["moving"].GetID()
 
 
 def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, result: Any, qtbot: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from driving import choose
+from driving import choose, push
 
 PATIENCE_MS = 300_000
 LEVELS = ("failed", "check", "good")
