@@ -48,7 +48,7 @@ def panel_screenshot(path: Path) -> None:
 
 def _register(widget: Any, qapp: Any) -> None:
     import qt
-    from driving import choose, click
+    from driving import choose, click, unfold
     from FoundationRegistrationPanel.sample_data import add_phantom
 
     nodes = add_phantom("longitudinal", spacing_mm=2.0)
@@ -68,6 +68,8 @@ def _register(widget: Any, qapp: Any) -> None:
     for side in ("fixed", "moving"):
         for kind in ("Labels", "Points"):
             choose(getattr(ui, f"{side}{kind}Selector"), nodes[f"{side}_{kind.lower()}"].GetName())
+    unfold(ui.qualitySection)
+    qapp.processEvents()
     click(ui.qualityButton)
 
 
