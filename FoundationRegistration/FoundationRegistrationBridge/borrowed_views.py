@@ -108,20 +108,21 @@ class BorrowedViews:
         """Whether the views are still borrowed."""
         return bool(self._observers)
 
-    def show(self, background: Any, foreground: Any | None, opacity: float) -> None:
-        """Blend two volumes within the first one, and centre views that miss the background on it.
+    def show(self, background: Any, foreground: Any | None, opacity: float, *, clipped: bool = True) -> None:
+        """Blend two volumes, and centre views that miss the background on it.
 
         Args:
             background: volume node.
             foreground: volume node, None for none.
             opacity: of the foreground, 0 to 1.
+            clipped: hide the foreground outside the background.
         """
         for name, composite in self._composites.items():
             composite.SetBackgroundVolumeID(background.GetID())
             composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
             composite.SetForegroundOpacity(opacity)
             composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha)
-            composite.SetClipToBackgroundVolume(True)
+            composite.SetClipToBackgroundVolume(clipped)
             if not _looks_at(self._slice_nodes[name], background):
                 self._fit(name)
 

@@ -52,7 +52,7 @@ class HandAlignment:
                 changes.set_parent(self._place, self._node)
             changes.set_parent(moving_node, self._place or self._node)
             self._show_handles()
-            self._comparison = Comparison(fixed_node, moving_node)
+            self._comparison = Comparison(fixed_node, moving_node, clipped=False)
             self._comparison.fade(0.5)
 
     @property

@@ -28,13 +28,21 @@ class Comparison:
         fixed_node: scalar or colour volume.
         moved_node: the volume to compare with it, resampled or under a transform of any kind.
         slice_view_names: layout names of the slice views to use.
+        clipped: hide the moved volume outside the fixed one.
 
     Raises:
         BridgeError: a volume is not in the scene, or there is no such view.
     """
 
-    def __init__(self, fixed_node: Any, moved_node: Any, slice_view_names: Sequence[str] = SLICE_VIEWS) -> None:
-        self._fixed, self._moved = fixed_node, moved_node
+    def __init__(
+        self,
+        fixed_node: Any,
+        moved_node: Any,
+        slice_view_names: Sequence[str] = SLICE_VIEWS,
+        *,
+        clipped: bool = True,
+    ) -> None:
+        self._fixed, self._moved, self._clipped = fixed_node, moved_node, clipped
         self._views = BorrowedViews(slice_view_names, [fixed_node, moved_node])
         self._views.require(*chain(moved_node.GetParentTransformNode()))
         for node in (fixed_node, moved_node):
@@ -120,7 +128,7 @@ class Comparison:
 
     def _show_both(self, opacity: float) -> None:
         self._check_open()
-        self._views.show(self._fixed, self._moved, opacity)
+        self._views.show(self._fixed, self._moved, opacity, clipped=self._clipped)
         self._remove_checkerboard()
 
     def _check_open(self) -> None:

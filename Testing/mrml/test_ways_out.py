@@ -136,6 +136,7 @@ def test_views_show_both_while_aligning_and_are_the_users_own_after_it(views, pa
     composite.SetBackgroundVolumeID(moving.GetID())
     alignment = HandAlignment(fixed, moving)
     assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (fixed.GetID(), moving.GetID())
+    assert not composite.GetClipToBackgroundVolume(), "what lies beside the fixed volume is seen too"
     alignment.accept()
     assert composite.GetBackgroundVolumeID() == moving.GetID() and composite.GetForegroundVolumeID() is None
 
