@@ -18,7 +18,9 @@ _SELECTORS += ("initialTransform", "outputTransform", "outputVolume", "resultTra
 _SELECTORS += ("petVolume", "fixedLabels", "movingLabels", "fixedPoints", "movingPoints")
 _COMBOS = ("compareSelector", "displacementSelector", "mapSelector", "followModeSelector", "encoderSelector")
 _COMBOS += ("presetSelector", "detail_encoderSetting", "fixedSegmentSelector", "movingLesionSegmentSelector")
-_BUTTONS = ("followButton", "undoFollowButton", "qualityButton", "petButton", "createVolumeCheckBox")
+_BUTTONS = ("followButton", "undoFollowButton", "qualityButton", "petButton", "createVolumeCheckBox", "stopButton")
+_BUTTONS += ("alignByHandButton", "alignByLandmarksButton", "drawMaskButton", "anotherTaskButton")
+_BUTTONS += ("wayDoneButton", "wayCancelButton", "plotButton", "copyQualityButton")
 
 
 class Scene:
@@ -73,7 +75,8 @@ class Scene:
             return
         fixed, moving = (volumes[self._rng.integers(len(volumes))] for _ in range(2))
         transform = self._transform()
-        store_record(transform, {}, fixed, moving)
+        record = {"verdict": {"level": "failed", "reasons": ["The volumes agree no better than by chance."]}}
+        store_record(transform, record if self._rng.random() < 0.5 else {}, fixed, moving)
         if self._rng.random() < 0.5:
             transform.SetNodeReferenceID(INVERSE_ROLE, self._transform().GetID())
 
@@ -133,7 +136,7 @@ def use(rng: np.random.Generator, ui: Any, scene: Scene) -> None:
             combo.activated.emit(index)
     elif kind < 7:
         button = getattr(ui, str(rng.choice(_BUTTONS)))
-        if button.enabled:
+        if button.enabled and button.visible:
             button.click()
     elif kind == 7:
         for node in ui.followSelector.nodes():
@@ -152,7 +155,8 @@ def test_no_order_of_choices_raises(panel: Any, qtbot: Any, seed: int, caplog: p
     rng = np.random.default_rng(seed)
     scene = Scene(rng)
     scene.register()
-    unfold(panel.ui.resultSection)
+    for section in (panel.ui.resultSection, panel.ui.petSection, panel.ui.qualitySection):
+        unfold(section)
     with caplog.at_level(logging.ERROR):
         for _ in range(_STEPS):
             use(rng, panel.ui, scene)

@@ -51,8 +51,7 @@ def choose_lost_pair(panel: Any, lost: dict[str, Any]) -> None:
     choose(ui.presetSelector, "Longitudinal")
     choose(ui.initializationSelector, "none")
     ui.working_spacing_mmSetting.value = 7.0
-    ui.iterationsSetting.value = 30
-    ui.fluid_iterationsSetting.value = 10
+    choose(ui.stagesSelector, "rigid")
 
 
 def test_hand_and_landmarks_lead_out_of_a_failed_registration(panel: Any, lost: dict[str, Any], qtbot: Any) -> None:
