@@ -138,8 +138,15 @@ def draw_panel(output: Path, _spacing_mm: float) -> None:
     subprocess.run([sys.executable, str(script), str(output / "panel.png")], check=True)
 
 
+def draw_results(output: Path, _spacing_mm: float) -> None:
+    """Draw the Result section for each verdict in the stand-in for the application, in a process of its own."""
+    script = _ROOT / "Testing" / "panel" / "result_picture.py"
+    subprocess.run([sys.executable, str(script), str(output / "result_verdicts.png")], check=True)
+
+
 _PICTURES: dict[str, Callable[[Path, float], None]] = {
     "longitudinal": draw_longitudinal,
+    "results": draw_results,
     "pet": draw_pet,
     "panel": draw_panel,
 }

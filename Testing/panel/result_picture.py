@@ -1,6 +1,6 @@
-"""Pictures of the Result section after a good, a doubtful and a failed registration, drawn by the stand-in.
+"""A picture of the Result section after a good, a doubtful and a failed registration, and after a failed run.
 
-python Testing/panel/result_pictures.py FOLDER
+Drawn by the stand-in, so roughly as in Slicer; the figures are made up, so that each verdict is there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 _WIDTH = 480
+_GAP = 12
 _FIGURES = {
     "good": (0.9, 2.1, 2.0, 3.0),
     "check": (5.6, 12.3, 58.0, 21.0),
@@ -31,10 +32,11 @@ _REASONS = {
 }
 
 
-def result_pictures(folder: Path) -> dict[str, int]:
-    """Write `good.png`, `check.png`, `failed.png` and `error.png` into a folder; return the heights in pixels.
+def result_picture(path: Path) -> None:
+    """Write the picture, the four states beside each other.
 
-    The records shown are written here, so that each verdict has a picture without a registration.
+    Args:
+        path: of a .png file.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     testing = _HERE.parent
@@ -51,18 +53,18 @@ def result_pictures(folder: Path) -> dict[str, int]:
         slicer.mrmlScene.Clear(False)
         widget, panel = application.open_panel(module)
         panel.show()
-        heights = {}
-        nodes = _pair(widget)
+        grabbed, nodes = [], _pair(widget)
         for level in _FIGURES:
             _show(widget, nodes, level)
-            heights[level] = _grab(widget, qapp, folder / f"{level}.png")
+            grabbed.append(_grab(widget, qapp))
         message = "The registration process was killed by the system, most likely for lack of memory; use a larger "
         widget._result.end(widget._parameterNode, f"{message}working spacing.")
         widget._result.show(widget._parameterNode)
-        heights["error"] = _grab(widget, qapp, folder / "error.png")
+        grabbed.append(_grab(widget, qapp))
+        if not _beside_each_other(grabbed).save(str(path)):
+            raise OSError(f"The picture '{path}' cannot be written.")
         application.close_panel(widget, panel)
         panel.close()
-    return heights
 
 
 def _pair(widget: Any) -> dict[str, Any]:
@@ -103,8 +105,8 @@ def _show(widget: Any, nodes: dict[str, Any], level: str) -> None:
     widget._result.show(widget._parameterNode)
 
 
-def _grab(widget: Any, qapp: Any, path: Path) -> int:
-    """Write a picture of the Result section; return its height in pixels."""
+def _grab(widget: Any, qapp: Any) -> Any:
+    """Return a picture of the Result section."""
     section = widget.ui.resultSection
     window = section.window()
     for _ in range(3):
@@ -112,10 +114,22 @@ def _grab(widget: Any, qapp: Any, path: Path) -> int:
         window.resize(_WIDTH, window.layout().sizeHint().height())
     section.adjustSize()
     qapp.processEvents()
-    if not section.grab().save(str(path)):
-        raise OSError(f"The picture '{path}' cannot be written.")
-    return section.height
+    return section.grab().toImage()
+
+
+def _beside_each_other(images: list[Any]) -> Any:
+    from PySide6.QtGui import QImage, QPainter
+
+    width = sum(image.width() for image in images) + _GAP * (len(images) - 1)
+    whole = QImage(width, max(image.height() for image in images), QImage.Format.Format_RGB32)
+    whole.fill(0xFFFFFF)
+    painter, left = QPainter(whole), 0
+    for image in images:
+        painter.drawImage(left, 0, image)
+        left += image.width() + _GAP
+    painter.end()
+    return whole
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{result_pictures(Path(sys.argv[1]))}\n")
+    result_picture(Path(sys.argv[1]))
