@@ -14,6 +14,7 @@ from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
     vtkMRMLTransformNode,
 )
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -21,11 +22,16 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from FoundationRegistrationLib.encoders import encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
 
+from .tasks import NO_TASK, TASKS
+
 FOLLOW_MODES = ("resample", "attach")
 LESIONS = ("fixedLesion", "movingLesion")
 MASKS = ("fixedMask", "movingMask", *LESIONS)
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+SeriesNode = Union[vtkMRMLSequenceNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+# What depends on this machine rather than on the task.
+_OF_THIS_MACHINE = ("device", "weights", "feature_cache_gb", "memory_budget_gb")
 
 
 def setting_fields() -> dict[str, dataclasses.Field[Any]]:
@@ -62,7 +68,9 @@ def _settings_base() -> type:
 class FoundationRegistrationParameterNode(_settings_base()):
     """The parameters of the panel.
 
-    fixedVolume, movingVolume: the second is registered to the first. fixedMask, movingMask: region to register; the
+    task: one of `tasks.TASKS`. fixedVolume, movingVolume: the second is registered to the first. series: for a
+    contrast series, the sequence or the volume that its browser shows, and referenceTimePoint the number of the time
+    point that does not move, from 0, or "mean". fixedMask, movingMask: region to register; the
     foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
     fixedMaskSegment and its like: ID of one segment, empty for all. fixedStructures, movingStructures,
     fixedDrivingPoints, movingDrivingPoints: corresponding structures and points that drive the registration. region:
@@ -75,8 +83,11 @@ class FoundationRegistrationParameterNode(_settings_base()):
     fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both sides, for evaluation.
     """
 
+    task: Annotated[str, Choice(list(TASKS))] = NO_TASK
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
+    series: SeriesNode
+    referenceTimePoint: str = "0"
     fixedMask: LabelsNode
     movingMask: LabelsNode
     fixedMaskSegment: str = ""
@@ -109,8 +120,16 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
 
 def apply_preset(parameters: Any, preset: str) -> None:
-    """Set all settings to those of a preset, except the weights folder and device of this machine."""
-    kept = {name: parameters.getValue(name) for name in ("device", "weights", "feature_cache_gb", "memory_budget_gb")}
+    """Set all settings to those of a preset, except what depends on this machine."""
+    _set_to_preset(parameters, preset, {name: parameters.getValue(name) for name in _OF_THIS_MACHINE})
+
+
+def reset_settings(parameters: Any) -> None:
+    """Set all settings to those of the chosen preset."""
+    _set_to_preset(parameters, parameters.preset, {})
+
+
+def _set_to_preset(parameters: Any, preset: str, kept: dict[str, Any]) -> None:
     modifying = parameters.StartModify()
     try:
         for name, value in Settings.from_preset(preset, **kept).to_dict().items():

@@ -43,7 +43,7 @@ def test_no_estimate_before_a_run_of_the_same_kind(facts: Any, settings: Any) ->
         [run(facts, device="cuda")],
         [run(facts, slice_gap=1)],
     ):
-        assert "after the first run" in facts.estimate_line(runs, settings, 1e6)
+        assert "available after the first run" in facts.estimate_line(runs, settings, 1e6)
 
 
 def test_estimate_scales_what_was_measured(facts: Any, settings: Any) -> None:
@@ -98,7 +98,7 @@ def test_encoders_are_told_with_the_one_for_details(facts: Any) -> None:
 
 
 def test_presets_and_settings_are_read_as_words(facts: Any) -> None:
-    assert facts.preset_title("pet-ct-to-mri") == "PET CT to MRI"
+    assert facts.preset_title("pet-ct-to-mri") == "PET/CT to MRI"
     assert facts.setting_title("working_spacing_mm") == "Working spacing (mm)"
     assert facts.setting_title("memory_budget_gb") == "Memory budget (GB)"
     assert facts.setting_title("smoothing_kernel") == "Smoothing kernel"
