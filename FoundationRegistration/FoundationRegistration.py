@@ -302,13 +302,13 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
         ui.resetButton.enabled = bool(changed_settings(parameters))
         self._defaultTips.show(parameters.preset)
+        show_section_states(ui, parameters)
         self._onNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
         """Called when a node was added or removed, which a result or its followers may depend on."""
         if self._parameterNode is not None:
             self._movesAlong.show(self._parameterNode)
-            show_section_states(self.ui, self._parameterNode, len(self._movesAlong.nodes()))
             self._result.show(self._parameterNode)
             self._checkCanApply()
 
@@ -328,13 +328,11 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.estimateNote.visible = bool(ui.estimateNote.text)
         problem = self._whyNothingFollows()
         ui.followButton.enabled = not problem
-        ui.followButton.toolTip = problem or _(
-            "Transform the checked nodes with the registration chosen under Result"
-        )
+        ui.followButton.toolTip = problem or _("Apply the registration chosen under Result to the checked nodes")
         ui.undoFollowButton.enabled = bool(self.logic.undo)
 
     def _whyNothingFollows(self) -> str:
-        """Return why *Transform now* is not available; empty if it is."""
+        """Return why *Apply now* is not available; empty if it is."""
         parameters = self._parameterNode
         problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
         return problem if problem or self._movesAlong.nodes() else _("Under Apply to, check the nodes to transform.")
@@ -715,7 +713,7 @@ class FoundationRegistrationTest(ScriptedLoadableModuleTest):
         self.test_RegisterPhantom()
 
     def test_RegisterPhantom(self) -> None:
-        """Register PET-CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
+        """Register PET/CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
         ensure_dependencies(Path(__file__).parent / "Resources" / "requirements.txt")

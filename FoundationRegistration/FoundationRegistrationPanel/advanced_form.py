@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from FoundationRegistrationLib.settings import Settings
 
 from .facts import choice_titles, setting_title
-from .parameters import setting_fields, setting_words
+from .parameters import preset_values, setting_fields, setting_words
 
 PARAMETER_NAME = "SlicerParameterName"
 GROUPS = {
@@ -87,7 +87,7 @@ class DefaultTips:
 
     def show(self, preset: str) -> None:
         """Renew the tooltips for a preset."""
-        values = Settings.from_preset(preset).to_dict()
+        values = preset_values(preset)
         for name, widget in self._widgets.items():
             value = choice_titles(name).get(values[name], values[name])
             shown = value if value != "" else _("none")

@@ -9,6 +9,9 @@ import qt
 import slicer.util
 from FoundationRegistrationBridge.belonging import movable_with
 from FoundationRegistrationBridge.transforms import fixed_of, moving_of
+from slicer.i18n import tr as _
+
+from .section_states import header
 
 _OF_FIXED = (
     "fixedMask",
@@ -19,6 +22,12 @@ _OF_FIXED = (
     "fixedPoints",
     "region",
 )
+
+
+def _count(nodes: int) -> str:
+    if nodes == 0:
+        return _("none")
+    return _("1 node") if nodes == 1 else _("{count} nodes").format(count=nodes)
 
 
 class MovesAlong:
@@ -35,6 +44,7 @@ class MovesAlong:
         self._on_changed = on_changed
         self._parameters: Any = None
         self._checked: list[Any] = []
+        self._hidden: list[str] = []
         self._selector.connect("checkedNodesChanged()", self._on_checked)
         self._section.connect("contentsCollapsed(bool)", self._on_folded)
 
@@ -46,6 +56,7 @@ class MovesAlong:
     def show(self, parameters: Any) -> None:
         """Offer what belongs to the moving image, or to that of the registration under Result; the checked stay."""
         self._parameters = parameters
+        self._section.text = header(_("What moves along"), _count(len(self.nodes())))
         if self._section.collapsed:
             return
         result = parameters.resultTransform
@@ -54,11 +65,14 @@ class MovesAlong:
         may_move = movable_with(fixed, moving)
         of_fixed = [node for name in _OF_FIXED if (node := parameters.getValue(name)) is not None]
         checked = self.nodes()
-        self._selector.sortFilterProxyModel().hiddenNodeIDs = [
+        hidden = [
             node.GetID()
             for node in self._listed()
             if node not in checked and (node in of_fixed or not may_move(node))
         ]
+        if hidden != self._hidden:
+            self._hidden = hidden
+            self._selector.sortFilterProxyModel().hiddenNodeIDs = hidden
 
     def _listed(self) -> list[Any]:
         """Return the nodes of the types that the selector lists."""

@@ -6,6 +6,9 @@ The settings of the engine are taken from its `Settings` class, so that each is 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Union, get_type_hints
 
 from slicer import (
@@ -132,15 +135,21 @@ def reset_settings(parameters: Any) -> None:
 def _set_to_preset(parameters: Any, preset: str, kept: dict[str, Any]) -> None:
     modifying = parameters.StartModify()
     try:
-        for name, value in Settings.from_preset(preset, **kept).to_dict().items():
+        for name, value in {**preset_values(preset), **kept}.items():
             parameters.setValue(name, value)
     finally:
         parameters.EndModify(modifying)
 
 
+@functools.cache
+def preset_values(preset: str) -> Mapping[str, Any]:
+    """Return the values of all settings by a preset, by name."""
+    return MappingProxyType(Settings.from_preset(preset).to_dict())
+
+
 def changed_settings(parameters: Any) -> dict[str, Any]:
     """Return the settings that differ from the chosen preset's, by name."""
-    of_preset = Settings.from_preset(parameters.preset).to_dict()
+    of_preset = preset_values(parameters.preset)
     chosen = {name: parameters.getValue(name) for name in of_preset}
     return {name: value for name, value in chosen.items() if value != of_preset[name]}
 

@@ -14,24 +14,27 @@ from .tasks import NO_TASK
 _MOST_LETTERS = 26
 
 
-def show_section_states(ui: Any, parameters: Any, moves_along: int) -> None:
-    """Write the state of each section into its header.
+def show_section_states(ui: Any, parameters: Any) -> None:
+    """Write the state of each section into its header, but for *What moves along*, which is no parameter.
 
     Args:
         ui: the panel's widgets.
         parameters: the parameter node.
-        moves_along: number of checked nodes.
     """
     for section, title, state in (
         (ui.startSection, _("Start"), _start(parameters)),
         (ui.masksSection, _("Masks and lesions"), _chosen(parameters, _masks())),
         (ui.drivingSection, _("Structures and points"), _chosen(parameters, _driving())),
-        (ui.alongSection, _("What moves along"), _count(moves_along)),
         (ui.methodSection, _("Method"), _method(parameters)),
         (ui.outputsSection, _("Outputs"), _outputs(parameters)),
         (ui.advancedSection, _("Advanced"), _advanced(parameters)),
     ):
-        section.text = f"{title}: {_short(state)}"
+        section.text = header(title, state)
+
+
+def header(title: str, state: str) -> str:
+    """Return the header of a section with its state, no longer than a narrow panel allows."""
+    return f"{title}: {state if len(state) <= _MOST_LETTERS else state[: _MOST_LETTERS - 1] + '…'}"
 
 
 def has_points(parameters: Any) -> bool:
@@ -70,12 +73,6 @@ def _chosen(parameters: Any, names: dict[str, str]) -> str:
     return chosen[0] if chosen else _("none")
 
 
-def _count(nodes: int) -> str:
-    if nodes == 0:
-        return _("none")
-    return _("1 node") if nodes == 1 else _("{count} nodes").format(count=nodes)
-
-
 def _method(parameters: Any) -> str:
     if parameters.task == NO_TASK:
         return _("set by the task")
@@ -94,7 +91,3 @@ def _outputs(parameters: Any) -> str:
 def _advanced(parameters: Any) -> str:
     changed = len(changed_settings(parameters))
     return _("{count} changed").format(count=changed) if changed else _("as the preset")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"

@@ -36,7 +36,7 @@ class TaskChoice:
         ui.swapButton.connect("clicked(bool)", self._on_swap)
 
     def show(self, parameters: Any) -> None:
-        """Show the proposal and the cautions for the chosen images, and renew them when these are moved or renamed."""
+        """Show the proposal and the cautions for the chosen images; renew them when these are moved or renamed."""
         self._parameters = parameters
         self.release()
         for volume in (parameters.fixedVolume, parameters.movingVolume):

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import re
+from typing import get_type_hints
 
-from .facts import setting_title
-from .parameters import setting_fields
+from FoundationRegistrationLib.settings import Settings
 
-_OPTION = re.compile(r"--([a-z][a-z-]+)")
-# Options that are no setting, by what the panel calls them.
-_ROWS = {
-    "initialization": "Start",
-    "initial-transform": "Start",
-    "initial": "Start",
-    "region": "Region",
-    "extent": "Outputs",
-    "stages": "Transform",
-}
+from .facts import choice_titles, setting_title
+from .parameters import setting_fields, setting_words
+
+_OPTION = re.compile(r"--([a-z][a-z-]+)( \w+)?")
+# What the panel calls differently.
+_TITLES = {"initialization": "Start", "initial_transform": "Start", "stages": "Transform"}
 
 
 def in_panel_words(message: str) -> str:
-    """Return a message with each command-line option replaced by the name of its widget."""
-    return _OPTION.sub(_name, message)
+    """Return a message with the name of its widget in place of each option of the command line.
+
+    "use --device cpu" becomes "use 'Device: cpu'", "a larger --slice-gap" "a larger 'Slice gap'".
+    """
+    return _OPTION.sub(_named, message)
 
 
-def _name(option: re.Match[str]) -> str:
-    word = option.group(1)
-    setting = word.replace("-", "_")
-    if word in _ROWS:
-        return _ROWS[word]
-    return f"'{setting_title(setting)}'" if setting in setting_fields() else word.replace("-", " ")
+def _named(option: re.Match[str]) -> str:
+    name, next_word = option.group(1).replace("-", "_"), option.group(2) or ""
+    title = _TITLES.get(name, setting_title(name))
+    if name in setting_fields() and next_word.strip() in (setting_words(name, get_type_hints(Settings)[name]) or ()):
+        value = next_word.strip()
+        return f"'{title}: {choice_titles(name).get(value, value)}'"
+    return f"'{title}'{next_word}"

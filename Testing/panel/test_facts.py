@@ -102,3 +102,19 @@ def test_presets_and_settings_are_read_as_words(facts: Any) -> None:
     assert facts.setting_title("working_spacing_mm") == "Working spacing (mm)"
     assert facts.setting_title("memory_budget_gb") == "Memory budget (GB)"
     assert facts.setting_title("smoothing_kernel") == "Smoothing kernel"
+
+
+def test_messages_of_the_engine_are_said_in_the_words_of_the_panel(module: Any) -> None:
+    """No option of the command line is shown in a panel; each is called as its row there."""
+    from FoundationRegistrationPanel.words import in_panel_words
+
+    for said, shown in (
+        (
+            "use a larger --working-spacing-mm, or --device cpu",
+            "use a larger 'Working spacing (mm)', or 'Device: cpu'",
+        ),
+        ("start with --initialization none.", "start with 'Start: None'."),
+        ("or --initialization, or another --region", "or 'Start', or another 'Region'"),
+        ("T1 -- T2, 3-5", "T1 -- T2, 3-5"),
+    ):
+        assert in_panel_words(said) == shown
