@@ -11,16 +11,26 @@ from .facts import choice_titles, setting_title
 from .parameters import setting_fields, setting_words
 
 _OPTION = re.compile(r"--([a-z][a-z-]+)( \w+)?")
-# What the panel calls differently.
-_TITLES = {"initialization": "Start", "initial_transform": "Start", "stages": "Transform"}
+# What the panel calls differently, and what it has that is no setting.
+_TITLES = {"initialization": "Start", "initial_transform": "Start", "stages": "Transform", "region": "Region"}
+_CLAUSES = "; "
 
 
 def in_panel_words(message: str) -> str:
     """Return a message with the name of its widget in place of each option of the command line.
 
-    "use --device cpu" becomes "use 'Device: cpu'", "a larger --slice-gap" "a larger 'Slice gap'".
+    "use --device cpu" becomes "use 'Device: cpu'", "a larger --slice-gap" "a larger 'Slice gap'". Advice after a
+    semicolon about an option that the panel does not have is left out.
     """
-    return _OPTION.sub(_named, message)
+    first, *others = message.split(_CLAUSES)
+    kept = [clause for clause in others if all(_is_here(option) for option in _OPTION.finditer(clause))]
+    ended = "." if message.endswith(".") and not [first, *kept][-1].endswith(".") else ""
+    return _OPTION.sub(_named, _CLAUSES.join([first, *kept])) + ended
+
+
+def _is_here(option: re.Match[str]) -> bool:
+    name = option.group(1).replace("-", "_")
+    return name in _TITLES or name in setting_fields()
 
 
 def _named(option: re.Match[str]) -> str:

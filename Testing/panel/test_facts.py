@@ -115,6 +115,9 @@ def test_messages_of_the_engine_are_said_in_the_words_of_the_panel(module: Any) 
         ),
         ("start with --initialization none.", "start with 'Start: None'."),
         ("or --initialization, or another --region", "or 'Start', or another 'Region'"),
+        ("17 % lies outside; --extent union keeps it.", "17 % lies outside."),
+        ("17 % lies outside; use another --region.", "17 % lies outside; use another 'Region'."),
         ("T1 -- T2, 3-5", "T1 -- T2, 3-5"),
+        ("", ""),
     ):
         assert in_panel_words(said) == shown
