@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,17 @@ add_library_to_path()
 from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
-from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationBridge.quality_table import quality_table  # noqa: E402
 from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
+    transform_nodes,
     why_nothing_follows,
 )
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
-from FoundationRegistrationBridge.transforms import fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
@@ -61,8 +60,9 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     mask_of,
     reset_settings,
 )
+from FoundationRegistrationPanel.quality_view import QualityView  # noqa: E402
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.section_states import show_section_states  # noqa: E402
@@ -116,10 +116,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.layout.addWidget(uiWidget)
         resultWidget = slicer.util.loadUI(self.resourcePath("UI/Result.ui"))
         ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.startSection), resultWidget)
+        qualityWidget = slicer.util.loadUI(self.resourcePath("UI/Quality.ui"))
+        for widget in (resultWidget, qualityWidget):
+            uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.startSection), widget)
         add_setting_rows(ui.advancedSection.layout())
         self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
-        for widget in (uiWidget, resultWidget):
+        for widget in (uiWidget, resultWidget, qualityWidget):
             widget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = FoundationRegistrationLogic()
@@ -134,7 +136,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._movesAlong = MovesAlong(self.ui, self._onNodesChanged)
         self._defaultTips = DefaultTips(self.ui)
         self._run = RunControl(self.ui, self._checkCanApply)
-        self._result = ResultView(self.ui, self._errorsInWords)
+        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
+        self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         self._history = facts.RunHistory(qt.QSettings())
         self._useWeightsFolder(qt.QSettings().value(WEIGHTS_FOLDER_KEY) or "")
         self._connectWidgets()
@@ -148,7 +151,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed."""
         self._run.end_now()
-        self._result.close()
+        self._result.close_all()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -158,11 +161,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def exit(self) -> None:
         """Called each time the user opens another module; a run goes on."""
+        self._result.leave()
         self._disconnectParameterNode()
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
-        self._result.close()
+        self._result.close_all()
         self.logic.undo.clear()
         self.setParameterNode(None)
 
@@ -192,6 +196,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
+        self._result.prepare_run()
         with self._errorsInWords():
             ensure_dependencies(Path(self.resourcePath("requirements.txt")))
             absent = facts.missing_weights(chosen_encoders(self._parameterNode), self._parameterNode.weights)
@@ -217,20 +222,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             if stays:
                 self._tell(" ".join(stays))
         self._checkCanApply()
-
-    def onQualityButton(self, checked: bool = False) -> None:
-        """Measure the quality of the registration shown under Result, and show the table."""
-        parameters = self._parameterNode
-        with self._errorsInWords():
-            table = self.logic.measureQuality(
-                parameters.resultTransform,
-                parameters.fixedLabels,
-                parameters.movingLabels,
-                parameters.fixedPoints,
-                parameters.movingPoints,
-            )
-            self.ui.qualityTable.setMRMLTableNode(table)
-            self.ui.qualityTable.visible = True
 
     def onPreset(self, index: int) -> None:
         """Apply the settings of the chosen preset."""
@@ -267,7 +258,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
         ui.landmarksButton.connect("clicked(bool)", self.onLandmarksButton)
         ui.resetButton.connect("clicked(bool)", self.onResetButton)
-        ui.qualityButton.connect("clicked(bool)", self.onQualityButton)
         ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
         ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
 
@@ -309,8 +299,17 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Called when a node was added or removed, which a result or its followers may depend on."""
         if self._parameterNode is not None:
             self._movesAlong.show(self._parameterNode)
-            self._result.show(self._parameterNode)
+            self._showResult()
             self._checkCanApply()
+
+    def _showResult(self) -> None:
+        self._result.show(self._parameterNode)
+        self._quality.show(self._parameterNode)
+
+    def _useMethod(self, preset: str) -> None:
+        """Choose the method for the next run."""
+        self._parameterNode.preset = preset
+        apply_preset(self._parameterNode, preset)
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable the available actions, and say what is missing."""
@@ -356,8 +355,9 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if parameters.task == SERIES:
             self._startSeries()
             return
-        self._voxels = self._fixedVoxels(self._suitedSettings())
-        job = self.logic.register(
+        settings = self._suitedSettings()
+        self._voxels = self._fixedVoxels(settings)
+        self._job = self.logic.register(
             parameters.fixedVolume,
             parameters.movingVolume,
             parameters.preset,
@@ -381,9 +381,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onFinished,
+            expectedSeconds=facts.expected_steps(self._history.runs(), settings, self._voxels),
             **changed_settings(parameters),
         )
-        self._run.begin(job)
+        self._run.begin(self._job)
 
     def _startSeries(self) -> None:
         parameters = self._parameterNode
@@ -409,11 +410,13 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if outputs is not None:
             for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
                 self._run.say(in_panel_words(message))
-            self._history.add(facts.run_of(outputs.record, self._voxels))
+            self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
-            self._result.show(self._parameterNode)  # also if the same nodes hold a new result
-            self.ui.resultSection.collapsed = False
+            self._quality.clear()  # also if the same nodes hold a new result
+            self._result.begin(self._parameterNode, fade=self.parent.isEntered)
+        elif self._parameterNode is not None:
+            self._result.end(self._parameterNode, error)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -491,6 +494,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         waitForCompletion: bool = True,
         onProgress: Callable[[str, float, float | None], None] | None = None,
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
+        expectedSeconds: Mapping[str, float] | None = None,
         **settings: Any,
     ) -> Any:
         """Register a moving volume to a fixed one, in a separate process.
@@ -520,6 +524,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
+            expectedSeconds: of each step in earlier runs (`RegistrationJob.step_seconds`), for the remaining time.
             **settings: single settings of the engine, which override the preset.
 
         Returns:
@@ -560,7 +565,6 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             try:
                 if outputs is not None:
                     outputs = with_messages(outputs, cautions)
-                    keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
                     if follow and not notFollowed:
                         messages = (*outputs.messages, *self.undo[-1].notes)
@@ -569,7 +573,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
-        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
+        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished, expected_seconds=expectedSeconds)
         if not waitForCompletion:
             job.start()
             return job
@@ -649,25 +653,29 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             _LOGGER.warning(message)
         return outputs
 
-    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
-        """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
+    def transformNodes(
+        self,
+        nodes: Sequence[Any],
+        transformNode: Any,
+        mode: str = "resample",
+        direction: str = "moving to fixed",
+    ) -> list[str]:
+        """Transform nodes that belong to one volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
             transformNode: the result of a registration.
-            mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+            mode: "resample" (new nodes in the other space) or "attach" (put under the transform).
+            direction: "moving to fixed" for what belongs to the moving volume; "fixed to moving" for what belongs to
+                the fixed one, with the stored inverse.
 
         Returns:
             The volume of each resampled segment before and after.
 
         Raises:
-            BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
+            BridgeError: a node cannot be transformed, or the volume that it would be resampled onto was removed.
         """
-        if problem := why_nothing_follows(transformNode, mode):
-            raise BridgeError(problem)
-        nodes = list(nodes)
-        check_followers(nodes, mode)
-        self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
+        self.undo.append(transform_nodes(nodes, transformNode, mode, direction))
         return self.undo[-1].notes
 
     def undoTransformNodes(self) -> list[str]:
@@ -686,7 +694,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedPoints: Any = None,
         movingPoints: Any = None,
     ) -> Any:
-        """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
+        """Return the table node with the quality of a registration before and after; see the bridge's."""
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
     def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:

@@ -6,7 +6,8 @@ import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
 from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.quality import quality_rows, quality_table
+from FoundationRegistrationBridge.quality import quality_rows
+from FoundationRegistrationBridge.quality_table import quality_table
 from FoundationRegistrationBridge.spaces import from_world, to_world
 from FoundationRegistrationBridge.transforms import store_record, world_registration
 from nodes import FLIP, linear_node, put_under, segmentation_node, state, volume_node

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtTest import QTest
 
 
@@ -12,6 +13,13 @@ def click(widget: Any) -> None:
     """Click a button that can be clicked."""
     assert widget.visible and widget.enabled, f"{widget.name} cannot be clicked"
     QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+
+
+def press(widget: Any, keys: str) -> None:
+    """Press the keys of one of the shortcuts of a widget, which the window would hand on to it."""
+    found = [each for each in widget.findChildren(QShortcut) if each.key == QKeySequence(keys) and each.enabled]
+    assert found, f"{keys} does nothing"
+    found[0].activated.emit()
 
 
 def choose(selector: Any, text: str) -> None:

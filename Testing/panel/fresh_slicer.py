@@ -96,7 +96,8 @@ assert "install the extension 'PyTorch'" in ui.logText.plainText, ui.logText.pla
 transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
 store_record(transform, {}, volumes["MRI"], volumes["CT"])
 choose(ui.resultTransformSelector, "CT to MRI")
-unfold(ui.resultSection)
+for section in (ui.resultSection, ui.petSection, ui.qualitySection):
+    unfold(section)
 for side in ("fixed", "moving"):
     points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{side} points")
     points.AddControlPoint(vtk.vtkVector3d(1.0, 2.0, 3.0), "tip")

@@ -257,6 +257,7 @@ def test_values_of_a_pet_are_judged_in_words(panel: Any, pair: dict[str, Any], r
     ui = panel.ui
     unfold(ui.resultSection)
     unfold(ui.alongSection)
+    unfold(ui.petSection)
     choose(ui.resultTransformSelector, "CT to MRI")
     pet = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PET")
     pet.SetAndObserveImageData(image_from_array(np.full((8, 9, 10), 5230.0, np.float32)))

@@ -9,7 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from driving import choose, choose_pair, click, unfold
+from driving import choose, choose_pair, click, press, unfold
 from stand_in_nodes import landmark_error, scene_state
 
 PATIENCE_MS = 300_000
@@ -81,12 +81,37 @@ def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any
     qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=5_000)
     assert "is unchanged" in ui.logText.plainText
     assert scene_state() == before_cancel
+    assert ui.verdictNote.text == "No result: the run was cancelled."
+    assert not ui.figuresNote.visible and not ui.qualityBox.visible and not ui.waysBox.visible
+    assert ui.resultTransformSelector.currentNode() is None and not ui.compareSelector.enabled
+
+
+def look_at_verdict(ui: Any, composite: Any, breast: dict[str, Any], qtbot: Any) -> None:
+    """The verdict comes first, and a fade runs by itself until it is held or stopped."""
+    assert not ui.resultSection.collapsed and ui.verdictNote.visible and "Folds" in ui.figuresNote.text
+    assert ui.compareSelector.currentText == "fade" and ui.stopButton.enabled
+    assert composite.GetBackgroundVolumeID() == breast["fixed"].GetID()
+    shown = composite.GetForegroundOpacity()
+    qtbot.waitUntil(lambda: composite.GetForegroundOpacity() != shown, timeout=5_000)
+    ui.compareSlider.triggerAction(qt.QSlider.SliderPageStepAdd)  # as a click beside the handle
+    held = ui.compareSlider.value
+    qtbot.wait(200)
+    assert ui.compareSlider.value == held
+    press(ui.compareSlider, "Alt+Up")
+    qtbot.waitUntil(lambda: ui.compareSlider.value != held, timeout=5_000)
+    press(ui.compareSlider, "Alt+Right")
+    held = ui.compareSlider.value
+    qtbot.wait(200)
+    assert ui.compareSlider.value == held
+    click(ui.stopButton)
+    assert ui.compareSelector.currentText == "off" and not ui.stopButton.enabled
+    assert composite.GetForegroundVolumeID() != ui.resultVolumeSelector.currentNode().GetID()
 
 
 def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     ui = panel.ui
-    assert not ui.resultSection.collapsed and "folded" in ui.resultNote.text
     composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    look_at_verdict(ui, composite, breast, qtbot)
     composite.SetBackgroundVolumeID(breast["moving"].GetID())
 
     choose(ui.compareSelector, "fade")
@@ -112,6 +137,7 @@ def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     choose(ui.displacementSelector, "off")
     assert not display.GetVisibility()
 
+    unfold(ui.petSection)
     # Any volume that goes with the moving one can stand for its PET here.
     choose(ui.petVolumeSelector, breast["moving"].GetName())
     click(ui.petButton)
@@ -123,6 +149,7 @@ def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     choose(ui.compareSelector, "off")
     assert composite.GetBackgroundVolumeID() == breast["moving"].GetID()
 
+    unfold(ui.qualitySection)
     choose(ui.fixedLabelsSelector, breast["fixed_labels"].GetName())
     choose(ui.movingLabelsSelector, breast["moving_labels"].GetName())
     choose(ui.fixedPointsSelector, breast["fixed_points"].GetName())
