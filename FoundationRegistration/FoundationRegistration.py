@@ -135,7 +135,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._series = SeriesChoice(self.ui)
         self._movesAlong = MovesAlong(self.ui, self._onNodesChanged)
         self._defaultTips = DefaultTips(self.ui)
-        self._run = RunControl(self.ui, self._checkCanApply)
+        self._run = RunControl(self.ui, self._onNodesChanged)
         self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         self._history = facts.RunHistory(qt.QSettings())
@@ -296,14 +296,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._onNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node was added or removed, which a result or its followers may depend on."""
+        """Called when a node was added or removed, or a run begins or ends: a result or its followers may change."""
         if self._parameterNode is not None:
             self._movesAlong.show(self._parameterNode)
             self._showResult()
             self._checkCanApply()
 
     def _showResult(self) -> None:
-        self._result.show(self._parameterNode)
+        self._result.show(self._parameterNode, busy=self._run.busy)
         self._quality.show(self._parameterNode)
 
     def _useMethod(self, preset: str) -> None:

@@ -39,6 +39,7 @@ class ComparisonView:
         self._parameters: Any = None
         self._comparison: Comparison | None = None
         self._compares_features = False
+        self._compared: tuple[Any, Any] = (None, None)
         self._ticks = 0
         self._timer = qt.QTimer()
         self._timer.connect("timeout()", self._on_tick)
@@ -59,8 +60,10 @@ class ComparisonView:
         return self._timer.isActive()
 
     def show(self, parameters: Any, *, ready: bool) -> None:
-        """Enable what the chosen registration allows."""
+        """Enable what the chosen registration allows; a comparison of another one ends."""
         self._parameters = parameters
+        if self.is_open and self._compared != (parameters.resultTransform, parameters.resultVolume):
+            self.close()
         self._ui.compareSelector.enabled = ready and parameters.resultVolume is not None
         self._ui.compareSlider.enabled = self._ui.compareSelector.enabled
 
@@ -117,6 +120,7 @@ class ComparisonView:
         if not self.is_open or of_features != self._compares_features:
             self._comparison = self._new(of_features)
             self._compares_features = of_features
+            self._compared = (self._parameters.resultTransform, self._parameters.resultVolume)
         if kind == FLICKER:
             self._comparison.flicker(True)
         else:

@@ -33,6 +33,7 @@ class MapsView:
         self._parameters: Any = None
         self._pet: PetOverlay | None = None
         self._map: MapOverlay | None = None
+        self._overlaid: Any = None
         ui.displacementSelector.addItems([_("off"), _("grid"), _("arrows")])
         ui.mapSelector.addItems([_("off"), _("Jacobian"), _("expected error")])
         ui.displacementSelector.connect("activated(int)", self._on_displacement)
@@ -46,9 +47,14 @@ class MapsView:
         return any(overlay is not None and overlay.is_shown for overlay in (self._pet, self._map))
 
     def show(self, parameters: Any, *, ready: bool) -> None:
-        """Enable what the chosen registration allows, and take over the chosen SUV window and opacity."""
-        self._parameters = parameters
+        """Enable what the chosen registration allows, and take over the chosen SUV window and opacity.
+
+        An overlay of another registration ends.
+        """
         ui, transform = self._ui, parameters.resultTransform
+        if self.is_open and transform is not self._overlaid:
+            self.close()
+        self._parameters = parameters
         ui.displacementSelector.enabled = ui.saveFieldButton.enabled = ready
         ui.mapSelector.enabled = ready and any(map_of(transform, kind) is not None for kind in _MAPS)
         ui.petButton.enabled = ready and parameters.petVolume is not None
@@ -96,6 +102,7 @@ class MapsView:
             if self._map is not None:
                 self._map.hide()
             if node is not None:
+                self._overlaid = transform
                 self._map = MapOverlay(node, fixed_of(transform))
                 self._map.show()
         self._on_changed()
@@ -104,7 +111,7 @@ class MapsView:
         parameters = self._parameters
         with self._guarded():
             if checked:
-                transform = parameters.resultTransform
+                transform = self._overlaid = parameters.resultTransform
                 self._pet = PetOverlay(parameters.petVolume, fixed_of(transform), transform)
                 self._pet.show(parameters.petLower, parameters.petUpper, parameters.petOpacity / 100)
             elif self._pet is not None:

@@ -31,8 +31,13 @@ class ResultView:
         self._ways = WaysOut(ui, guarded, use_method)
         ui.stopButton.connect("clicked(bool)", self.close)
 
-    def show(self, parameters: Any) -> None:
-        """Show the registration chosen in a parameter node, or how the run without one has ended."""
+    def show(self, parameters: Any, *, busy: bool = False) -> None:
+        """Show the registration chosen in a parameter node, or how the run without one has ended.
+
+        Args:
+            parameters: the parameter node.
+            busy: a run goes on, for which nothing must be moved.
+        """
         transform = parameters.resultTransform
         ready = transform is not None and fixed_of(transform) is not None
         self._comparison.show(parameters, ready=ready)
@@ -43,11 +48,11 @@ class ResultView:
         if self._ended is None:
             self._verdict.show(record)
             verdict = record.get("verdict") or {"level": "good", "reasons": []}
-            self._ways.show(parameters, verdict["reasons"], offered=verdict["level"] != "good")
+            self._ways.show(parameters, verdict["reasons"], offered=verdict["level"] != "good" and not busy)
         else:
             self._verdict.show_end(*self._ended)
             reasons = [self._ended[0]] if self._ended[0] else []
-            self._ways.show(parameters, reasons, offered=bool(reasons))
+            self._ways.show(parameters, reasons, offered=bool(reasons) and not busy)
         self._update()
 
     def begin(self, parameters: Any, *, fade: bool) -> None:
@@ -57,7 +62,8 @@ class ResultView:
             parameters: the parameter node with the result.
             fade: show a fade that runs by itself, if there is a registered volume.
         """
-        self.show(parameters)
+        self.close()
+        self.show(parameters, busy=True)
         self._ui.resultSection.collapsed = False
         if fade and parameters.resultVolume is not None:
             self._comparison.compare(FADE)
@@ -72,7 +78,7 @@ class ResultView:
         self.close()
         self._ended = (error,)
         parameters.resultTransform = parameters.resultVolume = None
-        self.show(parameters)
+        self.show(parameters, busy=True)
         self._ui.resultSection.collapsed = False
 
     def prepare_run(self) -> None:

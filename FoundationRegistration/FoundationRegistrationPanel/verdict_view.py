@@ -43,8 +43,7 @@ class VerdictView:
         )
         _say(self._ui.figuresNote, f"<table>{rows}</table>" if rows else "")
         _say(self._ui.resultNote, "\n".join(map(in_panel_words, record.get("messages", ()))))
-        self._ui.detailsNote.text = "\n".join(details(record))
-        self._ui.detailsSection.visible = bool(self._ui.detailsNote.text)
+        _say(self._ui.detailsNote, "\n".join(details(record)))
 
     def show_end(self, error: str | None) -> None:
         """Show how a run without a result ended, and nothing else.

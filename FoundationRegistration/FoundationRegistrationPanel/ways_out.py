@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from .facts import preset_title
 from .next_method import next_method
 
+_SEARCHED = ("rigid", "affine")
 _BUTTONS = ("alignByLandmarksButton", "alignByHandButton", "drawMaskButton", "anotherTaskButton")
 
 
@@ -66,11 +67,22 @@ class WaysOut:
                 self._say(_("Press Register: the next run starts from your alignment."))
             if self._landmarks is not None:
                 landmarks, self._landmarks = self._landmarks, None
-                pairs = landmarks.pairs
-                landmarks.close()
-                self._parameters.fixedDrivingPoints, self._parameters.movingDrivingPoints = landmarks.point_lists
-                self._say(_("Press Register: {count} pair(s) of landmarks lead the next run.").format(count=pairs))
+                self._start_from(landmarks)
         self._renew()
+
+    def _start_from(self, landmarks: LandmarkPlacing) -> None:
+        """Let the next run start from landmarks, which only an alignment that is searched for can do."""
+        parameters, pairs = self._parameters, landmarks.pairs
+        if pairs == 0:
+            landmarks.discard()
+            self._say("")
+            return
+        landmarks.close()
+        self._say(_("Press Register: {count} pair(s) of landmarks lead the next run.").format(count=pairs))
+        parameters.fixedDrivingPoints, parameters.movingDrivingPoints = landmarks.point_lists
+        parameters.initialTransform = None
+        if parameters.initialization not in _SEARCHED:
+            parameters.initialization = "rigid"
 
     def cancel(self, checked: bool = False) -> None:
         """Leave without a trace: the moving volume is where it was, and new landmarks are removed."""

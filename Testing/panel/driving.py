@@ -15,6 +15,12 @@ def click(widget: Any) -> None:
     QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
 
 
+def push(button: Any) -> None:
+    """Click a button that can be clicked, also if it became visible a moment ago and has no place yet."""
+    assert button.visible and button.enabled, f"{button.name} cannot be clicked"
+    button.click()
+
+
 def press(widget: Any, keys: str) -> None:
     """Press the keys of one of the shortcuts of a widget, which the window would hand on to it."""
     found = [each for each in widget.findChildren(QShortcut) if each.key == QKeySequence(keys) and each.enabled]

@@ -111,6 +111,7 @@ def test_the_displacement_field_is_saved_where_the_user_says(
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *given: names.pop(0), raising=False)
     unfold(ui.resultSection)
     unfold(ui.alongSection)
+    unfold(ui.detailsSection)
     choose(ui.resultTransformSelector, "CT to MRI")
     for _ in range(2):  # the first time, the dialog is closed without a name
         click(ui.saveFieldButton)
