@@ -52,6 +52,7 @@ from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTip
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    TO_FIXED,
     FoundationRegistrationParameterNode,
     apply_preset,
     changed_settings,
@@ -210,7 +211,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameters = self._parameterNode
         with self._errorsInWords():
             for note in self.logic.transformNodes(
-                self._movesAlong.nodes(), parameters.resultTransform, parameters.followMode
+                self._movesAlong.nodes(),
+                parameters.resultTransform,
+                parameters.followMode,
+                parameters.followDirection,
             ):
                 self._run.say(note)
         self._checkCanApply()
@@ -333,7 +337,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _whyNothingFollows(self) -> str:
         """Return why *Apply now* is not available; empty if it is."""
         parameters = self._parameterNode
-        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
+        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode, parameters.followDirection)
         return problem if problem or self._movesAlong.nodes() else _("Under Apply to, check the nodes to transform.")
 
     def _estimate(self) -> str:
@@ -376,7 +380,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             createVolume=parameters.createVolume,
             featurePreview=parameters.featurePreview,
             maps=True,
-            follow=self._movesAlong.nodes(),
+            follow=self._movesAlong.nodes() if parameters.followDirection == TO_FIXED else [],
             followMode=parameters.followMode,
             waitForCompletion=False,
             onProgress=self._run.show_progress,

@@ -44,6 +44,7 @@ def choice_titles(parameter: str) -> dict[str, str]:
             "affine": _("Affine"),
         },
         "stages": {"rigid": _("Rigid"), "affine": _("Affine"), "deformable": _("Deformable")},
+        "followDirection": {"moving to fixed": _("Moving to fixed"), "fixed to moving": _("Fixed to moving")},
         "followMode": {"resample": _("Resample"), "attach": _("Attach transform")},
         "encoder": {name: info.title for name, info in encoders().items()},
         "detail_encoder": {"": _("None"), **{name: info.title for name, info in encoders().items()}},

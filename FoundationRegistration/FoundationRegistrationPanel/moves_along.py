@@ -11,17 +11,10 @@ from FoundationRegistrationBridge.belonging import movable_with
 from FoundationRegistrationBridge.transforms import fixed_of, moving_of
 from slicer.i18n import tr as _
 
+from .parameters import TO_MOVING
 from .section_states import header
 
-_OF_FIXED = (
-    "fixedMask",
-    "fixedLesion",
-    "fixedStructures",
-    "fixedDrivingPoints",
-    "fixedLabels",
-    "fixedPoints",
-    "region",
-)
+_OF_A_SIDE = ("Mask", "Lesion", "Structures", "DrivingPoints", "Labels", "Points")
 
 
 def _count(nodes: int) -> str:
@@ -54,7 +47,10 @@ class MovesAlong:
         return list(self._checked)
 
     def show(self, parameters: Any) -> None:
-        """Offer what belongs to the moving image, or to that of the registration under Result; the checked stay."""
+        """Offer what belongs to the moving image, or to that of the registration under Result; the checked stay.
+
+        In the direction from fixed to moving, it is what belongs to the fixed image.
+        """
         self._parameters = parameters
         self._section.text = header(_("What moves along"), _count(len(self.nodes())))
         if self._section.collapsed:
@@ -62,13 +58,16 @@ class MovesAlong:
         result = parameters.resultTransform
         moving = parameters.movingVolume or (moving_of(result) if result is not None else None)
         fixed = parameters.fixedVolume or (fixed_of(result) if result is not None else None)
-        may_move = movable_with(fixed, moving)
-        of_fixed = [node for name in _OF_FIXED if (node := parameters.getValue(name)) is not None]
+        backwards = parameters.followDirection == TO_MOVING
+        may_move = movable_with(moving, fixed) if backwards else movable_with(fixed, moving)
+        names = [f"{'moving' if backwards else 'fixed'}{kind}" for kind in _OF_A_SIDE]
+        names += [] if backwards else ["region"]
+        of_other = [node for name in names if (node := parameters.getValue(name)) is not None]
         checked = self.nodes()
         hidden = [
             node.GetID()
             for node in self._listed()
-            if node not in checked and (node in of_fixed or not may_move(node))
+            if node not in checked and (node in of_other or not may_move(node))
         ]
         if hidden != self._hidden:
             self._hidden = hidden

@@ -28,6 +28,7 @@ from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choice
 from .tasks import NO_TASK, TASKS
 
 FOLLOW_MODES = ("resample", "attach")
+TO_FIXED, TO_MOVING = "moving to fixed", "fixed to moving"
 LESIONS = ("fixedLesion", "movingLesion")
 MASKS = ("fixedMask", "movingMask", *LESIONS)
 # A Union, since Slicer's wrapper supports only that form in a node selector.
@@ -81,9 +82,10 @@ class FoundationRegistrationParameterNode(_settings_base()):
     the initial alignment; in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to
     overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
     fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
-    transformed nodes are resampled or put under the transform. resultTransform, resultVolume: the registration
-    shown in the Result section. petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
-    fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both sides, for evaluation.
+    transformed nodes are resampled or put under the transform, followDirection which side they are of.
+    resultTransform, resultVolume: the registration shown in the Result section. petVolume, petLower, petUpper,
+    petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding
+    structures of both sides, for evaluation.
     """
 
     task: Annotated[str, Choice(list(TASKS))] = NO_TASK
@@ -110,6 +112,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     createVolume: bool = True
     featurePreview: bool = False
     followMode: Annotated[str, Choice(list(FOLLOW_MODES))] = "resample"
+    followDirection: Annotated[str, Choice([TO_FIXED, TO_MOVING])] = TO_FIXED
     resultTransform: vtkMRMLTransformNode
     resultVolume: vtkMRMLScalarVolumeNode
     petVolume: vtkMRMLScalarVolumeNode

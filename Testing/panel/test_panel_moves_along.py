@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import qt
 import slicer
+import slicer.util
 import vtk
-from driving import choose, unfold
+from driving import choose, click, unfold
 
 
 @pytest.fixture
@@ -74,3 +75,29 @@ def test_nothing_is_looked_up_while_the_section_is_closed(
     assert not looked_up
     unfold(ui.alongSection)
     assert looked_up
+
+
+def test_the_other_direction_brings_the_fixed_side_onto_the_moving_image(
+    panel: Any, pair: dict[str, Any], marks: dict[str, Any]
+) -> None:
+    from FoundationRegistrationBridge.transforms import INVERSE_ROLE, store_record
+
+    ui, scene = panel.ui, slicer.mrmlScene
+    result, inverse = (scene.AddNewNodeByClass("vtkMRMLTransformNode", name) for name in ("CT to MRI", "back"))
+    move = vtk.vtkTransform()
+    move.Translate(2.0, 0.0, 0.0)
+    result.SetMatrixTransformToParent(move.GetMatrix())
+    inverse.SetMatrixTransformToParent(move.GetLinearInverse().GetMatrix())
+    store_record(result, {}, pair["fixed"], pair["moving"])
+    store_record(inverse, {}, pair["moving"], pair["fixed"])
+    result.SetNodeReferenceID(INVERSE_ROLE, inverse.GetID())
+    choose(ui.resultTransformSelector, "CT to MRI")
+    unfold(ui.alongSection)
+    choose(ui.movingMaskSelector, "structures")
+    assert offered(ui) == {"CT", "structures", "clips"}
+    choose(ui.followDirectionSelector, "Fixed to moving")
+    assert offered(ui) == {"MRI", "clips"}
+    ui.followSelector.setCheckState(marks["clips"], qt.Qt.Checked)
+    click(ui.followButton)
+    brought = slicer.util.getNode("clips on CT")
+    assert brought.GetNthControlPointPosition(0) == pytest.approx((-1.0, 2.0, 3.0))
