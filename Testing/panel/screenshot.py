@@ -115,8 +115,9 @@ def _start(ui: Any, nodes: dict[str, Any]) -> None:
 
 
 def _measure(ui: Any, nodes: dict[str, Any]) -> None:
-    from driving import choose, click
+    from driving import choose, click, unfold
 
+    unfold(ui.qualitySection)
     for side in ("fixed", "moving"):
         for kind in ("Labels", "Points"):
             choose(getattr(ui, f"{side}{kind}Selector"), nodes[f"{side}_{kind.lower()}"].GetName())
