@@ -10,6 +10,8 @@ STARTING = "starting"
 _LEAST_FRACTION = 0.25
 # A step this many times faster or slower than expected did something else, such as reading features from the disk.
 _ANOTHER_JOB = 4.0
+# From this fraction of a step on, its counted work alone tells how long it still takes.
+_SURE = 0.25
 # How far the expected times are trusted against the steps that this run has finished.
 _TRUST = 0.05
 
@@ -86,12 +88,12 @@ class TimeToGo:
     def _rest_of_step(self, usual: float, now: float) -> float:
         """Return the seconds that the current step still takes, which usually takes `usual`.
 
-        Counted work is not always even, so the usual time counts until much of the work is done or it is used up.
+        Counted work is not always even, so at first, until the usual time is used up, that counts too.
         """
         elapsed, done = now - self._step_began, self._of_step
         timed = max(usual - elapsed, 0.0)
         if done <= 0.0:
             return timed
         overdue = min(max(elapsed / usual - 1.0, 0.0), 1.0) if usual > 0.0 else 1.0
-        trust = max(done, overdue)
+        trust = max(min(done / _SURE, 1.0), overdue)
         return trust * elapsed * (1.0 - done) / done + (1.0 - trust) * timed

@@ -97,7 +97,8 @@ class ResultView:
         self._update()
 
     def close_all(self) -> None:
-        """Also end what a way out has begun, without a trace."""
+        """Also end what a way out has begun, without a trace, and forget how the last run has ended."""
+        self._ended = None
         self._ways.cancel()
         self.close()
 

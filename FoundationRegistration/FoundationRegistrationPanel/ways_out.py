@@ -55,7 +55,8 @@ class WaysOut:
         pair = parameters.fixedVolume is not None and parameters.movingVolume is not None
         for name in _BUTTONS:
             getattr(ui, name).enabled = pair and not self._under_way
-        ui.anotherTaskButton.enabled = ui.anotherTaskButton.enabled and bool(self._next_method())
+        if offered and ui.anotherTaskButton.enabled:
+            ui.anotherTaskButton.enabled = bool(self._next_method())
         ui.wayDoneButton.visible = ui.wayCancelButton.visible = self._under_way
 
     def finish(self, checked: bool = False) -> None:

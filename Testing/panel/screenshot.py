@@ -80,7 +80,7 @@ def _bring_into(state: str, widget: Any, qapp: Any) -> None:
     _start(ui, nodes)
     _wait(lambda: ui.progressBar.value > 0 if state == "running" else ui.applyButton.text == "Register", qapp)
     if state == "result":
-        _measure(ui, nodes)
+        _measure(ui, nodes, qapp)
 
 
 def _choose_phantom(ui: Any) -> dict[str, Any]:
@@ -114,13 +114,14 @@ def _start(ui: Any, nodes: dict[str, Any]) -> None:
     click(ui.applyButton)
 
 
-def _measure(ui: Any, nodes: dict[str, Any]) -> None:
+def _measure(ui: Any, nodes: dict[str, Any], qapp: Any) -> None:
     from driving import choose, click, unfold
 
-    unfold(ui.qualitySection)
     for side in ("fixed", "moving"):
         for kind in ("Labels", "Points"):
             choose(getattr(ui, f"{side}{kind}Selector"), nodes[f"{side}_{kind.lower()}"].GetName())
+    unfold(ui.qualitySection)
+    qapp.processEvents()
     click(ui.qualityButton)
 
 
