@@ -48,22 +48,30 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
-from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
+from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
+from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    TO_FIXED,
     FoundationRegistrationParameterNode,
     apply_preset,
     changed_settings,
     chosen_encoders,
     chosen_settings,
     mask_of,
+    reset_settings,
 )
 from FoundationRegistrationPanel.quality_view import QualityView  # noqa: E402
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
 from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
+from FoundationRegistrationPanel.section_states import show_section_states  # noqa: E402
+from FoundationRegistrationPanel.series_choice import SeriesChoice, reference_of  # noqa: E402
+from FoundationRegistrationPanel.task_choice import TaskChoice  # noqa: E402
+from FoundationRegistrationPanel.tasks import SERIES  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
+from FoundationRegistrationPanel.words import in_panel_words  # noqa: E402
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,7 +90,7 @@ class FoundationRegistration(ScriptedLoadableModule):
         parent.contributors = ["FoundationRegistration contributors"]
         parent.helpText = _(
             "Registers a moving volume to a fixed one with the features of a vision foundation encoder, without "
-            "training: breast MRI of two dates or two sequences, lesions, PET-CT to MRI, or any other anatomy. "
+            "training: breast MRI of two dates or two sequences, lesions, PET/CT to MRI, or any other anatomy. "
             "For research only. Not a medical device."
         )
         parent.acknowledgementText = _(
@@ -111,10 +119,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui = slicer.util.childWidgetVariables(uiWidget)
         qualityWidget = slicer.util.loadUI(self.resourcePath("UI/Quality.ui"))
         for widget in (resultWidget, qualityWidget):
-            uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.advancedSection), widget)
-        ui = slicer.util.childWidgetVariables(uiWidget)
-        shown = {widget.property(PARAMETER_NAME) for widget in vars(ui).values()}
-        add_setting_rows(ui.advancedSection.layout(), shown)
+            uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.startSection), widget)
+        add_setting_rows(ui.advancedSection.layout())
         self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
         for widget in (uiWidget, resultWidget, qualityWidget):
             widget.setMRMLScene(slicer.mrmlScene)
@@ -126,6 +132,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             SegmentSelector(self.ui.fixedLesionSegmentSelector, "fixedLesion"),
             SegmentSelector(self.ui.movingLesionSegmentSelector, "movingLesion"),
         ]
+        self._task = TaskChoice(self.ui)
+        self._series = SeriesChoice(self.ui)
+        self._movesAlong = MovesAlong(self.ui, self._onNodesChanged)
+        self._defaultTips = DefaultTips(self.ui)
         self._run = RunControl(self.ui, self._onNodesChanged)
         self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
@@ -201,7 +211,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameters = self._parameterNode
         with self._errorsInWords():
             for note in self.logic.transformNodes(
-                self._checkedNodes(), parameters.resultTransform, parameters.followMode
+                self._movesAlong.nodes(),
+                parameters.resultTransform,
+                parameters.followMode,
+                parameters.followDirection,
             ):
                 self._run.say(note)
         self._checkCanApply()
@@ -217,6 +230,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onPreset(self, index: int) -> None:
         """Apply the settings of the chosen preset."""
         apply_preset(self._parameterNode, self._parameterNode.preset)
+
+    def onResetButton(self, checked: bool = False) -> None:
+        """Set all settings back to those of the preset."""
+        reset_settings(self._parameterNode)
+
+    def onLandmarksButton(self, checked: bool = False) -> None:
+        """Open the section where points of both images are chosen."""
+        self.ui.drivingSection.collapsed = False
 
     def onWeightsFolder(self) -> None:
         """Store the folder of weights in Slicer's settings."""
@@ -239,7 +260,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.presetSelector.connect("activated(int)", self.onPreset)
         ui.followButton.connect("clicked(bool)", self.onFollowButton)
         ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
-        ui.followSelector.connect("checkedNodesChanged()", self._checkCanApply)
+        ui.landmarksButton.connect("clicked(bool)", self.onLandmarksButton)
+        ui.resetButton.connect("clicked(bool)", self.onResetButton)
         ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
         ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
 
@@ -248,40 +270,39 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNodeGuiTag = None
+        self._task.release()
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
 
     def _showTitles(self) -> None:
-        """Show display names of presets and encoders in place of those in the parameter node."""
-        ui, encoderTitles = self.ui, facts.encoder_titles()
-        titles = (
-            (ui.presetSelector, facts.preset_titles()),
-            (ui.encoderSelector, encoderTitles),
-            (ui.detail_encoderSetting, [_("none"), *encoderTitles]),
-        )
-        for selector, texts in titles:
-            for index, text in enumerate(texts):
-                selector.setItemText(index, text)
+        """Show display names of presets, encoders and other choices in place of those in the parameter node."""
+        for selector in vars(self.ui).values():
+            titles = facts.choice_titles(selector.property(PARAMETER_NAME) or "")
+            for index, title in enumerate(titles.values()):
+                selector.setItemText(index, title)
 
     def _onParametersChanged(self, caller: Any = None, event: Any = None) -> None:
         parameters, ui = self._parameterNode, self.ui
+        self._task.show(parameters)
+        self._series.show(parameters)
         for selector in self._segmentSelectors:
             selector.show(parameters)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
-        ui.cautionNote.text = "\n".join(file_messages_of_pair(parameters.fixedVolume, parameters.movingVolume))
-        ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderSelector.enabled = bool(names)
         ui.encoderNote.text = facts.encoder_line(names)
         ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
-        self._showResult()
-        self._checkCanApply()
+        ui.resetButton.enabled = bool(changed_settings(parameters))
+        self._defaultTips.show(parameters.preset)
+        show_section_states(ui, parameters)
+        self._onNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
         """Called when a node was added or removed, or a run begins or ends: a result or its followers may change."""
         if self._parameterNode is not None:
+            self._movesAlong.show(self._parameterNode)
             self._showResult()
             self._checkCanApply()
 
@@ -303,25 +324,21 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         busy = self._run.busy
         ui.applyButton.text = _("Cancel") if busy else _("Register")
         ui.applyButton.enabled = busy or not problem
-        ui.applyButton.toolTip = problem or _("Register the moving volume to the fixed one")
+        ui.applyButton.toolTip = problem or _("Register the moving image to the fixed one")
         ui.statusNote.text = "" if busy else problem
         ui.statusNote.visible = bool(ui.statusNote.text)
-        ui.estimateNote.text = "" if problem else self._estimate()
+        ui.estimateNote.text = "" if problem or parameters.task == SERIES else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
         problem = self._whyNothingFollows()
         ui.followButton.enabled = not problem
-        ui.followButton.toolTip = problem or _(
-            "Transform the checked nodes with the registration chosen under Result"
-        )
+        ui.followButton.toolTip = problem or _("Apply the registration chosen under Result to the checked nodes")
         ui.undoFollowButton.enabled = bool(self.logic.undo)
 
     def _whyNothingFollows(self) -> str:
-        """Return why *Transform now* is not available; empty if it is."""
+        """Return why *Apply now* is not available; empty if it is."""
         parameters = self._parameterNode
-        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
-        return (
-            problem if problem or self._checkedNodes() else _("Under Also transform, check the nodes to transform.")
-        )
+        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode, parameters.followDirection)
+        return problem if problem or self._movesAlong.nodes() else _("Under Apply to, check the nodes to transform.")
 
     def _estimate(self) -> str:
         settings = self._suitedSettings()
@@ -337,14 +354,11 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode.fixedVolume.GetRASBounds(bounds)
         return facts.fixed_voxels(bounds, settings)
 
-    def _checkedNodes(self) -> list[Any]:
-        selector = self.ui.followSelector
-        nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
-        offered = [node for node in nodes if any(node.IsA(name) for name in selector.nodeTypes)]
-        return [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
-
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
+        if parameters.task == SERIES:
+            self._startSeries()
+            return
         settings = self._suitedSettings()
         self._voxels = self._fixedVoxels(settings)
         self._job = self.logic.register(
@@ -366,7 +380,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             createVolume=parameters.createVolume,
             featurePreview=parameters.featurePreview,
             maps=True,
-            follow=self._checkedNodes(),
+            follow=self._movesAlong.nodes() if parameters.followDirection == TO_FIXED else [],
             followMode=parameters.followMode,
             waitForCompletion=False,
             onProgress=self._run.show_progress,
@@ -375,6 +389,19 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             **changed_settings(parameters),
         )
         self._run.begin(self._job)
+
+    def _startSeries(self) -> None:
+        parameters = self._parameterNode
+        job = self.logic.registerSequence(
+            parameters.series,
+            reference_of(parameters),
+            parameters.preset,
+            waitForCompletion=False,
+            onProgress=self._run.show_progress,
+            onFinished=self._onSeriesFinished,
+            **changed_settings(parameters),
+        )
+        self._run.begin(job)
 
     def _onWeightsFetched(self, error: str | None, cancelled: bool) -> None:
         if error is not None:
@@ -386,7 +413,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
             for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
-                self._run.say(message)
+                self._run.say(in_panel_words(message))
             self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
@@ -394,6 +421,16 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._result.begin(self._parameterNode, fade=self.parent.isEntered)
         elif self._parameterNode is not None:
             self._result.end(self._parameterNode, error)
+        if cancelled:
+            self._run.say(_("Cancelled; the scene is unchanged."))
+        if error is not None:
+            self._tell(error)
+
+    def _onSeriesFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
+        if outputs is not None:
+            name = outputs.sequence_node.GetName()
+            for message in (*outputs.messages, _("Done: '{name}', with its own browser.").format(name=name)):
+                self._run.say(in_panel_words(message))
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -417,6 +454,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._tell(str(error))
 
     def _tell(self, message: str) -> None:
+        message = in_panel_words(message)
         self._run.say(message)
         slicer.util.errorDisplay(message)
 
@@ -687,7 +725,7 @@ class FoundationRegistrationTest(ScriptedLoadableModuleTest):
         self.test_RegisterPhantom()
 
     def test_RegisterPhantom(self) -> None:
-        """Register PET-CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
+        """Register PET/CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
         ensure_dependencies(Path(__file__).parent / "Resources" / "requirements.txt")

@@ -16,26 +16,42 @@ from FoundationRegistrationLib.cli import encoder_list
 from FoundationRegistrationLib.encoders import encoder_info, encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings
 
-_ACRONYMS = {"pet", "ct", "mri", "mind"}
+from .tasks import TASKS
+
+_PRESET_TITLES = {"pet-ct-to-mri": "PET/CT to MRI", "dce": "Contrast series", "convexadam": "ConvexAdam"}
 _RUNS_KEPT = 50
 _RUNS_KEY = "FoundationRegistration/Runs"
 
 
 def preset_title(preset: str) -> str:
-    """Return a preset's display name: `pet-ct-to-mri` is "PET CT to MRI"."""
-    words = [word.upper() if word in _ACRONYMS else word for word in preset.split("-")]
-    title = " ".join(words)
-    return title[0].upper() + title[1:]
+    """Return a preset's display name: `pet-ct-to-mri` is "PET/CT to MRI", `cross-sequence` "Cross sequence"."""
+    return _PRESET_TITLES.get(preset, _sentence(preset.replace("-", " ")))
 
 
-def preset_titles() -> list[str]:
-    """Return the display name of each preset, in the order of the engine."""
-    return [preset_title(preset) for preset in PRESETS]
+def encoder_title(name: str) -> str:
+    """Return the display name of an encoder."""
+    return encoder_info(name).title
 
 
-def encoder_titles() -> list[str]:
-    """Return the display name of each encoder, in the order of the registry."""
-    return [info.title for info in encoders().values()]
+def choice_titles(parameter: str) -> dict[str, str]:
+    """Return the display names of the values of a parameter that is a choice; empty if they stand as they are."""
+    titles = {
+        "initialization": {
+            "none": _("None"),
+            "center": _("Centre of the images"),
+            "moments": _("Centre of mass"),
+            "rigid": _("Rigid"),
+            "affine": _("Affine"),
+        },
+        "stages": {"rigid": _("Rigid"), "affine": _("Affine"), "deformable": _("Deformable")},
+        "followDirection": {"moving to fixed": _("Moving to fixed"), "fixed to moving": _("Fixed to moving")},
+        "followMode": {"resample": _("Resample"), "attach": _("Attach transform")},
+        "encoder": {name: info.title for name, info in encoders().items()},
+        "detail_encoder": {"": _("None"), **{name: info.title for name, info in encoders().items()}},
+        "preset": {name: preset_title(name) for name in PRESETS},
+        "task": {name: _(task.title) for name, task in TASKS.items()},
+    }
+    return titles.get(parameter, {})
 
 
 def preset_line(preset: str, changed: Mapping[str, Any]) -> str:
@@ -237,7 +253,7 @@ def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str
     """Return the expected time and memory, from runs of the same kind on this machine."""
     alike = _alike(runs, settings)
     if not alike or voxels <= 0:
-        return _("Time and memory: estimated after the first run with these settings on this machine.")
+        return _("Time and memory: available after the first run of this kind on this machine.")
     seconds = statistics.median(run.seconds / run.voxels for run in alike) * voxels
     nearest = min(alike, key=lambda run: abs(run.voxels - voxels))
     memory = nearest.memory_bytes * max(1.0, voxels / nearest.voxels)

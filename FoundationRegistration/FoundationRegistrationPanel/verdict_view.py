@@ -9,6 +9,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .result_words import details, figures
+from .words import in_panel_words
 
 # Background and text of each verdict. The words tell green, amber and red apart too.
 _GREEN, _AMBER, _RED, _GREY = ("#1f7a42", "white"), ("#ffcf5c", "black"), ("#b3261e", "white"), ("#5f6368", "white")
@@ -33,13 +34,15 @@ class VerdictView:
         """Show the record of a run; nothing for an empty one, and no verdict for one of an earlier version."""
         verdict = record.get("verdict")
         colours, words = _VERDICTS[verdict["level"]] if verdict else (_GREY, "")
-        self._head(colours, _(words) if words else "", "\n".join(verdict["reasons"]) if verdict else "")
+        self._head(
+            colours, _(words) if words else "", "\n".join(map(in_panel_words, verdict["reasons"])) if verdict else ""
+        )
         rows = "".join(
             f"<tr><td>{html.escape(name)}&nbsp;&nbsp;</td><td>{html.escape(words)}</td></tr>"
             for name, words in figures(record)
         )
         _say(self._ui.figuresNote, f"<table>{rows}</table>" if rows else "")
-        _say(self._ui.resultNote, "\n".join(record.get("messages", ())))
+        _say(self._ui.resultNote, "\n".join(map(in_panel_words, record.get("messages", ()))))
         _say(self._ui.detailsNote, "\n".join(details(record)))
 
     def show_end(self, error: str | None) -> None:
@@ -52,7 +55,7 @@ class VerdictView:
         if error is None:
             self._head(_GREY, _("No result: the run was cancelled."), "")
         else:
-            self._head(_RED, _("No result: the run failed."), error)
+            self._head(_RED, _("No result: the run failed."), in_panel_words(error))
 
     def _head(self, colours: tuple[str, str], words: str, reasons: str) -> None:
         note, (background, text) = self._ui.verdictNote, colours

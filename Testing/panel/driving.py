@@ -37,6 +37,13 @@ def choose(selector: Any, text: str) -> None:
     combo.activated.emit(index)  # what Qt sends when a person has chosen
 
 
+def choose_pair(ui: Any, fixed: Any, moving: Any, task: str = "Other") -> None:
+    """Choose the fixed and the moving image and the task, all that a registration needs."""
+    choose(ui.fixedVolumeSelector, fixed.GetName())
+    choose(ui.movingVolumeSelector, moving.GetName())
+    choose(ui.taskSelector, task)
+
+
 def unfold(section: Any) -> None:
     """Open a section by a click on its header."""
     if section.collapsed:

@@ -18,9 +18,11 @@ _SELECTORS += ("initialTransform", "outputTransform", "outputVolume", "resultTra
 _SELECTORS += ("petVolume", "fixedLabels", "movingLabels", "fixedPoints", "movingPoints")
 _COMBOS = ("compareSelector", "displacementSelector", "mapSelector", "followModeSelector", "encoderSelector")
 _COMBOS += ("presetSelector", "detail_encoderSetting", "fixedSegmentSelector", "movingLesionSegmentSelector")
+_COMBOS += ("taskSelector",)
 _BUTTONS = ("followButton", "undoFollowButton", "qualityButton", "petButton", "createVolumeCheckBox", "stopButton")
 _BUTTONS += ("alignByHandButton", "alignByLandmarksButton", "drawMaskButton", "anotherTaskButton")
 _BUTTONS += ("wayDoneButton", "wayCancelButton", "plotButton", "copyQualityButton")
+_BUTTONS += ("proposalButton", "swapButton", "resetButton", "landmarksButton")
 
 
 class Scene:

@@ -45,6 +45,7 @@ def test_orientation_that_nobody_stated_is_said_before_the_run(
     choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
     assert not ui.cautionNote.visible
     choose(ui.movingVolumeSelector, "knee")
+    choose(ui.taskSelector, "Other")
     assert ui.cautionNote.visible and "orientation" in ui.cautionNote.text
     assert "moving" in ui.cautionNote.text and ui.applyButton.enabled
     choose(ui.movingVolumeSelector, pair["moving"].GetName())

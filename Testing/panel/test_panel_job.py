@@ -9,7 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from driving import choose, click, press, unfold
+from driving import choose, choose_pair, click, press, unfold
 from stand_in_nodes import landmark_error, scene_state
 
 PATIENCE_MS = 300_000
@@ -25,19 +25,20 @@ def breast(scene: Any) -> dict[str, Any]:
 
 def choose_fast_job(panel: Any, breast: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, breast["fixed"].GetName())
-    choose(ui.movingVolumeSelector, breast["moving"].GetName())
-    choose(ui.presetSelector, "Longitudinal")
-    choose(ui.initializationSelector, "moments")
+    choose_pair(ui, breast["fixed"], breast["moving"])
+    choose(ui.taskSelector, "Longitudinal MRI")
+    choose(ui.initializationSelector, "Centre of mass")
     unfold(ui.advancedSection)
     ui.working_spacing_mmSetting.value = 7.0
     ui.iterationsSetting.value = 30
+    unfold(ui.outputsSection)
     click(ui.featurePreviewCheckBox)
 
 
 def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     ui = panel.ui
     choose_fast_job(panel, breast)
+    unfold(ui.alongSection)
     followers = [breast["moving_labels"], breast["moving_points"]]
     for node in followers:
         ui.followSelector.setCheckState(node, qt.Qt.Checked)
@@ -168,8 +169,7 @@ def _name(node_id: str) -> str:
 
 @pytest.mark.parametrize("change", ["moving volume removed", "scene closed"])
 def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, Any], qtbot: Any, change: str) -> None:
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     click(panel.ui.applyButton)
     if change == "scene closed":
         slicer.mrmlScene.Clear(False)
@@ -179,13 +179,12 @@ def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, A
     qtbot.waitUntil(lambda: panel.ui.applyButton.text == "Register", timeout=10_000)
     assert "was removed during the registration" in panel.ui.logText.plainText
     assert scene_state() == before
-    expected = "Load two volumes" if change == "scene closed" else "Choose the moving volume"
+    expected = "Load two images" if change == "scene closed" else "Choose the moving image"
     assert not panel.ui.applyButton.enabled and expected in panel.ui.statusNote.text
 
 
 def test_leaving_the_application_ends_the_run(panel: Any, pair: dict[str, Any]) -> None:
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     before = psutil.Process().children(recursive=True)
     click(panel.ui.applyButton)
     engine = [process for process in psutil.Process().children(recursive=True) if process not in before]

@@ -92,6 +92,7 @@ def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, 
     choose(ui.compareSelector, "fade")
     push(ui.qualityButton)
     assert ui.qualityBox.visible and composite.GetForegroundVolumeID()
+    choose(ui.taskSelector, "Other")
     ui.working_spacing_mmSetting.value = 20.0  # of these volumes nothing is left on such a grid
     push(ui.applyButton)
     qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=60_000)
@@ -135,7 +136,7 @@ def test_mask_and_another_method_are_prepared_and_explained(panel: Any, pair: di
     slicer.app.processEvents()
     push(ui.anotherTaskButton)
     assert parameters.preset == "pet-ct-to-mri" and parameters.encoder == "efficientnet-lite0"
-    assert "PET CT to MRI" in ui.wayNote.text and "press Register" in ui.wayNote.text
+    assert "PET/CT to MRI" in ui.wayNote.text and "press Register" in ui.wayNote.text
 
 
 def test_ways_that_are_left_leave_no_trace(panel: Any, pair: dict[str, Any], result: Any) -> None:

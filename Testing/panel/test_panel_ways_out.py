@@ -48,8 +48,8 @@ def choose_lost_pair(panel: Any, lost: dict[str, Any]) -> None:
     ui = panel.ui
     choose(ui.fixedVolumeSelector, lost["fixed"].GetName())
     choose(ui.movingVolumeSelector, lost["moving"].GetName())
-    choose(ui.presetSelector, "Longitudinal")
-    choose(ui.initializationSelector, "none")
+    choose(ui.taskSelector, "Longitudinal MRI")
+    choose(ui.initializationSelector, "None")
     ui.working_spacing_mmSetting.value = 7.0
     choose(ui.stagesSelector, "rigid")
 
