@@ -95,7 +95,7 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         raise InputError(msg)
     size = arguments.pairs_per_job
     words = prepare_workflow(
-        arguments.table,
+        _source(arguments),
         output,
         list(_options(arguments)),
         arguments.profile,
@@ -103,6 +103,13 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         None if size is None else at_least_one("--pairs-per-job", size),
     )
     return FAILED if run_snakemake(words, interruption.requested) else 0
+
+
+def _source(arguments: argparse.Namespace) -> list[str]:
+    """Return the words that say which pairs there are."""
+    if arguments.bids is None:
+        return [str(arguments.table.absolute())]
+    return [f"--bids={arguments.bids.absolute()}", f"--fixed={arguments.fixed}", f"--moving={arguments.moving}"]
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[str]:

@@ -29,7 +29,7 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
     """
     verdict, evaluation = part_of(report, "verdict"), part_of(report, "evaluation")
     return {
-        "line": pair.get("line"),
+        "line": pair.get("line") or None,
         "fixed": pair.get("fixed"),
         "moving": pair.get("moving"),
         "reasons": _texts(verdict.get("reasons")),
