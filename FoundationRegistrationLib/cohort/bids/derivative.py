@@ -131,8 +131,9 @@ def _description(dataset: BidsDataset, output: Path) -> dict[str, Any]:
 def _readme(dataset: BidsDataset) -> str:
     return (
         f"# {dataset.moving} registered to {dataset.fixed}\n\n"
-        f"Made by FoundationRegistration {__version__} (`foundation-registration cohort --bids`). `index.html` shows\n"
-        "all pairs and which of them to trust, `pairs.csv` has their figures, `pairs/` all that a registration writes.\n"
+        f"Made by FoundationRegistration {__version__} (`foundation-registration cohort --bids`). `index.html`\n"
+        "shows all pairs and which of them to trust, `pairs.csv` has their figures, `pairs/` all that a registration\n"
+        "writes.\n"
         "For research, not a medical device.\n"
     )
 
