@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -70,7 +70,7 @@ class EngineJob(ABC, Generic[Outputs]):
         self._folder = PrivateFolder()
         try:
             arguments = self._export(self._folder.path)
-            self._worker = RegistrationWorker(engine_command(arguments, self._python))
+            self._worker = self._start_worker(engine_command(arguments, self._python))
         except BaseException:
             self._folder.remove()
             raise
@@ -131,6 +131,10 @@ class EngineJob(ABC, Generic[Outputs]):
     @abstractmethod
     def _export(self, folder: Path) -> list[str | Path]:
         """Write the inputs into a folder; return the command line arguments of the engine."""
+
+    def _start_worker(self, command: Sequence[str]) -> RegistrationWorker:
+        """Start the engine."""
+        return RegistrationWorker(command)
 
     @abstractmethod
     def _take_over(self, folder: Path) -> Outputs:

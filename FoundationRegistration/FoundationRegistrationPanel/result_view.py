@@ -19,11 +19,12 @@ _FLICKER_MILLISECONDS = 600
 _MOST_CELLS = 32
 _MAP_ROLES = ("FoundationRegistration.Jacobian", "FoundationRegistration.ExpectedError")
 _FEATURE_ROLES = ("FoundationRegistration.FixedFeatures", "FoundationRegistration.MovingFeatures")
-# Of a verdict: background, text and words. The words tell green, amber and red apart too.
-_VERDICTS = {
-    "good": ("#1f7a42", "white", "Good: the volumes agree as in accurate registrations. Look before you rely on it."),
-    "check": ("#ffcf5c", "black", "Check this result before you use it."),
-    "failed": ("#b3261e", "white", "Failed: do not use this result."),
+# Of a verdict: background and text. The words tell green, amber and red apart too.
+VERDICT_COLOURS = {"good": ("#1f7a42", "white"), "check": ("#ffcf5c", "black"), "failed": ("#b3261e", "white")}
+_VERDICT_WORDS = {
+    "good": "Good: the volumes agree as in accurate registrations. Look before you rely on it.",
+    "check": "Check this result before you use it.",
+    "failed": "Failed: do not use this result.",
 }
 _OFF, _FADE, _FLICKER, _CHECKERBOARD, _FEATURES = range(5)
 
@@ -98,8 +99,8 @@ class ResultView:
         note = self._ui.verdictNote
         note.visible = verdict is not None
         if verdict is not None:
-            background, text, words = _VERDICTS[verdict["level"]]
-            note.text = "\n".join([_(words), *verdict["reasons"]])
+            background, text = VERDICT_COLOURS[verdict["level"]]
+            note.text = "\n".join([_(_VERDICT_WORDS[verdict["level"]]), *verdict["reasons"]])
             note.setStyleSheet(f"background-color: {background}; color: {text}; padding: 4px;")
 
     def close(self) -> None:

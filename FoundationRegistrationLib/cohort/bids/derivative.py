@@ -132,8 +132,8 @@ def _readme(dataset: BidsDataset) -> str:
     return (
         f"# {dataset.moving} registered to {dataset.fixed}\n\n"
         f"Made by FoundationRegistration {__version__} (`foundation-registration cohort --bids`). `index.html`\n"
-        "shows all pairs and which of them to trust, `pairs.csv` has their figures, `pairs/` all that a registration\n"
-        "writes.\n"
+        "shows all pairs and which of them to trust, `pairs.csv` has their figures, `pairs/` all that\n"
+        "a registration writes.\n"
         "For research, not a medical device.\n"
     )
 
