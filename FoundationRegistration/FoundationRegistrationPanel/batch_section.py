@@ -93,12 +93,15 @@ class BatchSection:
                 parameters.preset,
                 changed_settings(parameters),
                 self._on_pair,
-                on_progress=self._run.show_progress,
+                on_progress=self._show_progress,
                 on_finished=self._on_finished,
             )
             job.start()
             self._clear()
             self._run.begin(job)
+
+    def _show_progress(self, step: str, fraction: float, remaining_seconds: float | None) -> None:
+        self._run.show_progress(_("pair {step}").format(step=step), fraction, remaining_seconds)
 
     def _on_pair(self, news: PairNews) -> None:
         """Show a pair that is being registered or has ended."""

@@ -45,7 +45,7 @@ def shown(table: Any) -> list[list[str]]:
 
 def choose_fast_settings(panel: Any) -> None:
     ui = panel.ui
-    choose(ui.encoderSelector, "MIND")
+    choose(ui.encoderSelector, "MIND-SSC")
     choose(ui.initializationSelector, "none")
     unfold(ui.advancedSection)
     ui.working_spacing_mmSetting.value = 4.0
@@ -64,7 +64,7 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     click(ui.batchRunButton)
     assert ui.batchRunButton.text == "Cancel" and ui.batchProgressBar.visible
     qtbot.waitUntil(lambda: ui.batchRunButton.text == "Run", timeout=PATIENCE_MS)
-    assert any(step.startswith("Ada: ") for step in steps), "the bar names the pair"
+    assert any(step.startswith("Pair Ada: ") for step in steps), "the bar names the pair"
     lost, ada = shown(ui.batchPairsTable)
     assert lost[:2] == ["lost", "failed"] and "damaged.nrrd" in lost[2]
     assert ada[0] == "Ada" and ada[1] in ("good", "check")
