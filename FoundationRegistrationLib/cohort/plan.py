@@ -17,11 +17,12 @@ from ..files.digest import content_sha256s
 from ..settings import Settings, combined
 from ..weights import file_digest, weights_entry
 from ..weights.store import missing_message
-from .names import FILES_FOLDER, SUMMARY_FILES, folded, folder_names
+from .names import FILES_FOLDER, REPORT, SUMMARY_FILES, folded, folder_names
 from .table import FILES, SERIES, Table, TableRow, one_line
 
 FOLLOWED = "followed"  # folder of what was carried along
 EVALUATING = ("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks")
+_RESULTS = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", REPORT, "overview.png")
 _PAIRED = ("labels", "landmarks", "structures", "points")
 _ENDINGS = {"follow_image": ".nii.gz", "follow_labels": ".nii.gz", "follow_points": ".mrk.json"}
 _SEGMENTATION = ".seg.nrrd"
@@ -106,6 +107,11 @@ class Pair:
             "series": dict(self.series),
             "weights": list(self.weights),
         }
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of the files in its folder without which it is not done."""
+        return (*_RESULTS, *(f"{FOLLOWED}/{name}" for _, _, name in self.followed))
 
     @property
     def _only_evaluating(self) -> tuple[str, ...]:
