@@ -179,7 +179,8 @@ def test_the_benchmark_is_a_cohort_that_goes_on_where_it_stopped(tmp_path, monke
     text = (folder / "comparison.md").read_text()
     assert "| affine (start of all) | 1 of 1 |" in text and "| raw | 1 | " in text.split("table 1 of the paper")[1]
     assert "IMPACT, MIND: not available" in text and "NiftyReg affine: failed: " in text
-    assert (folder / rows["raw"]["folder"] / "page").is_dir(), "pictures for the page"
+    details = (folder / rows["raw"]["folder"] / "page" / "pair.js").read_text(encoding="utf-8")
+    assert '"drawn": true' in details and '"command":""' in details, "`register` cannot repeat it"
     assert len(compare(folder, folder, ["tre_mm_after"])) == 1
 
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*/report.json")}

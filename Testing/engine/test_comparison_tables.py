@@ -93,7 +93,7 @@ def test_the_page_tells_who_is_ahead_and_how_sure_that_is(tmp_path):
 
 def test_tables_are_made_of_what_is_there_and_nothing_is_run(tmp_path, monkeypatch):
     for case in (1, 2):
-        folder = tmp_path / "comparison" / f"hard-lesion-{case}-2mm__raw"
+        folder = tmp_path / "comparison" / f"raw__hard-lesion-{case}-2mm"
         folder.mkdir(parents=True)
         (folder / "report.json").write_text(json.dumps({"trial": record("raw", case, 0.3)}))
         (folder / "pair.json").write_text(json.dumps({"state": "done", "error": "", "key": "", "seconds": 1.0}))

@@ -40,7 +40,7 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
         "made": str(report.get("made", "")),
         "labels": _structures(part_of(evaluation, "labels").get("labels")),
         "landmarks": part_of(evaluation, "landmarks").get("count"),
-        "command": repeating_command(folder, pair, report) if report else "",
+        "command": repeating_command(folder, pair, report) if "settings" in report else "",
         "files": [name for name in (*RESULTS, LOG) if (folder / name).is_file()],
         "log": "" if report else _end_of(folder / LOG),
     }

@@ -31,7 +31,7 @@ def write_table(folder: Path, runnable: Sequence[tuple[CaseSource, Method]]) -> 
     rows = [
         {
             **{side: f"{_CASES}/{source.name}/{side}.mha" for side in _VOLUMES},
-            "name": f"{source.name}__{method.name}",
+            "name": f"{method.name}__{source.name}",
             **dict(zip(COLUMNS, (source.name, source.group, method.name, method.label), strict=True)),
             **facts[source.name],
         }
