@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ALONE = ("no_resume", "redo", "evaluate_only", "summary_only")  # these do not go through a workflow
 FAILED = 1  # exit code
 _MOST_NAMED = 20
+_GRACE_SECONDS = 30.0  # after a signal, since Snakemake cancels its jobs before it ends
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +103,7 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         arguments.jobs,
         None if size is None else at_least_one("--pairs-per-job", size),
     )
+    interruption.grace_seconds = _GRACE_SECONDS
     return FAILED if run_snakemake(words, interruption.requested) else 0
 
 

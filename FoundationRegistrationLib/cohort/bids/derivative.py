@@ -63,6 +63,8 @@ def write_derivative(dataset: BidsDataset, output: Path, pairs: Sequence[Pair], 
     _write_text(output / "README.md", _readme(dataset))
     _write_json(output / _DESCRIPTION, _description(dataset, output))
     for pair in pairs:
+        for unfinished in (output / _place(dataset, pair)).glob(".*.part"):  # of a killed process
+            unfinished.unlink(missing_ok=True)
         for name, source, told in _files(dataset, pair):
             path = output / name
             sidecar = path.with_name(path.name.split(".")[0] + ".json")
@@ -77,7 +79,7 @@ def write_derivative(dataset: BidsDataset, output: Path, pairs: Sequence[Pair], 
 
 def _files(dataset: BidsDataset, pair: Pair) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the name in the derivative, that in the folder of the pair, and what the file is."""
-    folder = pair.paths["moving"].relative_to(dataset.root).parent
+    folder = _place(dataset, pair)
     moving = file_name(pair.paths["moving"].name)
     assert moving is not None
     uris = {
@@ -106,6 +108,11 @@ def _files(dataset: BidsDataset, pair: Pair) -> Iterator[tuple[str, str, dict[st
             source,
             {"Description": words, **made_of, "SpatialReference": uris[end]},
         )
+
+
+def _place(dataset: BidsDataset, pair: Pair) -> Path:
+    """Return the folder of the files of a pair in the derivative, relative to it: that of the moving volume."""
+    return pair.paths["moving"].relative_to(dataset.root).parent
 
 
 def _ignored() -> Iterator[str]:
