@@ -133,6 +133,13 @@ def test_what_is_done_is_kept_and_the_derivative_follows_what_has_changed(root):
     (volume.parent / f".{volume.name}.7.part").write_text("of a killed run")
     assert run(root, "--summary-only") == 1  # one pair failed
     assert volume.is_file() and not list(volume.parent.glob(".*"))
+    (volume.parent / "notes.txt").write_text("of the user")
+    moving = root / "sub-01" / "ses-02" / "anat" / "sub-01_ses-02_acq-mprage_T1w.nii.gz"
+    moving.rename(moving.with_name("sub-01_ses-02_acq-1.5T_T1w.nii.gz"))
+    assert run(root) == 1
+    kept = {name for name in files(output) if "sub-01" in name}
+    assert len(kept) == 7 and not [name for name in kept if "mprage" in name], "no result under the former name"
+    assert "sub-01/ses-02/anat/sub-01_ses-02_acq-1.5T_space-ses01T1w_desc-registered_T1w.json" in kept
 
 
 def test_where_there_are_no_links_files_are_copied_once(root, monkeypatch):

@@ -66,13 +66,14 @@ class BidsDataset:
             sides = {side: self._matching(folder, wanted) for side, wanted in self._sides()}
             absent = [str(wanted) for side, wanted in self._sides() if not sides[side]]
             several = [side for side, found in sides.items() if len(found) > 1]
-            problems += [self._ambiguous(folder.name, side, sides[side]) for side in several]
             if absent:
                 left_out.append(f"{folder.name}: no {' and no '.join(absent)}")
-            elif not several and sides["fixed"] == sides["moving"]:
+            elif several:
+                problems += [self._ambiguous(folder.name, side, sides[side]) for side in several]
+            elif sides["fixed"] == sides["moving"]:
                 name = sides["fixed"][0].relative_to(self.root).as_posix()
                 problems.append(f"{folder.name}: {one_line(name)} matches both --fixed and --moving, so say more")
-            elif not several:
+            else:
                 paths = {side: found[0] for side, found in sides.items()}
                 cells = told.get(folder.name, {})
                 copied = {title: cells.get(title, "") for title in titles}

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from ...files.outputs import complete_or_absent, write_json
 from ..names import FILES_FOLDER, PAIRS_FOLDER, PARTS_FOLDER, RATINGS, SUMMARY_FILES
 from ..plan import Pair
 from .dataset import BidsDataset
-from .names import BidsName, file_name
+from .names import BidsName, file_name, without_ending
 
 _DESCRIPTION = "dataset_description.json"
 _IGNORED = ".bidsignore"
 _GENERATOR = "FoundationRegistration"
 _BIDS_VERSION = "1.10.0"
 _LINK = "raw"  # by which the derivative calls the dataset it was made of
+_MARKS = ("_desc-registered_", "_mode-image_xfm.")  # in the names of all files made here
 _MOST_BYTES = 1_000_000
 
 
@@ -63,23 +64,25 @@ def write_derivative(dataset: BidsDataset, output: Path, pairs: Sequence[Pair], 
     _write_text(output / "README.md", _readme(dataset))
     _write_json(output / _DESCRIPTION, _description(dataset, output))
     for pair in pairs:
-        for unfinished in (output / _place(dataset, pair)).glob(".*.part"):  # of a killed process
-            unfinished.unlink(missing_ok=True)
-        for name, source, told in _files(dataset, pair):
-            path = output / name
-            sidecar = path.with_name(path.name.split(".")[0] + ".json")
-            if states[pair.name] != "done":
-                path.unlink(missing_ok=True)
-                sidecar.unlink(missing_ok=True)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write_json(sidecar, told)
-                _link(output / pair.folder / source, path)
+        place = pair.paths["moving"].relative_to(dataset.root).parent
+        files = list(_files(dataset, pair)) if states[pair.name] == "done" else []
+        _remove_others(output / place.parts[0], {stem for stem, _, _ in files})
+        for stem, source, told in files:
+            (output / place).mkdir(parents=True, exist_ok=True)
+            _write_json(output / place / f"{stem}.json", told)
+            _link(output / pair.folder / source, output / place / (stem + source[source.index(".") :]))
+
+
+def _remove_others(subject: Path, stems: Collection[str]) -> None:
+    """Remove from the folder of a subject what was made here under other names, and what a killed process left."""
+    for path in subject.rglob("*"):
+        ours = any(mark in path.name for mark in _MARKS) and not path.name.startswith(tuple(stems))
+        if (ours or path.name.endswith(".part")) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _files(dataset: BidsDataset, pair: Pair) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the name in the derivative, that in the folder of the pair, and what the file is."""
-    folder = _place(dataset, pair)
+    """Yield the name in the derivative without its ending, that in the folder of the pair, and what the file is."""
     moving = file_name(pair.paths["moving"].name)
     assert moving is not None
     uris = {
@@ -91,28 +94,18 @@ def _files(dataset: BidsDataset, pair: Pair) -> Iterator[tuple[str, str, dict[st
     labels = {"fixed": dataset.fixed.label, "moving": dataset.moving.label}
     entities = {key: value for key, value in moving.entities.items() if key not in ("space", "res", "den", "desc")}
     warped = BidsName({**entities, "space": labels["fixed"], "desc": "registered"}, moving.suffix)
-    sidecar = pair.paths["moving"].with_name(f"{pair.paths['moving'].name.split('.nii')[0]}.json")
-    stripped = bool(object_in(sidecar, _MOST_BYTES).get("SkullStripped", False))  # raw volumes do not say it
+    told = object_in(pair.paths["moving"].with_name(f"{without_ending(pair.paths['moving'].name)}.json"), _MOST_BYTES)
+    stripped = bool(told.get("SkullStripped", False))  # raw volumes do not say it
     words = "The moving volume registered to the fixed one, on its grid."
     yield (
-        str(folder / f"{warped}.nii.gz"),
+        str(warped),
         "warped.nii.gz",
         {"Description": words, **made_of, "SpatialReference": uris["fixed"], "SkullStripped": stripped},
     )
     for source, start, end in (("transform.h5", "moving", "fixed"), ("inverse.h5", "fixed", "moving")):
-        stem = str(BidsName(entities, ""))
-        name = f"{stem}from-{labels[start]}_to-{labels[end]}_mode-image_xfm.h5"
+        stem = f"{BidsName(entities, '')}from-{labels[start]}_to-{labels[end]}_mode-image_xfm"
         words = f"ITK transform that resamples the {start} volume onto the {end} one: {end} points to {start} points."
-        yield (
-            str(folder / name),
-            source,
-            {"Description": words, **made_of, "SpatialReference": uris[end]},
-        )
-
-
-def _place(dataset: BidsDataset, pair: Pair) -> Path:
-    """Return the folder of the files of a pair in the derivative, relative to it: that of the moving volume."""
-    return pair.paths["moving"].relative_to(dataset.root).parent
+        yield stem, source, {"Description": words, **made_of, "SpatialReference": uris[end]}
 
 
 def _ignored() -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...errors import InputError
 
-VOLUMES = (".nii.gz", ".nii")
+_VOLUMES = (".nii.gz", ".nii")
 # As in the BIDS specification; those that are not listed come before `space`.
 _ORDER = (
     *("sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec", "dir", "run"),
@@ -50,8 +50,14 @@ class BidsName:
 
 def file_name(name: str) -> BidsName | None:
     """Return what the name of a volume says; None if it is none of BIDS."""
-    ending = next((ending for ending in VOLUMES if name.endswith(ending)), None)
-    return None if ending is None else _parsed(name.removesuffix(ending))
+    stem = without_ending(name)
+    return None if stem == name else _parsed(stem)
+
+
+def without_ending(name: str) -> str:
+    """Return the name of a volume without .nii or .nii.gz; any other name as it is."""
+    ending = next((ending for ending in _VOLUMES if name.endswith(ending)), "")
+    return name.removesuffix(ending)
 
 
 def expression(text: str, option: str) -> BidsName:
