@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import qt
+import slicer
 import slicer.util
 from FoundationRegistrationBridge.cohort_job import CohortJob, PairNews, results_folder
 from FoundationRegistrationBridge.cohort_results import PAIRS, pairs_in
@@ -20,6 +21,7 @@ from .run_control import RunControl
 
 _PAGE = "index.html"
 _NAME, _VERDICT, _MESSAGE = range(3)
+_HALF = 0.5
 
 
 class BatchSection:
@@ -141,6 +143,7 @@ class BatchSection:
             parameters.fixedLabels, parameters.movingLabels = loaded.fixed_labels, loaded.moving_labels
             parameters.resultTransform = loaded.outputs.transform_node
             parameters.resultVolume = loaded.outputs.volume_node
+            _show(loaded.fixed, loaded.outputs.volume_node)
 
     def _on_choose_table(self, checked: bool = False) -> None:
         kinds = _("Tables (*.csv *.tsv *.txt)")
@@ -194,3 +197,13 @@ class BatchSection:
             edit.enabled = not busy
         ui.batchPageButton.enabled = folder is not None and (folder / _PAGE).is_file()
         ui.batchLoadButton.enabled = bool(self._selected())
+
+
+def _show(fixed: Any, registered: Any) -> None:
+    """Show the fixed volume in all slice views, and the registered one half over it."""
+    logic = slicer.app.applicationLogic()
+    selection = logic.GetSelectionNode()
+    selection.SetActiveVolumeID(fixed.GetID())
+    selection.SetSecondaryVolumeID(registered.GetID())
+    logic.PropagateVolumeSelection()  # which also fits the views
+    slicer.util.setSliceViewerLayers(foregroundOpacity=_HALF)

@@ -80,6 +80,8 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     assert parameters.resultTransform.GetName() == "Ada registration"
     assert parameters.resultVolume.GetName() == "Ada moving registered"
     assert (parameters.fixedVolume.GetName(), parameters.fixedLabels.GetName()) == ("Ada fixed", "Ada fixed labels")
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    assert selection.GetActiveVolumeID() == parameters.fixedVolume.GetID(), "the slice views show it"
     assert panel.ui.compareSelector.enabled and panel.ui.qualityButton.enabled and panel.ui.verdictNote.text
 
     after = scene_state()
