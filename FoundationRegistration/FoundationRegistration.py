@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,35 +37,43 @@ from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noq
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
 from FoundationRegistrationBridge.cohort_results import LoadedPair, load_pair  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow import apply_transform  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
 from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
-from FoundationRegistrationBridge.quality import quality_table  # noqa: E402
+from FoundationRegistrationBridge.quality_table import quality_table  # noqa: E402
 from FoundationRegistrationBridge.registrations import (  # noqa: E402
     check_followers,
+    transform_nodes,
     why_nothing_follows,
 )
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
-from FoundationRegistrationBridge.transforms import fixed_of  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
-from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, add_setting_rows  # noqa: E402
+from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
+from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    TO_FIXED,
     FoundationRegistrationParameterNode,
     apply_preset,
     changed_settings,
     chosen_encoders,
     chosen_settings,
     mask_of,
+    reset_settings,
 )
+from FoundationRegistrationPanel.quality_view import QualityView  # noqa: E402
 from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView, keep_maps  # noqa: E402
+from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
+from FoundationRegistrationPanel.section_states import show_section_states  # noqa: E402
+from FoundationRegistrationPanel.series_choice import SeriesChoice, reference_of  # noqa: E402
+from FoundationRegistrationPanel.task_choice import TaskChoice  # noqa: E402
+from FoundationRegistrationPanel.tasks import SERIES  # noqa: E402
 from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
+from FoundationRegistrationPanel.words import in_panel_words  # noqa: E402
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +92,7 @@ class FoundationRegistration(ScriptedLoadableModule):
         parent.contributors = ["FoundationRegistration contributors"]
         parent.helpText = _(
             "Registers a moving volume to a fixed one with the features of a vision foundation encoder, without "
-            "training: breast MRI of two dates or two sequences, lesions, PET-CT to MRI, or any other anatomy. "
+            "training: breast MRI of two dates or two sequences, lesions, PET/CT to MRI, or any other anatomy. "
             "For research only. Not a medical device."
         )
         parent.acknowledgementText = _(
@@ -111,12 +119,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.layout.addWidget(uiWidget)
         resultWidget = slicer.util.loadUI(self.resourcePath("UI/Result.ui"))
         ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.advancedSection), resultWidget)
-        ui = slicer.util.childWidgetVariables(uiWidget)
-        shown = {widget.property(PARAMETER_NAME) for widget in vars(ui).values()}
-        add_setting_rows(ui.advancedSection.layout(), shown)
+        qualityWidget = slicer.util.loadUI(self.resourcePath("UI/Quality.ui"))
+        for widget in (resultWidget, qualityWidget):
+            uiWidget.layout().insertWidget(uiWidget.layout().indexOf(ui.startSection), widget)
+        add_setting_rows(ui.advancedSection.layout())
         self.ui = slicer.util.childWidgetVariables(uiWidget)  # with the rows of Advanced
-        for widget in (uiWidget, resultWidget):
+        for widget in (uiWidget, resultWidget, qualityWidget):
             widget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = FoundationRegistrationLogic()
@@ -126,8 +134,13 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             SegmentSelector(self.ui.fixedLesionSegmentSelector, "fixedLesion"),
             SegmentSelector(self.ui.movingLesionSegmentSelector, "movingLesion"),
         ]
-        self._run = RunControl(self.ui, self._checkCanApply)
-        self._result = ResultView(self.ui, self._errorsInWords)
+        self._task = TaskChoice(self.ui)
+        self._series = SeriesChoice(self.ui)
+        self._movesAlong = MovesAlong(self.ui, self._onNodesChanged)
+        self._defaultTips = DefaultTips(self.ui)
+        self._run = RunControl(self.ui, self._onNodesChanged)
+        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
+        self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         batchWidget = slicer.util.loadUI(self.resourcePath("UI/Batch.ui"))
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, batchWidget)  # above the spacer
         self._batch = BatchSection(
@@ -151,7 +164,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Called when the application closes and the module widget is destroyed."""
         self._run.end_now()
         self._batch.close()
-        self._result.close()
+        self._result.close_all()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -161,11 +174,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def exit(self) -> None:
         """Called each time the user opens another module; a run goes on."""
+        self._result.leave()
         self._disconnectParameterNode()
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
-        self._result.close()
+        self._result.close_all()
         self.logic.undo.clear()
         self.setParameterNode(None)
 
@@ -195,6 +209,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
+        self._result.prepare_run()
         with self._errorsInWords():
             ensure_dependencies(Path(self.resourcePath("requirements.txt")))
             absent = facts.missing_weights(chosen_encoders(self._parameterNode), self._parameterNode.weights)
@@ -208,7 +223,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameters = self._parameterNode
         with self._errorsInWords():
             for note in self.logic.transformNodes(
-                self._checkedNodes(), parameters.resultTransform, parameters.followMode
+                self._movesAlong.nodes(),
+                parameters.resultTransform,
+                parameters.followMode,
+                parameters.followDirection,
             ):
                 self._run.say(note)
         self._checkCanApply()
@@ -221,23 +239,17 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._tell(" ".join(stays))
         self._checkCanApply()
 
-    def onQualityButton(self, checked: bool = False) -> None:
-        """Measure the quality of the registration shown under Result, and show the table."""
-        parameters = self._parameterNode
-        with self._errorsInWords():
-            table = self.logic.measureQuality(
-                parameters.resultTransform,
-                parameters.fixedLabels,
-                parameters.movingLabels,
-                parameters.fixedPoints,
-                parameters.movingPoints,
-            )
-            self.ui.qualityTable.setMRMLTableNode(table)
-            self.ui.qualityTable.visible = True
-
     def onPreset(self, index: int) -> None:
         """Apply the settings of the chosen preset."""
         apply_preset(self._parameterNode, self._parameterNode.preset)
+
+    def onResetButton(self, checked: bool = False) -> None:
+        """Set all settings back to those of the preset."""
+        reset_settings(self._parameterNode)
+
+    def onLandmarksButton(self, checked: bool = False) -> None:
+        """Open the section where points of both images are chosen."""
+        self.ui.drivingSection.collapsed = False
 
     def onWeightsFolder(self) -> None:
         """Store the folder of weights in Slicer's settings."""
@@ -260,8 +272,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.presetSelector.connect("activated(int)", self.onPreset)
         ui.followButton.connect("clicked(bool)", self.onFollowButton)
         ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
-        ui.followSelector.connect("checkedNodesChanged()", self._checkCanApply)
-        ui.qualityButton.connect("clicked(bool)", self.onQualityButton)
+        ui.landmarksButton.connect("clicked(bool)", self.onLandmarksButton)
+        ui.resetButton.connect("clicked(bool)", self.onResetButton)
         ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
         ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
 
@@ -270,42 +282,50 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNodeGuiTag = None
+        self._task.release()
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
 
     def _showTitles(self) -> None:
-        """Show display names of presets and encoders in place of those in the parameter node."""
-        ui, encoderTitles = self.ui, facts.encoder_titles()
-        titles = (
-            (ui.presetSelector, facts.preset_titles()),
-            (ui.encoderSelector, encoderTitles),
-            (ui.detail_encoderSetting, [_("none"), *encoderTitles]),
-        )
-        for selector, texts in titles:
-            for index, text in enumerate(texts):
-                selector.setItemText(index, text)
+        """Show display names of presets, encoders and other choices in place of those in the parameter node."""
+        for selector in vars(self.ui).values():
+            titles = facts.choice_titles(selector.property(PARAMETER_NAME) or "")
+            for index, title in enumerate(titles.values()):
+                selector.setItemText(index, title)
 
     def _onParametersChanged(self, caller: Any = None, event: Any = None) -> None:
         parameters, ui = self._parameterNode, self.ui
+        self._task.show(parameters)
+        self._series.show(parameters)
         for selector in self._segmentSelectors:
             selector.show(parameters)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
-        ui.cautionNote.text = "\n".join(file_messages_of_pair(parameters.fixedVolume, parameters.movingVolume))
-        ui.cautionNote.visible = bool(ui.cautionNote.text)
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
         names = chosen_encoders(parameters)
         ui.encoderSelector.enabled = bool(names)
         ui.encoderNote.text = facts.encoder_line(names)
         ui.encoderNote.toolTip = facts.encoder_tip(parameters.encoder) if names else ""
         ui.weightsNote.text = facts.weights_line(names, parameters.weights)
-        self._result.show(parameters)
-        self._checkCanApply()
+        ui.resetButton.enabled = bool(changed_settings(parameters))
+        self._defaultTips.show(parameters.preset)
+        show_section_states(ui, parameters)
+        self._onNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node was added or removed, which a result or its followers may depend on."""
+        """Called when a node was added or removed, or a run begins or ends: a result or its followers may change."""
         if self._parameterNode is not None:
-            self._result.show(self._parameterNode)
+            self._movesAlong.show(self._parameterNode)
+            self._showResult()
             self._checkCanApply()
+
+    def _showResult(self) -> None:
+        self._result.show(self._parameterNode, busy=self._run.busy)
+        self._quality.show(self._parameterNode)
+
+    def _useMethod(self, preset: str) -> None:
+        """Choose the method for the next run."""
+        self._parameterNode.preset = preset
+        apply_preset(self._parameterNode, preset)
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable the available actions, and say what is missing."""
@@ -316,25 +336,21 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         busy = self._run.busy
         ui.applyButton.text = _("Cancel") if busy else _("Register")
         ui.applyButton.enabled = busy or not problem
-        ui.applyButton.toolTip = problem or _("Register the moving volume to the fixed one")
+        ui.applyButton.toolTip = problem or _("Register the moving image to the fixed one")
         ui.statusNote.text = "" if busy else problem
         ui.statusNote.visible = bool(ui.statusNote.text)
-        ui.estimateNote.text = "" if problem else self._estimate()
+        ui.estimateNote.text = "" if problem or parameters.task == SERIES else self._estimate()
         ui.estimateNote.visible = bool(ui.estimateNote.text)
         problem = self._whyNothingFollows()
         ui.followButton.enabled = not problem
-        ui.followButton.toolTip = problem or _(
-            "Transform the checked nodes with the registration chosen under Result"
-        )
+        ui.followButton.toolTip = problem or _("Apply the registration chosen under Result to the checked nodes")
         ui.undoFollowButton.enabled = bool(self.logic.undo)
 
     def _whyNothingFollows(self) -> str:
-        """Return why *Transform now* is not available; empty if it is."""
+        """Return why *Apply now* is not available; empty if it is."""
         parameters = self._parameterNode
-        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode)
-        return (
-            problem if problem or self._checkedNodes() else _("Under Also transform, check the nodes to transform.")
-        )
+        problem = why_nothing_follows(parameters.resultTransform, parameters.followMode, parameters.followDirection)
+        return problem if problem or self._movesAlong.nodes() else _("Under Apply to, check the nodes to transform.")
 
     def _estimate(self) -> str:
         settings = self._suitedSettings()
@@ -350,16 +366,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode.fixedVolume.GetRASBounds(bounds)
         return facts.fixed_voxels(bounds, settings)
 
-    def _checkedNodes(self) -> list[Any]:
-        selector = self.ui.followSelector
-        nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
-        offered = [node for node in nodes if any(node.IsA(name) for name in selector.nodeTypes)]
-        return [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
-
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
-        self._voxels = self._fixedVoxels(self._suitedSettings())
-        job = self.logic.register(
+        if parameters.task == SERIES:
+            self._startSeries()
+            return
+        settings = self._suitedSettings()
+        self._voxels = self._fixedVoxels(settings)
+        self._job = self.logic.register(
             parameters.fixedVolume,
             parameters.movingVolume,
             parameters.preset,
@@ -378,11 +392,25 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             createVolume=parameters.createVolume,
             featurePreview=parameters.featurePreview,
             maps=True,
-            follow=self._checkedNodes(),
+            follow=self._movesAlong.nodes() if parameters.followDirection == TO_FIXED else [],
             followMode=parameters.followMode,
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onFinished,
+            expectedSeconds=facts.expected_steps(self._history.runs(), settings, self._voxels),
+            **changed_settings(parameters),
+        )
+        self._run.begin(self._job)
+
+    def _startSeries(self) -> None:
+        parameters = self._parameterNode
+        job = self.logic.registerSequence(
+            parameters.series,
+            reference_of(parameters),
+            parameters.preset,
+            waitForCompletion=False,
+            onProgress=self._run.show_progress,
+            onFinished=self._onSeriesFinished,
             **changed_settings(parameters),
         )
         self._run.begin(job)
@@ -397,12 +425,24 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
             for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
-                self._run.say(message)
-            self._history.add(facts.run_of(outputs.record, self._voxels))
+                self._run.say(in_panel_words(message))
+            self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
-            self._result.show(self._parameterNode)  # also if the same nodes hold a new result
-            self.ui.resultSection.collapsed = False
+            self._quality.clear()  # also if the same nodes hold a new result
+            self._result.begin(self._parameterNode, fade=self.parent.isEntered)
+        elif self._parameterNode is not None:
+            self._result.end(self._parameterNode, error)
+        if cancelled:
+            self._run.say(_("Cancelled; the scene is unchanged."))
+        if error is not None:
+            self._tell(error)
+
+    def _onSeriesFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
+        if outputs is not None:
+            name = outputs.sequence_node.GetName()
+            for message in (*outputs.messages, _("Done: '{name}', with its own browser.").format(name=name)):
+                self._run.say(in_panel_words(message))
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -426,6 +466,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._tell(str(error))
 
     def _tell(self, message: str) -> None:
+        message = in_panel_words(message)
         self._run.say(message)
         slicer.util.errorDisplay(message)
 
@@ -469,6 +510,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         waitForCompletion: bool = True,
         onProgress: Callable[[str, float, float | None], None] | None = None,
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
+        expectedSeconds: Mapping[str, float] | None = None,
         **settings: Any,
     ) -> Any:
         """Register a moving volume to a fixed one, in a separate process.
@@ -498,6 +540,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
+            expectedSeconds: of each step in earlier runs (`RegistrationJob.step_seconds`), for the remaining time.
             **settings: single settings of the engine, which override the preset.
 
         Returns:
@@ -538,7 +581,6 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             try:
                 if outputs is not None:
                     outputs = with_messages(outputs, cautions)
-                    keep_maps(outputs)
                     notFollowed.extend(self._follow(follow, outputs.transform_node, followMode))
                     if follow and not notFollowed:
                         messages = (*outputs.messages, *self.undo[-1].notes)
@@ -547,7 +589,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                 if onFinished is not None:
                     onFinished(outputs, error or next(iter(notFollowed), None), cancelled)
 
-        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished)
+        job = RegistrationJob(inputs, on_progress=onProgress, on_finished=finished, expected_seconds=expectedSeconds)
         if not waitForCompletion:
             job.start()
             return job
@@ -600,9 +642,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             BridgeError: there is no such pair, it is not done, or a file is gone or has changed; nothing was added.
         """
-        loaded = load_pair(Path(folder).absolute(), name)
-        keep_maps(loaded.outputs)
-        return loaded
+        return load_pair(Path(folder).absolute(), name)
 
     def registerSequence(
         self,
@@ -644,25 +684,29 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             _LOGGER.warning(message)
         return outputs
 
-    def transformNodes(self, nodes: Sequence[Any], transformNode: Any, mode: str = "resample") -> list[str]:
-        """Transform nodes that belong to the moving volume with a registration; `undoTransformNodes` undoes it.
+    def transformNodes(
+        self,
+        nodes: Sequence[Any],
+        transformNode: Any,
+        mode: str = "resample",
+        direction: str = "moving to fixed",
+    ) -> list[str]:
+        """Transform nodes that belong to one volume with a registration; `undoTransformNodes` undoes it.
 
         Args:
             nodes: volumes, segmentations, labelmaps, markups and models.
             transformNode: the result of a registration.
-            mode: "resample" (new nodes in the fixed space) or "attach" (put under the transform).
+            mode: "resample" (new nodes in the other space) or "attach" (put under the transform).
+            direction: "moving to fixed" for what belongs to the moving volume; "fixed to moving" for what belongs to
+                the fixed one, with the stored inverse.
 
         Returns:
             The volume of each resampled segment before and after.
 
         Raises:
-            BridgeError: a node cannot be transformed, or the scene has no fixed volume of the transform node.
+            BridgeError: a node cannot be transformed, or the volume that it would be resampled onto was removed.
         """
-        if problem := why_nothing_follows(transformNode, mode):
-            raise BridgeError(problem)
-        nodes = list(nodes)
-        check_followers(nodes, mode)
-        self.undo.append(apply_transform(nodes, transformNode, fixed_of(transformNode), mode=mode))
+        self.undo.append(transform_nodes(nodes, transformNode, mode, direction))
         return self.undo[-1].notes
 
     def undoTransformNodes(self) -> list[str]:
@@ -681,7 +725,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         fixedPoints: Any = None,
         movingPoints: Any = None,
     ) -> Any:
-        """Return a table node with the quality of a registration before and after; see the bridge's `quality`."""
+        """Return the table node with the quality of a registration before and after; see the bridge's."""
         return quality_table(fixedLabels, movingLabels, fixedPoints, movingPoints, transformNode)
 
     def _follow(self, nodes: Sequence[Any], transformNode: Any, mode: str) -> list[str]:
@@ -708,7 +752,7 @@ class FoundationRegistrationTest(ScriptedLoadableModuleTest):
         self.test_RegisterPhantom()
 
     def test_RegisterPhantom(self) -> None:
-        """Register PET-CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
+        """Register PET/CT to MRI: landmarks align, structures follow, the PET is shown and hidden again."""
         from FoundationRegistrationBridge.dependencies import ensure_dependencies
 
         ensure_dependencies(Path(__file__).parent / "Resources" / "requirements.txt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,7 @@ class EngineJob(ABC, Generic[Outputs]):
         scene: where the nodes are; `slicer.mrmlScene` if None.
         on_progress: called with the step, the completed fraction (0 to 1), and the remaining seconds or None.
         on_finished: called once with outputs, error message, and whether it was cancelled.
+        expected_seconds: of each step in earlier runs, for the remaining time; see `TimeToGo`.
         python: the Python that runs the engine; Slicer's own if None.
     """
 
@@ -37,6 +38,7 @@ class EngineJob(ABC, Generic[Outputs]):
         *,
         on_progress: ProgressCallback | None = None,
         on_finished: FinishedCallback | None = None,
+        expected_seconds: Mapping[str, float] | None = None,
         python: Path | None = None,
     ) -> None:
         self.outputs: Outputs | None = None
@@ -44,6 +46,7 @@ class EngineJob(ABC, Generic[Outputs]):
         self._scene = scene or slicer.mrmlScene
         self._on_progress = on_progress
         self._on_finished = on_finished
+        self._expected_seconds = expected_seconds
         self._python = python
         self._worker: RegistrationWorker | None = None
         self._lost = ""
@@ -53,6 +56,11 @@ class EngineJob(ABC, Generic[Outputs]):
     def log(self) -> tuple[str, ...]:
         """The last lines that the engine wrote."""
         return self._worker.log if self._worker else ()
+
+    @property
+    def step_seconds(self) -> dict[str, float]:
+        """Measured time of each finished step of the engine."""
+        return self._worker.step_seconds if self._worker else {}
 
     @property
     def cancelled(self) -> bool:
@@ -134,7 +142,7 @@ class EngineJob(ABC, Generic[Outputs]):
 
     def _start_worker(self, command: Sequence[str]) -> RegistrationWorker:
         """Start the engine."""
-        return RegistrationWorker(command)
+        return RegistrationWorker(command, self._expected_seconds)
 
     @abstractmethod
     def _take_over(self, folder: Path) -> Outputs:

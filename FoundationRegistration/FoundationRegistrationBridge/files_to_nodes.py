@@ -13,17 +13,16 @@ import vtk
 from .carried import mark_carried
 from .errors import BridgeError
 from .job_inputs import JobInputs, check_output_transform
-from .marks import mark_made, refer, renew_marks
+from .maps import EXPECTED_ERROR, FIXED_FEATURES, JACOBIAN, MOVING_FEATURES, enter_maps, read_maps
+from .marks import renew_marks
 from .outlines import Outline
 from .placement import Placement
 from .resampling import resample_intensities
+from .result_folder import put_into_folder
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import chain, composed, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
-from .volumes import new_volume, overwrite_volume, read_volume
-
-_JACOBIAN, _EXPECTED_ERROR = "jacobian.nii.gz", "expected_error_mm.nrrd"
-_MAPS = {_JACOBIAN: "Jacobian determinant", _EXPECTED_ERROR: "expected error (mm)"}
+from .volumes import new_volume, overwrite_volume
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,8 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path)
     volume = None
     if inputs.create_volume or inputs.output_volume is not None:
         volume = _registered_volume(inputs, placement, forward)
-    maps = {name: read_volume(path, title) for name, title in _MAPS.items() if (path := result / name).is_file()}
-    features = [
-        read_volume(path, f"Features of {node.GetName()}", "vtkMRMLVectorVolumeNode")
-        for side, node in (("fixed", inputs.fixed), ("moving", inputs.moving))
-        if (path := result / f"features_{side}.nii.gz").is_file()
-    ]
+    found = read_maps(result)
     with all_or_nothing(scene) as changes:
-        for node in (*maps.values(), *features):
-            changes.add_displayed(node, node.GetName())
         transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
         volume = _enter_volume(changes, inputs, placement, volume)
         lay = [Outline.of_image(side.grid) for side in (placement.fixed, placement.moving)]
@@ -81,19 +73,17 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path)
         name_run(inverse, inputs.moving, inputs.fixed, lay[0])
         renew_marks(transform)
         renew_marks(inverse)
-        for node in maps.values():
-            mark_made(node, transform)
-        for node in features:
-            refer(node, transform)
+        maps = enter_maps(changes, transform, found)
         if volume is not None:
             mark_carried(volume, inputs.moving, transform)
+    put_into_folder(transform, (inverse, volume, *maps.values()))
     return JobOutputs(
         transform_node=transform,
         inverse_node=inverse,
         volume_node=volume,
-        jacobian_node=maps.get(_JACOBIAN),
-        expected_error_node=maps.get(_EXPECTED_ERROR),
-        feature_nodes=(features[0], features[1]) if len(features) == 2 else None,
+        jacobian_node=maps.get(JACOBIAN),
+        expected_error_node=maps.get(EXPECTED_ERROR),
+        feature_nodes=(maps[FIXED_FEATURES], maps[MOVING_FEATURES]) if FIXED_FEATURES in maps else None,
         record=record,
         messages=tuple(record["messages"]),
     )

@@ -14,12 +14,21 @@ from typing import Any, Literal
 import slicer
 import vtk
 
-from .carried import Carrying, carried_to_world, carrying, follows, mark_carried, to_moving_space
+from .carried import (
+    Carrying,
+    carried_to_world,
+    carrying,
+    follows,
+    mark_carried,
+    to_moving_space,
+    uncarried_to_world,
+)
 from .errors import BridgeError
 from .follow_segmentation import carried_segmentation, volumes_in_words
 from .grids import array_from_image, grid_of, image_from_array
 from .marks import is_registration, kept_marks, mark_attached, mark_made, moving_parent, new_run
 from .resampling import resample_intensities, resample_labels
+from .result_folder import put_into_folder
 from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import chain, composed, from_world, snapshot
 from .undo import Undo
@@ -30,7 +39,13 @@ _Carry = Callable[[Any, Any, vtk.vtkAbstractTransform], Any]
 
 
 def apply_transform(
-    nodes: Iterable[Any], transform_node: Any, fixed_node: Any, *, mode: Mode, suffix: str = " registered"
+    nodes: Iterable[Any],
+    transform_node: Any,
+    fixed_node: Any,
+    *,
+    mode: Mode,
+    suffix: str = " registered",
+    inverse_of: Any = None,
 ) -> Undo:
     """Transform nodes with the moving volume.
 
@@ -41,6 +56,8 @@ def apply_transform(
         fixed_node: the fixed volume.
         mode: "attach" to the registration, or "resample" into new nodes.
         suffix: added to the names of new nodes.
+        inverse_of: the registration whose inverse `transform_node` is, if it is one. Then "fixed" and "moving" change
+            their roles: nodes of the fixed volume get the coordinates of the moving one, wherever that lies now.
 
     Returns:
         The undo step: `undo()`. Its `created` are the new nodes, its `notes` the volumes of resampled segments.
@@ -58,7 +75,10 @@ def apply_transform(
             for node in nodes:
                 _attach(node, transform_node, changes, undo)
         else:
-            made = [(node, _carried(node, transform_node, fixed_node)) for node in nodes]
+            from_world_to_fixed = from_world(fixed_node.GetParentTransformNode())
+            if inverse_of is not None:
+                from_world_to_fixed = uncarried_to_world(fixed_node, inverse_of).GetInverse()
+            made = [(node, _carried(node, transform_node, fixed_node, from_world_to_fixed)) for node in nodes]
             for node, copy in made:
                 changes.add_displayed(copy, f"{node.GetName()}{suffix}", node)
                 changes.set_parent(copy, fixed_node.GetParentTransformNode())
@@ -66,6 +86,7 @@ def apply_transform(
                 undo.made(copy)
                 if node.IsA("vtkMRMLSegmentationNode"):
                     undo.notes += volumes_in_words(node, copy)
+    put_into_folder(inverse_of or transform_node, undo.created)
     return undo
 
 
@@ -124,7 +145,7 @@ def _attach(node: Any, transform_node: Any, changes: SceneChanges, undo: Undo) -
     undo.attached(node, before, marks, own)
 
 
-def _carried(node: Any, transform_node: Any, fixed_node: Any) -> Any:
+def _carried(node: Any, transform_node: Any, fixed_node: Any, from_world_to_fixed: vtk.vtkAbstractTransform) -> Any:
     """Return a node, in no scene yet, with another one transformed to the coordinates of the fixed volume.
 
     Raises:
@@ -134,8 +155,7 @@ def _carried(node: Any, transform_node: Any, fixed_node: Any) -> Any:
     if carry is None:
         msg = f"'{node.GetName()}' is of a type that cannot be resampled; attach it to the transform instead."
         raise BridgeError(msg)
-    fixed_from_world = from_world(fixed_node.GetParentTransformNode())
-    return carry(node, fixed_node, composed(carried_to_world(node, transform_node), fixed_from_world))
+    return carry(node, fixed_node, composed(carried_to_world(node, transform_node), from_world_to_fixed))
 
 
 def _carrier(node: Any) -> _Carry | None:

@@ -13,6 +13,15 @@ from .lattice import finer_grid
 from .masks import BINARY_LABELMAP, CLOSED_SURFACE, label_layers
 from .resampling import resample_labels
 
+# Of Slicer's conversion of label maps into surfaces.
+_SURFACE_PARAMETERS = (
+    "Conversion method",
+    "Decimation factor",
+    "Joint smoothing",
+    "Smoothing factor",
+    "SurfaceNets smoothing",
+)
+
 
 def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTransform) -> Any:
     """Return a segmentation, in no scene yet, in the coordinates of the fixed volume.
@@ -20,7 +29,8 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
     Segments with a surface as source stay surfaces and are transformed point by point. All others become label maps
     on the voxels of the fixed volume, resampled in one step; hardening in Slicer resamples on a grid that can crop
     segments, and with jagged edges. Where the voxels of the fixed volume are larger than those of the segments, they
-    are divided, so that small lesions keep their volume.
+    are divided, so that small lesions keep their volume. If the segmentation also has surfaces, for the 3D view, so
+    does the copy.
 
     Args:
         node: a segmentation node.
@@ -42,6 +52,11 @@ def carried_segmentation(node: Any, fixed_node: Any, to_fixed: vtk.vtkAbstractTr
         segment.SetLabelValue(label)
         segment.AddRepresentation(CLOSED_SURFACE if surfaces else BINARY_LABELMAP, representation)
         copy.GetSegmentation().AddSegment(segment, segment_id)
+    if not surfaces and source.ContainsRepresentation(CLOSED_SURFACE):
+        for name in _SURFACE_PARAMETERS:
+            if value := source.GetConversionParameter(name):
+                copy.GetSegmentation().SetConversionParameter(name, value)
+        copy.CreateClosedSurfaceRepresentation()
     return copy
 
 

@@ -45,6 +45,11 @@ class PetScale:
         return f"{self.caution} The colours go from {window}, estimated from its own values. {_NEXT}"
 
 
+def says_suv(volume: Any) -> bool:
+    """Whether quantity and units of a volume declare its values SUV."""
+    return _says_suv(_words(volume.GetVoxelValueQuantity()), _words(volume.GetVoxelValueUnits()))
+
+
 def pet_scale(pet_node: Any) -> PetScale:
     """Return how an SUV window applies to a volume with voxels."""
     name = pet_node.GetName()

@@ -1,4 +1,4 @@
-"""Quality of a registration: a table node with labels and landmarks before and after.
+"""Quality of a registration: labels and landmarks before and after.
 
 Everything is measured in the world, for nodes with their parent transforms, without and with the registration. The
 measures are the engine's. Parts outside the field of view of the fixed volume have no counterpart there and are
@@ -22,13 +22,11 @@ from .grids import RAS_TO_LPS, VoxelGrid, grid_of, map_points
 from .library import add_library_to_path
 from .masks import LabelLayer, union_on
 from .point_pairs import placed_pairs, positions
-from .scene_changes import all_or_nothing
 from .spaces import to_world
 from .structures import Part, shared_structures
 from .transforms import stored_record, world_registration
 from .volumes import grid_in_world
 
-_COLUMNS = ("Measure", "Structure", "Before", "After", "Unit")
 _MARGIN_VOXELS = 2
 _MOST_VOXELS = 256**3
 
@@ -52,42 +50,14 @@ class QualityRow:
     unit: str
 
 
-def quality_table(
+def quality_rows(
     fixed_labels: Any, moving_labels: Any, fixed_points: Any, moving_points: Any, transform_node: Any
-) -> Any:
-    """Return a new table node with all available measures.
-
-    Args:
-        fixed_labels: segmentation or label map of the fixed volume, or None.
-        moving_labels: of the moving volume; segments of the same name, or equal labels, correspond. Several with the
-            same name count as one structure.
-        fixed_points: markups with landmarks of the fixed volume, or None.
-        moving_points: of the moving volume; paired by name, or by order if the names do not match. Points that are
-            not placed are ignored.
-        transform_node: the registration.
+) -> list[QualityRow]:
+    """Return all available measures; see `quality_table.quality_table`.
 
     Raises:
         BridgeError: nothing can be measured, or one side is missing.
     """
-    rows = quality_rows(fixed_labels, moving_labels, fixed_points, moving_points, transform_node)
-    node = slicer.vtkMRMLTableNode()
-    for number, title in enumerate(_COLUMNS):
-        column = vtk.vtkStringArray()
-        column.SetName(title)
-        for row in rows:
-            value = (row.measure, row.structure, row.before, row.after, row.unit)[number]
-            column.InsertNextValue(value if isinstance(value, str) else _written(value))
-        node.AddColumn(column)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    node.SetLocked(True)
-    with all_or_nothing(transform_node.GetScene()) as changes:
-        return changes.add(node, f"Quality of {transform_node.GetName()}")
-
-
-def quality_rows(
-    fixed_labels: Any, moving_labels: Any, fixed_points: Any, moving_points: Any, transform_node: Any
-) -> list[QualityRow]:
-    """Return the rows of `quality_table`."""
     add_library_to_path()
     rows: list[QualityRow] = []
     for fixed, moving, what, measure in (
@@ -104,10 +74,6 @@ def quality_rows(
         msg = "There is nothing to measure: choose labels or landmarks of both volumes."
         raise BridgeError(msg)
     return rows
-
-
-def _written(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def _record_rows(record: dict[str, Any]) -> list[QualityRow]:

@@ -1,25 +1,59 @@
-"""Which transform nodes and nodes can be used for transforming, and why others cannot."""
+"""Transforming nodes with a registration in either direction: what can be used, and why the rest cannot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import slicer
 
 from .errors import BridgeError
-from .follow import Mode, can_follow
-from .transforms import INVERSE_ROLE, fixed_of
+from .follow import Mode, apply_transform, can_follow
+from .transforms import INVERSE_ROLE, fixed_of, inverse_of, moving_of
+from .undo import Undo
 from .volumes import is_sequence
 
+Direction = Literal["moving to fixed", "fixed to moving"]
 
-def why_nothing_follows(transform_node: Any, mode: Mode) -> str:
-    """Return why a transform node cannot be applied to nodes of the moving volume, and what to do; empty if it can.
+
+def transform_nodes(nodes: Iterable[Any], transform_node: Any, mode: Mode, direction: Direction) -> Undo:
+    """Transform nodes of one volume to the other one.
+
+    Args:
+        nodes: volumes, label maps, segmentations, markups and models in the space of one volume, each with its own
+            parent transforms.
+        transform_node: the registration.
+        mode: "resample" into new nodes on the grid of the other volume, or "attach" to the transform.
+        direction: "moving to fixed" with the registration; "fixed to moving" with its inverse, where the moving
+            volume lies now.
+
+    Returns:
+        The undo step, with the volumes of resampled segments.
+
+    Raises:
+        BridgeError: the registration or a node cannot be used; then nothing is changed.
+    """
+    if problem := why_nothing_follows(transform_node, mode, direction):
+        raise BridgeError(problem)
+    nodes = list(nodes)
+    check_followers(nodes, mode)
+    if direction == "moving to fixed":
+        return apply_transform(nodes, transform_node, fixed_of(transform_node), mode=mode)
+    moving, inverse = moving_of(transform_node), inverse_of(transform_node)
+    suffix = f" on {moving.GetName()}" if moving is not None else ""
+    return apply_transform(nodes, inverse, moving, mode=mode, suffix=suffix, inverse_of=transform_node)
+
+
+def why_nothing_follows(transform_node: Any, mode: Mode, direction: Direction = "moving to fixed") -> str:
+    """Return why a transform node cannot be applied to nodes of a volume, and what to do; empty if it can.
 
     Args:
         transform_node: any node, or None.
-        mode: "attach" works under any transform; "resample" needs the fixed volume.
+        mode: "attach" works under any transform; "resample" needs the volume whose grid the nodes get.
+        direction: see `transform_nodes`.
     """
+    if direction not in get_args(Direction):
+        return f"The direction must be {' or '.join(map(repr, get_args(Direction)))}, not {direction!r}."
     if transform_node is None:
         return "There is no registration to apply; choose one under Result."
     name = transform_node.GetName()
@@ -31,19 +65,26 @@ def why_nothing_follows(transform_node: Any, mode: Mode) -> str:
             f"'{name}' is the inverse of '{forward.GetName()}', from the fixed volume to the moving one; "
             f"choose '{forward.GetName()}'."
         )
-    return "" if mode == "attach" else _why_no_grid(transform_node)
+    if direction == "fixed to moving" and inverse_of(transform_node) is None:
+        return f"'{name}' has no inverse in the scene; register again, or transform from moving to fixed."
+    return "" if mode == "attach" else _why_no_grid(transform_node, direction)
 
 
-def _why_no_grid(transform_node: Any) -> str:
+def _why_no_grid(transform_node: Any, direction: Direction) -> str:
     """Return why there is nothing to resample onto."""
-    name, role = transform_node.GetName(), slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole()
-    fixed = fixed_of(transform_node)
-    if fixed is None and transform_node.GetNodeReferenceID(role):
-        return f"The fixed volume of '{name}' is no longer in the scene; load it again, or attach instead."
-    if fixed is None:
-        return f"'{name}' has no fixed volume; attach instead, or choose a registration."
-    if fixed.GetImageData() is None:
-        return f"The fixed volume '{fixed.GetName()}' of '{name}' has no voxels; load it again, or attach instead."
+    if direction == "moving to fixed":
+        side, volume = "fixed", fixed_of(transform_node)
+        role = slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole()
+    else:
+        side, volume = "moving", moving_of(transform_node)
+        role = slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole()
+    name = transform_node.GetName()
+    if volume is None and transform_node.GetNodeReferenceID(role):
+        return f"The {side} volume of '{name}' is no longer in the scene; load it again, or attach instead."
+    if volume is None:
+        return f"'{name}' has no {side} volume; attach instead, or choose a registration."
+    if volume.GetImageData() is None:
+        return f"The {side} volume '{volume.GetName()}' of '{name}' has no voxels; load it again, or attach instead."
     return ""
 
 

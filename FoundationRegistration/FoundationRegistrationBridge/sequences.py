@@ -69,6 +69,39 @@ class Browsed:
         return cls(node, *(shown[0] if shown else (None, None)))
 
 
+def checked_time_points(browsed: Browsed) -> tuple[Any, ...]:
+    """Return the volumes of a sequence, in its order.
+
+    Raises:
+        BridgeError: it has fewer than two items, one is not a scalar volume, or a parent changes over time.
+    """
+    sequence, count = browsed.sequence, browsed.sequence.GetNumberOfDataNodes()
+    name = sequence.GetName()
+    if count < 2:
+        msg = f"The sequence '{name}' has fewer than two time points; choose a sequence of volumes over time."
+        raise BridgeError(msg)
+    frames = tuple(sequence.GetNthDataNode(index) for index in range(count))
+    if not all(_is_intensities(frame) for frame in frames):
+        msg = f"The sequence '{name}' does not hold scalar volumes; choose a sequence of volumes over time."
+        raise BridgeError(msg)
+    for index, frame in enumerate(frames):
+        check_scalar_volume(frame, f"time point {index} of '{name}',")
+    for above in chain(_parent_of(browsed)):
+        if any(browser.GetSequenceNode(above) is not None for browser in _browsers(sequence.GetScene())):
+            msg = (
+                f"The transform '{above.GetName()}' above '{browsed.proxy.GetName()}' is itself shown by a "
+                "sequence browser, so that it differs from one time point to the next; move the volume out of it "
+                "first."
+            )
+            raise BridgeError(msg)
+    return frames
+
+
+def _parent_of(browsed: Browsed) -> Any:
+    """Return the transform node above the volume that shows a sequence, or None."""
+    return None if browsed.proxy is None else browsed.proxy.GetParentTransformNode()
+
+
 @dataclass(frozen=True)
 class SequenceState:
     """A sequence of volumes as it was, under the transforms above the volume that shows it.
@@ -98,31 +131,14 @@ class SequenceState:
         Raises:
             BridgeError: it has fewer than two items, one is not a scalar volume, or a parent changes over time.
         """
-        sequence, count = browsed.sequence, browsed.sequence.GetNumberOfDataNodes()
-        name = sequence.GetName()
-        if count < 2:
-            msg = f"The sequence '{name}' has fewer than two time points; choose a sequence of volumes over time."
-            raise BridgeError(msg)
-        frames = tuple(sequence.GetNthDataNode(index) for index in range(count))
-        if not all(_is_intensities(frame) for frame in frames):
-            msg = f"The sequence '{name}' does not hold scalar volumes; choose a sequence of volumes over time."
-            raise BridgeError(msg)
-        for index, frame in enumerate(frames):
-            check_scalar_volume(frame, f"time point {index} of '{name}',")
-        parent = None if browsed.proxy is None else browsed.proxy.GetParentTransformNode()
-        for above in chain(parent):
-            if any(browser.GetSequenceNode(above) is not None for browser in _browsers(sequence.GetScene())):
-                msg = (
-                    f"The transform '{above.GetName()}' above '{browsed.proxy.GetName()}' is itself shown by a "
-                    "sequence browser, so that it differs from one time point to the next; move the volume out of it "
-                    "first."
-                )
-                raise BridgeError(msg)
+        frames = checked_time_points(browsed)
+        parent = _parent_of(browsed)
+        sequence = browsed.sequence
         return cls(
             browsed=browsed,
             frames=frames,
             grids=tuple(grid_of(frame) for frame in frames),
-            index_values=tuple(sequence.GetNthIndexValue(index) for index in range(count)),
+            index_values=tuple(sequence.GetNthIndexValue(index) for index in range(len(frames))),
             parent=parent,
             to_world=snapshot(to_world(parent)),
             stamps=tuple(voxels_stamp(frame.GetImageData()) for frame in frames),
@@ -130,8 +146,7 @@ class SequenceState:
 
     def title(self, index: int) -> str:
         """Return what a frame is called in messages: its number from 0, and its index value with its unit."""
-        unit = self.browsed.sequence.GetIndexUnit()
-        return f"Time point {index} ({' '.join(part for part in (self.index_values[index], unit) if part)})"
+        return f"Time point {_title(self.browsed.sequence, index)}"
 
     def place_of_results(self, reference: int) -> tuple[VoxelGrid, Any]:
         """Return the grid of results on the voxels of a frame, and the parent to put them under.
@@ -152,6 +167,31 @@ class SequenceState:
             f"The sequence '{sequence.GetName()}' was edited during the registration; the result is made from its "
             "volumes at the start."
         ]
+
+
+def sequence_shown_in(volume: Any) -> Any:
+    """Return the sequence of several items that a browser shows in a volume, or None."""
+    for browser in _browsers(volume.GetScene()):
+        sequence = browser.GetSequenceNode(volume)
+        if sequence is not None and sequence.GetNumberOfDataNodes() > 1:
+            return sequence
+    return None
+
+
+def time_points(node: Any) -> list[str]:
+    """Return what each time point of a sequence is called: its number from 0, and its index value with its unit.
+
+    Args:
+        node: a sequence node, or a volume that a browser shows; none for any other node.
+    """
+    sequence = node if node.IsA("vtkMRMLSequenceNode") else sequence_shown_in(node)
+    count = sequence.GetNumberOfDataNodes() if sequence is not None else 0
+    return [_title(sequence, index) for index in range(count)]
+
+
+def _title(sequence: Any, index: int) -> str:
+    unit = sequence.GetIndexUnit()
+    return f"{index} ({' '.join(part for part in (sequence.GetNthIndexValue(index), unit) if part)})"
 
 
 def _browsers(scene: Any) -> list[Any]:

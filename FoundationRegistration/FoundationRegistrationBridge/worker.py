@@ -8,8 +8,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,13 +18,13 @@ import slicer
 from .errors import BridgeError
 from .library import PACKAGE, library_folder, python_executable, worker_environment
 from .process_tree import ProcessTree
+from .time_to_go import STARTING, TimeToGo
 
 _LOG_LINES = 200
 _LONGEST_LINE = 2000
 _READERS_SECONDS = 1.0
 _POLL_SECONDS = 0.05
-# Before this fraction of the work, a remaining time would be a guess.
-_LEAST_FRACTION = 0.05
+_REMIND_SECONDS = 1.0
 _OUT_OF_MEMORY = "was killed by the system, most likely for lack of memory; use a larger working spacing"
 _CRASHED = "crashed; try the device 'cpu', or a larger working spacing"
 _ACCESS_VIOLATION = 0xC0000005
@@ -64,19 +64,22 @@ class RegistrationWorker:
 
     Args:
         command: see `engine_command`.
+        expected_seconds: of each step, see `TimeToGo`.
 
     Raises:
         BridgeError: it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.progress = WorkerProgress("starting", 0.0, None)
+    def __init__(self, command: Sequence[str], expected_seconds: Mapping[str, float] | None = None) -> None:
+        self._time = TimeToGo(expected_seconds or {})
+        self._time.start(time.monotonic())
+        self.progress = WorkerProgress(STARTING, 0.0, None)
         self._unseen = [self.progress]
+        self._told = time.monotonic()
         self._taking = threading.Lock()
         self.cancelled = False
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._reported_error = ""
-        self._first: tuple[float, float] | None = None
         try:
             # Python imports from its working directory first: use the engine's folder, not the current one.
             self._tree = ProcessTree(command, worker_environment(), library_folder())
@@ -101,9 +104,20 @@ class RegistrationWorker:
         """The last lines of output that are not progress."""
         return tuple(self._log)
 
+    @property
+    def step_seconds(self) -> dict[str, float]:
+        """Measured time of each finished step, that of starting the process and of writing the results included."""
+        return dict(self._time.taken)
+
     def new_progress(self) -> list[WorkerProgress]:
-        """Return the progress of each step reported since the last call, however short."""
+        """Return the progress of each step reported since the last call; without any, each second what is left."""
+        now = time.monotonic()
         with self._taking:
+            if not self._unseen and now - self._told >= _REMIND_SECONDS:
+                self.progress = replace(self.progress, remaining_seconds=self._time.remaining(now))
+                self._unseen = [self.progress]
+            if self._unseen:
+                self._told = now
             unseen, self._unseen = self._unseen, []
         return unseen
 
@@ -113,6 +127,8 @@ class RegistrationWorker:
             return True
         for reader in self._readers:
             reader.join(_READERS_SECONDS)
+        if self._readers:
+            self._time.end(time.monotonic())
         self._readers = []
         return False
 
@@ -144,22 +160,17 @@ class RegistrationWorker:
         try:
             event = json.loads(line)
             if event["event"] == "progress":
-                self._advance(str(event["step"]), float(event["fraction"]))
+                self._advance(str(event["step"]), float(event["fraction"]), float(event.get("of_step", 0.0)))
             elif event["event"] == "error":
                 self._reported_error = str(event["message"])
         except (ValueError, TypeError, KeyError):
             self._log.append(line)
 
-    def _advance(self, step: str, fraction: float) -> None:
+    def _advance(self, step: str, fraction: float, of_step: float) -> None:
         now = time.monotonic()
-        if self._first is None:
-            self._first = (now, fraction)
-        began, already = self._first
-        remaining = None
-        if fraction - already >= _LEAST_FRACTION:
-            remaining = (now - began) * (1.0 - fraction) / (fraction - already)
-        self.progress = WorkerProgress(step, fraction, remaining)
         with self._taking:
+            self._time.report(step, fraction, of_step, now)
+            self.progress = WorkerProgress(step, fraction, self._time.remaining(now))
             if self._unseen and self._unseen[-1].step == step:
                 del self._unseen[-1]
             self._unseen.append(self.progress)

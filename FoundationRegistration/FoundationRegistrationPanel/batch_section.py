@@ -16,8 +16,8 @@ from FoundationRegistrationBridge.dependencies import ensure_dependencies
 from slicer.i18n import tr as _
 
 from .parameters import changed_settings
-from .result_view import VERDICT_COLOURS
 from .run_control import RunControl
+from .verdict_view import VERDICTS
 
 _PAGE = "index.html"
 _NAME, _VERDICT, _MESSAGE = range(3)
@@ -177,8 +177,8 @@ class BatchSection:
         for column, text in ((_NAME, name), (_VERDICT, verdict), (_MESSAGE, message)):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(text)
-            if column == _VERDICT and text in VERDICT_COLOURS:
-                background, foreground = VERDICT_COLOURS[text]
+            if column == _VERDICT and text in VERDICTS:
+                (background, foreground), _words = VERDICTS[text]
                 item.setBackground(qt.QBrush(qt.QColor(background)))
                 item.setForeground(qt.QBrush(qt.QColor(foreground)))
             table.setItem(row, column, item)

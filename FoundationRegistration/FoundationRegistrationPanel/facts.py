@@ -9,32 +9,49 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from FoundationRegistrationBridge.time_to_go import STARTING
 from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.cli import encoder_list
 from FoundationRegistrationLib.encoders import encoder_info, encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings
 
-_ACRONYMS = {"pet", "ct", "mri", "mind"}
+from .tasks import TASKS
+
+_PRESET_TITLES = {"pet-ct-to-mri": "PET/CT to MRI", "dce": "Contrast series", "convexadam": "ConvexAdam"}
 _RUNS_KEPT = 50
 _RUNS_KEY = "FoundationRegistration/Runs"
 
 
 def preset_title(preset: str) -> str:
-    """Return a preset's display name: `pet-ct-to-mri` is "PET CT to MRI"."""
-    words = [word.upper() if word in _ACRONYMS else word for word in preset.split("-")]
-    title = " ".join(words)
-    return title[0].upper() + title[1:]
+    """Return a preset's display name: `pet-ct-to-mri` is "PET/CT to MRI", `cross-sequence` "Cross sequence"."""
+    return _PRESET_TITLES.get(preset, _sentence(preset.replace("-", " ")))
 
 
-def preset_titles() -> list[str]:
-    """Return the display name of each preset, in the order of the engine."""
-    return [preset_title(preset) for preset in PRESETS]
+def encoder_title(name: str) -> str:
+    """Return the display name of an encoder."""
+    return encoder_info(name).title
 
 
-def encoder_titles() -> list[str]:
-    """Return the display name of each encoder, in the order of the registry."""
-    return [info.title for info in encoders().values()]
+def choice_titles(parameter: str) -> dict[str, str]:
+    """Return the display names of the values of a parameter that is a choice; empty if they stand as they are."""
+    titles = {
+        "initialization": {
+            "none": _("None"),
+            "center": _("Centre of the images"),
+            "moments": _("Centre of mass"),
+            "rigid": _("Rigid"),
+            "affine": _("Affine"),
+        },
+        "stages": {"rigid": _("Rigid"), "affine": _("Affine"), "deformable": _("Deformable")},
+        "followDirection": {"moving to fixed": _("Moving to fixed"), "fixed to moving": _("Fixed to moving")},
+        "followMode": {"resample": _("Resample"), "attach": _("Attach transform")},
+        "encoder": {name: info.title for name, info in encoders().items()},
+        "detail_encoder": {"": _("None"), **{name: info.title for name, info in encoders().items()}},
+        "preset": {name: preset_title(name) for name in PRESETS},
+        "task": {name: _(task.title) for name, task in TASKS.items()},
+    }
+    return titles.get(parameter, {})
 
 
 def preset_line(preset: str, changed: Mapping[str, Any]) -> str:
@@ -137,6 +154,7 @@ class Run:
         voxels: of the fixed field of view at the working spacing.
         seconds: total time.
         memory_bytes: peak memory of the process.
+        steps: measured seconds of each step, in order, from the start of the process until all is written.
     """
 
     encoder: str
@@ -145,6 +163,7 @@ class Run:
     voxels: float
     seconds: float
     memory_bytes: float
+    steps: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class RunHistory:
@@ -181,12 +200,13 @@ def fixed_voxels(bounds: Sequence[float], settings: Settings) -> float:
     return math.prod(edges) / settings.working_spacing_mm**3
 
 
-def run_of(record: Mapping[str, Any], voxels: float) -> Run:
+def run_of(record: Mapping[str, Any], voxels: float, steps: Mapping[str, float]) -> Run:
     """Return the time and memory of a run from its record.
 
     Args:
         record: the content of the engine's `report.json`.
         voxels: see `fixed_voxels`.
+        steps: measured seconds of each step.
     """
     settings = Settings.from_dict(record["settings"])
     return Run(
@@ -194,23 +214,58 @@ def run_of(record: Mapping[str, Any], voxels: float) -> Run:
         device=settings.device,
         slice_gap=settings.slice_gap,
         voxels=voxels,
-        seconds=sum(record["timings_seconds"].values()),
+        seconds=sum(steps.values()),
         memory_bytes=max(record["peak_memory_bytes"].values()),
+        steps=dict(steps),
     )
+
+
+def expected_steps(runs: Sequence[Run], settings: Settings, voxels: float) -> dict[str, float]:
+    """Return the expected seconds of each step of a run, from runs of the same kind on this machine, if any."""
+    alike = [run for run in _alike(runs, settings) if run.steps]
+    if not alike or voxels <= 0:
+        return {}
+    expected = {}
+    for name in alike[-1].steps:
+        measured = [(run.voxels, run.steps[name]) for run in alike if name in run.steps]
+        constant = name == STARTING
+        expected[name] = statistics.median(time for _, time in measured) if constant else _at(voxels, measured)
+    return expected
+
+
+def _at(voxels: float, measured: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds of a step at a number of voxels: along a line through those measured, rising from 0 or more.
+
+    From one number of voxels nothing is known of a constant part, so that time is in proportion.
+    """
+    sizes, seconds = zip(*measured, strict=True)
+    slope, constant = 0.0, 0.0
+    if len(set(sizes)) > 1:
+        slope, constant = statistics.linear_regression(sizes, seconds)
+    if slope < 0.0:
+        return statistics.median(seconds)
+    if slope == 0.0 or constant < 0.0:
+        return statistics.median(each / size for size, each in measured) * voxels
+    return constant + slope * voxels
 
 
 def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str:
     """Return the expected time and memory, from runs of the same kind on this machine."""
-    wanted = (_kind_of_run(settings), settings.device, settings.slice_gap)
-    alike = [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
+    alike = _alike(runs, settings)
     if not alike or voxels <= 0:
-        return _("Time and memory: estimated after the first run with these settings on this machine.")
+        return _("Time and memory: available after the first run of this kind on this machine.")
     seconds = statistics.median(run.seconds / run.voxels for run in alike) * voxels
     nearest = min(alike, key=lambda run: abs(run.voxels - voxels))
     memory = nearest.memory_bytes * max(1.0, voxels / nearest.voxels)
     return _("About {time} and up to {memory:.1f} GB, estimated from {count} earlier run(s) on this machine.").format(
         time=duration(seconds), memory=memory / 1e9, count=len(alike)
     )
+
+
+def _alike(runs: Sequence[Run], settings: Settings) -> list[Run]:
+    """Return the runs whose time tells that of a run with these settings."""
+    wanted = (_kind_of_run(settings), settings.device, settings.slice_gap)
+    return [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
 
 
 def _kind_of_run(settings: Settings) -> str:

@@ -6,6 +6,9 @@ The settings of the engine are taken from its `Settings` class, so that each is 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Union, get_type_hints
 
 from slicer import (
@@ -14,6 +17,7 @@ from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
     vtkMRMLTransformNode,
 )
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -21,11 +25,17 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from FoundationRegistrationLib.encoders import encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
 
+from .tasks import NO_TASK, TASKS
+
 FOLLOW_MODES = ("resample", "attach")
+TO_FIXED, TO_MOVING = "moving to fixed", "fixed to moving"
 LESIONS = ("fixedLesion", "movingLesion")
 MASKS = ("fixedMask", "movingMask", *LESIONS)
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+SeriesNode = Union[vtkMRMLSequenceNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+# What depends on this machine rather than on the task.
+_OF_THIS_MACHINE = ("device", "weights", "feature_cache_gb", "memory_budget_gb")
 
 
 def setting_fields() -> dict[str, dataclasses.Field[Any]]:
@@ -62,7 +72,9 @@ def _settings_base() -> type:
 class FoundationRegistrationParameterNode(_settings_base()):
     """The parameters of the panel.
 
-    fixedVolume, movingVolume: the second is registered to the first. fixedMask, movingMask: region to register; the
+    task: one of `tasks.TASKS`. fixedVolume, movingVolume: the second is registered to the first. series: for a
+    contrast series, the sequence or the volume that its browser shows, and referenceTimePoint the number of the time
+    point that does not move, from 0, or "mean". fixedMask, movingMask: region to register; the
     foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
     fixedMaskSegment and its like: ID of one segment, empty for all. fixedStructures, movingStructures,
     fixedDrivingPoints, movingDrivingPoints: corresponding structures and points that drive the registration. region:
@@ -70,13 +82,17 @@ class FoundationRegistrationParameterNode(_settings_base()):
     the initial alignment; in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to
     overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
     fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
-    transformed nodes are resampled or put under the transform. resultTransform, resultVolume: the registration
-    shown in the Result section. petVolume, petLower, petUpper, petOpacity: the PET overlay, SUV and percent.
-    fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both sides, for evaluation.
+    transformed nodes are resampled or put under the transform, followDirection which side they are of.
+    resultTransform, resultVolume: the registration shown in the Result section. petVolume, petLower, petUpper,
+    petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding
+    structures of both sides, for evaluation.
     """
 
+    task: Annotated[str, Choice(list(TASKS))] = NO_TASK
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
+    series: SeriesNode
+    referenceTimePoint: str = "0"
     fixedMask: LabelsNode
     movingMask: LabelsNode
     fixedMaskSegment: str = ""
@@ -96,6 +112,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     createVolume: bool = True
     featurePreview: bool = False
     followMode: Annotated[str, Choice(list(FOLLOW_MODES))] = "resample"
+    followDirection: Annotated[str, Choice([TO_FIXED, TO_MOVING])] = TO_FIXED
     resultTransform: vtkMRMLTransformNode
     resultVolume: vtkMRMLScalarVolumeNode
     petVolume: vtkMRMLScalarVolumeNode
@@ -109,19 +126,33 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
 
 def apply_preset(parameters: Any, preset: str) -> None:
-    """Set all settings to those of a preset, except the weights folder and device of this machine."""
-    kept = {name: parameters.getValue(name) for name in ("device", "weights", "feature_cache_gb", "memory_budget_gb")}
+    """Set all settings to those of a preset, except what depends on this machine."""
+    _set_to_preset(parameters, preset, {name: parameters.getValue(name) for name in _OF_THIS_MACHINE})
+
+
+def reset_settings(parameters: Any) -> None:
+    """Set all settings to those of the chosen preset."""
+    _set_to_preset(parameters, parameters.preset, {})
+
+
+def _set_to_preset(parameters: Any, preset: str, kept: dict[str, Any]) -> None:
     modifying = parameters.StartModify()
     try:
-        for name, value in Settings.from_preset(preset, **kept).to_dict().items():
+        for name, value in {**preset_values(preset), **kept}.items():
             parameters.setValue(name, value)
     finally:
         parameters.EndModify(modifying)
 
 
+@functools.cache
+def preset_values(preset: str) -> Mapping[str, Any]:
+    """Return the values of all settings by a preset, by name."""
+    return MappingProxyType(Settings.from_preset(preset).to_dict())
+
+
 def changed_settings(parameters: Any) -> dict[str, Any]:
     """Return the settings that differ from the chosen preset's, by name."""
-    of_preset = Settings.from_preset(parameters.preset).to_dict()
+    of_preset = preset_values(parameters.preset)
     chosen = {name: parameters.getValue(name) for name in of_preset}
     return {name: value for name, value in chosen.items() if value != of_preset[name]}
 

@@ -7,31 +7,49 @@ from typing import Any
 import slicer
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.job_inputs import JobInputs, check_inputs
+from FoundationRegistrationBridge.sequences import Browsed, checked_time_points
 from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.errors import SettingsError
 
 from .parameters import LESIONS, MASKS, chosen_settings
+from .tasks import NO_TASK, SERIES
+from .words import in_panel_words
 
 
 def what_is_missing(parameters: Any) -> str:
     """Return one sentence that says what to do before registering; empty if nothing is missing."""
-    checks = (_volumes, _nodes, _masks, _settings)
-    return next((problem for check in checks if (problem := check(parameters))), "")
+    of_series = parameters.task == SERIES
+    checks = (_series, _settings) if of_series else (_volumes, _nodes, _masks, _task, _settings)
+    return next((in_panel_words(problem) for check in checks if (problem := check(parameters))), "")
 
 
 def _volumes(parameters: Any) -> str:
     fixed, moving = parameters.fixedVolume, parameters.movingVolume
     if fixed is None and moving is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0:
-        return _("Load two volumes, or a breast phantom from the Sample Data module.")
+        return _("Load two images, or a phantom from Sample Data.")
     if fixed is None:
-        return _("Choose the fixed volume: the reference, which does not move.")
+        return _("Choose the fixed image: the reference, which does not move.")
     if moving is None:
-        return _("Choose the moving volume: the one to register to the fixed volume.")
+        return _("Choose the moving image: the one to register to the fixed image.")
     for volume in (fixed, moving):
         image = volume.GetImageData()
         if image is not None and min(image.GetDimensions()) == 1:
-            return _("'{name}' is a single slice; choose a volume with several.").format(name=volume.GetName())
+            return _("'{name}' is a single slice; choose an image with several.").format(name=volume.GetName())
+    return ""
+
+
+def _task(parameters: Any) -> str:
+    return _("Choose the task: what the registration is for.") if parameters.task == NO_TASK else ""
+
+
+def _series(parameters: Any) -> str:
+    if parameters.series is None:
+        return _("Choose the moving image: the sequence of a contrast series.")
+    try:
+        checked_time_points(Browsed.of(parameters.series))
+    except BridgeError as error:
+        return str(error)
     return ""
 
 

@@ -63,6 +63,9 @@ def add_phantom(task: str, seed: int = 0, spacing_mm: float = _SPACING_MM) -> di
 
     case = make_phantom(task, seed, spacing_mm=spacing_mm, difficulty="easy")
     nodes = {role: _volume(f"{task} {role}", getattr(case, role)) for role in ("fixed", "moving")}
+    modality = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    for role, node in nodes.items():
+        node.SetAttribute(modality, "CT" if (task, role) == ("pet-ct-to-mri", "moving") else "MR")
     if case.pet is not None:
         nodes["pet"] = _volume(f"{task} PET", case.pet)
         mark_as_suv(nodes["pet"])

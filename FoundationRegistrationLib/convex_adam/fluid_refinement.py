@@ -103,13 +103,15 @@ class FluidRefinement:
         factors = [1]
         while min(shape) >= 2 * factors[0] * _LEAST_CELLS:
             factors.insert(0, 2 * factors[0])
-        for index, factor in enumerate(factors):
+        counts = [self.iterations if factor > 1 else -(-self.iterations // 2) for factor in factors]
+        work = [count / factor**3 for count, factor in zip(counts, factors, strict=True)]
+        whole = sum(work) or 1.0
+        for index, (factor, count) in enumerate(zip(factors, counts, strict=True)):
             level = _Level(self, intensities, weights, per_cell, factor, shape, guides(factor))
             start = pool(displacement, factor) / factor
-            part = (index / len(factors), 1.0 / len(factors))
+            part = (sum(work[:index]) / whole, work[index] / whole)
             if factor > 1 and not level.worthwhile(start):
                 continue
-            count = self.iterations if factor > 1 else -(-self.iterations // 2)
             change = level.flowed(start, count, progress, part) - start
             displacement = displacement + upsample(change, factor, shape)
         return displacement

@@ -12,10 +12,17 @@ from ..errors import RegistrationCancelledError
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """A progress report: the name of the step and the completed fraction of the run (0 to 1)."""
+    """A progress report.
+
+    Attributes:
+        step: its name.
+        fraction: completed fraction of the run, 0 to 1, by the usual shares of its steps.
+        of_step: completed fraction of the step, 0 to 1, as far as its work is counted.
+    """
 
     step: str
     fraction: float
+    of_step: float = 0.0
 
 
 class Note(str):
@@ -78,11 +85,12 @@ class Progress:
         """
         self.check_cancelled()
         if self._callback is not None:
-            done = self._before + self._shares.get(self._step, 0.0) * min(max(fraction, 0.0), 1.0)
+            of_step = min(max(fraction, 0.0), 1.0)
+            done = self._before + self._shares.get(self._step, 0.0) * of_step
             step, reported = self._reported
             if step != self._step or done >= reported + _LEAST_CHANGE:
                 self._reported = (self._step, done)
-                self._callback(ProgressEvent(self._step, min(done, 1.0)))
+                self._callback(ProgressEvent(self._step, min(done, 1.0), of_step))
 
     def check_cancelled(self) -> None:
         """Raise RegistrationCancelledError if the caller cancelled the run."""

@@ -41,7 +41,7 @@ _OWN: Mapping[str, Preset] = {
         {"encoder": "mind", "fluid_smoothing": 1.5, "field_smoothing": 0.75},
     ),
     "pet-ct-to-mri": Preset(
-        "supine CT (of a PET-CT) to prone MR: semantic features and a wide search, then local structure",
+        "supine CT (of a PET/CT) to prone MR: semantic features and a wide search, then local structure",
         {
             "encoder": "efficientnet-lite0",
             "detail_encoder": "mind",

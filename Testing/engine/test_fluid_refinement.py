@@ -84,8 +84,8 @@ def test_where_the_coarse_levels_have_little_in_common_only_the_finest_runs(pair
         refined((fixed, moving), torch.zeros_like(on_cells(truth)), progress=Progress({"test": 1.0}, events.append))
         return next(event.fraction for event in events if event.fraction > 0.0)
 
-    assert first_step(*pair) < 0.1
-    assert first_step(tissue(2), pair[1]) >= 0.5
+    assert first_step(*pair) < 0.02
+    assert first_step(tissue(2), pair[1]) >= 0.2  # the share of the coarse level
 
 
 def test_large_motion_is_followed_without_folds():

@@ -1,12 +1,15 @@
 """The quality table says how far apart labels and landmarks are, before and after."""
 
+import csv
+
 import numpy as np
 import pytest
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow import apply_transform
 from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.quality import quality_rows, quality_table
+from FoundationRegistrationBridge.quality import quality_rows
+from FoundationRegistrationBridge.quality_table import as_text, plot, plottable, quality_table, write_csv
 from FoundationRegistrationBridge.spaces import from_world, to_world
 from FoundationRegistrationBridge.transforms import store_record, world_registration
 from nodes import FLIP, linear_node, put_under, segmentation_node, state, volume_node
@@ -300,3 +303,56 @@ def test_label_maps_are_paired_by_the_names_of_their_colour_tables(scene):
     assert rows[("Dice", "left")].after == rows[("Dice", "right")].after == 1.0
     with pytest.raises(BridgeError, match=r"only in 'unnamed'.*colour table"):
         quality_rows(segments, of_slicer, None, None, still)
+
+
+def measured(registered, labels):
+    store_record(registered.node, RECORD, registered.fixed, registered.moving)
+    return quality_table(*labels, None, None, registered.node)
+
+
+def test_second_measurement_renews_the_table_of_its_registration(scene, registered, labels):
+    table = measured(registered, labels)
+    count = table.GetNumberOfRows()
+    assert table.GetName() == "Quality of registration" and count > 3
+    assert quality_table(None, None, None, None, registered.node) is table
+    assert table.GetNumberOfRows() == 3, "the record's own figures"
+    scene.RemoveNode(table)
+    again = quality_table(*labels, None, None, registered.node)
+    assert again is not table and again.GetNumberOfRows() == count
+
+
+def test_table_goes_into_a_file_whole_or_not_at_all(registered, labels, tmp_path):
+    table = measured(registered, labels)
+    path = tmp_path / "quality.csv"
+    write_csv(table, path)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["Measure", "Structure", "Before", "After", "Unit"]
+    assert ["HD95", "left"] in [row[:2] for row in rows] and {row[4] for row in rows[1:]} >= {"mm", "cm3", "%"}
+    assert len(rows) == table.GetNumberOfRows() + 1
+    assert as_text(table).splitlines()[0] == "\t".join(rows[0])
+    with pytest.raises(BridgeError, match="cannot be written"):
+        write_csv(table, tmp_path / "nowhere" / "quality.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(BridgeError, match="cannot be written"):
+        write_csv(table, tmp_path / "folder.csv")
+    assert sorted(each.name for each in tmp_path.glob("*.csv")) == ["folder.csv", "quality.csv"]
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+
+
+def test_plot_has_a_bar_before_and_after_for_each_structure(scene, registered, labels):
+    table = measured(registered, labels)
+    assert plottable(table) == ["Dice", "HD95", "Volume"]
+    chart = plot(table, "HD95")
+    assert chart.GetYAxisTitle() == "HD95 (mm)"
+    series = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert [each.GetYColumnName() for each in series] == ["Before", "After"]
+    values = series[0].GetTableNode().GetTable()
+    rows = by_name(quality_rows(*labels, None, None, registered.node))
+    for row in range(values.GetNumberOfRows()):
+        name, before, after = (values.GetValue(row, column) for column in range(3))
+        expected = rows[("HD95", name.ToString())]
+        assert before.ToDouble() == pytest.approx(expected.before, abs=1e-3)
+        assert after.ToDouble() == pytest.approx(expected.after, abs=1e-3)
+    count = scene.GetNumberOfNodes()
+    assert plot(table, "Dice") is chart and chart.GetYAxisTitle() == "Dice" and scene.GetNumberOfNodes() == count

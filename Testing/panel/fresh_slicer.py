@@ -55,7 +55,7 @@ panel.show()
 ui = widget.ui
 from FoundationRegistrationLib.encoders import encoders  # noqa: E402
 
-assert "Load two volumes" in ui.statusNote.text
+assert "Load two images" in ui.statusNote.text
 
 # Every encoder, alone and for details, and every preset: what is said is about the choice made.
 unfold(ui.advancedSection)
@@ -90,12 +90,14 @@ for name in ("MRI", "CT"):
     volumes[name].SetAndObserveImageData(image_from_array(values))
 choose(ui.fixedVolumeSelector, "MRI")
 choose(ui.movingVolumeSelector, "CT")
+choose(ui.taskSelector, "PET/CT to MRI")
 click(ui.applyButton)
 assert "install the extension 'PyTorch'" in ui.logText.plainText, ui.logText.plainText
 transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
 store_record(transform, {}, volumes["MRI"], volumes["CT"])
 choose(ui.resultTransformSelector, "CT to MRI")
-unfold(ui.resultSection)
+for section in (ui.resultSection, ui.petSection, ui.qualitySection):
+    unfold(section)
 for side in ("fixed", "moving"):
     points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{side} points")
     points.AddControlPoint(vtk.vtkVector3d(1.0, 2.0, 3.0), "tip")

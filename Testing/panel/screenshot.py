@@ -1,28 +1,44 @@
-"""A picture of the panel after a registration, for the tutorial; drawn by the stand-in, so roughly as in Slicer."""
+"""Pictures of the panel for the tutorial and for looking at it; drawn by the stand-in, so roughly as in Slicer.
+
+`python Testing/panel/screenshot.py panel.png [--state opening|volumes|running|result|SECTION]`, where SECTION is one
+of the closed sections: start, masks, driving, along, method, outputs, advanced or series. Without a state, all that a
+person has seen at the end of the tutorial.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
-_WIDTH = 540
+_WIDTH = 420
 _PATIENCE_S = 600.0
+_SECTIONS = ("start", "masks", "driving", "along", "method", "outputs", "advanced")
+_STATES = ("opening", "volumes", "running", "series", "result", *_SECTIONS)
 
 
-def panel_screenshot(path: Path) -> None:
-    """Register a phantom through the panel, measure it, and write a picture of the panel.
+def panel_screenshot(path: Path, state: str = "result") -> None:
+    """Bring the panel into a state with a phantom, and write a picture of it.
 
     Args:
         path: of a .png file.
+        state: one of `_STATES`.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     testing = _HERE.parent
-    sys.path[:0] = [str(_HERE), str(testing), str(testing / "stand_in")]
+    sys.path[:0] = [
+        str(_HERE),
+        str(testing),
+        str(testing / "stand_in"),
+        str(testing / "mrml"),
+        str(testing / "engine"),
+    ]
     from PySide6.QtWidgets import QApplication
 
     qapp = QApplication.instance() or QApplication([])
@@ -36,7 +52,7 @@ def panel_screenshot(path: Path) -> None:
         widget, panel = application.open_panel(module)
         panel.resize(_WIDTH, 100)
         panel.show()
-        _register(widget, qapp)
+        _bring_into(state, widget, qapp)
         qapp.processEvents()
         panel.resize(_WIDTH, panel.sizeHint().height())
         qapp.processEvents()
@@ -46,30 +62,81 @@ def panel_screenshot(path: Path) -> None:
         panel.close()
 
 
-def _register(widget: Any, qapp: Any) -> None:
-    import qt
-    from driving import choose, click
+def _bring_into(state: str, widget: Any, qapp: Any) -> None:
+    from driving import unfold
+
+    ui = widget.ui
+    if state == "opening":
+        return
+    if state == "series":
+        _choose_series(ui)
+        return
+    nodes = _choose_phantom(ui)
+    if state in _SECTIONS:
+        unfold(getattr(ui, f"{state}Section"))
+        return
+    if state == "volumes":
+        return
+    _start(ui, nodes)
+    _wait(lambda: ui.progressBar.value > 0 if state == "running" else ui.applyButton.text == "Register", qapp)
+    if state == "result":
+        _measure(ui, nodes, qapp)
+
+
+def _choose_phantom(ui: Any) -> dict[str, Any]:
+    from driving import choose
     from FoundationRegistrationPanel.sample_data import add_phantom
 
     nodes = add_phantom("longitudinal", spacing_mm=2.0)
-    ui = widget.ui
     choose(ui.fixedVolumeSelector, nodes["fixed"].GetName())
     choose(ui.movingVolumeSelector, nodes["moving"].GetName())
-    choose(ui.presetSelector, "Longitudinal")
+    choose(ui.taskSelector, "Longitudinal MRI")
+    return nodes
+
+
+def _choose_series(ui: Any) -> None:
+    import slicer
+    from driving import choose, click
+    from known_sequence import browser_of, sequence_of
+    from volumes import empty_grid, volume
+
+    _browser, proxy = browser_of(sequence_of(slicer.mrmlScene, [volume(empty_grid("LPS")) for _ in range(3)]))
+    choose(ui.movingVolumeSelector, proxy.GetName())
+    click(ui.proposalButton)
+
+
+def _start(ui: Any, nodes: dict[str, Any]) -> None:
+    import qt
+    from driving import click
+
     ui.working_spacing_mmSetting.value = 2.0
     ui.followSelector.setCheckState(nodes["moving_labels"], qt.Qt.Checked)
     click(ui.applyButton)
+
+
+def _measure(ui: Any, nodes: dict[str, Any], qapp: Any) -> None:
+    from driving import choose, click, unfold
+
+    for side in ("fixed", "moving"):
+        for kind in ("Labels", "Points"):
+            choose(getattr(ui, f"{side}{kind}Selector"), nodes[f"{side}_{kind.lower()}"].GetName())
+    unfold(ui.qualitySection)
+    qapp.processEvents()
+    click(ui.qualityButton)
+
+
+def _wait(done: Callable[[], bool], qapp: Any) -> None:
     began = time.monotonic()
-    while ui.applyButton.text == "Cancel":
+    while not done():
         if time.monotonic() - began > _PATIENCE_S:
             raise TimeoutError("The registration for the picture of the panel did not end.")
         qapp.processEvents()
         time.sleep(0.02)
-    for side in ("fixed", "moving"):
-        for kind in ("Labels", "Points"):
-            choose(getattr(ui, f"{side}{kind}Selector"), nodes[f"{side}_{kind.lower()}"].GetName())
-    click(ui.qualityButton)
 
 
 if __name__ == "__main__":
-    panel_screenshot(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--state", choices=_STATES, default="result")
+    arguments = parser.parse_args()
+    panel_screenshot(arguments.path, arguments.state)

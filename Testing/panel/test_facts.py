@@ -43,7 +43,7 @@ def test_no_estimate_before_a_run_of_the_same_kind(facts: Any, settings: Any) ->
         [run(facts, device="cuda")],
         [run(facts, slice_gap=1)],
     ):
-        assert "after the first run" in facts.estimate_line(runs, settings, 1e6)
+        assert "available after the first run" in facts.estimate_line(runs, settings, 1e6)
 
 
 def test_estimate_scales_what_was_measured(facts: Any, settings: Any) -> None:
@@ -98,7 +98,26 @@ def test_encoders_are_told_with_the_one_for_details(facts: Any) -> None:
 
 
 def test_presets_and_settings_are_read_as_words(facts: Any) -> None:
-    assert facts.preset_title("pet-ct-to-mri") == "PET CT to MRI"
+    assert facts.preset_title("pet-ct-to-mri") == "PET/CT to MRI"
     assert facts.setting_title("working_spacing_mm") == "Working spacing (mm)"
     assert facts.setting_title("memory_budget_gb") == "Memory budget (GB)"
     assert facts.setting_title("smoothing_kernel") == "Smoothing kernel"
+
+
+def test_messages_of_the_engine_are_said_in_the_words_of_the_panel(module: Any) -> None:
+    """No option of the command line is shown in a panel; each is called as its row there."""
+    from FoundationRegistrationPanel.words import in_panel_words
+
+    for said, shown in (
+        (
+            "use a larger --working-spacing-mm, or --device cpu",
+            "use a larger 'Working spacing (mm)', or 'Device: cpu'",
+        ),
+        ("start with --initialization none.", "start with 'Start: None'."),
+        ("or --initialization, or another --region", "or 'Start', or another 'Region'"),
+        ("17 % lies outside; --extent union keeps it.", "17 % lies outside."),
+        ("17 % lies outside; use another --region.", "17 % lies outside; use another 'Region'."),
+        ("T1 -- T2, 3-5", "T1 -- T2, 3-5"),
+        ("", ""),
+    ):
+        assert in_panel_words(said) == shown

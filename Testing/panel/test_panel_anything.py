@@ -17,8 +17,24 @@ _SELECTORS = ("fixedVolume", "movingVolume", "fixedMask", "movingMask", "fixedLe
 _SELECTORS += ("initialTransform", "outputTransform", "outputVolume", "resultTransform", "resultVolume")
 _SELECTORS += ("petVolume", "fixedLabels", "movingLabels", "fixedPoints", "movingPoints")
 _COMBOS = ("compareSelector", "displacementSelector", "mapSelector", "followModeSelector", "encoderSelector")
-_COMBOS += ("presetSelector", "detail_encoderSetting", "fixedSegmentSelector", "movingLesionSegmentSelector")
-_BUTTONS = ("followButton", "undoFollowButton", "qualityButton", "petButton", "createVolumeCheckBox")
+_COMBOS += (
+    "taskSelector",
+    "presetSelector",
+    "detail_encoderSetting",
+    "fixedSegmentSelector",
+    "movingLesionSegmentSelector",
+)
+_BUTTONS = (
+    "proposalButton",
+    "swapButton",
+    "resetButton",
+    "landmarksButton",
+    "followButton",
+    "undoFollowButton",
+    "qualityButton",
+    "petButton",
+    "createVolumeCheckBox",
+)
 
 
 class Scene:

@@ -45,6 +45,7 @@ def test_orientation_that_nobody_stated_is_said_before_the_run(
     choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
     assert not ui.cautionNote.visible
     choose(ui.movingVolumeSelector, "knee")
+    choose(ui.taskSelector, "Other")
     assert ui.cautionNote.visible and "orientation" in ui.cautionNote.text
     assert "moving" in ui.cautionNote.text and ui.applyButton.enabled
     choose(ui.movingVolumeSelector, pair["moving"].GetName())
@@ -87,11 +88,12 @@ def test_result_shows_its_verdict_and_what_its_run_said_before_its_figures(panel
         store_record(node, record, pair["fixed"], pair["moving"])
     unfold(panel.ui.resultSection)
     choose(panel.ui.resultTransformSelector, "with words")
-    first, reason = panel.ui.verdictNote.text.splitlines()
-    assert first.startswith("Failed") and reason == verdict["reasons"][0]
-    assert panel.ui.verdictNote.visible
-    lines = panel.ui.resultNote.text.splitlines()
-    assert lines[:2] == said and "0.250 % of the anatomy folded" in lines[2]
+    ui = panel.ui
+    assert ui.verdictNote.visible and ui.verdictNote.text == "Failed: do not use this result."
+    assert ui.reasonsNote.text == verdict["reasons"][0]
+    assert ui.resultNote.text.splitlines() == said
+    assert "0.250 % of the anatomy" in ui.figuresNote.text
+    assert "It is no accuracy" in ui.detailsNote.text
     choose(panel.ui.resultTransformSelector, "of an older version")
-    assert not panel.ui.verdictNote.visible
-    assert panel.ui.resultNote.text.startswith("0.250 % of the anatomy folded")
+    assert not ui.verdictNote.visible and not ui.reasonsNote.visible and not ui.resultNote.visible
+    assert "0.250 % of the anatomy" in ui.figuresNote.text

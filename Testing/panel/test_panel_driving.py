@@ -6,12 +6,11 @@ from typing import Any
 
 import slicer
 import vtk
-from driving import choose, click, unfold
+from driving import choose, choose_pair, click, unfold
 
 
 def ready(panel: Any, pair: dict[str, Any]) -> Any:
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     return panel.ui
 
 
@@ -64,7 +63,7 @@ def test_what_is_chosen_is_passed_on_also_for_a_rigid_run(panel: Any, pair: dict
     choose(ui.movingStructuresSelector, "structures on CT")
     choose(ui.fixedDrivingPointsSelector, "on MRI")
     choose(ui.movingDrivingPointsSelector, "on CT")
-    choose(ui.stagesSelector, "rigid")
+    choose(ui.stagesSelector, "Rigid")
     assert ui.applyButton.enabled
     assert parameters.fixedPoints is None, "points that drive are not those that measure"
     passed = {}

@@ -63,6 +63,7 @@ def test_transform_now_says_what_is_missing_and_works_once_it_is_there(
 ) -> None:
     ui = panel.ui
     unfold(ui.resultSection)
+    unfold(ui.alongSection)
 
     def refused(words: str) -> bool:
         return not ui.followButton.enabled and words in ui.followButton.toolTip
@@ -77,11 +78,11 @@ def test_transform_now_says_what_is_missing_and_works_once_it_is_there(
     assert refused("'the inverse' is the inverse of 'CT to MRI'")
     choose(ui.resultTransformSelector, "of another tool")
     assert refused("has no fixed volume") and not ui.petButton.enabled
-    choose(ui.followModeSelector, "attach")  # needs no fixed volume
+    choose(ui.followModeSelector, "Attach transform")  # needs no fixed volume
     click(ui.followButton)
     assert contours.GetParentTransformNode().GetName() == "of another tool"
     click(ui.undoFollowButton)
-    choose(ui.followModeSelector, "resample")
+    choose(ui.followModeSelector, "Resample")
     choose(ui.resultTransformSelector, "CT to MRI")
     click(ui.followButton)
     assert slicer.util.getNode("clips registered")
@@ -92,6 +93,7 @@ def test_what_needs_the_fixed_volume_is_off_as_soon_as_it_is_gone(
 ) -> None:
     ui = panel.ui
     unfold(ui.resultSection)
+    unfold(ui.alongSection)
     choose(ui.resultTransformSelector, "CT to MRI")
     choose(ui.petVolumeSelector, pair["moving"].GetName())
     ui.followSelector.setCheckState(contours, qt.Qt.Checked)
@@ -108,6 +110,8 @@ def test_the_displacement_field_is_saved_where_the_user_says(
     ui, names = panel.ui, ["", str(tmp_path / "field.nii.gz"), str(tmp_path / "field.tfm")]
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *given: names.pop(0), raising=False)
     unfold(ui.resultSection)
+    unfold(ui.alongSection)
+    unfold(ui.detailsSection)
     choose(ui.resultTransformSelector, "CT to MRI")
     for _ in range(2):  # the first time, the dialog is closed without a name
         click(ui.saveFieldButton)
@@ -119,6 +123,7 @@ def test_the_displacement_field_is_saved_where_the_user_says(
 def test_checked_node_that_cannot_follow_is_named_instead_of_left_out(panel: Any, registration: Any) -> None:
     ui = panel.ui
     unfold(ui.resultSection)
+    unfold(ui.alongSection)
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "not loaded")
     choose(ui.resultTransformSelector, "CT to MRI")
     ui.followSelector.setCheckState(empty, qt.Qt.Checked)
@@ -252,6 +257,8 @@ def test_values_of_a_pet_are_judged_in_words(panel: Any, pair: dict[str, Any], r
 
     ui = panel.ui
     unfold(ui.resultSection)
+    unfold(ui.alongSection)
+    unfold(ui.petSection)
     choose(ui.resultTransformSelector, "CT to MRI")
     pet = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PET")
     pet.SetAndObserveImageData(image_from_array(np.full((8, 9, 10), 5230.0, np.float32)))

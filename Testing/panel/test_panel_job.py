@@ -9,7 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from driving import choose, click, unfold
+from driving import choose, choose_pair, click, press, unfold
 from stand_in_nodes import landmark_error, scene_state
 
 PATIENCE_MS = 300_000
@@ -25,19 +25,20 @@ def breast(scene: Any) -> dict[str, Any]:
 
 def choose_fast_job(panel: Any, breast: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, breast["fixed"].GetName())
-    choose(ui.movingVolumeSelector, breast["moving"].GetName())
-    choose(ui.presetSelector, "Longitudinal")
-    choose(ui.initializationSelector, "moments")
+    choose_pair(ui, breast["fixed"], breast["moving"])
+    choose(ui.taskSelector, "Longitudinal MRI")
+    choose(ui.initializationSelector, "Centre of mass")
     unfold(ui.advancedSection)
     ui.working_spacing_mmSetting.value = 7.0
     ui.iterationsSetting.value = 30
+    unfold(ui.outputsSection)
     click(ui.featurePreviewCheckBox)
 
 
 def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     ui = panel.ui
     choose_fast_job(panel, breast)
+    unfold(ui.alongSection)
     followers = [breast["moving_labels"], breast["moving_points"]]
     for node in followers:
         ui.followSelector.setCheckState(node, qt.Qt.Checked)
@@ -80,12 +81,37 @@ def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any
     qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=5_000)
     assert "is unchanged" in ui.logText.plainText
     assert scene_state() == before_cancel
+    assert ui.verdictNote.text == "No result: the run was cancelled."
+    assert not ui.figuresNote.visible and not ui.qualityBox.visible and not ui.waysBox.visible
+    assert ui.resultTransformSelector.currentNode() is None and not ui.compareSelector.enabled
+
+
+def look_at_verdict(ui: Any, composite: Any, breast: dict[str, Any], qtbot: Any) -> None:
+    """The verdict comes first, and a fade runs by itself until it is held or stopped."""
+    assert not ui.resultSection.collapsed and ui.verdictNote.visible and "Folds" in ui.figuresNote.text
+    assert ui.compareSelector.currentText == "fade" and ui.stopButton.enabled
+    assert composite.GetBackgroundVolumeID() == breast["fixed"].GetID()
+    shown = composite.GetForegroundOpacity()
+    qtbot.waitUntil(lambda: composite.GetForegroundOpacity() != shown, timeout=5_000)
+    ui.compareSlider.triggerAction(qt.QSlider.SliderPageStepAdd)  # as a click beside the handle
+    held = ui.compareSlider.value
+    qtbot.wait(200)
+    assert ui.compareSlider.value == held
+    press(ui.compareSlider, "Alt+Up")
+    qtbot.waitUntil(lambda: ui.compareSlider.value != held, timeout=5_000)
+    press(ui.compareSlider, "Alt+Right")
+    held = ui.compareSlider.value
+    qtbot.wait(200)
+    assert ui.compareSlider.value == held
+    click(ui.stopButton)
+    assert ui.compareSelector.currentText == "off" and not ui.stopButton.enabled
+    assert composite.GetForegroundVolumeID() != ui.resultVolumeSelector.currentNode().GetID()
 
 
 def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     ui = panel.ui
-    assert not ui.resultSection.collapsed and "folded" in ui.resultNote.text
     composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    look_at_verdict(ui, composite, breast, qtbot)
     composite.SetBackgroundVolumeID(breast["moving"].GetID())
 
     choose(ui.compareSelector, "fade")
@@ -111,6 +137,7 @@ def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     choose(ui.displacementSelector, "off")
     assert not display.GetVisibility()
 
+    unfold(ui.petSection)
     # Any volume that goes with the moving one can stand for its PET here.
     choose(ui.petVolumeSelector, breast["moving"].GetName())
     click(ui.petButton)
@@ -122,6 +149,7 @@ def look_at_result(panel: Any, breast: dict[str, Any], qtbot: Any) -> None:
     choose(ui.compareSelector, "off")
     assert composite.GetBackgroundVolumeID() == breast["moving"].GetID()
 
+    unfold(ui.qualitySection)
     choose(ui.fixedLabelsSelector, breast["fixed_labels"].GetName())
     choose(ui.movingLabelsSelector, breast["moving_labels"].GetName())
     choose(ui.fixedPointsSelector, breast["fixed_points"].GetName())
@@ -141,8 +169,7 @@ def _name(node_id: str) -> str:
 
 @pytest.mark.parametrize("change", ["moving volume removed", "scene closed"])
 def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, Any], qtbot: Any, change: str) -> None:
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     click(panel.ui.applyButton)
     if change == "scene closed":
         slicer.mrmlScene.Clear(False)
@@ -152,13 +179,12 @@ def test_what_goes_during_the_run_ends_it_in_words(panel: Any, pair: dict[str, A
     qtbot.waitUntil(lambda: panel.ui.applyButton.text == "Register", timeout=10_000)
     assert "was removed during the registration" in panel.ui.logText.plainText
     assert scene_state() == before
-    expected = "Load two volumes" if change == "scene closed" else "Choose the moving volume"
+    expected = "Load two images" if change == "scene closed" else "Choose the moving image"
     assert not panel.ui.applyButton.enabled and expected in panel.ui.statusNote.text
 
 
 def test_leaving_the_application_ends_the_run(panel: Any, pair: dict[str, Any]) -> None:
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     before = psutil.Process().children(recursive=True)
     click(panel.ui.applyButton)
     engine = [process for process in psutil.Process().children(recursive=True) if process not in before]

@@ -8,7 +8,7 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from driving import click
+from driving import click, unfold
 
 
 def test_undo_goes_back_step_by_step_and_leaves_what_was_changed(
@@ -17,6 +17,7 @@ def test_undo_goes_back_step_by_step_and_leaves_what_was_changed(
     from FoundationRegistrationBridge.transforms import name_run
 
     ui = panel.ui
+    unfold(ui.alongSection)
     transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
     name_run(transform, pair["fixed"], pair["moving"])
     clips = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "clips")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import slicer.util
-from driving import choose, click
+from driving import choose, choose_pair, click
 from stand_in_nodes import scene_state
 
 
@@ -17,8 +17,7 @@ def ready(panel: Any, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("FOUNDATION_REGISTRATION_CACHE", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    choose(panel.ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(panel.ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     return panel
 
 

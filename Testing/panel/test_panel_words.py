@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import slicer
 import slicer.util
-from driving import choose, click, unfold
+from driving import choose, choose_pair, click, unfold
 
 from FoundationRegistrationLib.settings import PRESETS, Settings
 
@@ -18,25 +18,27 @@ def test_says_that_it_is_for_research(panel: Any) -> None:
 
 def test_empty_scene(panel: Any) -> None:
     assert not panel.ui.applyButton.enabled
-    assert "Load two volumes" in panel.ui.statusNote.text
+    assert "Load two images" in panel.ui.statusNote.text
     assert panel.ui.applyButton.toolTip == panel.ui.statusNote.text
 
 
 def test_what_is_missing_is_said_one_after_the_other(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
-    assert "Choose the fixed volume" in ui.statusNote.text
+    assert "Choose the fixed image" in ui.statusNote.text
     choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    assert "Choose the moving volume" in ui.statusNote.text
+    assert "Choose the moving image" in ui.statusNote.text
     choose(ui.movingVolumeSelector, pair["fixed"].GetName())
     assert "choose two different volumes" in ui.statusNote.text and not ui.applyButton.enabled
     choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    assert "Choose the task" in ui.statusNote.text and not ui.applyButton.enabled
+    choose(ui.taskSelector, "PET/CT to MRI")
     assert ui.applyButton.enabled and not ui.statusNote.visible
 
 
 def test_empty_mask_and_lost_segment(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    unfold(ui.masksSection)
+    choose_pair(ui, pair["fixed"], pair["moving"])
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
     choose(ui.fixedMaskSelector, "empty")
     assert "has no segments" in ui.statusNote.text
@@ -47,15 +49,14 @@ def test_empty_mask_and_lost_segment(panel: Any, pair: dict[str, Any]) -> None:
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName("breast"))
     panel.enter()
     assert "no longer has the chosen segment" in ui.statusNote.text
-    choose(ui.fixedMaskSelector, "None: segment the foreground")
+    choose(ui.fixedMaskSelector, "None (detect body)")
     assert ui.applyButton.enabled and not ui.fixedSegmentSelector.visible
     slicer.mrmlScene.RemoveNode(empty)
 
 
 def test_lesions_to_keep_are_chosen_like_masks(panel: Any, pair: dict[str, Any]) -> None:
     ui, parameters = panel.ui, panel._parameterNode
-    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(ui, pair["fixed"], pair["moving"])
     assert not ui.movingLesionSegmentSelector.visible
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "not drawn yet")
     choose(ui.fixedLesionSelector, "not drawn yet")
@@ -71,8 +72,7 @@ def test_lesions_to_keep_are_chosen_like_masks(panel: Any, pair: dict[str, Any])
 
 def test_output_that_would_move_the_fixed_volume(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(ui, pair["fixed"], pair["moving"])
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "table position")
     pair["fixed"].SetAndObserveTransformNodeID(slicer.util.getNode("table position").GetID())
     choose(ui.outputTransformSelector, "table position")
@@ -86,17 +86,16 @@ def test_output_that_would_move_the_fixed_volume(panel: Any, pair: dict[str, Any
 
 def test_choices_are_cleared_with_their_node_and_scene(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(ui.movingVolumeSelector, pair["moving"].GetName())
+    choose_pair(ui, pair["fixed"], pair["moving"])
     slicer.mrmlScene.RemoveNode(pair["fixed"])
     assert ui.fixedVolumeSelector.currentNode() is None and "fixed" in ui.statusNote.text
     slicer.mrmlScene.Clear(False)
-    assert ui.movingVolumeSelector.currentNode() is None and "Load two volumes" in ui.statusNote.text
+    assert ui.movingVolumeSelector.currentNode() is None and "Load two images" in ui.statusNote.text
 
 
 def test_preset_sets_all_settings_and_changes_are_told(panel: Any) -> None:
     ui, parameters = panel.ui, panel._parameterNode
-    choose(ui.presetSelector, "PET CT to MRI")
+    choose(ui.presetSelector, "PET/CT to MRI")
     expected = Settings.from_preset("pet-ct-to-mri").to_dict()
     assert {name: parameters.getValue(name) for name in expected} == expected
     assert "prone MR" in ui.presetNote.text and "Changed" not in ui.presetNote.text
@@ -119,18 +118,40 @@ def test_no_setting_is_rounded_or_clipped_by_its_widget(panel: Any, preset: str)
     assert {name: parameters.getValue(name) for name in expected} == expected
 
 
-def test_each_setting_has_one_widget_with_its_help(panel: Any) -> None:
+def test_settings_have_one_widget_or_none_with_help_and_the_value_of_the_preset(panel: Any) -> None:
     shown = [widget.property("SlicerParameterName") for widget in vars(panel.ui).values()]
-    for name in Settings().to_dict():
-        assert shown.count(name) == 1, name
-    assert "Lambda, weight of the diffusion regulariser" in panel.ui.regularizationSetting.toolTip
+    assert all(shown.count(name) <= 1 for name in Settings().to_dict())
+    for name in ("encoder", "initialization", "stages", "working_spacing_mm", "regularization", "device"):
+        assert name in shown
+    assert "learning_rate" not in shown  # nobody but a script changes it
+    tip = panel.ui.regularizationSetting.toolTip
+    assert "Lambda, weight of the diffusion regulariser" in tip and "By this preset: 1.25" in tip
+    choose(panel.ui.presetSelector, "PET/CT to MRI")
+    assert "By this preset: 1.0" in panel.ui.regularizationSetting.toolTip
+    assert "By this preset: EfficientNet" in panel.ui.encoderSelector.toolTip
+
+
+def test_reset_brings_back_the_preset(panel: Any) -> None:
+    ui, parameters = panel.ui, panel._parameterNode
+    choose(ui.taskSelector, "Longitudinal MRI")
+    unfold(ui.advancedSection)
+    assert not ui.resetButton.enabled
+    ui.regularizationSetting.value = 2.5
+    ui.memory_budget_gbSetting.value = 2.0
+    parameters.learning_rate = 0.5  # as a script may
+    assert ui.advancedSection.text == "Advanced: 3 changed"
+    choose(ui.presetSelector, "Longitudinal")
+    assert parameters.memory_budget_gb == 2.0, "a preset leaves alone what depends on the machine"
+    click(ui.resetButton)
+    expected = Settings.from_preset("longitudinal").to_dict()
+    assert {name: parameters.getValue(name) for name in expected} == expected
+    assert ui.advancedSection.text == "Advanced: as the preset" and not ui.resetButton.enabled
 
 
 def test_settings_that_do_not_go_together_are_refused_in_words(panel: Any, pair: dict[str, Any]) -> None:
     ui = panel.ui
-    choose(ui.fixedVolumeSelector, pair["fixed"].GetName())
-    choose(ui.movingVolumeSelector, pair["moving"].GetName())
-    ui.adam_grid_spacingSetting.value = 4
+    choose_pair(ui, pair["fixed"], pair["moving"])
+    panel._parameterNode.adam_grid_spacing = 4  # as a script may
     assert "must be a multiple" in ui.statusNote.text and not ui.applyButton.enabled
     choose(ui.presetSelector, "Default")
     assert ui.applyButton.enabled

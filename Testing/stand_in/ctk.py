@@ -50,6 +50,10 @@ class ctkCollapsibleButton(qt.facade(QtWidgets.QWidget)):
             while self._hidden_here:
                 self._hidden_here.pop().show()
         self.setMaximumHeight(_HEADER if self._collapsed else 16777215)
+        self.updateGeometry()
+
+    def minimumSizeHint(self) -> Any:
+        return super().minimumSizeHint().expandedTo(self.header.minimumSizeHint())  # never narrower than its text
 
     def showEvent(self, event: Any) -> None:
         self._refresh()  # widgets that came after `collapsed` was set

@@ -21,6 +21,20 @@ class qMRMLWidget(qt.facade(QtWidgets.QWidget)):
         self.mrmlSceneChanged.emit(scene)
 
 
+class _FilterModel(qt.facade(QtCore.QObject)):
+    """What a node selector leaves out besides other types."""
+
+    def __init__(self, selector: Any) -> None:
+        super().__init__(selector)
+        self._selector, self._hidden = selector, []
+
+    def _hide(self, node_ids: Any) -> None:
+        self._hidden = list(node_ids)
+        self._selector.rebuild()
+
+    hiddenNodeIDs = QtCore.Property("QStringList", lambda self: self._hidden, _hide)
+
+
 class _NodeComboBoxBase(qt.facade(QtWidgets.QWidget)):
     """Lists the nodes of some classes; keeps its choice while the scene changes around it."""
 
@@ -38,6 +52,8 @@ class _NodeComboBoxBase(qt.facade(QtWidgets.QWidget)):
             "showChildNodeTypes": True,
             "selectNodeUponCreation": True,
         }
+        self._attributes: dict[str, str] = {}
+        self._filter = _FilterModel(self)
         self._scene = None
         self._observations: list[tuple[Any, int]] = []
         self._current_id = ""
@@ -64,7 +80,22 @@ class _NodeComboBoxBase(qt.facade(QtWidgets.QWidget)):
         if self._scene is None:
             return []
         found = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
-        return [node for node in found if not node.GetHideFromEditors() and self._has_type(node)]
+        hidden = self._filter.hiddenNodeIDs
+        return [
+            node
+            for node in found
+            if not node.GetHideFromEditors()
+            and node.GetID() not in hidden
+            and self._has_type(node)
+            and self._has_attributes(node)
+        ]
+
+    def sortFilterProxyModel(self) -> Any:
+        return self._filter
+
+    def addAttribute(self, class_name: str, attribute: str) -> None:
+        self._attributes[class_name] = attribute
+        self.rebuild()
 
     def currentNode(self) -> Any:
         return self._scene.GetNodeByID(self._current_id) if self._scene and self._current_id else None
@@ -98,6 +129,10 @@ class _NodeComboBoxBase(qt.facade(QtWidgets.QWidget)):
         if self._options["showChildNodeTypes"]:
             return any(node.IsA(name) for name in self._options["nodeTypes"])
         return node.GetClassName() in self._options["nodeTypes"]
+
+    def _has_attributes(self, node: Any) -> bool:
+        wanted = [name for class_name, name in self._attributes.items() if node.IsA(class_name)]
+        return all(node.GetAttribute(name) is not None for name in wanted)
 
     def _on_scene(self, caller: Any, event: Any) -> None:
         if not self._scene.IsBatchProcessing():
