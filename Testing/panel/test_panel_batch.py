@@ -9,7 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from driving import choose, click, unfold
+from driving import click, unfold
 from stand_in_nodes import scene_state
 from volumes import write_labelled_pair
 
@@ -44,12 +44,9 @@ def shown(table: Any) -> list[list[str]]:
 
 
 def choose_fast_settings(panel: Any) -> None:
-    ui = panel.ui
-    choose(ui.encoderSelector, "MIND-SSC")
-    choose(ui.initializationSelector, "none")
-    unfold(ui.advancedSection)
-    ui.working_spacing_mmSetting.value = 4.0
-    ui.fluid_iterationsSetting.value = 0
+    parameters = panel._parameterNode
+    parameters.encoder, parameters.initialization = "mind", "none"
+    parameters.working_spacing_mm, parameters.fluid_iterations = 4.0, 0
 
 
 def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot: Any, monkeypatch: Any) -> None:
