@@ -35,6 +35,7 @@ add_library_to_path()
 
 from FoundationRegistrationBridge.attachment_watch import AttachmentWatch  # noqa: E402 - the engine is on the path only now
 from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch  # noqa: E402
+from FoundationRegistrationBridge.cohort_results import LoadedPair, load_pair  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
 from FoundationRegistrationBridge.job import RegistrationJob  # noqa: E402
 from FoundationRegistrationBridge.job_inputs import JobInputs  # noqa: E402
@@ -49,6 +50,7 @@ from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJo
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
+from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
@@ -139,6 +141,15 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._run = RunControl(self.ui, self._onNodesChanged)
         self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
+        batchWidget = slicer.util.loadUI(self.resourcePath("UI/Batch.ui"))
+        uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, batchWidget)  # above the spacer
+        self._batch = BatchSection(
+            batchWidget,
+            lambda: self._parameterNode,
+            self._errorsInWords,
+            self.logic.loadPair,
+            Path(self.resourcePath("requirements.txt")),
+        )
         self._history = facts.RunHistory(qt.QSettings())
         self._useWeightsFolder(qt.QSettings().value(WEIGHTS_FOLDER_KEY) or "")
         self._connectWidgets()
@@ -152,6 +163,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed."""
         self._run.end_now()
+        self._batch.close()
         self._result.close_all()
         self.setParameterNode(None)
         self.removeObservers()
@@ -616,6 +628,21 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             BridgeError: the table or a setting cannot be used.
         """
         return register_batch(pairs, preset, output_folder=outputFolder, on_progress=onProgress, **settings)
+
+    def loadPair(self, folder: str | os.PathLike[str], name: str) -> LoadedPair:
+        """Add a pair of a finished batch, or of the command `cohort`, to the scene as if it was registered here.
+
+        Args:
+            folder: of the results, with `pairs.csv`.
+            name: of the pair.
+
+        Returns:
+            Its nodes; see `FoundationRegistrationBridge.cohort_results.LoadedPair`.
+
+        Raises:
+            BridgeError: there is no such pair, it is not done, or a file is gone or has changed; nothing was added.
+        """
+        return load_pair(Path(folder).absolute(), name)
 
     def registerSequence(
         self,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
-import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +12,13 @@ from typing import Any
 
 import slicer
 
+from .cohort_job import CohortJob, PairNews, results_folder
+from .cohort_results import PAIRS, PairRow
 from .errors import BridgeError, CancelledError
 from .job import JobInputs, RegistrationJob
 from .library import add_library_to_path
 from .nodes_to_files import settings_as_json
-from .private_folder import PrivateFolder
 from .stored_files import file_messages_of_pair, with_messages
-from .worker import RegistrationWorker, engine_command, let_the_application_live
-
-PAIRS = "pairs.csv"
 
 BatchProgress = Callable[[str, int, int, str, float], None]
 
@@ -82,10 +78,14 @@ def register_batch(
     settings_as_json({"preset": preset, **settings})  # raises before the first run, not after the last
     tell = on_progress or (lambda *_: None)
     if isinstance(pairs, str | os.PathLike):
-        table = Path(pairs).absolute()
-        folder = Path(output_folder or table.with_name(f"{table.stem}_results")).absolute()
-        _register_table(table, folder, preset, settings, tell, python)
-        return _results_in(folder)
+        table = Path(pairs)
+        folder = Path(output_folder or results_folder(table))
+
+        def pass_on(news: PairNews) -> None:
+            tell(news.name, news.number, news.count, news.step, news.fraction)
+
+        job = CohortJob(table, folder, preset, settings, pass_on, python=python)
+        return [_result(row) for row in job.wait()]
     runs = _node_runs(pairs, {"preset": preset, **settings}, python)
     folder = Path(output_folder).absolute() if output_folder else None
     if folder is not None:
@@ -149,86 +149,11 @@ def _is_pair(pair: Any) -> bool:
     return all(node is None or isinstance(node, slicer.vtkMRMLNode) for node in pair)
 
 
-class _CohortWorker(RegistrationWorker):
-    """The engine's `cohort`; keeps its news of each pair."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self.news: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        super().__init__(command)
-
-    def _hear(self, line: str) -> None:
-        super()._hear(line)
-        with contextlib.suppress(ValueError):
-            news = json.loads(line)
-            if isinstance(news, dict):
-                self.news.put(news)
-
-
-def _register_table(
-    table: Path,
-    folder: Path,
-    preset: str,
-    settings: Mapping[str, Any],
-    tell: BatchProgress,
-    python: Path | None,
-) -> None:
-    """Run the engine's `cohort` to its end.
-
-    Raises:
-        BridgeError: it did not reach its end; that pairs failed is no error.
-    """
-    private = PrivateFolder()
-    try:
-        file = private.path / "settings.json"
-        file.write_text(json.dumps(settings), encoding="utf-8")
-        arguments = ["cohort", table, "--output", folder, "--preset", preset, "--settings", file, "--retry-failed"]
-        worker = _CohortWorker(engine_command([*arguments, "--progress", "json"], python))
-        all_done = False
-        try:
-            while worker.running():
-                all_done = _pass_on(worker, tell) or all_done
-                let_the_application_live()
-            all_done = _pass_on(worker, tell) or all_done
-        except BaseException:
-            worker.cancel()
-            while worker.running():
-                let_the_application_live()
-            raise
-    finally:
-        private.remove()
-    if not all_done:
-        raise BridgeError(worker.failure() or "The engine ended before all pairs were done; run it again.")
-
-
-def _pass_on(worker: _CohortWorker, tell: BatchProgress) -> bool:
-    """Tell what is new; return whether the engine has said that all is done."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            news = worker.news.get_nowait()
-            kind = news.get("event")
-            if kind == "progress":
-                tell(news["pair"], news["number"], news["pairs"], news["pair_step"], news["pair_fraction"])
-            elif kind == "pair":
-                tell(news["pair"], news["number"], news["pairs"], "done", 1.0)
-            elif kind == "done":
-                return True
-    return False
-
-
-def _results_in(folder: Path) -> list[BatchResult]:
-    """Return the outcome of each pair of a cohort, in the order of its table."""
-    try:
-        with (folder / PAIRS).open(newline="", encoding="utf-8") as file:
-            return [_result(row, folder / row["folder"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        msg = f"The results in '{folder}' cannot be read ({error}); register the table again."
-        raise BridgeError(msg) from error
-
-
-def _result(row: Mapping[str, str], folder: Path) -> BatchResult:
-    if row["state"] != "done":
-        return BatchResult(row["name"], row["error"] or "Another run works on it; wait for that one.")
-    return BatchResult(row["name"], folder=folder, record=json.loads((folder / "report.json").read_text("utf-8")))
+def _result(row: PairRow) -> BatchResult:
+    if row.state != "done":
+        return BatchResult(row.name, row.message or "Another run works on it; wait for that one.")
+    record = json.loads((row.folder / "report.json").read_text(encoding="utf-8"))
+    return BatchResult(row.name, folder=row.folder, record=record)
 
 
 def _prepare(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -78,7 +78,7 @@ class EngineJob(ABC, Generic[Outputs]):
         self._folder = PrivateFolder()
         try:
             arguments = self._export(self._folder.path)
-            self._worker = RegistrationWorker(engine_command(arguments, self._python), self._expected_seconds)
+            self._worker = self._start_worker(engine_command(arguments, self._python))
         except BaseException:
             self._folder.remove()
             raise
@@ -139,6 +139,10 @@ class EngineJob(ABC, Generic[Outputs]):
     @abstractmethod
     def _export(self, folder: Path) -> list[str | Path]:
         """Write the inputs into a folder; return the command line arguments of the engine."""
+
+    def _start_worker(self, command: Sequence[str]) -> RegistrationWorker:
+        """Start the engine."""
+        return RegistrationWorker(command, self._expected_seconds)
 
     @abstractmethod
     def _take_over(self, folder: Path) -> Outputs:

@@ -15,7 +15,6 @@ from .errors import BridgeError
 from .job_inputs import JobInputs, check_output_transform
 from .maps import EXPECTED_ERROR, FIXED_FEATURES, JACOBIAN, MOVING_FEATURES, enter_maps, read_maps
 from .marks import renew_marks
-from .nodes_to_files import RESULT
 from .outlines import Outline
 from .placement import Placement
 from .resampling import resample_intensities
@@ -51,13 +50,12 @@ class JobOutputs:
     messages: tuple[str, ...]
 
 
-def take_over(inputs: JobInputs, placement: Placement, scene: Any, folder: Path) -> JobOutputs:
-    """Add the results in a folder to the scene.
+def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path) -> JobOutputs:
+    """Add the results in the folder `result` to the scene.
 
     Raises:
         BridgeError: a file cannot be read; the scene is unchanged.
     """
-    result = folder / RESULT
     record = json.loads((result / "report.json").read_text(encoding="utf-8"))
     forward = read_transform(result / "transform.h5")
     transform, inverse = _transforms(placement, forward, read_transform(result / "inverse.h5"))

@@ -8,7 +8,7 @@ from typing import Any
 from .engine_job import EngineJob
 from .files_to_nodes import JobOutputs, take_over
 from .job_inputs import JobInputs, check_inputs
-from .nodes_to_files import export_inputs
+from .nodes_to_files import RESULT, export_inputs
 from .placement import Placement
 from .spaces import chain
 from .stored_files import with_messages
@@ -48,5 +48,5 @@ class RegistrationJob(EngineJob[JobOutputs]):
         return export_inputs(self.inputs, folder, self._messages)
 
     def _take_over(self, folder: Path) -> JobOutputs:
-        outputs = take_over(self.inputs, self._placement, self._scene, folder)
+        outputs = take_over(self.inputs, self._placement, self._scene, folder / RESULT)
         return with_messages(outputs, self._messages)

@@ -13,7 +13,7 @@ from .words import in_panel_words
 
 # Background and text of each verdict. The words tell green, amber and red apart too.
 _GREEN, _AMBER, _RED, _GREY = ("#1f7a42", "white"), ("#ffcf5c", "black"), ("#b3261e", "white"), ("#5f6368", "white")
-_VERDICTS = {
+VERDICTS = {
     "good": (_GREEN, "Good: look at it before you rely on it."),
     "check": (_AMBER, "Check this result before you use it."),
     "failed": (_RED, "Failed: do not use this result."),
@@ -33,7 +33,7 @@ class VerdictView:
     def show(self, record: Mapping[str, Any]) -> None:
         """Show the record of a run; nothing for an empty one, and no verdict for one of an earlier version."""
         verdict = record.get("verdict")
-        colours, words = _VERDICTS[verdict["level"]] if verdict else (_GREY, "")
+        colours, words = VERDICTS[verdict["level"]] if verdict else (_GREY, "")
         self._head(
             colours, _(words) if words else "", "\n".join(map(in_panel_words, verdict["reasons"])) if verdict else ""
         )

@@ -19,12 +19,18 @@ from .settings_options import add_settings, given_settings
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..cohort.bids.dataset import BidsDataset
     from ..cohort.plan import Pair, Plan
 
 
 def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("table", type=Path, help="CSV or TSV with a row for each pair: fixed, moving and more")
+    parser.add_argument(
+        "table", type=Path, nargs="?", help="CSV or TSV with a row for each pair: fixed, moving and more"
+    )
+    parser.add_argument("--bids", type=Path, metavar="ROOT", help="a BIDS dataset instead of a table")
+    for side in ("fixed", "moving"):
+        parser.add_argument(f"--{side}", metavar="NAME", help=f"its {side} files: ses-01_T1w, or other entities")
     parser.add_argument("--output", type=Path, help="folder for the results, a folder in it for each pair")
     parser.add_argument("--validate", action="store_true", help="only check the table, and say what was found")
     parser.add_argument("--jobs", type=int, metavar="N", help="pairs at the same time (default 1)")
@@ -44,17 +50,21 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
 
 def cohort_command(arguments: argparse.Namespace, interruption: Interruption) -> int:
     """Register the pairs of a table; return 0, or 1 if any failed."""
+    from ..cohort.bids.derivative import check_output
     from ..cohort.figures import COLUMNS
     from ..cohort.plan import plan_cohort, share
     from ..cohort.runner import Cohort, prepare_folder
     from ..cohort.summary import Rows
+    from ..cohort.table import read_table
     from ..cohort.workers import COMMAND, Worker, environments
     from ..settings import read_settings_file
 
     number, count = _part(arguments.part)
     jobs = 1 if arguments.jobs is None else at_least_one("--jobs", arguments.jobs)
     from_file = read_settings_file(arguments.settings) if arguments.settings else {}
-    plan = plan_cohort(arguments.table, given_settings(arguments), from_file, COLUMNS)
+    dataset = _dataset(arguments)
+    table = read_table(arguments.table, COLUMNS) if dataset is None else dataset.table(COLUMNS)
+    plan = plan_cohort(table, given_settings(arguments), from_file)
     group = _group(arguments.group, plan)
     if arguments.validate:
         say(_found(plan))
@@ -63,13 +73,17 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
         msg = "Give --output: the folder for the results; or --validate to check the table only."
         raise InputError(msg)
     output = arguments.output.absolute()
+    if dataset is not None:
+        check_output(dataset, output)
     prepare_folder(output, plan.pairs)
     if arguments.list_parts is not None:
         return list_parts(plan, output, arguments)
     if arguments.engine == "snakemake":
         return run_workflow(output, arguments, interruption)
     pairs = share(plan.pairs if arguments.redo is None else _rated_redo(arguments.redo, plan), number, count)
-    rows = Rows(output, plan.pairs, plan.table.copied)
+    rows = Rows(output, plan.pairs, plan.table.copied, dataset)
+    if plan.table.left_out and arguments.progress != "json":
+        say(_left_out(plan))
     if arguments.summary_only:
         return write_summary(output, rows, _provenance(plan, arguments.given), group, arguments.progress)
     cohort = Cohort(
@@ -92,6 +106,27 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     else:
         say(_conclusion(counts, failed, output, arguments.evaluate_only))
     return FAILED if failed else 0
+
+
+def _dataset(arguments: argparse.Namespace) -> BidsDataset | None:
+    """Return the BIDS dataset that was given; None if it is a table.
+
+    Raises:
+        InputError: neither or both were given, or not all options of a dataset.
+    """
+    from ..cohort.bids.dataset import BidsDataset
+
+    of_dataset = (arguments.bids, arguments.fixed, arguments.moving)
+    if arguments.table is not None and all(given is None for given in of_dataset):
+        return None
+    if arguments.table is not None or any(given is None for given in of_dataset):
+        msg = "Give either a table, or --bids, --fixed and --moving: a BIDS dataset and which files to register."
+        raise InputError(msg)
+    return BidsDataset.given(*of_dataset)
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    yield from (f"left out: {reason}" for reason in plan.table.left_out)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -137,6 +172,7 @@ def _found(plan: Plan) -> Iterator[str]:
     yield f"{len(plan.pairs)} pairs, and all their files are there."
     for column, count in columns_used(plan).items():
         yield f"{column}: {count} of {len(plan.pairs)}"
+    yield from _left_out(plan)
     yield f"copied to the summary only: {', '.join(plan.table.copied) or 'nothing'}"
     yield f"preset: {plan.settings.preset}, encoder: {'+'.join(plan.settings.encoders) or 'none'}"
 
@@ -148,7 +184,12 @@ def _provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
 
     return {
         "command": ["foundation-registration", *command],
-        "table": {"path": str(plan.table.path), "sha256": plan.table.sha256, "pairs": len(plan.pairs)},
+        "table": {
+            "path": str(plan.table.path),
+            "sha256": plan.table.sha256,
+            "pairs": len(plan.pairs),
+            "left_out": list(plan.table.left_out),
+        },
         "settings": plan.settings.to_dict(),
         "versions": versions(__version__),
         "machine": {

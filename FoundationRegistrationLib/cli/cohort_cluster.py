@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ALONE = ("no_resume", "redo", "evaluate_only", "summary_only")  # these do not go through a workflow
 FAILED = 1  # exit code
 _MOST_NAMED = 20
+_GRACE_SECONDS = 30.0  # after a signal, since Snakemake cancels its jobs before it ends
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,14 +96,22 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         raise InputError(msg)
     size = arguments.pairs_per_job
     words = prepare_workflow(
-        arguments.table,
+        _source(arguments),
         output,
         list(_options(arguments)),
         arguments.profile,
         arguments.jobs,
         None if size is None else at_least_one("--pairs-per-job", size),
     )
+    interruption.grace_seconds = _GRACE_SECONDS
     return FAILED if run_snakemake(words, interruption.requested) else 0
+
+
+def _source(arguments: argparse.Namespace) -> list[str]:
+    """Return the words that say which pairs there are."""
+    if arguments.bids is None:
+        return [str(arguments.table.absolute())]
+    return [f"--bids={arguments.bids.absolute()}", f"--fixed={arguments.fixed}", f"--moving={arguments.moving}"]
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[str]:

@@ -25,7 +25,8 @@ def _line(news: News, output: Path) -> str:
         return f"{name}: left to another run, which works on it"
     if news.kind == "not registered":
         return f"{name}: not registered with these inputs and settings, so left out"
-    return f"{name}: {_verdict(output / name)}, {news.seconds:.0f} s{', done before' if news.kind == 'kept' else ''}"
+    before = ", done before" if news.kind == "kept" else ""
+    return f"{name}: {_verdict(output / news.pair.folder)}, {news.seconds:.0f} s{before}"
 
 
 def _verdict(folder: Path) -> str:
@@ -61,7 +62,7 @@ def shown(kind: str, output: Path, count: int) -> Iterator[Callable[[News], None
                     {"event": "progress", **shown, **facts, "pair_step": news.step, "pair_fraction": news.fraction}
                 )
             else:
-                verdict = _verdict(output / news.pair.name) if news.kind in ("done", "kept") else ""
+                verdict = _verdict(output / news.pair.folder) if news.kind in ("done", "kept") else ""
                 ended = {"state": news.kind, "verdict": verdict, "error": news.error}
                 json_line({"event": "pair", **facts, **ended, "seconds": round(news.seconds, 1)})
 

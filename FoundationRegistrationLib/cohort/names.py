@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 TABLE, SUMMARY, PROVENANCE, INDEX = "pairs.csv", "summary.md", "provenance.json", "index.html"
 FILES_FOLDER = "index_files"  # of the page
+PAIRS_FOLDER = "pairs"  # of the pairs of a BIDS dataset, whose own names are taken
+PARTS_FOLDER = ".parts"  # of a workflow
 RATINGS = "ratings.csv"  # that the page saves
 RECORD, REPORT, LOG = "pair.json", "report.json", "log.txt"  # of a pair
 SUMMARY_FILES = (TABLE, SUMMARY, PROVENANCE, INDEX)

@@ -17,11 +17,12 @@ from ..files.digest import content_sha256s
 from ..settings import Settings, combined
 from ..weights import file_digest, weights_entry
 from ..weights.store import missing_message
-from .names import FILES_FOLDER, SUMMARY_FILES, folded, folder_names
-from .table import FILES, SERIES, Table, TableRow, one_line, read_table
+from .names import FILES_FOLDER, REPORT, SUMMARY_FILES, folded, folder_names
+from .table import FILES, SERIES, Table, TableRow, one_line
 
 FOLLOWED = "followed"  # folder of what was carried along
 EVALUATING = ("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks")
+_RESULTS = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", REPORT, "overview.png")
 _PAIRED = ("labels", "landmarks", "structures", "points")
 _ENDINGS = {"follow_image": ".nii.gz", "follow_labels": ".nii.gz", "follow_points": ".mrk.json"}
 _SEGMENTATION = ".seg.nrrd"
@@ -35,7 +36,8 @@ class Pair:
     """One pair to register.
 
     Attributes:
-        name: unique, also ignoring case; that of its folder.
+        name: unique, also ignoring case.
+        folder: with its results, relative to the output, with forward slashes.
         line: of the table.
         paths: of its files, by column.
         followed: column, file and the name of what becomes of it, for each file to carry along.
@@ -46,6 +48,7 @@ class Pair:
     """
 
     name: str
+    folder: str
     line: int
     paths: Mapping[str, Path]
     followed: tuple[tuple[str, Path, str], ...] = ()
@@ -106,6 +109,11 @@ class Pair:
         }
 
     @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of the files in its folder without which it is not done."""
+        return (*_RESULTS, *(f"{FOLLOWED}/{name}" for _, _, name in self.followed))
+
+    @property
     def _only_evaluating(self) -> tuple[str, ...]:
         starts_there = self.settings.get("initialization") == "landmarks"
         return tuple(name for name in EVALUATING if not (starts_there and name.endswith("landmarks")))
@@ -126,25 +134,21 @@ class Plan:
     settings: Settings
 
 
-def plan_cohort(
-    path: Path, given: Mapping[str, Any], from_file: Mapping[str, Any], taken: Sequence[str] = ()
-) -> Plan:
+def plan_cohort(table: Table, given: Mapping[str, Any], from_file: Mapping[str, Any]) -> Plan:
     """Return the pairs of a table, after checking every row.
 
     Args:
-        path: the table.
+        table: see `read_table` and `BidsDataset.table`.
         given: settings for all rows, which the cells of a row override.
         from_file: what a settings file says, which both override.
-        taken: titles that no column of the table may have.
 
     Raises:
-        InputError: the table cannot be used; or some rows cannot, which are all listed.
+        InputError: some rows cannot be used, which are all listed.
         SettingsError: the settings for all rows cannot be used.
         WeightsError: nor their weights.
     """
     common = combined(from_file, given)
     _fingerprints(common)
-    table = read_table(path, tuple(taken))
     problems = [*table.problems, *_repeated_names(table.rows)]
     names = folder_names(
         [row.name or row.paths["moving"].name.split(".")[0] for row in table.rows],
@@ -160,20 +164,21 @@ def plan_cohort(
             values = {**given, **own}
             chosen = tuple(own.items())
             known[chosen] = known.get(chosen) or combined(from_file, values)
-            pairs.append(_pair(row, name, known[chosen], values.get("initialization") == "landmarks"))
+            pairs.append(_pair(row, name, table.folder, known[chosen], values.get("initialization") == "landmarks"))
         except FoundationRegistrationError as error:
-            problems.append(f"line {row.line}: {str(error).rstrip('.')}")
+            problems.append(f"{row.where}: {str(error).rstrip('.')}")
     if problems:
         raise InputError(_listed(problems, table))
     return Plan(table, tuple(pairs), common)
 
 
-def _pair(row: TableRow, name: str, settings: Settings, by_landmarks: bool) -> Pair:
+def _pair(row: TableRow, name: str, parent: str, settings: Settings, by_landmarks: bool) -> Pair:
     if by_landmarks and "fixed_landmarks" not in row.paths:
         msg = "alignment by landmarks needs fixed_landmarks and moving_landmarks"
         raise InputError(msg)
     return Pair(
         name,
+        f"{parent}/{name}" if parent else name,
         row.line,
         row.paths,
         tuple(_followed(row)),
@@ -232,7 +237,7 @@ def _fingerprint(name: str, weights: str) -> str:
 def _repeated_names(rows: Sequence[TableRow]) -> Iterator[str]:
     lines = defaultdict(list)
     for row in rows:
-        if row.name:
+        if row.name and row.line:  # subjects may differ in case alone
             lines[folded(row.name)].append(row)
     for found in lines.values():
         if len(found) > 1:
@@ -244,18 +249,19 @@ def _problems_of_files(row: TableRow, exists: Callable[[Path], bool]) -> Iterato
     everything = [*row.paths.items(), *((column, path) for column, paths in row.followed.items() for path in paths)]
     for column, path in everything:
         if not exists(path):
-            yield f"line {row.line}, {column}: no file {one_line(str(path))}"
+            yield f"{row.where}, {column}: no file {one_line(str(path))}"
     for kind in _PAIRED:
         given = [side for side in ("fixed", "moving") if f"{side}_{kind}" in row.paths]
         if len(given) == 1:
-            yield f"line {row.line}: {given[0]}_{kind} without that of the other volume"
+            yield f"{row.where}: {given[0]}_{kind} without that of the other volume"
 
 
 def _listed(problems: Sequence[str], table: Table) -> str:
     named = "; ".join(problems[:_MOST_NAMED])
     more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return f"The table '{table.path}' has {count} ({named}{more}); correct it. Nothing was registered."
+    kind = "dataset" if table.path.is_dir() else "table"
+    return f"The {kind} '{table.path}' has {count} ({named}{more}); correct it. Nothing was registered."
 
 
 def share(pairs: Sequence[Pair], number: int, count: int) -> tuple[Pair, ...]:

@@ -22,7 +22,6 @@ from .plan import EVALUATING, FOLLOWED, Pair
 MEASURED = ".evaluation.json.part"  # until it is in the report
 _MOST_BYTES = 1_000_000
 _DIGITS = 40
-_NEEDED = ("transform.h5", "inverse.h5", "initial_transform.h5", "warped.nii.gz", REPORT, "overview.png")
 
 
 def key_of(pair: Pair) -> str:
@@ -54,8 +53,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def is_whole(pair: Pair, folder: Path) -> bool:
     """Whether all files of a finished pair are there."""
-    followed = (f"{FOLLOWED}/{name}" for _, _, name in pair.followed)
-    return all((folder / name).is_file() for name in (*_NEEDED, *followed))
+    return all((folder / name).is_file() for name in pair.needed)
 
 
 def write_record(pair: Pair, folder: Path, *, key: str, error: str, seconds: float, log: bytes = b"") -> None:

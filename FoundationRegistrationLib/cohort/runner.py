@@ -180,7 +180,7 @@ class Cohort:
             self._news.put(error)
 
     def _work(self, pair: Pair, worker: Worker) -> News:
-        folder = self._output / pair.name
+        folder = self._output / pair.folder
         with _held(folder) as is_ours:
             if not is_ours:
                 return News(pair, "held")
@@ -274,7 +274,7 @@ def prepare_folder(output: Path, pairs: Sequence[Pair]) -> None:
         InputError: a file or folder is in the way.
     """
     parent = next((folder for folder in (output, *output.parents) if folder.exists()), output)
-    files = [folder for folder in (parent, *(output / pair.name for pair in pairs)) if folder.is_file()]
+    files = [folder for folder in (parent, *(output / pair.folder for pair in pairs)) if folder.is_file()]
     folders = [path for path in (output / name for name in SUMMARY_FILES) if path.is_dir()]
     for path, kind in [*((path, "file") for path in files), *((path, "folder") for path in folders)]:
         msg = f"'{path}' is a {kind} and in the way of the results; remove it, or choose another --output."

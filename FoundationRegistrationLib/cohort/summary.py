@@ -13,6 +13,8 @@ from typing import Any
 from ..errors import OutputError
 from ..files.commit import exclusive
 from ..files.outputs import complete_or_absent, write_json
+from .bids.dataset import BidsDataset
+from .bids.derivative import write_derivative
 from .figures import FIGURES, report_of, told_by, write_table
 from .names import PROVENANCE, RECORD, SUMMARY, TABLE
 from .page import write_page
@@ -30,27 +32,31 @@ class Rows:
         output: folder of the cohort.
         pairs: all pairs of its table.
         copied: titles of the columns that are copied.
+        dataset: that the pairs are of, for a derivative of it beside the table; None for none.
     """
 
-    def __init__(self, output: Path, pairs: Sequence[Pair], copied: Sequence[str]) -> None:
+    def __init__(
+        self, output: Path, pairs: Sequence[Pair], copied: Sequence[str], dataset: BidsDataset | None = None
+    ) -> None:
         self._output = output
-        self._pairs = pairs
+        self.pairs = tuple(pairs)
+        self.dataset = dataset
         self.copied = tuple(copied)
         self._seen: dict[str, tuple[tuple[int, int] | None, dict[str, Any]]] = {}
 
     def current(self) -> list[dict[str, Any]]:
         """Return a row for each pair, in the order of the table."""
-        return [self._row(pair) for pair in self._pairs]
+        return [self._row(pair) for pair in self.pairs]
 
     def _row(self, pair: Pair) -> dict[str, Any]:
         try:
-            found = os.stat(self._output / pair.name / RECORD)  # noqa: PTH116 - many, and takes any name
+            found = os.stat(self._output / pair.folder / RECORD)  # noqa: PTH116 - many, and takes any name
             stamp = found.st_mtime_ns, found.st_size
         except OSError:
             stamp = None
         known = self._seen.get(pair.name)
         if known is None or known[0] != stamp:
-            known = stamp, _row_of(self._output / pair.name, pair)
+            known = stamp, _row_of(self._output / pair.folder, pair)
             self._seen[pair.name] = known
         return known[1]
 
@@ -81,6 +87,9 @@ def write_summaries(
             with complete_or_absent(output / SUMMARY) as file:
                 file.write_text("\n".join(_page(current, group)) + "\n", encoding="utf-8")
             write_json(output / PROVENANCE, provenance)
+            if rows.dataset is not None:
+                states = {row["name"]: row["state"] for row in current}
+                write_derivative(rows.dataset, output, rows.pairs, states)
             write_page(output, draw=draw)
     except OSError as error:
         msg = f"'{output}' cannot be written ({error.strerror or error}); free some space or choose another --output."
@@ -90,7 +99,7 @@ def write_summaries(
 
 def _row_of(folder: Path, pair: Pair) -> dict[str, Any]:
     record = read_record(folder)
-    row: dict[str, Any] = {"name": pair.name, "state": "waiting", "folder": pair.name, **pair.copied}
+    row: dict[str, Any] = {"name": pair.name, "state": "waiting", "folder": pair.folder, **pair.copied}
     if record is None:
         return row
     row |= {"state": record["state"], "error": record["error"], "seconds": record["seconds"]}

@@ -42,7 +42,7 @@ class TableRow:
     """One pair.
 
     Attributes:
-        line: its first line in the file, from 1.
+        line: its first line in the file, from 1; 0 for a subject of a BIDS dataset.
         paths: of its files, by column.
         name: of the pair; empty if it has none.
         followed: files of the moving side to carry along, by column.
@@ -57,17 +57,24 @@ class TableRow:
     texts: Mapping[str, str] = field(default_factory=dict)
     copied: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def where(self) -> str:
+        """Where a person finds it: its line, or the subject."""
+        return f"line {self.line}" if self.line else self.name
+
 
 @dataclass(frozen=True)
 class Table:
-    """The pairs of a table.
+    """The pairs of a table, or of a BIDS dataset.
 
     Attributes:
-        path: the file.
+        path: the file or the dataset.
         sha256: of its content.
         rows: the pairs in order.
         copied: titles of the columns that are only copied to the summary.
-        problems: what is wrong with rows that are left out, each with its line.
+        problems: what is wrong with rows, each with its line or subject.
+        left_out: subjects of a dataset that have no pair, with the reason.
+        folder: of the folders of the pairs, relative to the output; empty for the output itself.
     """
 
     path: Path
@@ -75,6 +82,8 @@ class Table:
     rows: tuple[TableRow, ...]
     copied: tuple[str, ...]
     problems: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    folder: str = ""
 
 
 def read_table(path: Path, taken: tuple[str, ...] = ()) -> Table:
@@ -90,8 +99,7 @@ def read_table(path: Path, taken: tuple[str, ...] = ()) -> Table:
         InputError: it cannot be read, lacks a column or has one twice, or has no row.
     """
     path = path.absolute()
-    content = _content(path)
-    rows = [(line, cells) for line, cells in _rows(_text(content, path), path) if any(cells)]
+    content, rows = read_cells(path)
     if not rows:
         msg = f"The table '{path}' is empty; give the column names in its first row, fixed and moving among them."
         raise InputError(msg)
@@ -107,6 +115,16 @@ def read_table(path: Path, taken: tuple[str, ...] = ()) -> Table:
         tuple(title for title in titles if title and title not in COLUMNS),
         tuple(row for row in found if isinstance(row, str)),
     )
+
+
+def read_cells(path: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
+    """Return the content of a table, and its rows that are not empty: first line and cells.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    content = _content(path)
+    return content, [(line, cells) for line, cells in _rows(_text(content, path), path) if any(cells)]
 
 
 def column_of(title: str) -> str:

@@ -180,8 +180,9 @@ def environments(count: int, with_gpus: bool) -> list[dict[str, str]]:
         count: of workers.
         with_gpus: whether to share the GPUs out as well.
     """
-    threads = str(max(1, _processors() // count))
-    shared = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    # MKL must not take more than OpenMP: its threads would wait for each other on busy processors.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _processors() // count))
+    shared = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", threads)}
     shared["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
     path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     shared |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONUTF8": "1"}  # the same engine as here

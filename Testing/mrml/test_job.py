@@ -286,7 +286,7 @@ def test_maps_and_features_of_a_run_become_volumes(scene, tmp_path):
         sitk.WriteImage(colours, str(result / f"features_{side}.nii.gz"))
     (result / "report.json").write_text(json.dumps({"messages": ["Look twice."]}), encoding="utf-8")
     inputs = JobInputs(fixed, moving)
-    outputs = take_over(inputs, Placement.of(inputs), scene, tmp_path)
+    outputs = take_over(inputs, Placement.of(inputs), scene, result)
     assert outputs.messages == ("Look twice.",)
     for node in (outputs.jacobian_node, outputs.expected_error_node, *outputs.feature_nodes):
         assert np.allclose(image_of(node).GetOrigin(), map_image.GetOrigin(), atol=1e-4)
@@ -305,5 +305,5 @@ def test_results_that_cannot_be_read_add_nothing(scene, tmp_path):
     before = state(scene)
     inputs = JobInputs(fixed, moving)
     with pytest.raises(BridgeError, match="cannot be read"):
-        take_over(inputs, Placement.of(inputs), scene, tmp_path)
+        take_over(inputs, Placement.of(inputs), scene, result)
     assert state(scene) == before

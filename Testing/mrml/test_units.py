@@ -57,7 +57,7 @@ def finished(scene, folder, **inputs):
         sitk.WriteTransform(sitk.TranslationTransform(3, (0.0, 0.0, 0.0)), str(result / f"{name}.h5"))
     (result / "report.json").write_text(json.dumps({"messages": []}), encoding="utf-8")
     job_inputs = JobInputs(**inputs)
-    return take_over(job_inputs, Placement.of(job_inputs), scene, folder)
+    return take_over(job_inputs, Placement.of(job_inputs), scene, folder / "result")
 
 
 def test_registered_volume_and_followers_keep_quantity_and_units_of_their_own(scene, tmp_path):

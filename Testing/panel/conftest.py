@@ -12,7 +12,7 @@ import pytest
 
 TESTING = Path(__file__).parents[1]
 MODULE = TESTING.parent / "FoundationRegistration" / "FoundationRegistration.py"
-sys.path[:0] = [str(TESTING), str(TESTING / "stand_in")]
+sys.path[:0] = [str(TESTING), str(TESTING / "stand_in"), str(TESTING / "engine")]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 # The engine's processes share the machine with the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,10 +11,10 @@ from typing import Any
 
 from ... import __version__
 from ...errors import OutputError
+from ..names import PARTS_FOLDER
 from ..plan import Pair, share
 from ..record import is_whole, read_record
 
-FOLDER = ".parts"
 _DIGITS = 20
 
 
@@ -43,9 +43,9 @@ def tidy_markers(output: Path, parts: dict[str, tuple[Pair, ...]], *, retry_fail
     Raises:
         OutputError: a marker cannot be removed.
     """
-    for marker in (output / FOLDER).glob("*.done"):
+    for marker in (output / PARTS_FOLDER).glob("*.done"):
         pairs = parts.get(marker.name)
-        if pairs is not None and all(_has_ended(pair, output / pair.name, retry_failed) for pair in pairs):
+        if pairs is not None and all(_has_ended(pair, output / pair.folder, retry_failed) for pair in pairs):
             continue
         try:
             marker.unlink(missing_ok=True)

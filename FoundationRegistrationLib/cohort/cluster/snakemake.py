@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import InputError, OutputError, RegistrationCancelledError
 from ...files.outputs import write_json
-from .parts import FOLDER
+from ..names import PARTS_FOLDER
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 COMMAND = (sys.executable, "-m", "FoundationRegistrationLib")
@@ -40,14 +40,19 @@ def snakemake_program() -> list[str]:
 
 
 def prepare_workflow(
-    table: Path, output: Path, options: Sequence[str], profile: str, jobs: int | None, pairs_per_job: int | None
+    source: Sequence[str],
+    output: Path,
+    options: Sequence[str],
+    profile: str,
+    jobs: int | None,
+    pairs_per_job: int | None,
 ) -> list[str]:
     """Write the values of the workflow for a cohort into its folder; return the arguments of Snakemake.
 
     They are in a file, since values on the command line would replace all those of a profile.
 
     Args:
-        table: of the pairs.
+        source: words of the command `cohort` that say which pairs there are: a table, or a BIDS dataset.
         output: folder for the results.
         options: of the command `cohort`, for each part.
         profile: "local", "slurm", or a folder with a profile of Snakemake.
@@ -59,7 +64,7 @@ def prepare_workflow(
         OutputError: the folder cannot be written.
     """
     config: dict[str, str | int] = {
-        "table": str(table.absolute()),
+        "source": shlex.join(source),
         "output": str(output),
         "options": shlex.join(options),
         "command": shlex.join(COMMAND),
@@ -78,7 +83,7 @@ def prepare_workflow(
         msg = f"--profile is '{profile[:40]}'; give local, slurm, or a folder with a profile of Snakemake."
         raise InputError(msg)
     snakemake_program()
-    values = output / FOLDER / _VALUES
+    values = output / PARTS_FOLDER / _VALUES
     try:
         values.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -29,7 +29,7 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
     """
     verdict, evaluation = part_of(report, "verdict"), part_of(report, "evaluation")
     return {
-        "line": pair.get("line"),
+        "line": pair.get("line") or None,
         "fixed": pair.get("fixed"),
         "moving": pair.get("moving"),
         "reasons": _texts(verdict.get("reasons")),
@@ -40,7 +40,7 @@ def details_of(folder: Path, pair: Mapping[str, Any], report: Mapping[str, Any])
         "made": str(report.get("made", "")),
         "labels": _structures(part_of(evaluation, "labels").get("labels")),
         "landmarks": part_of(evaluation, "landmarks").get("count"),
-        "command": repeating_command(folder, pair, report) if report else "",
+        "command": repeating_command(folder, pair, report) if "settings" in report else "",
         "files": [name for name in (*RESULTS, LOG) if (folder / name).is_file()],
         "log": "" if report else _end_of(folder / LOG),
     }

@@ -1,12 +1,13 @@
-"""Run the methods on the cases that are still missing, then write tables and plots.
+"""Run the methods on the cases, which is a cohort with a row for each method and case, then write the tables.
 
     make benchmark
     PYTHONPATH=Testing/benchmarks python -m comparison --only hard-lesion --methods raw affine ants-syn --output out
 
-Each record appears in OUTPUT/comparison/records as soon as its run has ended; runs found there are not made again, so
-the command goes on where it was stopped, and --summary makes tables and plots of what is there at any time. With
---quick it is OUTPUT/comparison-quick, for a first look at few coarse phantoms of the development seeds; what else is
-given on the command line holds there too.
+OUTPUT/comparison is a folder as `foundation-registration cohort` writes it, with cohort.csv, the table of what was
+run: its page shows and plots every run, `compare` takes it. What is done there is not done again, so the command goes
+on where it was stopped, and --summary makes the tables, comparison.md, of what is there at any time. With --quick it
+is OUTPUT/comparison-quick, for a first look at few coarse phantoms of the development seeds; what else is given on
+the command line holds there too.
 """
 
 from __future__ import annotations
@@ -14,23 +15,31 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import SimpleITK as sitk
+from FoundationRegistrationLib import __version__
+from FoundationRegistrationLib.cli.cohort_progress import shown
+from FoundationRegistrationLib.cohort.runner import Cohort
+from FoundationRegistrationLib.cohort.summary import Rows, write_summaries
+from FoundationRegistrationLib.cohort.workers import Worker
+from FoundationRegistrationLib.runtime.interruption import Interruption
+from FoundationRegistrationLib.runtime.versions import versions
 
-from FoundationRegistrationLib.errors import FoundationRegistrationError
-
-from .case import Case, CaseSource
+from .case import CaseSource
 from .cases import case_sources
-from .measure import measure
 from .methods import QUICK_METHODS, Method, chosen_methods
 from .phantoms import SEEDS, SPACING_MM
-from .records import DONE, FAILED, NOT_AVAILABLE, is_there, read_records, record_path, write_record
-from .runner import Limits, run_method
-from .start import starting_affine
+from .records import NOT_AVAILABLE, Record, records_of
+from .runner import Limits
 from .summary import write_summary
+from .table import prepare_case, read_trials, write_table
+from .trial import COLUMNS, Trial
+from .worker import benchmark_worker
 
 _LOGGER = logging.getLogger("comparison")
+_GROUP = "method"  # column of the table by which the summary groups
 _QUICK = {
     "only": ["hard-"],
     "seeds": [(100, 101, 102)],
@@ -39,8 +48,8 @@ _QUICK = {
 }
 
 
-def main() -> None:
-    """Read the command line and do as it says."""
+def main() -> int:
+    """Read the command line and do as it says; return 0, or 1 if a run failed."""
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     methods = chosen_methods(arguments.methods)
@@ -52,71 +61,56 @@ def main() -> None:
             _LOGGER.info("%s%s", source.name, f" ({source.missing})" if source.missing else "")
         for method in methods:
             _LOGGER.info("%s", method.name)
-        return
-    folder = arguments.output / ("comparison-quick" if arguments.quick else "comparison")
-    limits = Limits(arguments.time_limit, arguments.threads)
-    for source in () if arguments.summary else sources:
-        run_case(source, methods, folder, arguments.peers, limits, again=arguments.again)
-    order = {source.name: place for place, source in enumerate(listed)}  # other seeds do not enter the tables
-    records = [record for record in read_records(folder / "records") if record["case"] in order]
-    write_summary(sorted(records, key=lambda record: order[record["case"]]), folder)
+        return 0
+    folder = (arguments.output / ("comparison-quick" if arguments.quick else "comparison")).absolute()
+    runnable, unavailable = _divided(sources, methods, arguments.peers)
+    failed, trials = 0, []
+    if runnable:
+        if not arguments.summary:
+            for source in dict.fromkeys(source for source, _ in runnable):
+                prepare_case(folder, source, again=arguments.again)
+        write_table(folder, runnable)
+        trials, titles = read_trials(folder, arguments.peers, Limits(arguments.time_limit, arguments.threads))
+        rows = Rows(folder, trials, titles)
+        if arguments.summary:
+            write_summaries(folder, rows, _provenance(), _GROUP)
+        else:
+            failed = _run(
+                folder, trials, rows, benchmark_worker(arguments, seeds, folder / "starts"), arguments.again
+            )
+    write_summary(records_of(folder, trials, unavailable), folder)
     _LOGGER.info("%s", folder / "comparison.md")
+    return 1 if failed else 0
 
 
-def run_case(
-    source: CaseSource, methods: list[Method], folder: Path, peers: Path, limits: Limits, *, again: bool = False
-) -> None:
-    """Run the methods whose record of a case is missing, and write a record for each, whatever happens."""
-    case: Case | None = None
-    for method in methods:
-        path = record_path(folder / "records", source.name, method.name)
-        if (is_there(path) and not again) or (method.needs_lesion and not source.has_lesion):
-            continue
-        why_not = source.missing or method.why_not_here(peers)
-        if why_not:
-            write_record(path, source, method, peers, NOT_AVAILABLE, reason=why_not)
-            _LOGGER.info("%s, %s: not available: %s", source.name, method.name, why_not)
-            continue
-        if case is None:
-            case = source.build()
-            start = starting_affine(case, folder / "starts" / f"{source.name}.tfm")
-        _run_and_record(source, case, start, method, path, peers, limits)
+def _divided(
+    sources: Sequence[CaseSource], methods: Sequence[Method], peers: Path
+) -> tuple[list[tuple[CaseSource, Method]], list[Record]]:
+    """Return cases and methods that can be run here, and a record with the reason for each that cannot."""
+    runnable, unavailable = [], []
+    for source in sources:
+        for method in methods:
+            reason = source.missing or method.why_not_here(peers)
+            if method.needs_lesion and not source.has_lesion:
+                continue
+            if reason:
+                told = dict(zip(COLUMNS, (source.name, source.group, method.name, method.label), strict=True))
+                unavailable.append({**told, "status": NOT_AVAILABLE, "reason": reason})
+            else:
+                runnable.append((source, method))
+    return runnable, unavailable
 
 
-def _run_and_record(
-    source: CaseSource,
-    case: Case,
-    start: sitk.AffineTransform,
-    method: Method,
-    path: Path,
-    peers: Path,
-    limits: Limits,
-) -> None:
-    outcome = run_method(method, case, start, peers, limits)
-    measured, reason = {}, outcome.reason
-    if outcome.transform is not None:
-        try:
-            measured = measure(case, start, outcome.transform)
-        except (FoundationRegistrationError, RuntimeError) as error:
-            reason = f"its transform cannot be measured: {error}"
-    status = FAILED if reason else DONE
-    write_record(
-        path,
-        source,
-        method,
-        peers,
-        status,
-        reason=reason,
-        seconds=outcome.seconds,
-        cpu_seconds=outcome.cpu_seconds,
-        peak_memory_mb=outcome.peak_memory_bytes / 1e6,
-        threads=limits.threads,
-        facts=case.facts,
-        **measured,
-        messages=outcome.messages,
-        figures=outcome.figures,
-    )
-    _LOGGER.info("%s, %s: %s in %.0f s %s", source.name, method.name, status, outcome.seconds, reason)
+def _run(folder: Path, trials: Sequence[Trial], rows: Rows, worker: Worker, again: bool) -> int:
+    """Run what is not done, one after another, and return how many failed."""
+    cohort = Cohort(folder, trials, rows, resume=not again)
+    with Interruption() as interruption, shown("none", folder, len(trials)) as tell:
+        cohort.run([worker], _provenance(), _GROUP, tell, interruption.requested)
+    return cohort.counts["failed"] + cohort.counts["still failed"]
+
+
+def _provenance() -> dict[str, Any]:
+    return {"command": ["comparison", *sys.argv[1:]], "versions": versions(__version__)}
 
 
 def _arguments() -> argparse.Namespace:
@@ -138,9 +132,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--spacing-mm", type=float, default=SPACING_MM, help="voxel size the phantoms are drawn at")
     parser.add_argument("--threads", type=int, default=2, help="threads of each run")
     parser.add_argument("--time-limit", type=float, default=900.0, help="seconds of each run")
-    parser.add_argument("--again", action="store_true", help="run also what has a record")
+    parser.add_argument("--again", action="store_true", help="run also what is done")
     parser.add_argument("--quick", action="store_true", help="three coarse phantoms a task, and the faster methods")
-    parser.add_argument("--summary", action="store_true", help="run nothing; tables and plots of what is there")
+    parser.add_argument("--summary", action="store_true", help="run nothing; tables of what is there")
     parser.add_argument("--list", action="store_true", help="name cases and methods, and end")
     if parser.parse_args().quick:
         parser.set_defaults(**_QUICK)
@@ -159,4 +153,4 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import SimpleITK as sitk
+
+from FoundationRegistrationLib.errors import RegistrationCancelledError
 
 from .case import Case
 from .methods import Method
@@ -61,12 +64,23 @@ class Outcome:
     cpu_seconds: float | None = None
 
 
-def run_method(method: Method, case: Case, start: sitk.AffineTransform, peers: Path, limits: Limits) -> Outcome:
-    """Run a method; whatever it does, an outcome comes back, and none of its processes is left."""
+def run_method(
+    method: Method,
+    case: Case,
+    start: sitk.AffineTransform,
+    peers: Path,
+    limits: Limits,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Run a method; whatever it does, an outcome comes back, and none of its processes is left.
+
+    Raises:
+        RegistrationCancelledError: `cancelled`, which is checked often, returned True.
+    """
     with tempfile.TemporaryDirectory(prefix="comparison-") as name:
         folder = Path(name)
         _write_task(case, start, peers, limits, folder)
-        reason, seconds, peak = _watched(method.name, folder, limits)
+        reason, seconds, peak = _watched(method.name, folder, limits, cancelled)
         if reason:
             return Outcome(None, reason, seconds, peak)
         told = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
@@ -83,10 +97,7 @@ def _write_task(case: Case, start: sitk.AffineTransform, peers: Path, limits: Li
     }
     for name, volume in volumes.items():
         if volume is not None:
-            bare = sitk.Image(volume)
-            for key in bare.GetMetaDataKeys():  # other formats' header entries, which this one cannot hold
-                bare.EraseMetaData(key)
-            sitk.WriteImage(bare, str(folder / f"{name}.mha"))
+            sitk.WriteImage(bare(volume), str(folder / f"{name}.mha"))
     sitk.WriteTransform(start, str(folder / "start.tfm"))
     task = {
         "preset": case.preset,
@@ -97,7 +108,15 @@ def _write_task(case: Case, start: sitk.AffineTransform, peers: Path, limits: Li
     (folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
 
 
-def _watched(name: str, folder: Path, limits: Limits) -> tuple[str, float, int]:
+def bare(volume: sitk.Image) -> sitk.Image:
+    """Return a volume without other formats' header entries, which MetaImage cannot hold."""
+    copy = sitk.Image(volume)
+    for key in copy.GetMetaDataKeys():
+        copy.EraseMetaData(key)
+    return copy
+
+
+def _watched(name: str, folder: Path, limits: Limits, cancelled: Callable[[], bool]) -> tuple[str, float, int]:
     """Return why a run failed ("" if it did not), its seconds and its peak memory in bytes."""
     environment = os.environ | {variable: str(limits.threads) for variable in _THREAD_VARIABLES}
     path = filter(None, (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH")))
@@ -116,6 +135,9 @@ def _watched(name: str, folder: Path, limits: Limits) -> tuple[str, float, int]:
         )
         try:
             while process.poll() is None and time.monotonic() - began < limits.seconds:
+                if cancelled():
+                    msg = "The run was stopped."
+                    raise RegistrationCancelledError(msg)
                 peak = max(peak, _resident_bytes(process.pid))
                 time.sleep(_SAMPLE_SECONDS)
             in_time = process.poll() is not None

@@ -1,4 +1,4 @@
-"""One page with all tables and plots, from the records alone."""
+"""One page with all tables, from the records alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from FoundationRegistrationLib.files.outputs import complete_or_absent, write_js
 
 from .methods import METHODS, MIND
 from .phantoms import GROUP
-from .plots import write_plots
-from .records import Record
+from .records import NOT_AVAILABLE, Record
 from .tables import (
     ahead,
     failures,
@@ -42,21 +41,19 @@ beside those of the deformable methods alone."""
 
 
 def write_summary(records: list[Record], folder: Path) -> None:
-    """Write comparison.md, comparison.json and the plots into a folder."""
+    """Write comparison.md and comparison.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    phantoms = [record for record in records if record["group"].startswith(GROUP)]
-    real = [record for record in records if not record["group"].startswith(GROUP)]
-    plots = write_plots(phantoms, folder)
-    parts = ["# Comparison with other registration programs", _PREFACE, _made(records), "## Where others are ahead"]
+    tried = [record for record in records if record["status"] != NOT_AVAILABLE]
+    phantoms = [record for record in tried if record["group"].startswith(GROUP)]
+    real = [record for record in tried if not record["group"].startswith(GROUP)]
+    parts = ["# Comparison with other registration programs", _PREFACE, _made(tried), "## Where others are ahead"]
     parts.append(_AHEAD)
-    groups = {group: [r for r in records if r["group"] == group] for group in _in_order(r["group"] for r in records)}
+    groups = {group: [r for r in tried if r["group"] == group] for group in _in_order(r["group"] for r in tried)}
     for group, rows in groups.items():
         parts += [f"**{group}**, against {_label(rows, reference_of(rows))}:", ahead(rows, reference_of(rows))]
     parts += ["## Encoders against MIND", *_encoders(phantoms)]
     for group, rows in groups.items():
         parts += [f"## {group[0].upper()}{group[1:]}", *_section(rows)]
-        if group in plots:
-            parts.append(f"![]({plots[group].name})")
     parts += ["## Real pairs in short", real_pairs_table(real), "## What did not run", failures(records)]
     with complete_or_absent(folder / "comparison.md") as unfinished:
         unfinished.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""A cohort from a BIDS dataset: its pairs in, a BIDS derivative out."""
