@@ -19,8 +19,8 @@ class Encoder(Protocol):
     """Turns images into dense features. Networks are frozen.
 
     Attributes:
-        weights_sha256: checksum of the weights in use; None or absent if there are none. Features of an encoder without
-            it are not cached.
+        weights_sha256: checksum of the weights in use; None or absent if there are none. Features of an encoder
+            without it are not cached.
         reach: for volume encoders, the radius in voxels of the neighbourhood that features depend on.
         window: for your own volume encoders, see `EncoderInfo`; absent means 0.
     """
