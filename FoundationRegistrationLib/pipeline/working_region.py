@@ -78,11 +78,10 @@ def choose_grid(
     def needed_bytes(grid: WorkingGrid) -> float:
         if device.type != "cpu":
             return _BASE_BYTES + grid_bytes(grid, settings, infos, stages, structures)
-        of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages, structures)
-        of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
-        if of_volume > budget:  # no grid would fit
+        of_run, of_result = host_bytes(grid, fixed.image, settings, infos, stages, structures, loaded)
+        if of_result - _field_bytes(grid, settings) > budget:  # no grid would fit
             return of_run
-        return max(of_run, of_volume + _field_bytes(grid, settings))
+        return max(of_run, of_result)
 
     def grid_at(spacing: float) -> WorkingGrid:
         return working_grid(
@@ -148,6 +147,33 @@ def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
             "another unit, such as micrometres; correct it."
         )
     return ""
+
+
+def host_bytes(
+    grid: WorkingGrid | None,
+    fixed: sitk.Image,
+    settings: Settings,
+    infos: Sequence[EncoderInfo],
+    stages: Sequence[Stage],
+    structures: int = 0,
+    loaded: float = _BASE_BYTES,
+) -> tuple[float, float]:
+    """Estimate the host memory of a run on the CPU, in bytes: while it registers, and while it writes the result.
+
+    Args:
+        grid: the working grid; None for a rigid or affine run.
+        fixed: the fixed volume.
+        settings: of the run.
+        infos: properties of the encoders.
+        stages: deformable stages.
+        structures: number of structures that drive.
+        loaded: memory of the libraries that are loaded.
+    """
+    of_run = loaded + _further_bytes(infos)
+    of_result = loaded + _RESULT_BYTES + fixed.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
+    if grid is None:
+        return of_run, of_result
+    return of_run + grid_bytes(grid, settings, infos, stages, structures), of_result + _field_bytes(grid, settings)
 
 
 def _further_bytes(infos: Sequence[EncoderInfo]) -> float:
