@@ -130,6 +130,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._run = RunControl(self.ui, self._checkCanApply)
         self._result = ResultView(self.ui, self._errorsInWords)
         self._history = facts.RunHistory(qt.QSettings())
+        self._followers: list[Any] = []
+        self._nodesTimer = qt.QTimer()
+        self._nodesTimer.setSingleShot(True)
+        self._nodesTimer.connect("timeout()", self._showNodesChanged)
         self._useWeightsFolder(qt.QSettings().value(WEIGHTS_FOLDER_KEY) or "")
         self._connectWidgets()
         scene = slicer.mrmlScene
@@ -141,6 +145,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed."""
+        self._nodesTimer.stop()
         self._run.end_now()
         self._result.close()
         self.setParameterNode(None)
@@ -256,7 +261,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ui.presetSelector.connect("activated(int)", self.onPreset)
         ui.followButton.connect("clicked(bool)", self.onFollowButton)
         ui.undoFollowButton.connect("clicked(bool)", self.onUndoFollowButton)
-        ui.followSelector.connect("checkedNodesChanged()", self._checkCanApply)
+        ui.followSelector.connect("checkedNodesChanged()", self._onFollowersChecked)
         ui.qualityButton.connect("clicked(bool)", self.onQualityButton)
         ui.weightsFolderEdit.connect("editingFinished()", self.onWeightsFolder)
         ui.weightsFolderButton.connect("clicked(bool)", self.onWeightsFolderButton)
@@ -298,7 +303,11 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node was added or removed, which a result or its followers may depend on."""
+        """Called when a node was added or removed; many of these events are answered once, when all are over."""
+        self._nodesTimer.start(0)
+
+    def _showNodesChanged(self) -> None:
+        """Show what nodes that were added or removed mean for the result and its followers."""
         if self._parameterNode is not None:
             self._result.show(self._parameterNode)
             self._checkCanApply()
@@ -346,11 +355,16 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode.fixedVolume.GetRASBounds(bounds)
         return facts.fixed_voxels(bounds, settings)
 
-    def _checkedNodes(self) -> list[Any]:
+    def _onFollowersChecked(self) -> None:
+        """Look up each node that is offered, which is slow with many, only when a check mark has changed."""
         selector = self.ui.followSelector
         nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
         offered = [node for node in nodes if any(node.IsA(name) for name in selector.nodeTypes)]
-        return [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
+        self._followers = [node for node in offered if selector.checkState(node) == qt.Qt.Checked]
+        self._checkCanApply()
+
+    def _checkedNodes(self) -> list[Any]:
+        return [node for node in self._followers if node.GetScene() is not None]
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
