@@ -104,9 +104,10 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
         encoders_command(arguments)
         return 0
+    from ..io.dicom import headers_read_once
     from ..io.quiet import itk_silent
 
-    with itk_silent():
+    with itk_silent(), headers_read_once():
         _run_on_volumes(arguments, interruption)
     return 0
 
