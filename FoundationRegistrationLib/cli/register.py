@@ -105,6 +105,8 @@ def _ending(
         for step, seconds in timings.items():
             yield f"{seconds:7.1f} s  {step}"
     yield str(verdict)
+    if arguments.progress == "json":  # the program has named the folder, and may remove it
+        return
     yield f"Written to {arguments.output}: {', '.join(written)}"
     yield f"Look at {arguments.output / 'overview.png'}"
 

@@ -16,7 +16,7 @@ from .given import GivenVolume
 from .history import expected_seconds, kind_of
 from .initial_alignment import initial_alignment
 from .method import Method
-from .working_region import choose_grid, host_bytes
+from .working_region import choose_grid, host_bytes, loaded_bytes
 
 _AT_ONCE = ("none", "center", "moments")
 
@@ -87,7 +87,7 @@ def expected(
     if not settings.is_linear:
         grid, more = choose_grid(*prepared, initial, settings, method.infos, method.stages, device, region)
         messages += more
-    memory = max(host_bytes(grid, fixed, settings, method.infos, method.stages))
+    memory = max(host_bytes(grid, fixed, settings, method.infos, method.stages, 0, loaded_bytes()))
     voxels = 0 if grid is None else math.prod(grid.shape)
     time = expected_seconds(kind_of(settings, device.type), voxels) if voxels else None
     seconds, runs = (None, 0) if time is None else time

@@ -72,7 +72,7 @@ def choose_grid(
     if region is not None:
         fixed_points = np.clip(fixed_points, *box_of(region))
 
-    loaded = min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
+    loaded = loaded_bytes() if device.type == "cpu" else 0.0
     budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + loaded
 
     def needed_bytes(grid: WorkingGrid) -> float:
@@ -149,14 +149,19 @@ def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
     return ""
 
 
+def loaded_bytes() -> float:
+    """Return the memory of this process that counts for a run, in bytes: the libraries, not what the caller has."""
+    return min(_BASE_BYTES, resident_bytes())
+
+
 def host_bytes(
     grid: WorkingGrid | None,
     fixed: sitk.Image,
     settings: Settings,
     infos: Sequence[EncoderInfo],
     stages: Sequence[Stage],
-    structures: int = 0,
-    loaded: float = _BASE_BYTES,
+    structures: int,
+    loaded: float,
 ) -> tuple[float, float]:
     """Estimate the host memory of a run on the CPU, in bytes: while it registers, and while it writes the result.
 
@@ -167,7 +172,7 @@ def host_bytes(
         infos: properties of the encoders.
         stages: deformable stages.
         structures: number of structures that drive.
-        loaded: memory of the libraries that are loaded.
+        loaded: see `loaded_bytes`.
     """
     of_run = loaded + _further_bytes(infos)
     of_result = loaded + _RESULT_BYTES + fixed.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
