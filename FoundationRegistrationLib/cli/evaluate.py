@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.outputs import staged_folder, write_json
 from ..files.private_folders import CommitGuard
 from .evaluation_table import evaluation_lines
 from .inputs import read_evaluation_inputs
@@ -26,6 +25,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate_command(arguments: argparse.Namespace, interruption: CommitGuard) -> None:
     """Evaluate a finished registration with labels or landmarks."""
     from ..evaluation.accuracy import evaluate
+    from ..files.outputs import staged_folder, write_json
     from ..io.transforms import read_transform
     from ..pipeline.record import recorded_driving, recorded_grids
 
