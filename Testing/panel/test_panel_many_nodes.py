@@ -15,10 +15,13 @@ MANY = 400
 @pytest.fixture
 def counted(panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often the panel looked up a check mark, and how often it showed what has changed."""
+    from FoundationRegistrationBridge.scene_changes import batch
+
     choose(panel.ui.fixedVolumeSelector, "MRI")
     choose(panel.ui.movingVolumeSelector, "CT")
-    for number in range(MANY):
-        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"surface {number}")
+    with batch(slicer.mrmlScene):
+        for number in range(MANY):
+            slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"surface {number}")
     slicer.app.processEvents()
     counts = {"looked up": 0, "shown": 0}
     selector, result = type(panel.ui.followSelector), panel._result
