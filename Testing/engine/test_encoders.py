@@ -92,8 +92,12 @@ def test_encoders_are_listed_with_the_state_of_their_weights(capsys, monkeypatch
     assert main(["encoders", "sslsam"]) == 0
     assert "weights download sslsam" in capsys.readouterr().out
     (tmp_path / "sslsam.pth").write_bytes(b"")
-    assert main(["encoders"]) == 0
-    assert state_of("sslsam", capsys.readouterr().out) == "ready"
+    assert main(["encoders", "sslsam"]) == 0
+    assert "weights download sslsam" not in capsys.readouterr().out
+    for missing, state in (("sslsam.pth", "missing"), ("sam_vit_b_01ec64.pth", "ready")):
+        (tmp_path / missing).write_bytes(b"")
+        assert main(["encoders"]) == 0
+        assert state_of("sslsam", capsys.readouterr().out) == state
 
 
 def state_of(name, table):
