@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from ..errors import OutputError
 from ..spatial.decomposition import parts
+from .written import check_room
 
 _ENDING = ".h5"
 _FIELD = "DisplacementFieldTransform"
@@ -42,7 +43,9 @@ def write_compressed(transform: sitk.Transform, path: Path) -> None:
     flat = list(parts(transform))
     emptied = [_one_voxel() if part.GetName() == _FIELD else part for part in flat]
     is_composite = transform.GetName() == "CompositeTransform"
-    sitk.WriteTransform(sitk.CompositeTransform(emptied) if is_composite else emptied[0], str(path))
+    frame = sitk.CompositeTransform(emptied) if is_composite else emptied[0]
+    check_room(path, frame)
+    sitk.WriteTransform(frame, str(path))
     with h5py.File(path, "r+", driver="core", backing_store=False) as file:
         for number, part in enumerate(flat, start=1 if is_composite else 0):
             if part.GetName() == _FIELD:
