@@ -27,9 +27,9 @@ help:
 	@echo "make clean      remove what the commands above wrote"
 
 demo: $(VENV)/installed
-	$(BIN)/foundation-registration phantom longitudinal --output $(OUT)/demo/phantom --spacing-mm 2 \
+	$(BIN)/foundation-registration phantom longitudinal --overwrite --output $(OUT)/demo/phantom --spacing-mm 2 \
 		--difficulty easy
-	$(BIN)/foundation-registration register \
+	$(BIN)/foundation-registration register --overwrite \
 		$(OUT)/demo/phantom/fixed.nii.gz $(OUT)/demo/phantom/moving.nii.gz --output $(OUT)/demo/result \
 		--encoder litemedsam --working-spacing-mm 2 \
 		--fixed-labels $(OUT)/demo/phantom/fixed_labels.nii.gz \

@@ -130,8 +130,10 @@ def _state(process: subprocess.Popen[bytes]) -> str:
         except ChildProcessError:  # another part of the application has reaped it
             return _REAPED
         return _ENDED if ended else _RUNS
-    import psutil  # macOS before Python 3.13
-
+    try:
+        import psutil  # macOS before Python 3.13
+    except ImportError:  # it is just being installed
+        return _RUNS if process.poll() is None else _REAPED
     try:
         ended = psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -12,9 +12,9 @@ import slicer
 import slicer.util
 from FoundationRegistrationBridge.cohort_job import CohortJob, PairNews, results_folder
 from FoundationRegistrationBridge.cohort_results import PAIRS, pairs_in
-from FoundationRegistrationBridge.dependencies import ensure_dependencies
 from slicer.i18n import tr as _
 
+from .packages_install import packages_ready
 from .parameters import changed_settings
 from .run_control import RunControl
 from .verdict_view import VERDICTS
@@ -51,7 +51,12 @@ class BatchSection:
         self._requirements = requirements
         self._rows: dict[str, int] = {}
         self._run = RunControl(
-            SimpleNamespace(progressBar=ui.batchProgressBar, stepNote=ui.batchStepNote, logText=ui.batchLogText),
+            SimpleNamespace(
+                progressBar=ui.batchProgressBar,
+                stepNote=ui.batchStepNote,
+                logText=ui.batchLogText,
+                applyButton=ui.batchRunButton,
+            ),
             self._show_actions,
         )
         ui.batchRunButton.connect("clicked(bool)", self._on_run)
@@ -88,7 +93,8 @@ class BatchSection:
             return
         parameters = self._parameters()
         with self._guarded():
-            ensure_dependencies(self._requirements)
+            if not packages_ready(self._requirements, self._run, self._on_installed):
+                return
             job = CohortJob(
                 self._table,
                 self._folder,
@@ -101,6 +107,15 @@ class BatchSection:
             job.start()
             self._clear()
             self._run.begin(job)
+
+    def _on_installed(self, error: str | None, cancelled: bool) -> None:
+        """Go on after packages were installed."""
+        if error is not None:
+            self._run.say(error)
+            slicer.util.errorDisplay(error)
+        elif not cancelled:
+            # After this callback the task has ended, and the batch can begin.
+            qt.QTimer.singleShot(0, self._on_run)
 
     def _show_progress(self, step: str, fraction: float, remaining_seconds: float | None) -> None:
         self._run.show_progress(_("pair {step}").format(step=step), fraction, remaining_seconds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import qt
@@ -40,14 +41,15 @@ class RunControl:
         self._ui = ui
         self._on_changed = on_changed
         self._work: Work | None = None
+        self._held = False
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MILLISECONDS)
         self._timer.connect("timeout()", self._poll)
 
     @property
     def busy(self) -> bool:
-        """Whether a task is running."""
-        return self._work is not None
+        """Whether a task is running, or something else that nothing may be started beside."""
+        return self._work is not None or self._held
 
     def begin(self, work: Work) -> None:
         """Follow a started task."""
@@ -58,6 +60,21 @@ class RunControl:
         self._show(True)
         self._timer.start()
         self._on_changed()
+
+    @contextmanager
+    def hold(self, step: str) -> Iterator[None]:
+        """Be busy within the block with something that handles events, has no progress and cannot be cancelled."""
+        self._held = True
+        self._ui.progressBar.value = 0
+        self._ui.stepNote.text = step
+        self._show(True)
+        self._on_changed()
+        self._ui.applyButton.enabled = False
+        try:
+            yield
+        finally:
+            self._held = False
+            self._end()
 
     def cancel(self) -> None:
         """Cancel the task."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..encoders import EncoderInfo, encoder_families, encoders
@@ -11,6 +11,7 @@ from ..errors import WeightsError
 if TYPE_CHECKING:
     from .encoder_measuring import Measurement
 
+_LINE = "{:20s} {:8s} {:>9s} {:>9s}  {}"
 _FINDING = "what the paper found (Dice: longitudinal, cross-sequence, lesion)"
 
 
@@ -62,9 +63,16 @@ def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) 
     return "\n".join(f"{info.name if index == 0 else '':20s} {line}" for index, line in enumerate(lines))
 
 
-def families_text() -> str:
-    """Return the description of the encoder families."""
-    return "\n".join(f"{prefix + 'NAME':20s} {family.title}" for prefix, family in encoder_families().items())
+def encoder_lines() -> Iterator[str]:
+    """Yield the table of all encoders and families: whether each is ready to use on this machine."""
+    yield _LINE.format("encoder", "weights", "tokens", "features", "network")
+    for info in encoders().values():
+        weights = "missing" if missing_weights(info) else "ready"
+        tokens = f"{info.tokens} x {info.tokens}" if info.tokens else "a voxel"
+        yield _LINE.format(info.name, weights, tokens, str(info.channels), info.title)
+    for prefix, family in encoder_families().items():
+        yield _LINE.format(f"{prefix}NAME", "", "", "", family.title)
+    yield "`foundation-registration encoders NAME` says more of one, and how to get weights that are missing."
 
 
 def encoder_table(measured: Mapping[str, Measurement | None] | None = None) -> str:

@@ -13,10 +13,10 @@ from ..settings import Settings
 
 def encoders_command(arguments: argparse.Namespace) -> None:
     """List the encoders as text, JSON or Markdown, and measure them on request."""
-    from .encoder_list import encoder_facts, encoder_table, encoder_text, families_text
+    from .encoder_list import encoder_facts, encoder_lines, encoder_table, encoder_text
     from .encoder_measuring import measure
 
-    named = [encoder_info(name) for name in arguments.measure or ()]
+    named = [encoder_info(name) for name in (*arguments.names, *(arguments.measure or ()))]
     listed = named or list(encoders().values())
     measured = {}
     for info in listed if arguments.measure is not None else ():
@@ -28,6 +28,8 @@ def encoders_command(arguments: argparse.Namespace) -> None:
         text = json.dumps(rows, indent=2)
     elif arguments.markdown:
         text = encoder_table(measured or None)
+    elif named or measured:
+        text = "\n".join(encoder_text(info, measured) for info in listed)
     else:
-        text = "\n".join([*(encoder_text(info, measured) for info in listed), *(() if named else (families_text(),))])
+        text = "\n".join(encoder_lines())
     print(text)  # noqa: T201 - the answer of a command

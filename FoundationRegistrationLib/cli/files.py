@@ -80,6 +80,26 @@ def prepare_files(arguments: argparse.Namespace) -> None:
         settle(path if name == "registration" else path.parent)
 
 
+def check_earlier_results(arguments: argparse.Namespace) -> None:
+    """Refuse an output where results of an earlier run are, unless they are to be replaced.
+
+    Cohorts and unfinished series go on from what is there.
+
+    Raises:
+        InputError: there are results.
+    """
+    output = getattr(arguments, "output", None)
+    if output is None or getattr(arguments, "overwrite", True):
+        return
+    names = {**_INTO_A_FOLDER, "series": SUMMARY, "phantom": (*PHANTOM, *DYNAMIC_PHANTOM)}.get(arguments.command)
+    there = [output] if names is None else [output / name for name in names]
+    taken = next((path for path in there if os.path.lexists(path)), None)
+    if taken is not None:
+        where = f"'{taken}' exists" if names is None else f"'{output}' holds the results of another run"
+        msg = f"{where}; choose another --output, or add --overwrite to replace what is there."
+        raise InputError(msg)
+
+
 def _check_phantoms_folder(folder: Path) -> None:
     """Allow only a phantom to be overwritten, recognised by having all of its files."""
     there = [name for name in (*PHANTOM, *DYNAMIC_PHANTOM) if os.path.lexists(folder / name)]

@@ -35,6 +35,11 @@ class Inputs:
     start_kind: str = ""
     described: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
+    def masks(self) -> dict[str, Any]:
+        """Return the masks and lesions that were given, by role."""
+        roles = ("fixed_mask", "moving_mask", "fixed_lesion", "moving_lesion")
+        return {role: mask for role in roles if (mask := getattr(self, role)) is not None}
+
 
 def read_evaluation_inputs(
     arguments: argparse.Namespace, messages: list[str], grids: Mapping[str, Any], *, must_match: bool = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..files.outputs import staged_folder
 from ..files.results import RESULTS
@@ -16,6 +17,9 @@ from ..settings import Settings, combined, read_settings_file
 from .inputs import Inputs, read_inputs
 from .settings_options import given_settings
 from .terminal import say
+
+if TYPE_CHECKING:
+    from ..pipeline.verdict import Verdict
 
 
 def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Settings:
@@ -32,11 +36,13 @@ def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Set
 def register_command(
     arguments: argparse.Namespace, report: ProgressCallback, interruption: Interruption | OneOfMany
 ) -> None:
-    """Register two files and write all results into a folder."""
+    """Register two files and write all results into a folder, or say what would be done."""
+    began = time.perf_counter()
     settings = settings_from(arguments)
     check_limits()  # first of all: libraries fail unpredictably when memory is very low
     check_loading()
     from ..pipeline.extent import check_spacing
+    from ..pipeline.history import past_run, remember
     from ..pipeline.overview import summary
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
@@ -47,15 +53,19 @@ def register_command(
     of_volumes: list[str] = []
     notes: list[str] = []
     inputs = read_inputs(arguments, settings, recorded, of_volumes, notes)
+    if arguments.dry_run:
+        from .dry_run import expected_run
+
+        say((*of_volumes, *notes))
+        print("\n".join(expected_run(inputs, settings)))  # noqa: T201 - the answer of a command
+        return
+    reading = {"reading": time.perf_counter() - began}
     with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
             inputs.moving,
             settings,
-            fixed_mask=inputs.fixed_mask,
-            moving_mask=inputs.moving_mask,
-            fixed_lesion=inputs.fixed_lesion,
-            moving_lesion=inputs.moving_lesion,
+            **inputs.masks(),
             region=inputs.region,
             initial_transform=inputs.initial_transform,
             **inputs.driving,
@@ -66,7 +76,8 @@ def register_command(
         record = _completed(result.record, inputs)
         notes += recorded.differences(record) if recorded else []
         messages = (*of_volumes, *result.messages, *notes)  # the most serious first
-        result = dataclasses.replace(result, messages=messages, record=record)
+        timings = {**reading, **result.timings}
+        result = dataclasses.replace(result, messages=messages, record=record, timings=timings)
         warped = None
         if arguments.extent is not None or arguments.spacing is not None:
             grid = {"extent": arguments.extent, "spacing_mm": arguments.spacing}
@@ -79,7 +90,25 @@ def register_command(
             maps=arguments.maps,
             warped=warped,
         )
-    say((str(result.verdict), *messages, *summary(result, evaluation)))
+        written = sorted(path.name for path in staging.iterdir())
+    timings = {**timings, "writing": time.perf_counter() - began - sum(timings.values())}
+    result = dataclasses.replace(result, timings=timings)
+    remember(past_run(settings, result))
+    say((*messages, *summary(result, evaluation), *_ending(arguments, result.verdict, timings, written)))
+
+
+def _ending(
+    arguments: argparse.Namespace, verdict: Verdict, timings: Mapping[str, float], written: Sequence[str]
+) -> Iterator[str]:
+    """Yield the last lines of a run: the verdict, what was written, and where to look."""
+    if arguments.verbose:
+        for step, seconds in timings.items():
+            yield f"{seconds:7.1f} s  {step}"
+    yield str(verdict)
+    if arguments.progress == "json":  # the program has named the folder, and may remove it
+        return
+    yield f"Written to {arguments.output}: {', '.join(written)}"
+    yield f"Look at {arguments.output / 'overview.png'}"
 
 
 def _completed(record: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:

@@ -94,6 +94,8 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
         )
         raise RegistrationCancelledError(msg) from error
     say((*result.messages, *table(result)))
+    if arguments.progress != "json":
+        say([f"Look at {arguments.output / 'overview.png'}"])
 
 
 def _sources(arguments: argparse.Namespace) -> list[DicomSeries]:

@@ -23,6 +23,7 @@ def add_settings(parser: argparse.ArgumentParser, *, with_landmarks: bool) -> No
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
+        metavar="PRESET",
         help="; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items()),
     )
     hints = get_type_hints(Settings)

@@ -8,10 +8,13 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 # A closed pipe (EINVAL on Windows), and a closed terminal.
 _NOBODY_READS = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}
+
+_IS_SILENT: ContextVar[bool] = ContextVar("whether nothing is said", default=False)
 
 
 @contextlib.contextmanager
@@ -40,9 +43,19 @@ def lenient_streams() -> Iterator[Callable[[], OSError | None]]:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Write lines to standard error, for output that is not meant for programs."""
-    for line in lines:
+    """Write lines to standard error, for output that is not meant for programs; nothing where it is silenced."""
+    for line in () if _IS_SILENT.get() else lines:
         print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Make `say` say nothing within the context."""
+    token = _IS_SILENT.set(True)
+    try:
+        yield
+    finally:
+        _IS_SILENT.reset(token)
 
 
 class _LenientFile(io.FileIO):

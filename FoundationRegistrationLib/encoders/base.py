@@ -19,7 +19,7 @@ class Encoder(Protocol):
     """Turns images into dense features. Networks are frozen.
 
     Attributes:
-        weights_sha256: checksum of the weights in use; None or absent if there are none. Features of a slice encoder
+        weights_sha256: checksum of the weights in use; None or absent if there are none. Features of an encoder
             without it are not cached.
         reach: for volume encoders, the radius in voxels of the neighbourhood that features depend on.
         window: for your own volume encoders, see `EncoderInfo`; absent means 0.
@@ -60,6 +60,7 @@ class EncoderInfo:
         weights: names of its catalogue entries, in order; empty if none are downloaded.
         build: makes the encoder for given settings on a device.
         packaged_sha256: checksum of weights from a Python package, None for others.
+        is_formula: whether it has nothing to learn, so that its name and the settings determine the features.
         build_untrained: makes it with random weights, for benchmarks without the weights.
     """
 
@@ -79,6 +80,7 @@ class EncoderInfo:
     citation: str = ""
     weights: tuple[str, ...] = ()
     packaged_sha256: str | None = None
+    is_formula: bool = False
     build_untrained: Callable[[Settings, torch.device], Encoder] | None = None
 
     def __post_init__(self) -> None:

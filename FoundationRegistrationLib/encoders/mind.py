@@ -114,7 +114,7 @@ ENCODERS = (
         "networks, except across sequences; fails between CT and MR (measured here)",
         license="no weights",
         citation="Heinrich et al., MICCAI 2013",
-        weights=(),
+        is_formula=True,
         build=_build,
     ),
 )

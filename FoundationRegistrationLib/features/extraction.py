@@ -88,7 +88,7 @@ def extract_features(
     said_before = len(cache.messages) if cache is not None else 0
     if cache is not None:
         fingerprint = source.fingerprint(fixed.device)
-        if info.kind == "slice" and not fingerprint:
+        if not fingerprint:
             cache = None  # other weights under the same name would be confused with these
         else:
             key = cache_key(info, fingerprint, settings, volumes, masks)

@@ -98,9 +98,9 @@ class EncoderSource:
         return self._of_fixed[key]  # type: ignore[return-value]
 
     def fingerprint(self, device: torch.device) -> str:
-        """Return what identifies the weights of the encoder."""
+        """Return what identifies the features of the encoder beside the settings; empty if nothing does."""
         if self._fingerprint is None:
-            self._fingerprint = weights_of(self.on(device)) or ""
+            self._fingerprint = self.info.name if self.info.is_formula else weights_of(self.on(device)) or ""
         return self._fingerprint
 
 

@@ -19,6 +19,7 @@ from . import fsl, niftyreg
 from .paths import called, check_input_file
 from .quiet import reader_heard
 from .transform_integrity import check_whole_transform
+from .transform_storage import has_fields_to_compress, write_compressed
 from .volumes import header_fields, read_image
 from .written import check_room, check_transform
 
@@ -77,14 +78,17 @@ def read_transform(path: Path, moving: sitk.Image | None = None) -> sitk.Transfo
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Write a transform file (.h5 for composites) and read it back.
+    """Write a transform file (.h5 for composites, displacement fields compressed) and read it back.
 
     Raises:
         OutputError: it cannot be written.
     """
-    check_room(path, transform)
     try:
-        sitk.WriteTransform(transform, str(path))
+        if has_fields_to_compress(transform, path):
+            write_compressed(transform, path)
+        else:
+            check_room(path, transform)
+            sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         msg = f"Cannot write the transform '{path}': the disk is full or not writable; choose another folder."
         raise OutputError(msg) from error

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from ..convex_adam.discrete_search import searches_of
 from ..runtime.progress import Note, Progress
-from ..spatial.displacement import displacement_image
+from ..spatial.displacement import displacement_image, rounded
 from ..spatial.grids import WorkingGrid
 from ..spatial.inversion import invert
 from ..spatial.warping import compose_transform
@@ -105,6 +105,7 @@ def register_deformably(
     lesions = [*fixed.lesions, *moving.lesions]
     if lesions:
         field = keep_lesions(field, initial, lesions)
+    field = rounded(field)
     volumes = lesion_volumes(field, initial, lesions)
     messages += [_lesion_message(change) for change in volumes if abs(change.percent) > _LESION_TOLERANCE_PERCENT]
     record = {

@@ -71,6 +71,8 @@ def _above_noise(values: np.ndarray, half_li: float) -> float:
     """
     clipped = np.minimum(values, np.percentile(values, 99.5)).ravel()
     low = float(clipped.min())
+    if low == clipped.max():
+        return half_li
     li = low + 2.0 * (half_li - low)
     counts, edges = np.histogram(clipped, _BINS)
     smooth = np.convolve(np.pad(counts, 2, "edge"), np.full(5, 0.2), "valid")

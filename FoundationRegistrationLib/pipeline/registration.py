@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike
 from ..convex_adam.method import described_stages
 from ..convex_adam.stages import Stage
 from ..encoders import Encoder
+from ..errors import InputError
 from ..io.arrays import VolumeLike, as_volume
 from ..io.landmarks import Landmarks
 from ..io.units import set_units, units_of
 from ..runtime.guards import plain_torch
 from ..runtime.progress import CancelledCallback, Note, Progress, ProgressCallback
 from ..settings import Settings
-from ..spatial.checks import check_overlap, check_volume
+from ..spatial.checks import check_overlap, check_slices, check_volume
 from ..spatial.grids import WorkingGrid
 from ..spatial.points import matrix_of
 from ..spatial.warping import warp_image
@@ -39,6 +40,10 @@ from .result import RegistrationResult
 _LOGGER = logging.getLogger(__name__)
 
 _OUTSIDE_PERCENT = 5.0  # of the patient in the moving volume
+_NOTHING_COMPARED = (
+    "Nothing of the two volumes could be compared: what they show of the patient, or the masks, do not meet. Check "
+    "that both show the same part of the body, and start from their centres, from landmarks or from a transform."
+)
 
 
 @plain_torch()
@@ -98,7 +103,8 @@ def register(
         The transform and its inverse, the warped moving volume, maps, figures, messages and the record of the run.
 
     Raises:
-        InputError: a volume, mask, region or transform cannot be used, or has no use for the settings.
+        InputError: a volume, mask, region or transform cannot be used, or has no use for the settings; or nothing of
+            the two volumes could be compared.
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
@@ -133,11 +139,12 @@ def register(
     alone = not method.settings.compares_intensities
     for role in ("fixed", "moving"):
         check_volume(images[role], role, any_content=alone)
+        check_slices(images[role], role)
     said: list[str] = []
     structures, points = (fixed_structures, moving_structures), (fixed_points, moving_points)
     driving = Driving.of(structures, points, (images["fixed"], images["moving"]), said, alone=alone)
     method = method.suited_to(*(images[role].GetSpacing() for role in ("fixed", "moving")))
-    return register_given(
+    result = register_given(
         GivenVolume.of("fixed", images, method.settings),
         GivenVolume.of("moving", images, method.settings),
         method,
@@ -149,6 +156,9 @@ def register(
         preview_features=preview_features,
         keep_intermediate=keep_intermediate,
     )
+    if not result.metrics["in_common"]:
+        raise InputError(_NOTHING_COMPARED)
+    return result
 
 
 def register_given(

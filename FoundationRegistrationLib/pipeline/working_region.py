@@ -72,17 +72,16 @@ def choose_grid(
     if region is not None:
         fixed_points = np.clip(fixed_points, *box_of(region))
 
-    loaded = min(_BASE_BYTES, resident_bytes()) if device.type == "cpu" else 0.0
+    loaded = loaded_bytes() if device.type == "cpu" else 0.0
     budget = settings.memory_budget_gb * 1e9 or 0.8 * free_memory_bytes(device) + loaded
 
     def needed_bytes(grid: WorkingGrid) -> float:
         if device.type != "cpu":
             return _BASE_BYTES + grid_bytes(grid, settings, infos, stages, structures)
-        of_run = loaded + _further_bytes(infos) + grid_bytes(grid, settings, infos, stages, structures)
-        of_volume = loaded + _RESULT_BYTES + fixed.image.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
-        if of_volume > budget:  # no grid would fit
+        of_run, of_result = host_bytes(grid, fixed.image, settings, infos, stages, structures, loaded)
+        if of_result - _field_bytes(grid, settings) > budget:  # no grid would fit
             return of_run
-        return max(of_run, of_volume + _field_bytes(grid, settings))
+        return max(of_run, of_result)
 
     def grid_at(spacing: float) -> WorkingGrid:
         return working_grid(
@@ -148,6 +147,38 @@ def _odd_size(role: str, image: sitk.Image, working_spacing_mm: float) -> str:
             "another unit, such as micrometres; correct it."
         )
     return ""
+
+
+def loaded_bytes() -> float:
+    """Return the memory of this process that counts for a run, in bytes: the libraries, not what the caller has."""
+    return min(_BASE_BYTES, resident_bytes())
+
+
+def host_bytes(
+    grid: WorkingGrid | None,
+    fixed: sitk.Image,
+    settings: Settings,
+    infos: Sequence[EncoderInfo],
+    stages: Sequence[Stage],
+    structures: int,
+    loaded: float,
+) -> tuple[float, float]:
+    """Estimate the host memory of a run on the CPU, in bytes: while it registers, and while it writes the result.
+
+    Args:
+        grid: the working grid; None for a rigid or affine run.
+        fixed: the fixed volume.
+        settings: of the run.
+        infos: properties of the encoders.
+        stages: deformable stages.
+        structures: number of structures that drive.
+        loaded: see `loaded_bytes`.
+    """
+    of_run = loaded + _further_bytes(infos)
+    of_result = loaded + _RESULT_BYTES + fixed.GetNumberOfPixels() * _RESULT_VOXEL_BYTES
+    if grid is None:
+        return of_run, of_result
+    return of_run + grid_bytes(grid, settings, infos, stages, structures), of_result + _field_bytes(grid, settings)
 
 
 def _further_bytes(infos: Sequence[EncoderInfo]) -> float:

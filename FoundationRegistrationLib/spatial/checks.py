@@ -40,6 +40,20 @@ def check_volume(image: sitk.Image, role: str, *, any_content: bool = False) -> 
         raise InputError(msg)
 
 
+def check_slices(image: sitk.Image, role: str) -> None:
+    """Check that a volume has several slices along each axis.
+
+    Raises:
+        InputError: it is a single slice.
+    """
+    if 1 in image.GetSize():
+        msg = (
+            f"The {role} volume is a single slice, which has no position in a volume to find; give the whole volume. "
+            "A dynamic series of one slice is registered by `series`."
+        )
+        raise InputError(msg)
+
+
 def check_grid(image: sitk.Image, role: str, *, any_voxels: bool = False) -> None:
     """Check that an image is a single 3D volume with valid geometry, whatever its content.
 

@@ -10,6 +10,7 @@ from .grids import WorkingGrid
 
 _TAPER_STEEPNESS = 3.0
 _SMALLEST_BORDER_MM = 10.0
+_STEPS_PER_MM = 1024.0
 LARGEST_BORDER_MM = 60.0
 
 
@@ -46,6 +47,14 @@ def displacement_image(
     weight = 0.5 * (1.0 + torch.cos(torch.pi * (distance / border).clamp(max=1.0)))
     array = (padded * weight).flip(0).permute(1, 2, 3, 0).double().numpy()
     return cells.padded(border).image(np.ascontiguousarray(array), is_vector=True)
+
+
+def rounded(field: sitk.Image) -> sitk.Image:
+    """Return a displacement field, mm, to the nearest 1/1024 mm: below that it is noise, which files would store."""
+    array = np.rint(sitk.GetArrayViewFromImage(field) * _STEPS_PER_MM) / _STEPS_PER_MM
+    result = sitk.GetImageFromArray(array, isVector=True)
+    result.CopyInformation(field)
+    return result
 
 
 def _distance(shape: torch.Size, border: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 import torch
 
 from ..runtime.device import device_with_doubles
-from .displacement import lengths
+from .displacement import lengths, rounded
 from .grids import WorkingGrid
 from .points import transform_points
 from .sampling import identity_positions, sample
@@ -30,7 +30,7 @@ def invert(
         device: where to compute; the CPU if None.
     """
     device = device_with_doubles(device or torch.device("cpu"))
-    backward = sitk.DisplacementFieldTransform(inverse_displacement(field, device))
+    backward = sitk.DisplacementFieldTransform(rounded(inverse_displacement(field, device)))
     composite = sitk.CompositeTransform([backward, *_inverted(initial, domain, device)])
     composite.FlattenTransform()
     return composite
@@ -48,7 +48,7 @@ def _inverted(transform: sitk.Transform, domain: WorkingGrid, device: torch.devi
         return inverses
     if transform.IsLinear():
         return [transform.GetInverse()]
-    return [sitk.DisplacementFieldTransform(inverse_displacement(_rasterised(transform, domain), device))]
+    return [sitk.DisplacementFieldTransform(rounded(inverse_displacement(_rasterised(transform, domain), device)))]
 
 
 def _carried(domain: WorkingGrid, transform: sitk.Transform) -> WorkingGrid:

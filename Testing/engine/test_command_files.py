@@ -53,7 +53,7 @@ def apply(files, kind, output, source=None):
     source = source or files / "inputs" / ("points.csv" if kind == "--points" else "moving.nii.gz")
     reference = files / "inputs" / "fixed.nii.gz"
     command = ["apply", str(files / "registration"), kind, str(source), "--output", str(output)]
-    return main([*command, "--reference", str(reference)])
+    return main([*command, "--reference", str(reference), "--overwrite"])
 
 
 # ---- inputs are kept ----
@@ -141,7 +141,7 @@ def test_a_phantom_is_made_anew_and_leaves_nothing_of_the_one_before(tmp_path):
     first = contents(tmp_path)
     (tmp_path / "out" / "pet.nii.gz").write_bytes(b"of another task")
     (tmp_path / "out" / "notes.txt").write_text("kept")
-    assert main([*command, "--seed", "3"]) == 0
+    assert main([*command, "--seed", "3", "--overwrite"]) == 0
     second = contents(tmp_path)
     assert {path.name for path in set(second) - set(first)} == {"notes.txt"}
     assert second[tmp_path / "out" / "fixed.nii.gz"] != first[tmp_path / "out" / "fixed.nii.gz"]
@@ -295,7 +295,7 @@ def test_results_of_an_earlier_run_do_not_stay_beside_new_ones(files):
     for name in ("jacobian.nii.gz", "expected_error_mm.nrrd", "features_fixed.nii.gz", "notes.txt"):
         (result / name).write_text("of an earlier run")
     command = ["register", str(inputs / "fixed.nii.gz"), str(inputs / "moving.nii.gz"), "--output", str(result)]
-    assert main([*command, *FAST]) == 0
+    assert main([*command, *FAST, "--overwrite"]) == 0
     assert {path.name for path in result.iterdir()} == {
         "transform.h5",
         "initial_transform.h5",

@@ -111,7 +111,7 @@ def test_apply_points_there_and_back(pair, registration, tmp_path):
 
 def test_evaluate_agrees_with_the_report(pair, registration, tmp_path, capsys):
     output = tmp_path / "evaluation.json"
-    command = ["evaluate", str(registration), "--output", str(output)]
+    command = ["evaluate", str(registration), "--json", "--output", str(output)]
     command += ["--fixed-landmarks", str(pair / "fixed_landmarks.mrk.json")]
     command += ["--moving-landmarks", str(pair / "moving_landmarks.mrk.json")]
     assert main(command) == 0

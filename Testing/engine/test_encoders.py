@@ -87,11 +87,22 @@ def test_encoders_are_listed_with_the_state_of_their_weights(capsys, monkeypatch
     assert main(["encoders"]) == 0
     before = capsys.readouterr().out
     assert all(f"\n{name} " in f"\n{before}" for name in EVERY_ENCODER)
-    assert "weights download sslsam" in before
+    assert state_of("sslsam", before) == "missing" and state_of("mind", before) == "ready"
     assert "timm:NAME" in before
+    assert main(["encoders", "sslsam"]) == 0
+    assert "weights download sslsam" in capsys.readouterr().out
     (tmp_path / "sslsam.pth").write_bytes(b"")
-    assert main(["encoders"]) == 0
+    assert main(["encoders", "sslsam"]) == 0
     assert "weights download sslsam" not in capsys.readouterr().out
+    for missing, state in (("sslsam.pth", "missing"), ("sam_vit_b_01ec64.pth", "ready")):
+        (tmp_path / missing).write_bytes(b"")
+        assert main(["encoders"]) == 0
+        assert state_of("sslsam", capsys.readouterr().out) == state
+
+
+def state_of(name, table):
+    """The word on the weights of an encoder in the table of all."""
+    return next(line.split()[1] for line in table.splitlines() if line.startswith(f"{name} "))
 
 
 def test_encoders_are_listed_for_programs(capsys):

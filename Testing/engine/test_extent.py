@@ -102,7 +102,9 @@ def test_an_unknown_extent_is_refused():
 
 
 def apply(registration, kind, source, output, *options):
-    return main(["apply", str(registration), f"--{kind}", str(source), "--output", str(output), *options])
+    return main(
+        ["apply", str(registration), f"--{kind}", str(source), "--output", str(output), "--overwrite", *options]
+    )
 
 
 @pytest.mark.parametrize(("direction", "extent"), [("forward", "moving"), ("inverse", "fixed"), ("forward", "union")])

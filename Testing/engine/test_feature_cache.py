@@ -50,7 +50,9 @@ class Counter:
 
 
 def facts(**changes):
-    return SimpleNamespace(**{"kind": "slice", "components": 2, "channels": 3, "name": "pixels", **changes})
+    return SimpleNamespace(
+        **{"kind": "slice", "components": 2, "channels": 3, "name": "pixels", "is_formula": False, **changes}
+    )
 
 
 @pytest.fixture
@@ -159,6 +161,30 @@ def test_weights_that_only_the_built_encoder_tells_are_loaded_but_nothing_is_enc
     assert built == 1
     assert again.from_cache
     assert_same(again, first)
+
+
+@pytest.mark.parametrize("kind", ["slice", "volume"])
+def test_a_network_that_does_not_identify_its_weights_is_never_kept(cache, pair, kind):
+    """Trained further, it has the same name: its earlier features must not be taken for its new ones."""
+
+    class Scaled:
+        reach = 1
+
+        def __init__(self, weight):
+            self.weight = weight
+
+        def encode(self, images):
+            return torch.stack([images**self.weight, images.square(), images.sqrt()], dim=1)
+
+    def run(weight):
+        info = facts(kind=kind, window=0)
+        source = EncoderSource(info, lambda device: Scaled(weight))
+        settings = Settings().suited_to((1.0, 1.0, 1.0))
+        return extract_features(source, *pair, settings, Progress({"encoding": 1.0}), cache)
+
+    before, after = run(1.0), run(3.0)
+    assert not after.from_cache
+    assert not torch.equal(before.fixed, after.fixed)
 
 
 # ---- accidents ----

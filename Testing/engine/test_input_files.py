@@ -407,8 +407,7 @@ def test_an_unknown_orientation_stands_first_in_report_terminal_and_on_the_page(
     )
     command = ["register", str(path), str(pair / "moving.nrrd"), "--output", str(tmp_path / "out"), *FAST]
     assert main([*command, "--initialization", "center"]) == 0
-    verdict, *said = capsys.readouterr().err.splitlines()
-    assert verdict.startswith("Verdict: ")
+    said = capsys.readouterr().err.splitlines()
     report_messages = json.loads((tmp_path / "out" / "report.json").read_text())["messages"]
     for lines in (said, report_messages, pages[0]):
         assert UNKNOWN in lines[0]
@@ -448,7 +447,7 @@ def test_apply_and_evaluate_say_it_too(pair, tmp_path, capsys):
     assert main(evaluate) == 0
     captured = capsys.readouterr()
     assert [UNKNOWN in line for line in captured.err.splitlines()] == [True, True]
-    assert "labels" in json.loads(captured.out)
+    assert captured.out.startswith("structure")
 
 
 def test_a_displacement_field_of_unknown_place_is_refused(tmp_path):

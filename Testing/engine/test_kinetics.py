@@ -356,7 +356,7 @@ def test_the_command_writes_the_maps_the_curves_and_their_record(files, capsys):
         "110",
         "100",
     ]
-    assert main([*command, "--early", "150", "--pre", "2"]) == 0
+    assert main([*command, "--early", "150", "--pre", "2", "--overwrite"]) == 0
     assert not (out / "curves.csv").exists()
     assert json.loads((out / "kinetics.json").read_text())["early_frame"] == 3
     assert not capsys.readouterr().err

@@ -195,21 +195,25 @@ def test_a_start_that_makes_aligned_volumes_worse_is_said():
     assert result.metrics["agreement"]["as_given"] > result.metrics["agreement"]["after"]
 
 
-def test_patients_that_hardly_meet_are_said():
-    """The fields of view overlap, but the bodies in them do not."""
-    wide = (74.0, 66.0, 200.0)
-    fixed = volume(empty_grid("LPS", (0, 0, 40), wide))
-    moving = volume(empty_grid("RAS", (0, 0, 30), wide), offset=(0, 0, 80))
-    initial = sitk.TranslationTransform(3, (3.0, 0.0, 0.0))
-    result = register(fixed, moving, dataclasses.replace(QUICK, displacement_half_width=1), initial_transform=initial)
+def test_masks_that_hardly_meet_are_said():
+    whole = volume(empty_grid("RAS"))
+    masks = []
+    for wanted in (slice(0, 20), slice(19, None)):
+        masks.append(sitk.Image(whole.GetSize(), sitk.sitkUInt8))
+        masks[-1].CopyInformation(whole)
+        masks[-1][:, :, wanted] = 1
+    settings = dataclasses.replace(QUICK, displacement_half_width=1)
+    result = register(whole, whole, settings, fixed_mask=masks[0], moving_mask=masks[1])
     assert result.verdict.level == "failed"
     assert "lies within the other" in result.verdict.reasons[0]
 
 
-def test_thin_volumes_are_not_judged():
+def test_a_thin_mask_is_not_judged():
     whole = volume(empty_grid("RAS"))
-    slices = whole[:, :, 18:19]
-    result = register(slices, slices, dataclasses.replace(QUICK, working_spacing_mm=2.0))
+    mask = sitk.Image(whole.GetSize(), sitk.sitkUInt8)
+    mask.CopyInformation(whole)
+    mask[:, :, 18] = 1
+    result = register(whole, whole, dataclasses.replace(QUICK, working_spacing_mm=2.0), fixed_mask=mask)
     assert result.metrics["agreement"] is None
 
 

@@ -196,7 +196,8 @@ def test_the_command_writes_the_series_and_its_truth_and_nothing_of_the_one_befo
     for name in DYNAMIC_PHANTOM:
         (out / name).write_bytes(b"of an earlier phantom")
     command = ["phantom", "dynamic", "--output", str(out), "--spacing-mm", "14", "--motion", "drift", "--seed", "200"]
-    assert main([*command, "--frames", "7"]) == 0
+    assert main([*command, "--frames", "7"]) == 2  # without --overwrite
+    assert main([*command, "--frames", "7", "--overwrite"]) == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(DYNAMIC_PHANTOM[:10])
     written = sitk.ReadImage(str(out / "series.nii.gz"))
     truth = json.loads((out / "truth.json").read_text())

@@ -30,7 +30,7 @@ def reference(tmp_path_factory):
 
 def apply(registration, reference, kind, source, output, *options):
     command = ["apply", str(registration), f"--{kind}", str(source), "--reference", str(reference)]
-    return main([*command, "--output", str(output), *options])
+    return main([*command, "--output", str(output), "--overwrite", *options])
 
 
 def linear_functions(points):

@@ -187,7 +187,7 @@ def test_names_are_said_where_the_file_cannot_keep_them(tmp_path, capsys):
 def test_the_same_labels_and_names_give_the_same_figures(tmp_path, capsys):
     """Overlapping segments are measured one by one; the same structures in one layer give the same numbers."""
     write_transform(rigid_transform(), tmp_path / "transform.h5")
-    command = ["evaluate", str(tmp_path), "--fixed-labels"]
+    command = ["evaluate", str(tmp_path), "--json", "--fixed-labels"]
     flat, over = (
         labelled(tmp_path / "f.seg.nrrd", {"node": 3, "tumour": 7}),
         layered(tmp_path / "o.seg.nrrd", list(BALLS)),

@@ -72,3 +72,18 @@ def test_what_cannot_be_dicom_is_refused_before_anything_runs(tmp_path, capsys):
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
         assert not (tmp_path / "dicom").exists()
+
+
+def test_the_headers_of_a_series_are_read_once(tmp_path, monkeypatch):
+    """For the volumes, for DICOM, and for the record of the inputs."""
+    from FoundationRegistrationLib.io import dicom
+
+    write_dynamic(tmp_path / "dce")
+    found, search = [], dicom.series_below
+    monkeypatch.setattr(dicom, "series_below", lambda *given: found.append(given) or search(*given))
+    command = ["series", tmp_path / "dce", "--output", tmp_path / "out", "--dicom", tmp_path / "dicom", *FAST]
+    assert main([str(word) for word in command]) == 0
+    assert len(found) == 1
+    read_series(tmp_path / "dce", [])
+    read_series(tmp_path / "dce", [])
+    assert len(found) == 3  # another caller's files may have changed in between

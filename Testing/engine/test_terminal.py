@@ -95,7 +95,7 @@ def test_terminal_without_unicode(tmp_path):
         ("weights path dinov2-vits14", 2, "home folder"),
         ("weights download dinov2-vits14", 2, "home folder"),
         ("encoders", 0, "dinov2"),
-        ("register {volume} {volume} --output {out} " + TINY, 0, "expected error"),
+        ("register {volume} {volume} --overwrite --output {out} " + TINY, 0, "expected error"),
     ],
 )
 @pytest.mark.parametrize("given", [(), ("FOUNDATION_REGISTRATION_CACHE", "FOUNDATION_REGISTRATION_WEIGHTS")])

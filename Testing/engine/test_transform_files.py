@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from volumes import assert_readable, empty_grid, field_image, field_transform, points_of, rigid_transform, through
 
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.io.transforms import read_transform
+from FoundationRegistrationLib.io.transforms import read_transform, write_transform
 
 ROWS = ["1 0 0 10", "0 1 0 -5", "0 0 1 2.5e0", "0 0 0 1"]
 FOREIGN = {
@@ -156,6 +156,8 @@ def test_a_damaged_transform_file_ends_nothing_and_a_cut_one_is_refused(tmp_path
     sitk.WriteTransform(affine, str(tmp_path / f"sound_affine{ending}"))
     if ending != ".mat":
         sitk.WriteTransform(sitk.CompositeTransform([*parts, grid]), str(tmp_path / f"sound_composite{ending}"))
+    if ending == ".h5":
+        write_transform(sitk.CompositeTransform([*parts, grid]), tmp_path / "sound_compressed.h5")
     script = [sys.executable, "-c", DAMAGE, str(tmp_path), "150"]
     run = subprocess.run(script, capture_output=True, text=True, check=False, timeout=300)
     lines = run.stdout.splitlines()

@@ -22,7 +22,8 @@ from volumes import (
 from FoundationRegistrationLib.errors import InputError, OutputError
 from FoundationRegistrationLib.io.transforms import read_transform, write_transform
 from FoundationRegistrationLib.spatial import inversion
-from FoundationRegistrationLib.spatial.displacement import displacement_image
+from FoundationRegistrationLib.spatial.decomposition import parts
+from FoundationRegistrationLib.spatial.displacement import displacement_image, rounded
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
 from FoundationRegistrationLib.spatial.inversion import inverse_displacement, invert
 from FoundationRegistrationLib.spatial.warping import compose_transform, round_trip_errors, warp_image, warp_labels
@@ -151,6 +152,34 @@ def test_a_written_transform_means_the_same_to_simpleitk(kind, tmp_path):
     points = body_points(step_mm=9.0)
     for read in (sitk.ReadTransform(str(tmp_path / "transform.h5")), read_transform(tmp_path / "transform.h5")):
         np.testing.assert_allclose(through(read, points), through(transform, points), atol=1e-6)
+
+
+def test_a_written_field_is_small_and_nothing_of_it_is_lost(tmp_path):
+    """SimpleITK's own file holds each displacement as three doubles, uncompressed."""
+    field = rounded(field_of(cells=WorkingGrid((-47.0, -45.0, -49.0), 2.0, (50, 48, 52))))
+    written = invert(rigid_transform(), field, DOMAIN), compose_transform(rigid_transform(), field)
+    for transform in written:
+        write_transform(transform, tmp_path / "small.h5")
+        sitk.WriteTransform(transform, str(tmp_path / "large.h5"))
+        found, expected = (sitk.ReadTransform(str(tmp_path / name)) for name in ("small.h5", "large.h5"))
+        assert (tmp_path / "small.h5").stat().st_size < (tmp_path / "large.h5").stat().st_size / 4
+        assert [part.GetName() for part in parts(found)] == [part.GetName() for part in parts(expected)]
+        points = body_points(step_mm=9.0)
+        np.testing.assert_array_equal(through(found, points), through(expected, points))
+
+
+def test_a_field_that_single_precision_cannot_hold_is_written_as_it_is(tmp_path):
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(field_image(), sitk.sitkVectorFloat64) + 1e-7 / 3)
+    write_transform(transform, tmp_path / "field.h5")
+    found = sitk.ReadTransform(str(tmp_path / "field.h5"))
+    assert found.GetName() == "DisplacementFieldTransform"
+    assert found.GetParameters() == transform.GetParameters()
+
+
+def test_rounding_a_field_moves_nothing_by_a_hundredth_of_a_millimetre():
+    field, points = field_of(), body_points(step_mm=5.0)
+    before, after = (through(compose_transform(rigid_transform(), each), points) for each in (field, rounded(field)))
+    assert 0 < np.abs(before - after).max() < 0.001
 
 
 @pytest.mark.parametrize("name", ["rigid.tfm", "rigid.txt", "rigid.mat", "rigid.h5"])

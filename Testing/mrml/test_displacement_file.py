@@ -11,7 +11,10 @@ from FoundationRegistrationBridge.transforms import below, read_transform, world
 from FoundationRegistrationBridge.volumes import volume_in_world
 from nodes import FLIP, grid_node, linear_node, put_under
 from registered import Registered
-from volumes import rigid_transform, through
+from volumes import body_points, field_image, rigid_transform, through
+
+from FoundationRegistrationLib.io.transforms import write_transform
+from FoundationRegistrationLib.spatial.displacement import rounded
 
 ONE_PERCENT_MM = 0.01
 
@@ -49,6 +52,19 @@ def test_what_has_no_field_is_refused_in_words(scene, tmp_path):
     with pytest.raises(BridgeError, match="has no fixed volume"):
         write_displacement_field(registered.node, tmp_path / "field.nii.gz")
     assert not (tmp_path / "field.nii.gz").exists()
+
+
+def test_slicer_reads_a_compressed_transform_like_any_other(scene, tmp_path):
+    transform = sitk.CompositeTransform([rigid_transform(), sitk.DisplacementFieldTransform(rounded(field_image()))])
+    write_transform(transform, tmp_path / "small.h5")
+    sitk.WriteTransform(transform, str(tmp_path / "large.h5"))
+    assert (tmp_path / "small.h5").stat().st_size < (tmp_path / "large.h5").stat().st_size / 3
+    points = body_points(step_mm=8.0)
+    small, large = (map_points(read_transform(tmp_path / name), points * FLIP) for name in ("small.h5", "large.h5"))
+    np.testing.assert_array_equal(small, large)
+    assert (
+        np.linalg.norm(small * FLIP - through(transform, points), axis=1).max() < 0.1
+    )  # Slicer interpolates by cubics
 
 
 @pytest.mark.parametrize("parent", ["none", "linear", "grid"])

@@ -104,7 +104,7 @@ def test_overlapping_segments_are_measured_by_name(scene, registration, capsys):
     """In another order on the other side, and overlapping: each structure by its name."""
     fixed = segmentation(scene, ("margin", "node", "lésion 1"), rigid_transform(), "LAS")
     moving = segmentation(scene, ("lésion 1", "margin", "node"))
-    command = ["evaluate", str(registration)]
+    command = ["evaluate", str(registration), "--json"]
     command += ["--fixed-labels", str(saved(scene, fixed, registration / "f.seg.nrrd"))]
     command += ["--moving-labels", str(saved(scene, moving, registration / "m.seg.nrrd"))]
     assert main(command) == 0
@@ -120,7 +120,8 @@ def test_what_moves_out_of_the_voxels_that_slicer_saved_counts(scene, registrati
     fixed, moving = empty_grid("LAS"), empty_grid("sagittal")
     write_transform(sitk.TranslationTransform(3, (0.0, 8.0, 0.0)), registration / "transform.h5")
     node = segmentation(scene, ("node",), grid_name="LAS")
-    command = ["evaluate", str(registration), "--fixed-labels", str(saved(scene, node, registration / "f.seg.nrrd"))]
+    command = ["evaluate", str(registration), "--json"]
+    command += ["--fixed-labels", str(saved(scene, node, registration / "f.seg.nrrd"))]
     moving_file = saved(scene, segmentation(scene, ("node",)), registration / "m.seg.nrrd")
     command += ["--moving-labels", str(moving_file)]
     assert main(command) == 0

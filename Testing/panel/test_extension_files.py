@@ -89,6 +89,16 @@ def test_catalogue_entry_follows_slicers_schema() -> None:
     assert f'EXTENSION_DEPENDS "{" ".join(entry["build_dependencies"])}"' in cmake
 
 
+def test_addresses_of_pictures_are_literal_and_lead_to_files_that_are_here() -> None:
+    """The check of Slicer's index reads them as text, without CMake's variables."""
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    begin = "https://raw.githubusercontent.com/FoundationRegistration/SlicerFoundationRegistration/main/"
+    for name in ("ICONURL", "SCREENSHOTURLS"):
+        for address in re.search(rf'set\(EXTENSION_{name} "([^"]+)"\)', cmake).group(1).split():
+            assert address.startswith(begin), address
+            assert (ROOT / address.removeprefix(begin)).is_file(), address
+
+
 def test_requirements_of_the_panel_are_those_of_the_library() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         library = [Requirement(text) for text in tomllib.load(file)["project"]["dependencies"]]

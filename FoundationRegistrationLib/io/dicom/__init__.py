@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .voxels import read_voxels
 
 __all__ = [
     "DicomSeries",
+    "headers_read_once",
     "is_dicom",
     "read_dicom",
     "read_dicom_frames",
@@ -34,6 +36,9 @@ __all__ = [
     "read_series",
     "series_uids",
 ]
+
+# The slices of series that were read; None where each reading begins anew.
+_READ: ContextVar[dict[tuple[Path, str | None], tuple[Slice, ...]] | None] = ContextVar("slices", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +184,28 @@ def _named(name: str) -> Iterator[None]:
         raise InputError(msg) from error
 
 
+@contextmanager
+def headers_read_once() -> Iterator[None]:
+    """Within the block, read the headers of a series once, however often it is asked for: its files do not change."""
+    token = _READ.set({})
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
 def _slices(path: Path, series: str | None) -> list[Slice]:
     """Return the slices of a series in any order."""
+    read = _READ.get()
+    if read is None:
+        return _slices_in(path, series)
+    key = path.absolute(), series
+    if key not in read:
+        read[key] = tuple(_slices_in(path, series))
+    return [*read[key]]
+
+
+def _slices_in(path: Path, series: str | None) -> list[Slice]:
     if path.is_dir():
         slices = series_below(path, series)
     elif series is None:
