@@ -6,6 +6,9 @@ velocity, and the field follows that for a step so short that it cannot fold. Co
 without the stiffness that a penalty on the displacement would have. A slight smoothing of the whole field after each
 step spreads the motion into tissue without structure.
 
+Coarse levels go further, but mislead where contrasts differ: coarse intensities can then correlate better and better
+while the field runs away. The features judge them.
+
 Given structures and points add their own forces, so that what they moved is not undone.
 
 Sources: Christensen et al., IEEE TIP 1996 (fluid registration); Avants et al., Medical Image Analysis 2008 and
@@ -34,9 +37,8 @@ from .velocity import VelocityKernel
 _LEAST_CELLS = 8  # of the coarsest level along each axis
 # Longest step, voxels of the level: below 1 the map stays invertible.
 _STEP = 0.5
-# Where the coarsest level explains less, the contrasts differ, and only the finest detail is compared. Volumes of one
-# sequence reach 0.66 to 0.87, of different sequences 0.49 to 0.53.
-_ALIKE = 0.6
+# Where the features differ by more than this factor after the coarse levels, what these did is dropped.
+_MISLED = 1.1
 # A level ends when ten steps lower the unexplained fraction by less than this fraction of it.
 _CONVERGED = 0.005
 
@@ -77,6 +79,7 @@ class FluidRefinement:
             volumes.weights,
             progress,
             guides=lambda factor: _guides(volumes, found.displacement, factor),
+            disagreement=lambda displacement: _disagreement(volumes, displacement),
         )
         return found.refined(displacement)
 
@@ -88,6 +91,7 @@ class FluidRefinement:
         weights: tuple[torch.Tensor | None, torch.Tensor | None],
         progress: Progress,
         guides: Callable[[int], Sequence[Difference]] = lambda factor: (),
+        disagreement: Callable[[torch.Tensor], float] = lambda displacement: 1.0,
     ) -> torch.Tensor:
         """Return the refined displacement.
 
@@ -98,6 +102,7 @@ class FluidRefinement:
             weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
             progress: told of each step.
             guides: returns what else is minimised, on cells larger by a factor.
+            disagreement: returns by how much the features differ under a displacement.
         """
         shape = (displacement.shape[1], displacement.shape[2], displacement.shape[3])
         factors = [1]
@@ -106,15 +111,20 @@ class FluidRefinement:
         counts = [self.iterations if factor > 1 else -(-self.iterations // 2) for factor in factors]
         work = [count / factor**3 for count, factor in zip(counts, factors, strict=True)]
         whole = sum(work) or 1.0
-        for index, (factor, count) in enumerate(zip(factors, counts, strict=True)):
+
+        def flowed(start: torch.Tensor, turn: int) -> torch.Tensor:
+            factor, part = factors[turn], (sum(work[:turn]) / whole, work[turn] / whole)
             level = _Level(self, intensities, weights, per_cell, factor, shape, guides(factor))
-            start = pool(displacement, factor) / factor
-            part = (sum(work[:index]) / whole, work[index] / whole)
-            if factor > 1 and not level.worthwhile(start):
-                continue
-            change = level.flowed(start, count, progress, part) - start
-            displacement = displacement + upsample(change, factor, shape)
-        return displacement
+            pooled = pool(start, factor) / factor
+            change = level.flowed(pooled, counts[turn], progress, part) - pooled
+            return start + upsample(change, factor, shape)
+
+        led = displacement
+        for turn in range(len(factors) - 1):
+            led = flowed(led, turn)
+        if disagreement(led) > _MISLED * disagreement(displacement):
+            led = displacement
+        return flowed(led, len(factors) - 1)
 
 
 class _Level:
@@ -147,10 +157,6 @@ class _Level:
             self._volumes = fixed, moving
             ones = fixed.new_ones(shape)
             self._weights = [pool((ones if weight is None else weight)[None], factor) for weight in weights]
-
-    def worthwhile(self, start: torch.Tensor) -> bool:
-        """Return whether the volumes are alike at this resolution, or something else guides."""
-        return bool(self._guides) or float(self._unexplained(start)[0]) <= 1.0 - _ALIKE
 
     def flowed(
         self, displacement: torch.Tensor, count: int, progress: Progress, part: tuple[float, float]
@@ -201,6 +207,16 @@ def _guides(volumes: Volumes, displacement: torch.Tensor, factor: int) -> list[D
     if volumes.points is not None:
         guides.append(PointDifference(volumes.points.pooled(factor)))
     return guides
+
+
+def _disagreement(volumes: Volumes, displacement: torch.Tensor) -> float:
+    """Return the mean squared difference of the features of all encoders where both volumes count."""
+    unused, total = torch.zeros_like(displacement), displacement.new_zeros(())
+    counted = volumes.counted(displacement)
+    for encoder in range(len(volumes.features)):
+        difference = FeatureDifference(volumes.term(encoder, displacement), SquaredDifference())
+        total += difference.add_to(unused, displacement)
+    return float(total if counted is None else total / counted.mean().clamp_min(torch.finfo(total.dtype).tiny))
 
 
 def _slopes(volume: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from stages import run, stage
 
 from FoundationRegistrationLib.convex_adam.fluid_refinement import FluidRefinement
 from FoundationRegistrationLib.convex_adam.method import stages_of
+from FoundationRegistrationLib.convex_adam.stages import Found, Volumes
 from FoundationRegistrationLib.convex_adam.unfolding import folded_nodes
 from FoundationRegistrationLib.errors import RegistrationCancelledError
 from FoundationRegistrationLib.features import pool
@@ -78,14 +79,25 @@ def test_contrast_does_not_matter(pair, truth, seen):
     assert voxels_apart(refined((seen(fixed), moving), start), truth) < 0.3 * voxels_apart(start, truth)
 
 
-def test_where_the_coarse_levels_have_little_in_common_only_the_finest_runs(pair, truth):
-    def first_step(fixed, moving):
-        events = []
-        refined((fixed, moving), torch.zeros_like(on_cells(truth)), progress=Progress({"test": 1.0}, events.append))
-        return next(event.fraction for event in events if event.fraction > 0.0)
+def test_coarse_levels_lead_unless_features_say_that_they_misled():
+    """A motion so large that the finest level alone stops on the way."""
+    truth = 2.0 * random_smooth(9, (36, 48, 40), 9.0, channels=3)
+    fixed, moving = displaced_by(truth)
+    still = torch.zeros_like(on_cells(truth))
+    QUIET.start("test")
 
-    assert first_step(*pair) < 0.02
-    assert first_step(tissue(2), pair[1]) >= 0.2  # the share of the coarse level
+    def kept(disagreement):
+        return FluidRefinement().refined((fixed, moving), still, 2, (None, None), QUIET, disagreement=disagreement)
+
+    further, nearer = kept(lambda found: 1.0), kept(lambda found: 1.0 + float(found.norm()))
+    assert voxels_apart(further, truth) < voxels_apart(nearer, truth)
+    volumes = Volumes(
+        features=((pool(fixed[None], 2), pool(moving[None], 2)),),
+        voxel_mm=1.0,
+        spacing=2,
+        intensities=(fixed, moving),
+    )
+    assert torch.equal(FluidRefinement().run(volumes, Found.nothing(volumes), QUIET).displacement, further)
 
 
 def test_large_motion_is_followed_without_folds():
@@ -98,11 +110,10 @@ def test_large_motion_is_followed_without_folds():
 
 
 @pytest.mark.parametrize("compressibility", [0.1, 1.0])
-def test_unrelated_structure_moves_the_field_by_its_own_size_at_most_and_never_folds_it(compressibility):
+def test_unrelated_structure_never_folds_the_field(compressibility):
     still = torch.zeros_like(on_cells(random_smooth(1, SHAPE, 3.0, channels=3)))
     found = refined((tissue(2), tissue(1)), still, iterations=400, compressibility=compressibility)
-    assert not folded_nodes(found).any()
-    assert float(2 * found.norm(dim=0).mean()) < 2.0
+    assert found.any() and not folded_nodes(found).any()
 
 
 def test_a_lesion_of_one_volume_keeps_its_volume_the_better_the_less_compressible():
