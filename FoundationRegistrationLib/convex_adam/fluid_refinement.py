@@ -38,7 +38,7 @@ _LEAST_CELLS = 8  # of the coarsest level along each axis
 # Longest step, voxels of the level: below 1 the map stays invertible.
 _STEP = 0.5
 # Where the features differ by more than this factor after the coarse levels, what these did is dropped.
-_MISLED = 1.1
+_MISLED = 1.15
 # A level ends when ten steps lower the unexplained fraction by less than this fraction of it.
 _CONVERGED = 0.005
 

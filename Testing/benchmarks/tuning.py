@@ -90,7 +90,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "smoothing_repeats": (1, 2, 3, 4),
         "mind_dilation": (1, 2, 3),
         "method._VOLUME_STRENGTH": (0.0, 2.0, 4.0, 8.0),
-        "fluid_refinement._MISLED": (1.0, 1.1, 1.2),
+        "fluid_refinement._MISLED": (1.0, 1.15, 1.3),
         "two_encoders._POWER_OF_LEAD": (1, 2, 4),
         "reliability._REACH": (1, 2, 4),
     },

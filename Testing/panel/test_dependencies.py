@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import slicer.util
-from driving import choose, click
+from driving import choose_pair, click
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -30,6 +30,13 @@ def dependencies(module: Any) -> Any:
     from FoundationRegistrationBridge import dependencies
 
     return dependencies
+
+
+@pytest.fixture
+def packages_install(module: Any) -> Any:
+    from FoundationRegistrationPanel import packages_install
+
+    return packages_install
 
 
 @pytest.fixture
@@ -134,23 +141,25 @@ def test_a_full_disk_is_said(dependencies: Any) -> None:
 
 
 @pytest.fixture
-def lacking(module: Any, panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def lacking(module: Any, packages_install: Any, panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """The panel with two volumes, where a package is missing; what it asks is answered by the list."""
-    monkeypatch.setattr(module, "read_requirements", lambda path: [Requirement("no-such-package")])
+    for asked in (module, packages_install):
+        monkeypatch.setattr(asked, "read_requirements", lambda path: [Requirement("no-such-package")])
     answers = [True]
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: answers[0])
-    choose(panel.ui.fixedVolumeSelector, "MRI")
-    choose(panel.ui.movingVolumeSelector, "CT")
+    choose_pair(panel.ui, pair["fixed"], pair["moving"])
     return answers
 
 
 @pytest.mark.usefixtures("silent_server")
 def test_register_is_busy_while_packages_are_installed_and_a_second_click_cancels(
-    module: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    packages_install: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    install = module.PackagesInstall
-    monkeypatch.setattr(module, "PackagesInstall", lambda *given: started.append(install(*given)) or started[-1])
+    install = packages_install.PackagesInstall
+    monkeypatch.setattr(
+        packages_install, "PackagesInstall", lambda *given: started.append(install(*given)) or started[-1]
+    )
     click(panel.ui.applyButton)
     assert panel.ui.applyButton.text == "Cancel" and panel.ui.progressBar.visible
     qtbot.waitUntil(lambda: "Installing packages, this takes minutes" in panel.ui.stepNote.text)
@@ -166,7 +175,7 @@ def test_declining_starts_nothing(panel: Any, lacking: list[bool]) -> None:
 
 
 def test_after_the_packages_the_registration_goes_on(
-    module: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    module: Any, packages_install: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pip is a fake here that has installed everything at once."""
 
@@ -174,14 +183,14 @@ def test_after_the_packages_the_registration_goes_on(
         log = ()
 
         def __init__(self, packages: Any, on_progress: Any, on_finished: Any) -> None:
-            monkeypatch.setattr(module, "read_requirements", lambda path: [])
+            monkeypatch.setattr(packages_install, "read_requirements", lambda path: [])
             self.finish = on_finished
 
         def poll(self) -> bool:
             self.finish(None, False)
             return False
 
-    monkeypatch.setattr(module, "PackagesInstall", Installed)
+    monkeypatch.setattr(packages_install, "PackagesInstall", Installed)
     registered = []
     monkeypatch.setattr(panel, "_startRegistration", lambda: registered.append(True))
     monkeypatch.setattr(module.facts, "missing_weights", lambda names, given: [])
@@ -244,7 +253,7 @@ def test_what_a_mac_can_do_about_torch(
 
 
 def test_register_is_busy_while_the_extension_installs_torch(
-    module: Any, dependencies: Any, panel: Any, lacking: Any, monkeypatch: pytest.MonkeyPatch
+    packages_install: Any, dependencies: Any, panel: Any, lacking: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The extension handles events meanwhile, so that a person may click again."""
     seen = []
@@ -253,7 +262,7 @@ def test_register_is_busy_while_the_extension_installs_torch(
         seen.append((panel.ui.applyButton.enabled, panel.ui.stepNote.text))
         panel.onApplyButton()
 
-    monkeypatch.setattr(module, "TORCH", Requirement("torch>=999"))
+    monkeypatch.setattr(packages_install, "TORCH", Requirement("torch>=999"))
     extension = Extension(dependencies, monkeypatch, install)
     click(panel.ui.applyButton)
     assert seen == [(False, "Installing PyTorch, this takes minutes")] and len(extension.asked) == 1

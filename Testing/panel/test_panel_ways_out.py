@@ -51,7 +51,7 @@ def choose_lost_pair(panel: Any, lost: dict[str, Any]) -> None:
     choose(ui.taskSelector, "Longitudinal MRI")
     choose(ui.initializationSelector, "None")
     ui.working_spacing_mmSetting.value = 7.0
-    choose(ui.stagesSelector, "rigid")
+    choose(ui.stagesSelector, "Rigid")
 
 
 def test_hand_and_landmarks_lead_out_of_a_failed_registration(panel: Any, lost: dict[str, Any], qtbot: Any) -> None:
