@@ -7,6 +7,7 @@ import html
 import io
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -53,7 +54,6 @@ def draw_overview(
     expected_error = result.expected_error
     if expected_error is not None:
         expected_error = sitk.Resample(expected_error, fixed, identity, sitk.sitkNearestNeighbor, np.nan)
-    settings = result.record["settings"]
     report.save_overview(
         target,
         fixed,
@@ -61,17 +61,25 @@ def draw_overview(
         result.warped,
         displacement_on_grid_of(fixed, result.transform),
         sitk.Resample(result.jacobian, fixed, identity, sitk.sitkLinear, useNearestNeighborExtrapolator=True),
-        title=(
-            f"{settings['stages'].capitalize()} registration"
-            if result.deformation is None
-            else f"Registration with {settings['encoder']}"
-        ),
+        title=_title(result),
         verdict=(result.verdict.level, result.verdict.reasons),
         warnings=[message for message in result.messages if not isinstance(message, Note)],
         lines=[*summary(result, evaluation), *(message for message in result.messages if isinstance(message, Note))],
         expected_error=expected_error,
+        focus=result.focus,
         **outlines,
     )
+
+
+def _title(result: RegistrationResult) -> str:
+    """Say which volume was registered to which, and how."""
+    paths = [Path(result.record["inputs"][side].get("path", f"{side} volume")) for side in ("moving", "fixed")]
+    moving, fixed = (path.name for path in paths)
+    if moving == fixed:  # of two visits
+        moving, fixed = (str(Path(path.parent.name, path.name)) for path in paths)
+    settings = result.record["settings"]
+    how = f"{settings['stages']} only" if result.deformation is None else f"encoder {settings['encoder']}"
+    return f"{moving} registered to {fixed}, preset {settings['preset']}, {how}"
 
 
 def summary(result: RegistrationResult, evaluation: Mapping[str, Any] | None = None) -> list[str]:

@@ -26,6 +26,7 @@ from .assessment import assess
 from .deformable import register_deformably
 from .driving import Driving, Structures
 from .extent import outside_percent
+from .focus import focus_of
 from .given import GivenVolume
 from .initial_alignment import initial_alignment
 from .initial_transform import check_initial_transform
@@ -275,6 +276,7 @@ def register_given(
         deformation=None if deformed is None else deformed.field,
         expected_error=assessment.expected_error,
         error_predictors=assessment.error_predictors,
+        focus=focus_of(given_fixed, given_moving, driving, solution.transform),
         verdict=assessment.verdict,
         metrics={**assessment.metrics, "moving_outside_percent": outside},
         timings=dict(steps.timings),

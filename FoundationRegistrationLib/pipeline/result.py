@@ -50,6 +50,8 @@ class RegistrationResult:
             nothing was compared: in air and outside either field of view.
         error_predictors: the predictors of `expected_error`, one component for each of `PREDICTORS`, on the grid of
             the cells; NaN where nothing was compared.
+        focus: labels on the grid of the fixed volume that the overview cuts through: the largest lesion, else the
+            structures that drove; None without.
         verdict: whether to trust the result, "good", "check" or "failed", with the reasons.
         metrics: agreement, folding, inverse consistency error, explained variance and energies, as plain numbers.
         timings: seconds of each step.
@@ -72,6 +74,7 @@ class RegistrationResult:
     deformation: sitk.Image | None
     expected_error: sitk.Image | None
     error_predictors: sitk.Image | None
+    focus: sitk.Image | None
     verdict: Verdict
     metrics: Mapping[str, Any]
     timings: Mapping[str, float]

@@ -429,6 +429,7 @@ def test_what_is_no_caution_is_drawn_among_the_figures(pair, tmp_path, monkeypat
     assert any("of memory" in message for message in messages)
     assert drawn["warnings"] == [message for message in messages if message not in notes]
     assert drawn["lines"][-1:] == notes
+    assert drawn["title"] == "moving.nrrd registered to fixed.nrrd, preset default, encoder mind"
 
 
 def test_apply_and_evaluate_say_it_too(pair, tmp_path, capsys):

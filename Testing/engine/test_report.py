@@ -218,15 +218,74 @@ def test_labels_are_outlined_in_their_colours(tmp_path):
     assert orange[2] < orange[1] / 2  # after: the fixed outline lies on top of the same outline
 
 
-def test_two_breasts_get_a_tall_page_and_a_cut_that_is_not_empty():
-    array = np.zeros((16, 16, 80), np.float32)
-    array[2:14, 2:14, 4:30] = array[2:14, 2:14, 50:76] = 100
-    image = grid(array, spacing=(2, 2, 2))
-    zero = grid(np.zeros((*array.shape, 3), np.float32), spacing=(2, 2, 2), vector=True)
-    scene = scene_of((image, image, image, zero, jacobian_determinant(zero)))
-    assert scene.cut(scene.foreground, PLANES[2]).any()
+def two_breasts():
+    """Two breasts, the left one a little smaller, with air between them; a label of each and a lesion in the left."""
+    labels = np.zeros((16, 24, 80), np.uint8)
+    labels[2:14, 4:20, 4:30] = 1
+    labels[3:13, 6:20, 50:74] = 2
+    lesion = np.zeros_like(labels)
+    lesion[10:12, 7:9, 70:73] = 1
+    return labels, lesion
+
+
+BREAST_MM = (2.0, 1.8, 3.0)
+
+
+def scene_of_breasts(orientation="LPS", *, cut_through=None, labelled=False):
+    """The scene of two breasts on an oblique, anisotropic grid, stored in an order of axes."""
+    breasts, _ = two_breasts()
+    image = grid(100.0 * (breasts > 0).astype(np.float32), BREAST_MM, OBLIQUE)
+    zero = grid(np.zeros((*breasts.shape, 3), np.float32), BREAST_MM, OBLIQUE, vector=True)
+    labels = grid(breasts, BREAST_MM, OBLIQUE) if labelled else None
+    focus = None if cut_through is None else grid(cut_through, BREAST_MM, OBLIQUE)
+    fixed, field, determinant, labels, focus = (
+        None if each is None else sitk.DICOMOrient(each, orientation)
+        for each in (image, zero, jacobian_determinant(zero), labels, focus)
+    )
+    return build_scene(fixed, fixed, fixed, field, determinant, (labels, None, None), focus=focus)
+
+
+def test_two_breasts_get_a_tall_page():
+    scene = scene_of_breasts()
     assert not page_layout(scene).wide
     assert arrow_factor(scene) == 0
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "SPL", "ARI"])
+def test_every_cut_shows_breast_and_two_of_them_both(orientation):
+    scene = scene_of_breasts(orientation)
+    axial, coronal, sagittal = (scene.cut(scene.foreground, plane) for plane in PLANES)
+    for picture in (axial, coronal):
+        halves = np.array_split(picture, 2, axis=1)
+        assert all(half.any() for half in halves)
+    assert sagittal.mean() > 0.4
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "SPL", "ARI"])
+def test_every_cut_goes_through_the_lesion(orientation):
+    _, lesion = two_breasts()
+    scene = scene_of_breasts(orientation, cut_through=lesion, labelled=True)
+    z, y, x = np.nonzero(lesion)
+    corner = sitk.Image([1, 1, 1], sitk.sitkUInt8)
+    corner.CopyInformation(grid(lesion[:1, :1, :1], BREAST_MM, OBLIQUE))
+    index = corner.TransformPhysicalPointToContinuousIndex(np.asarray(scene.position).tolist())
+    for value, of_lesion in zip(index, (x, y, z), strict=True):
+        assert of_lesion.min() - 0.01 <= value <= of_lesion.max() + 0.01
+
+
+def test_a_small_structure_counts_as_much_as_a_large_one():
+    breasts, lesion = two_breasts()
+    structures = np.where(lesion > 0, 7, breasts)
+    scene = scene_of_breasts(cut_through=structures)
+    for plane in PLANES:
+        assert 7 in structures.take(scene.centre[plane.axis], plane.axis)  # the margin keeps the first slices
+
+
+def test_a_focus_in_the_dark_outside_the_anatomy_is_shown_too():
+    outside = np.zeros((16, 24, 80), np.uint8)
+    outside[0, 0, 79] = 1
+    scene = scene_of_breasts(cut_through=outside)
+    assert np.array(scene.fixed.shape)[2] == scene.centre[2] + 1
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 24), (3, 24, 40), (40, 6, 6)])

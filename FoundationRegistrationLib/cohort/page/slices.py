@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...evaluation.report.views import box_of, foreground_of, grey_window, index_to_cut, windowed
+from ...evaluation.report.views import box_of, foreground_of, grey_window, slices_to_cut, windowed
 from ...spatial.warping import warp_image
 
 MOST_SLICES = 40
@@ -91,5 +91,5 @@ def _shown_grid(oriented: sitk.Image) -> tuple[sitk.Image, int]:
     grid.SetOrigin(oriented.TransformIndexToPhysicalPoint(first[::-1]))
     grid.SetSpacing([spacing[2], spacing[1], spacing[0] * step])
     grid.SetDirection(oriented.GetDirection())
-    middle = round((index_to_cut(foreground, 0) * strides[0] - first[0]) / step)
+    middle = round((slices_to_cut(foreground)[0] * strides[0] - first[0]) / step)
     return grid, min(max(middle, 0), count - 1)

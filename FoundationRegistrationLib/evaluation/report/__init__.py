@@ -36,14 +36,16 @@ def save_overview(
     labels_before: sitk.Image | None = None,
     labels_after: sitk.Image | None = None,
     expected_error: sitk.Image | None = None,
+    focus: sitk.Image | None = None,
 ) -> None:
     """Draw the quality page of one registration as a PNG.
 
-    Axial, coronal and sagittal cuts through the centre of mass of the fixed foreground (or the nearest slice with
-    enough foreground): fixed image, moving image before and after, checkerboards before and after, displacement (mm,
-    arrows from a fixed point to its moving point, in the plane; minus its mean, which is stated, if that is longer
-    than the remainder), Jacobian determinant (folded voxels marked), and the expected error if there is one. Grey
-    windows are robust percentiles of the foreground, the same before and after. With labels, outlines of the fixed
+    Axial, coronal and sagittal cuts, each the slice nearest to the middle that shows nearly as much as any of the
+    focus, else of the fixed labels, else of the fixed foreground. Fixed image, moving image before and after,
+    checkerboards before and after, displacement (mm, arrows from a fixed point to its moving point, in the plane;
+    minus its mean, which is stated, if that is longer than the remainder), Jacobian determinant (folded voxels
+    marked), and the expected error if there is one. Grey windows are robust percentiles of the foreground, the same
+    before and after. With labels, outlines of the fixed
     (blue) and of the moving labels (orange). The file gets its name only when it is complete.
 
     Args:
@@ -62,6 +64,7 @@ def save_overview(
         labels_before: labels of the moving image before, on that grid.
         labels_after: labels of the moving image after, on that grid.
         expected_error: mm, on that grid; NaN where unknown.
+        focus: what the cuts must show, not 0, on that grid; such as a lesion.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, ``displacement`` is not a field, or the
@@ -73,7 +76,7 @@ def save_overview(
         msg = f"{path} does not end in .png; the overview is a PNG image."
         raise InputError(msg)
     labels = (fixed_labels, labels_before, labels_after)
-    scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error)
+    scene = build_scene(fixed, moving_before, moving_after, displacement, jacobian, labels, expected_error, focus)
 
     from .page import draw_page  # matplotlib is slow to import
 

@@ -213,8 +213,8 @@ def _write_header(
         _write(figure, layout, _MARGIN, 0.15 + _TITLE_LINE * number, line, size=15, weight="bold")
     left, top = _MARGIN, 0.2 + _TITLE_LINE * len(title_lines)
     for number, (line, colour) in enumerate(said):
-        weight = "bold" if number == 0 else "normal"
-        _write(figure, layout, left, top + _LINE * number, line, size=10, color=colour, weight=weight)
+        style = {"size": 12, "weight": "bold"} if number == 0 else {"size": 10}
+        _write(figure, layout, left, top + _LINE * number, line, color=colour, **style)
     top += _LINE * len(said)
     for column in columns:
         for number, line in enumerate(column):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...spatial.checks import check_same_grid
-from .views import box_of, foreground_of, grey_window, index_to_cut, windowed
+from .views import box_of, foreground_of, grey_window, slices_to_cut, windowed
 
 _LEAST_SHIFT_MM = 10.0  # a shorter one does not hide the rest
 
@@ -123,8 +123,11 @@ def build_scene(
     jacobian: sitk.Image,
     labels: Sequence[sitk.Image | None],
     expected_error: sitk.Image | None = None,
+    focus: sitk.Image | None = None,
 ) -> Scene:
     """Check the images of ``save_overview``, reorient them to LPS order and crop them to the foreground.
+
+    The cuts go through the focus; without, through the fixed labels; without, through the fixed foreground.
 
     Raises:
         InputError: an image is not on the grid of the fixed image, or ``displacement`` is not a field.
@@ -135,6 +138,7 @@ def build_scene(
     vectors = _array(displacement, fixed, "displacement field", components=3).astype(np.float32)
     determinant = _array(jacobian, fixed, "Jacobian determinant").astype(np.float32)
     error_array = None if expected_error is None else _array(expected_error, fixed, "map of the expected error")
+    focus_array = None if focus is None else _array(focus, fixed, "image to cut through")
     names = ("fixed labels", "moving labels before registration", "moving labels after registration")
     maps = [None if x is None else _array(x, fixed, name) for x, name in zip(labels, names, strict=True)]
 
@@ -143,9 +147,13 @@ def build_scene(
     oriented = sitk.DICOMOrient(fixed, "LPS")
     spacing = oriented.GetSpacing()[::-1]
     foreground = foreground_of(fixed_array)
-    box = box_of(foreground | foreground_of(before_array), spacing)
+    cut_through = next((a for a in (focus_array, maps[0]) if a is not None and a.any()), foreground)
+    centre = slices_to_cut(cut_through)
+    box = tuple(
+        slice(min(side.start, index), max(side.stop, index + 1))
+        for side, index in zip(box_of(foreground | foreground_of(before_array), spacing), centre, strict=True)
+    )
     shift = _leading_shift(vectors[foreground])
-    centre = [index_to_cut(foreground, axis) for axis in range(3)]
     moving_window = grey_window(before_array)
     return Scene(
         fixed=windowed(fixed_array[box], grey_window(fixed_array)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MARGIN_MM = 8.0  # shown around the foreground
+_NEARLY = 0.95  # of what the fullest slice shows
 
 
 def foreground_of(array: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -17,27 +20,40 @@ def foreground_of(array: NDArray[np.float32]) -> NDArray[np.bool_]:
     return bright if bright.any() else np.ones_like(bright)
 
 
-def _area(foreground: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
-    """Number of foreground voxels in each slice across an axis."""
-    return foreground.sum(axis=tuple(other for other in range(3) if other != axis))
+def slices_to_cut(labels: NDArray[Any]) -> tuple[int, ...]:
+    """Return the slice across each axis that shows what is labelled (not 0).
 
-
-def index_to_cut(foreground: NDArray[np.bool_], axis: int) -> int:
-    """Slice nearest to the centre of mass with at least half as much foreground as the fullest slice.
-
-    The centre in nearly all volumes, but not the empty slice between two breasts.
+    Each label counts by its area as a share of that in its fullest slice, so that small structures are shown, too. Of
+    the slices that show nearly as much as the fullest, the one nearest to the middle of what is labelled is chosen:
+    never the empty slice between two breasts.
     """
-    area = _area(foreground, axis)
-    index = np.arange(area.size)
-    full = index[area >= 0.5 * area.max()]
-    return int(full[np.abs(full - np.average(index, weights=area)).argmin()])
+    areas = [_areas(labels, axis) for axis in range(3)]
+    return tuple(_fullest((area / area.max(axis=1, keepdims=True)).sum(axis=0)) for area in areas)
+
+
+def _fullest(shown: NDArray[np.floating[Any]]) -> int:
+    index = np.arange(shown.size)
+    full = index[shown >= _NEARLY * shown.max()]
+    return int(full[np.abs(full - np.average(index, weights=shown)).argmin()])
+
+
+def _areas(labels: NDArray[Any], axis: int) -> NDArray[np.intp]:
+    """Number of voxels (labels, slices) of each label that occurs, in each slice across an axis."""
+    if labels.dtype == bool:
+        return labels.sum(axis=tuple(other for other in range(3) if other != axis))[None]
+    values = functools.reduce(np.union1d, (np.unique(part) for part in labels))
+    counts = [
+        np.bincount(np.searchsorted(values, part).ravel(), minlength=values.size)
+        for part in np.moveaxis(labels, axis, 0)
+    ]
+    return np.transpose(counts)[values != 0]
 
 
 def box_of(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice, ...]:
     """Range (Z, Y, X) of the foreground without stray voxels, with a margin."""
     sides = []
     for axis, size in enumerate(foreground.shape):
-        share = np.cumsum(_area(foreground, axis)) / foreground.sum()
+        share = np.cumsum(_areas(foreground, axis)[0]) / foreground.sum()
         first, last = (int(index) for index in np.searchsorted(share, (0.002, 0.998)))
         margin = max(1, round(_MARGIN_MM / spacing[axis]))
         sides.append(slice(max(0, first - margin), min(size, last + margin + 1)))
