@@ -438,8 +438,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
-            for message in (*outputs.record["verdict"]["reasons"], *outputs.messages):
-                self._run.say(in_panel_words(message))
             self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node

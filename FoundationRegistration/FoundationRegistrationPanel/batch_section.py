@@ -55,6 +55,7 @@ class BatchSection:
                 progressBar=ui.batchProgressBar,
                 stepNote=ui.batchStepNote,
                 logText=ui.batchLogText,
+                runLogText=ui.batchLogText,
                 applyButton=ui.batchRunButton,
             ),
             self._show_actions,

@@ -1,4 +1,4 @@
-"""Runs one long task at a time and shows its progress: percent, step, remaining time, log, Cancel."""
+"""Runs one long task at a time and shows its progress: percent, step, remaining time, messages, log, Cancel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunControl:
     """Polls the task from a timer, so that the panel never blocks.
 
     Args:
-        ui: the panel's widgets.
+        ui: the panel's widgets; `logText` has the messages, `runLogText` the log of the task.
         on_changed: called when a task begins or has ended.
     """
 
@@ -55,6 +55,8 @@ class RunControl:
         """Follow a started task."""
         self._work = work
         self._ui.logText.clear()
+        self._ui.runLogText.clear()
+        self._ui.runLogText.visible = False
         self._ui.progressBar.value = 0
         self._ui.stepNote.text = _("Starting...")
         self._show(True)
@@ -100,15 +102,16 @@ class RunControl:
         self._ui.stepNote.text = text
 
     def say(self, line: str) -> None:
-        """Add a line to the log."""
+        """Show a message below the progress: what is shown nowhere else."""
         self._ui.logText.visible = True
         self._ui.logText.appendPlainText(line)
 
     def _poll(self) -> None:
         work = self._work
         if work is not None and not work.poll() and self._work is work:
-            for line in work.log:
-                self.say(line)
+            if work.log:
+                self._ui.runLogText.visible = True
+                self._ui.runLogText.appendPlainText("\n".join(work.log))
             self._end()
 
     def _end(self) -> None:

@@ -58,6 +58,9 @@ def test_register_look_and_cancel(panel: Any, breast: dict[str, Any], qtbot: Any
     assert percents == sorted(percents) and len(set(percents)) > 3
     assert len(words) > 3, "steps may be too quick to be seen, but not most of them"
     assert not ui.progressBar.visible
+    assert not ui.logText.visible, "the Result section says all there is to say of a good run"
+    unfold(ui.detailsSection)
+    assert ui.runLogText.visible and "time: " in ui.runLogText.plainText
 
     # The transform and the volume are there, and what was checked has followed onto the fixed volume.
     transform = ui.resultTransformSelector.currentNode()

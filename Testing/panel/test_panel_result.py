@@ -103,6 +103,7 @@ def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, 
     assert ui.compareSelector.currentText == "off" and composite.GetBackgroundVolumeID() == before
     assert ui.resultTransformSelector.currentNode() is None and ui.waysBox.visible
     unfold(ui.detailsSection)
+    assert ui.runLogText.visible and ui.reasonsNote.text.split(";")[0] in ui.runLogText.plainText
     choose(ui.resultTransformSelector, "CT to MRI")  # the earlier one is still in the scene
     assert ui.verdictNote.text.startswith("Check")
 
