@@ -14,6 +14,7 @@ from FoundationRegistrationLib.evaluation.report import save_overview
 from FoundationRegistrationLib.evaluation.report.page import add_axes, draw_page, page_layout
 from FoundationRegistrationLib.evaluation.report.panels import arrow_factor, draw_displacement
 from FoundationRegistrationLib.evaluation.report.scene import PLANES, build_scene
+from FoundationRegistrationLib.phantom import make_phantom
 
 OBLIQUE = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.15, -0.1, 0.2).GetMatrix()
 
@@ -271,6 +272,28 @@ def test_every_cut_goes_through_the_lesion(orientation):
     index = corner.TransformPhysicalPointToContinuousIndex(np.asarray(scene.position).tolist())
     for value, of_lesion in zip(index, (x, y, z), strict=True):
         assert of_lesion.min() - 0.01 <= value <= of_lesion.max() + 0.01
+
+
+@pytest.mark.parametrize("task", ["longitudinal", "pet-ct-to-mri"])
+def test_cuts_of_a_patient_without_labels_show_breast_and_two_of_them_both(task):
+    case = make_phantom(task, seed=0, spacing_mm=5.0, difficulty="easy")
+    images = case.fixed, case.fixed_labels["breast"]
+    for image in images:
+        image.SetDirection(OBLIQUE)
+    zero = sitk.Image(case.fixed.GetSize(), sitk.sitkVectorFloat32, 3)
+    zero.CopyInformation(case.fixed)
+    scene = build_scene(*[case.fixed] * 3, zero, jacobian_determinant(zero), (None,) * 3)
+    breast = sitk.GetArrayFromImage(sitk.DICOMOrient(images[1], "LPS")) > 0
+    index = sitk.DICOMOrient(case.fixed, "LPS").TransformPhysicalPointToIndex(np.asarray(scene.position).tolist())[
+        ::-1
+    ]
+    for plane in PLANES:
+        others = tuple(axis for axis in range(3) if axis != plane.axis)
+        cut = breast.take(index[plane.axis], plane.axis)
+        assert cut.sum() > 0.15 * breast.sum(axis=others).max(), plane.name
+        if plane.name != "Sagittal":
+            right, left = np.array_split(cut, 2, axis=1)
+            assert right.any() and left.any(), plane.name
 
 
 def test_a_small_structure_counts_as_much_as_a_large_one():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,41 @@ _PIXELS = 360
 _WORKING_SPACING_MM = 2.0
 _OUTLINED = [withStroke(linewidth=3.0, foreground="black")]
 _SUV_WINDOW = (2.5, 8.0)
+_PET_OPACITY = 0.5  # the anatomy stays visible
+_CHANGE = (0.5, 1.5)
+_SCALE_MM = 50
 
-Row = tuple[str, list[NDArray[np.uint8]]]
+
+@dataclass(frozen=True)
+class Bar:
+    """A colour bar.
+
+    Attributes:
+        colours: (colours, RGB) from its lower to its upper end, 0 to 1.
+        low: value at its lower end.
+        high: value at its upper end.
+        label: what it means, with its unit.
+    """
+
+    colours: NDArray[np.float64]
+    low: float
+    high: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of slice views.
+
+    Attributes:
+        title: written into the first view.
+        pictures: one of each view, (row, column, RGB).
+        bar: the colours of what is shown over the anatomy, beside the row.
+    """
+
+    title: str
+    pictures: list[NDArray[np.uint8]]
+    bar: Bar | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,33 +111,43 @@ def draw_longitudinal(output: Path, spacing_mm: float) -> None:
     comparison.checkerboard(9)
     _save(
         output / "before_after.png",
-        [("before registration", before), ("after registration", _pixels(views))],
+        [Row("before registration", before), Row("after registration", _pixels(views))],
+        views,
         "Two dates of one synthetic patient in a checkerboard: contours and glands must continue across the tiles",
     )
     comparison.fade(0.0)
     rows = []
     for kind, title in (("grid", "displacement as a grid"), ("arrows", "displacement as arrows")):
         show_displacement(result.transform_node, kind, fixed)
-        rows.append((title, _pixels(views)))
+        lengths = result.transform_node.GetDisplayNode().GetColorMap()
+        ends = lengths.GetRange()
+        rows.append(Row(title, _pixels(views), Bar(_colours(lengths, *ends), *ends, "displacement (mm)")))
     show_displacement(result.transform_node, "off", fixed)
     comparison.close()
     colour_jacobian(result.jacobian_node)
     overlay = MapOverlay(result.jacobian_node, fixed)
     overlay.show(0.5)
-    rows.append(("volume change", _pixels(views)))
+    change = result.jacobian_node.GetDisplayNode().GetColorNode().GetColorTransferFunction()
+    rows.append(
+        Row(
+            "volume change", _pixels(views), Bar(_colours(change, *_CHANGE), *_CHANGE, "local volume, moving / fixed")
+        )
+    )
     overlay.hide()
     _save(
         output / "warp.png",
         rows,
-        "How the moving volume was deformed. Lines and arrows: blue for none, red for the largest displacement.\n"
-        "Volume change: blue is smaller in the moving volume, red is larger there, green is folded",
+        views,
+        "How the moving volume was deformed: a regular grid of it where it comes to lie, arrows from a moving point\n"
+        "to its fixed point at true length, and local volume (dark: unchanged; green would be folded)",
     )
     preview = show_features(*result.feature_nodes)
     shown = _pixels(views)
     preview.fade(1.0)
     _save(
         output / "features.png",
-        [("fixed volume", shown), ("moving volume", _pixels(views))],
+        [Row("fixed volume", shown), Row("moving volume", _pixels(views))],
+        views,
         "Features of the encoder (LiteMedSAM), first three principal components as colours: "
         "one colour, similar features",
     )
@@ -120,22 +164,26 @@ def draw_pet(output: Path, spacing_mm: float) -> None:
     rows = []
     for title, transform in (("before registration", None), ("after registration", result.transform_node)):
         overlay = PetOverlay(nodes.pet, nodes.fixed, transform)
-        overlay.show(*_SUV_WINDOW, opacity=0.65)
-        rows.append((title, _pixels(views)))
+        overlay.show(*_SUV_WINDOW, opacity=_PET_OPACITY)
+        heat = overlay.volume_node.GetDisplayNode().GetColorNode().GetColorTransferFunction()
+        colours = _colours(heat, *heat.GetRange())  # Slicer spreads them over the window
+        rows.append(Row(title, _pixels(views), Bar(colours, *_SUV_WINDOW, "SUV")))
         overlay.hide()
     low, high = _SUV_WINDOW
     _save(
         output / "pet_over_mri.png",
         rows,
+        views,
         f"PET of a synthetic supine PET-CT over prone MRI, SUV {low:g} to {high:g}. "
         "All slices go through the lesion that the MRI shows.",
     )
 
 
 def draw_panel(output: Path, _spacing_mm: float) -> None:
-    """Draw the panel as it looks in the stand-in for the application; this needs a process of its own."""
+    """Draw the panel on opening and after a run in the stand-in for the application, each in a process of its own."""
     script = _ROOT / "Testing" / "panel" / "screenshot.py"
-    subprocess.run([sys.executable, str(script), str(output / "panel.png")], check=True)
+    for name, state in (("panel_opening", "opening"), ("panel", "result")):
+        subprocess.run([sys.executable, str(script), str(output / f"{name}.png"), "--state", state], check=True)
 
 
 def draw_results(output: Path, _spacing_mm: float) -> None:
@@ -183,25 +231,54 @@ def _pixels(views: list[SliceView]) -> list[NDArray[np.uint8]]:
     return [view.pixels() for view in views]
 
 
-def _save(path: Path, rows: list[Row], caption: str) -> None:
-    """Write rows of slice views with titles, patient directions and a caption."""
+def _colours(function: Any, low: float, high: float) -> NDArray[np.float64]:
+    """Return the colours (N, RGB) that a vtkColorTransferFunction gives to values between two."""
+    return np.array([function.GetColor(value) for value in np.linspace(low, high, 256)])
+
+
+def _save(path: Path, rows: list[Row], views: Sequence[SliceView], caption: str) -> None:
+    """Write rows of slice views with titles, patient directions, scale and colour bars, and a caption."""
     size, margin = 3.2, 0.62
-    width, height = 3 * size, len(rows) * size + margin
+    beside = 0.95 if any(row.bar for row in rows) else 0.0
+    width, height = 3 * size + beside, len(rows) * size + margin
     figure = plt.figure(figsize=(width, height), facecolor="black")
-    for row, (title, pictures) in enumerate(rows):
-        for column, (pixels, (orientation, _)) in enumerate(zip(pictures, FOUR_UP_SLICES.values(), strict=True)):
-            bottom = (margin + (len(rows) - 1 - row) * size) / height
-            axes = figure.add_axes((column / 3, bottom, 0.995 / 3, (size - 0.02) / height))
+    for number, row in enumerate(rows):
+        bottom = margin + (len(rows) - 1 - number) * size
+        for column, (pixels, view, (orientation, _)) in enumerate(
+            zip(row.pictures, views, FOUR_UP_SLICES.values(), strict=True)
+        ):
+            place = (column * size / width, bottom / height, (size - 0.02) / width, (size - 0.02) / height)
+            axes = figure.add_axes(place)
             axes.imshow(pixels)
             axes.axis("off")
             for letter, x, y in zip(
                 _LETTERS[orientation], (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.97, 0.03), strict=True
             ):
                 _write(axes, x, y, letter, ha="center", va="center", size=9, color="#ffe680")
+            _draw_scale(axes, view)
             if column == 0:
-                _write(axes, 0.03, 0.98, title, ha="left", va="top", size=11, color="white")
+                _write(axes, 0.03, 0.98, row.title, ha="left", va="top", size=11, color="white")
+        if row.bar is not None:
+            left = (3 * size + 0.12) / width
+            _draw_bar(figure.add_axes((left, (bottom + 0.3) / height, 0.14 / width, (size - 0.6) / height)), row.bar)
     figure.text(0.5, 0.5 * margin / height, caption, ha="center", va="center", size=10, color="#d0d0d0")
     save_small(figure, path)
+
+
+def _draw_scale(axes: Any, view: SliceView) -> None:
+    """Draw a line of known length in the lower left corner of a view."""
+    length = _SCALE_MM / view.node.GetFieldOfView()[0]
+    axes.plot((0.05, 0.05 + length), (0.06, 0.06), color="white", linewidth=2, transform=axes.transAxes, zorder=3)
+    _write(axes, 0.05, 0.075, f"{_SCALE_MM} mm", ha="left", va="bottom", size=8, color="white")
+
+
+def _draw_bar(axes: Any, bar: Bar) -> None:
+    axes.imshow(bar.colours[:, None], origin="lower", aspect="auto", extent=(0.0, 1.0, bar.low, bar.high))
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    axes.tick_params(colors="white", labelsize=9)
+    axes.set_ylabel(bar.label, color="white", size=9)
 
 
 def _write(axes: Any, x: float, y: float, text: str, **style: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
-_LARGEST_BYTES = 300_000
+_LARGEST_BYTES = 500_000
 _SCREENSHOTS = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
 
 
@@ -29,12 +29,12 @@ def picture_parser(description: str | None, spacing_mm: float) -> argparse.Argum
 
 
 def save_small(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG with as many colours as keep it small, and close it."""
+    """Write a figure as a PNG with as many colours as keep it small, dithered so that no bands appear; close it."""
     figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     plt.close(figure)
     picture.save(path, optimize=True)
     for colours in (256, 128, 64):
         if path.stat().st_size > _LARGEST_BYTES:
-            picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+            picture.quantize(colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     sys.stderr.write(f"{path} ({path.stat().st_size // 1024} kB)\n")
