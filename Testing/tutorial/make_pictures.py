@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import slicer
 from numpy.typing import NDArray
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +161,7 @@ def draw_pet(output: Path, spacing_mm: float) -> None:
     scene.Clear(0)
     nodes = add_phantom(scene, make_phantom("pet-ct-to-mri", seed=1, spacing_mm=spacing_mm, difficulty="easy"))
     result = _register(nodes.fixed, nodes.moving, preset="pet-ct-to-mri")
+    _brighten(nodes.fixed)
     views = _views(nodes.fixed, nodes.fixed_lesion)
     rows = []
     for title, transform in (("before registration", None), ("after registration", result.transform_node)):
@@ -174,7 +176,7 @@ def draw_pet(output: Path, spacing_mm: float) -> None:
         output / "pet_over_mri.png",
         rows,
         views,
-        f"PET of a synthetic supine PET-CT over prone MRI, SUV {low:g} to {high:g}. "
+        f"PET of a synthetic supine PET/CT over prone MRI, SUV {low:g} to {high:g}. "
         "All slices go through the lesion that the MRI shows.",
     )
 
@@ -204,6 +206,14 @@ def _register(fixed: Any, moving: Any, **settings: Any) -> JobOutputs:
     sys.stderr.write(f"registering {moving.GetName()} to {fixed.GetName()}\n")
     settings = {"working_spacing_mm": _WORKING_SPACING_MM, **settings}
     return RegistrationJob(JobInputs(fixed, moving, settings=settings, feature_preview=True, maps=True)).wait()
+
+
+def _brighten(node: Any) -> None:
+    """Set a grey window in which the tissue is seen well, although enhancing vessels and lesions are brighter."""
+    values = slicer.util.arrayFromVolume(node)
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, float(np.percentile(values[values > 0.1 * values.max()], 95.0)))
 
 
 def _centre_of(mask: Any) -> NDArray[np.float64]:
@@ -257,7 +267,7 @@ def _save(path: Path, rows: list[Row], views: Sequence[SliceView], caption: str)
                 _write(axes, x, y, letter, ha="center", va="center", size=9, color="#ffe680")
             _draw_scale(axes, view)
             if column == 0:
-                _write(axes, 0.03, 0.98, row.title, ha="left", va="top", size=11, color="white")
+                _write(axes, 0.03, 0.98, row.title, ha="left", va="top", size=10, color="white")
         if row.bar is not None:
             left = (3 * size + 0.12) / width
             _draw_bar(figure.add_axes((left, (bottom + 0.3) / height, 0.14 / width, (size - 0.6) / height)), row.bar)

@@ -45,8 +45,8 @@ _MARGIN = 0.15  # of the header
 _GAP = 0.06  # between images
 _SMALLEST_CELL = 1.4  # the titles must fit
 _LETTER = 0.088  # width of a character of the key figures
-_TITLE_LETTER = 0.155
-_TITLE_LINE = 0.29
+_TITLE_LETTER = 0.135
+_TITLE_LINE = 0.27
 _LINE = 0.2
 _Box = tuple[float, float, float, float]
 
@@ -210,7 +210,7 @@ def _write_header(
 ) -> None:
     """Title, verdict and warnings with their colours, and the key figures in columns."""
     for number, line in enumerate(title_lines):
-        _write(figure, layout, _MARGIN, 0.15 + _TITLE_LINE * number, line, size=15, weight="bold")
+        _write(figure, layout, _MARGIN, 0.15 + _TITLE_LINE * number, line, size=13, weight="bold")
     left, top = _MARGIN, 0.2 + _TITLE_LINE * len(title_lines)
     for number, (line, colour) in enumerate(said):
         style = {"size": 12, "weight": "bold"} if number == 0 else {"size": 10}
