@@ -243,7 +243,10 @@ def _pixels(views: list[SliceView]) -> list[NDArray[np.uint8]]:
 
 def _colours(function: Any, low: float, high: float) -> NDArray[np.float64]:
     """Return the colours (N, RGB) that a vtkColorTransferFunction gives to values between two."""
-    return np.array([function.GetColor(value) for value in np.linspace(low, high, 256)])
+    colours = np.zeros((256, 3))
+    for value, colour in zip(np.linspace(low, high, len(colours)), colours, strict=True):
+        function.GetColor(value, colour)
+    return colours
 
 
 def _save(path: Path, rows: list[Row], views: Sequence[SliceView], caption: str) -> None:
