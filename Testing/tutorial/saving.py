@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
-_LARGEST_BYTES = 500_000
+_LARGEST_BYTES = 1_000_000
 _SCREENSHOTS = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
 
 
