@@ -254,12 +254,7 @@ def _direction_words(vector: NDArray[np.floating[Any]]) -> str:
 
 
 def _draw_bar(
-    figure: Figure,
-    layout: Layout,
-    image: AxesImage,
-    picture: int,
-    label: str,
-    ticks: Sequence[float] = (),
+    figure: Figure, layout: Layout, image: AxesImage, picture: int, label: str, ticks: Sequence[float] = ()
 ) -> None:
     """Colour bar of the displacement, the Jacobian or the expected error beside its images."""
     left, top, width, height = layout.cell(picture, len(PLANES) - 1)
