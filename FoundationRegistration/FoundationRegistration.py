@@ -49,6 +49,8 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
     why_nothing_follows,
 )
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
+from FoundationRegistrationBridge.series_curves import plot_curves  # noqa: E402
+from FoundationRegistrationBridge.series_subtraction import subtraction_volume  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
@@ -697,6 +699,14 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         for message in outputs.messages:
             _LOGGER.warning(message)
         return outputs
+
+    def subtractSeries(self, series: Any, timePoint: int | None = None, timePointsBefore: int = 1) -> Any:
+        """Return a time point of a registered series minus the signal before contrast; see the bridge's."""
+        return subtraction_volume(series, timePoint, timePointsBefore)
+
+    def plotCurves(self, series: Any, labels: Any, timePointsBefore: int = 1) -> Any:
+        """Return the chart of the mean signal over time in structures, as acquired and registered; see the bridge's."""
+        return plot_curves(series, labels, timePointsBefore)
 
     def transformNodes(
         self,
