@@ -144,7 +144,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._movesAlong = MovesAlong(self.ui, self._showNodesChanged)
         self._defaultTips = DefaultTips(self.ui)
         self._run = RunControl(self.ui, self._showNodesChanged)
-        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
+        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod, self.logic)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         batchWidget = slicer.util.loadUI(self.resourcePath("UI/Batch.ui"))
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, batchWidget)  # above the spacer
@@ -459,6 +459,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             name = outputs.sequence_node.GetName()
             for message in (*outputs.messages, _("Done: '{name}', with its own browser.").format(name=name)):
                 self._run.say(in_panel_words(message))
+            self._parameterNode.resultSeries = outputs.sequence_node
+            self._result.begin(self._parameterNode, fade=False)
+        elif self._parameterNode is not None:
+            self._result.end(self._parameterNode, error)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -705,7 +709,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         return subtraction_volume(series, timePoint, timePointsBefore)
 
     def plotCurves(self, series: Any, labels: Any, timePointsBefore: int = 1) -> Any:
-        """Return the chart of the mean signal over time in structures, as acquired and registered; see the bridge's."""
+        """Return the chart of the mean signal over time, as acquired and registered; see the bridge's."""
         return plot_curves(series, labels, timePointsBefore)
 
     def transformNodes(

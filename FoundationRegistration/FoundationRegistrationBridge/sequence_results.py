@@ -16,7 +16,6 @@ from .sequences import SequenceState
 from .transforms import RECORD, below, read_transform
 from .volumes import new_volume, read_volume
 
-
 # From a registered sequence to the one that was registered, and to the volume that showed that, if any.
 ORIGINAL_ROLE = "FoundationRegistration.OriginalSeries"
 ORIGINAL_SHOWN_ROLE = "FoundationRegistration.OriginalSeriesShown"

@@ -121,7 +121,9 @@ def _times(series: RegisteredSeries) -> tuple[str, np.ndarray]:
 
 def _table(title: str, times: np.ndarray, curves: Mapping[str, Means]) -> vtk.vtkTable:
     columns = {title: times}
-    columns |= {f"{name}, {kind}": mean for name, pair in curves.items() for kind, mean in zip(_KINDS, pair, strict=True)}
+    columns |= {
+        f"{name}, {kind}": mean for name, pair in curves.items() for kind, mean in zip(_KINDS, pair, strict=True)
+    }
     table = vtk.vtkTable()
     for name, values in columns.items():
         column = vtk.vtkDoubleArray()

@@ -29,8 +29,10 @@ def frame(grid, signal, shift=0.0):
 
 @pytest.fixture
 def case(scene, tmp_path):
-    """A registered series under a transform, with a segmentation of its lesion; original time points lie on two grids."""
-    grids = [empty_grid(name, extent_mm=(40.0, 36.0, 44.0)) for name in ("oblique", "anisotropic", "oblique", "oblique")]
+    """A registered series under a transform, with a segmentation of its lesion; the originals lie on two grids."""
+    grids = [
+        empty_grid(name, extent_mm=(40.0, 36.0, 44.0)) for name in ("oblique", "anisotropic", "oblique", "oblique")
+    ]
     shifts = (0.0, SHIFT_MM, SHIFT_MM, SHIFT_MM)
     originals = [frame(grid, signal, shift) for grid, signal, shift in zip(grids, SIGNALS, shifts, strict=True)]
     sequence = sequence_of(scene, originals, TIMES)
@@ -76,7 +78,7 @@ def test_another_time_point_and_the_same_again(case, scene):
     two_before = subtraction_volume(series, 3, before=2)
     assert array_from_image(two_before.GetImageData()).max() == pytest.approx(300.0 - 125.0)
     for wrong in (0, 4, -1, True):
-        with pytest.raises(BridgeError, match="no time point .* after contrast; give a number from 1 to 3"):
+        with pytest.raises(BridgeError, match=r"no time point .* after contrast; give a number from 1 to 3"):
             subtraction_volume(series, wrong)
 
 
