@@ -670,6 +670,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         referenceFrame: int | str = 0,
         preset: str = "dce",
         *,
+        mask: Any = None,
         waitForCompletion: bool = True,
         onProgress: Callable[[str, float, float | None], None] | None = None,
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
@@ -682,6 +683,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                 transforms are taken into account.
             referenceFrame: number of the time point that the others are registered to, from 0, or "mean".
             preset: name of a preset of the engine.
+            mask: region of the reference to register: a segmentation node, (segmentation node, segment ID) or a
+                labelmap node.
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
@@ -694,7 +697,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             BridgeError: nodes or settings cannot be used, or the registration failed; the scene is unchanged.
         """
-        inputs = SequenceInputs(sequence, referenceFrame, {"preset": preset, **settings})
+        inputs = SequenceInputs(sequence, referenceFrame, {"preset": preset, **settings}, mask)
         job = SequenceJob(inputs, on_progress=onProgress, on_finished=onFinished)
         if not waitForCompletion:
             job.start()
