@@ -116,8 +116,8 @@ def _mask(
 
     if arguments.mask is None:
         return None
-    target, _ = reference_of(series, reference)
-    return read_segmentation(arguments.mask, "mask", messages).on_grid_of(target, "mask", messages).label_map()
+    target, role = reference_of(series, reference)[0], "reference mask"
+    return read_segmentation(arguments.mask, role, messages).on_grid_of(target, role, messages).label_map()
 
 
 def _sources(arguments: argparse.Namespace) -> list[DicomSeries]:
