@@ -14,6 +14,7 @@ from .parameters import mask_of
 from .tasks import SERIES
 
 _LABELS = "curveLabels"
+_OPACITY = 0.6  # the anatomy stays visible below
 
 
 class SeriesView:
@@ -94,7 +95,7 @@ class SeriesView:
                 chosen = self._ui.subtractionSelector.currentIndex
                 volume = self._subtract(series, chosen or None)
                 self._overlay = MapOverlay(volume, Browsed.of(series).proxy)
-                self._overlay.show(1.0)
+                self._overlay.show(_OPACITY)
                 self._overlaid = series
         self._on_changed()
 
