@@ -49,6 +49,8 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
     why_nothing_follows,
 )
 from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob  # noqa: E402
+from FoundationRegistrationBridge.series_curves import plot_curves  # noqa: E402
+from FoundationRegistrationBridge.series_subtraction import subtraction_volume  # noqa: E402
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
@@ -142,7 +144,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._movesAlong = MovesAlong(self.ui, self._showNodesChanged)
         self._defaultTips = DefaultTips(self.ui)
         self._run = RunControl(self.ui, self._showNodesChanged)
-        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod)
+        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod, self.logic)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         batchWidget = slicer.util.loadUI(self.resourcePath("UI/Batch.ui"))
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, batchWidget)  # above the spacer
@@ -455,6 +457,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             name = outputs.sequence_node.GetName()
             for message in (*outputs.messages, _("Done: '{name}', with its own browser.").format(name=name)):
                 self._run.say(in_panel_words(message))
+            self._parameterNode.resultSeries = outputs.sequence_node
+            self._result.begin(self._parameterNode, fade=False)
+        elif self._parameterNode is not None:
+            self._result.end(self._parameterNode, error)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:
@@ -662,6 +668,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         referenceFrame: int | str = 0,
         preset: str = "dce",
         *,
+        mask: Any = None,
         waitForCompletion: bool = True,
         onProgress: Callable[[str, float, float | None], None] | None = None,
         onFinished: Callable[[Any, str | None, bool], None] | None = None,
@@ -674,6 +681,8 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
                 transforms are taken into account.
             referenceFrame: number of the time point that the others are registered to, from 0, or "mean".
             preset: name of a preset of the engine.
+            mask: region of the reference to register: a segmentation node, (segmentation node, segment ID) or a
+                labelmap node.
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
@@ -686,7 +695,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             BridgeError: nodes or settings cannot be used, or the registration failed; the scene is unchanged.
         """
-        inputs = SequenceInputs(sequence, referenceFrame, {"preset": preset, **settings})
+        inputs = SequenceInputs(sequence, referenceFrame, {"preset": preset, **settings}, mask)
         job = SequenceJob(inputs, on_progress=onProgress, on_finished=onFinished)
         if not waitForCompletion:
             job.start()
@@ -695,6 +704,14 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         for message in outputs.messages:
             _LOGGER.warning(message)
         return outputs
+
+    def subtractSeries(self, series: Any, timePoint: int | None = None, timePointsBefore: int = 1) -> Any:
+        """Return a time point of a registered series minus the signal before contrast; see the bridge's."""
+        return subtraction_volume(series, timePoint, timePointsBefore)
+
+    def plotCurves(self, series: Any, labels: Any, timePointsBefore: int = 1) -> Any:
+        """Return the chart of the mean signal over time, as acquired and registered; see the bridge's."""
+        return plot_curves(series, labels, timePointsBefore)
 
     def transformNodes(
         self,

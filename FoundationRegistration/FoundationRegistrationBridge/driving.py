@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BridgeError
-from .grids import RAS_TO_LPS, VoxelGrid
+from .grids import RAS_TO_LPS, VoxelGrid, sitk_image
 from .library import add_library_to_path
 from .masks import union_on
 from .point_pairs import placed_pairs, positions
@@ -159,16 +159,5 @@ def _write_masks(masks: Mapping[str, np.ndarray], grid: VoxelGrid, path: Path) -
             layers.append(np.zeros(mask.shape, np.uint16))
         layers[free][inside] = label
         segments.append(Segment(free, label, {"ID": f"Segment_{label}", "Name": name}))
-    images = tuple(_image(layer, grid) for layer in layers)
+    images = tuple(sitk_image(layer, grid) for layer in layers)
     write_segmentation_directly(Segmentation(images, tuple(segments)), path)
-
-
-def _image(array: np.ndarray, grid: VoxelGrid) -> Any:
-    """Return an array (k, j, i) on a grid in RAS as a SimpleITK image, which is in LPS."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetDirection((RAS_TO_LPS[:, None] * grid.ijk_to_ras[:3, :3] / grid.spacing).ravel().tolist())
-    image.SetOrigin((RAS_TO_LPS * grid.ijk_to_ras[:3, 3]).tolist())
-    return image

@@ -116,3 +116,14 @@ def array_from_image(image: vtk.vtkImageData) -> np.ndarray:
     components = image.GetNumberOfScalarComponents()
     values = vtk_to_numpy(image.GetPointData().GetScalars())
     return values.reshape(*shape, components) if components > 1 else values.reshape(shape)
+
+
+def sitk_image(array: np.ndarray, grid: VoxelGrid) -> Any:
+    """Return an array (k, j, i) on a grid in RAS as a SimpleITK image, which is in LPS."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetDirection((RAS_TO_LPS[:, None] * grid.ijk_to_ras[:3, :3] / grid.spacing).ravel().tolist())
+    image.SetOrigin((RAS_TO_LPS * grid.ijk_to_ras[:3, 3]).tolist())
+    return image

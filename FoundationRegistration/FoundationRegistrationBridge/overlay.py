@@ -89,7 +89,7 @@ class MapOverlay(_Overlay):
 
 
 class PetOverlay(_Overlay):
-    """PET over MRI: heat colours in an SUV window, transparent below it.
+    """PET over MRI: heat colours in an SUV window, transparent below it, with a legend of the colours and their unit.
 
     The PET node, its place in the hierarchy and its display are unchanged: a temporary volume with the same voxels is
     shown at the registered position of the PET, and updated when the registration or a transform above the PET
@@ -119,6 +119,7 @@ class PetOverlay(_Overlay):
         self._shown: Any | None = None
         self._place: Any | None = None
         self._scale: PetScale | None = None
+        self._legend: Any | None = None
         self.caution = ""
 
     @property
@@ -157,6 +158,8 @@ class PetOverlay(_Overlay):
         if not self.is_shown:
             return
         lower, upper = self._scale.factor * lower_suv, self._scale.factor * upper_suv
+        if self._legend is not None:
+            self._legend.SetTitleText(self._scale.units or "SUV")
         display = self._shown.GetDisplayNode()
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(lower, upper)
@@ -177,6 +180,7 @@ class PetOverlay(_Overlay):
         self._shown.GetDisplayNode().SetAndObserveColorNodeID(colours.GetID())
         self._put_in_place()
         self._shown.SetAndObserveTransformNodeID(self._place.GetID())
+        self._legend = _legend(self._shown)
         views.observe(pet, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_moved)
         views.observe(pet, vtk.vtkCommand.ModifiedEvent, self._copy_voxels)
         if self._transform is not None:
@@ -221,6 +225,18 @@ class PetOverlay(_Overlay):
         else:
             to_here = carried_to_world(self._volume, self._transform)
         self._place.SetAndObserveTransformToParent(to_here)
+
+
+def _legend(volume: Any) -> Any | None:
+    """Return a legend of the colours of a temporary volume, removed with its display; None where Slicer has none."""
+    colours = getattr(slicer.modules, "colors", None)
+    logic = colours.logic() if colours is not None else None
+    if not hasattr(logic, "AddDefaultColorLegendDisplayNode"):
+        return None
+    legend = logic.AddDefaultColorLegendDisplayNode(volume)
+    legend.SaveWithSceneOff()
+    legend.SetVisibility(True)
+    return legend
 
 
 def _check_window(lower_suv: float, upper_suv: float) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from .engine_job import EngineJob
 from .errors import BridgeError
+from .masks import mask_on
 from .nodes_to_files import RESULT, settings_as_json
 from .sequence_results import SequenceOutputs, take_over_sequence
 from .sequences import Browsed, SequenceState
 from .spaces import chain
-from .volumes import volume_in_world, write_volume
+from .volumes import volume_in_world, write_array, write_volume
 
 FRAMES = "frames"
 
@@ -27,11 +28,14 @@ class SequenceInputs:
             transforms are then those of all time points.
         reference_frame: number of the time point that the others are registered to, from 0, or "mean".
         settings: names and values of `FoundationRegistrationLib.settings.Settings`, "preset" among them.
+        mask: region of the reference to register: a segmentation node, (segmentation node, segment ID) or a labelmap
+            node; of the first time point for "mean".
     """
 
     sequence: Any
     reference_frame: int | str = 0
     settings: Mapping[str, Any] = field(default_factory=lambda: {"preset": "dce"})
+    mask: Any = None
 
 
 class SequenceJob(EngineJob[SequenceOutputs]):
@@ -59,19 +63,31 @@ class SequenceJob(EngineJob[SequenceOutputs]):
 
     def _needed_nodes(self) -> list[tuple[str, Any]]:
         parents = [("parent transform", parent) for parent in chain(self._state.parent)]
-        return [("sequence", self._state.browsed.sequence), *parents]
+        mask = self.inputs.mask[0] if isinstance(self.inputs.mask, tuple) else self.inputs.mask
+        masks = [("mask", mask)] if mask is not None else []
+        return [("sequence", self._state.browsed.sequence), *masks, *parents]
 
     def _export(self, folder: Path) -> list[str | Path]:
-        settings, frames = folder / "settings.json", folder / FRAMES
+        number = self._reference_number()
+        settings, frames, grids = folder / "settings.json", folder / FRAMES, []
         settings.write_text(settings_as_json(self.inputs.settings), encoding="utf-8")
         frames.mkdir()
         for index, frame in enumerate(self._state.frames):
             image, grid = volume_in_world(frame, self._state.parent)
+            grids.append(grid)
             write_volume(image, grid, frames / f"frame_{index:04d}.nrrd")
         reference = str(self.inputs.reference_frame)
         options: list[str | Path] = ["--reference", reference, "--settings", settings, "--progress", "json"]
+        if self.inputs.mask is not None:
+            file = folder / "mask.nrrd"
+            write_array(mask_on(self.inputs.mask, grids[number], "reference mask"), grids[number], file)
+            options += ["--mask", file]
         return ["series", frames, "--output", folder / RESULT, *options]
 
     def _take_over(self, folder: Path) -> SequenceOutputs:
-        reference = 0 if self.inputs.reference_frame == "mean" else int(self.inputs.reference_frame)
-        return take_over_sequence(self._state, reference, self._scene, folder / RESULT, folder / FRAMES)
+        number = self._reference_number()
+        return take_over_sequence(self._state, number, self._scene, folder / RESULT, folder / FRAMES)
+
+    def _reference_number(self) -> int:
+        """Return the number of the time point on whose voxels the results are."""
+        return 0 if self.inputs.reference_frame == "mean" else int(self.inputs.reference_frame)

@@ -16,6 +16,10 @@ from .sequences import SequenceState
 from .transforms import RECORD, below, read_transform
 from .volumes import new_volume, read_volume
 
+# From a registered sequence to the one that was registered, and to the volume that showed that, if any.
+ORIGINAL_ROLE = "FoundationRegistration.OriginalSeries"
+ORIGINAL_SHOWN_ROLE = "FoundationRegistration.OriginalSeriesShown"
+
 
 @dataclass(frozen=True)
 class SequenceOutputs:
@@ -67,6 +71,8 @@ def take_over_sequence(
     with all_or_nothing(scene) as changes:
         sequence = _enter_sequence(changes, state, volumes, f"{name} registered sequence")
         sequence.SetAttribute(RECORD, json.dumps(record))
+        for role, node in ((ORIGINAL_ROLE, state.browsed.sequence), (ORIGINAL_SHOWN_ROLE, state.browsed.proxy)):
+            sequence.SetNodeReferenceID(role, node.GetID() if node is not None else None)
         moves = _enter_sequence(changes, state, transforms, f"{name} transforms sequence")
         browser = _enter_browser(changes, state, sequence, moves, parent)
     return SequenceOutputs(sequence, moves, browser, record, tuple(record["messages"]))

@@ -54,7 +54,7 @@ def shared_structures(fixed: Any, moving: Any) -> tuple[list[SharedStructure], l
     by_label = all(_is_label_map(node) for node in (fixed, moving)) and not all(
         _names_its_labels(node) for node in (fixed, moving)
     )
-    sides = [_by_name(node, by_label) for node in (fixed, moving)]
+    sides = [parts_by_name(node, by_label) for node in (fixed, moving)]
     shared = [_together([name], [name], *sides) for name in sides[0] if name in sides[1]]
     rest = [{name: None for name in side if name not in other} for side, other in (sides, sides[::-1])]
     loosely = [_by_loose_name(names) for names in rest]
@@ -107,8 +107,13 @@ def loose(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _by_name(node: Any, by_label: bool) -> dict[str, list[Part]]:
-    """Return the parts of each structure; a segment without voxels has none."""
+def parts_by_name(node: Any, by_label: bool = False) -> dict[str, list[Part]]:
+    """Return the parts of each structure of a segmentation or label map; a segment without voxels has none.
+
+    Args:
+        node: segmentation or label map with voxels.
+        by_label: call the structures of a label map by their labels, whatever its colour table says.
+    """
     named: dict[str, list[Part]] = {}
     if not _is_label_map(node):
         segmentation = node.GetSegmentation()

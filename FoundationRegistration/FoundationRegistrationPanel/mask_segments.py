@@ -14,7 +14,7 @@ class SegmentSelector:
 
     Args:
         combo: a `qt.QComboBox`.
-        name: of the mask's parameter, one of `parameters.MASKS`.
+        name: of the mask's parameter, such as one of `parameters.MASKS`, whose segment is another parameter.
     """
 
     def __init__(self, combo: Any, name: str) -> None:

@@ -83,9 +83,10 @@ class FoundationRegistrationParameterNode(_settings_base()):
     overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
     fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
     transformed nodes are resampled or put under the transform, followDirection which side they are of.
-    resultTransform, resultVolume: the registration shown in the Result section. petVolume, petLower, petUpper,
-    petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding
-    structures of both sides, for evaluation.
+    resultTransform, resultVolume: the registration shown in the Result section; resultSeries: the registered series
+    shown there if the task is a contrast series, and curveLabels the structures of its curves. petVolume, petLower,
+    petUpper, petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints:
+    corresponding structures of both sides, for evaluation.
     """
 
     task: Annotated[str, Choice(list(TASKS))] = NO_TASK
@@ -115,6 +116,9 @@ class FoundationRegistrationParameterNode(_settings_base()):
     followDirection: Annotated[str, Choice([TO_FIXED, TO_MOVING])] = TO_FIXED
     resultTransform: vtkMRMLTransformNode
     resultVolume: vtkMRMLScalarVolumeNode
+    resultSeries: vtkMRMLSequenceNode
+    curveLabels: LabelsNode
+    curveLabelsSegment: str = ""
     petVolume: vtkMRMLScalarVolumeNode
     petLower: Annotated[float, WithinRange(0.0, 1000.0)] = 2.5
     petUpper: Annotated[float, WithinRange(0.0, 1000.0)] = 10.0
@@ -174,7 +178,7 @@ def chosen_encoders(parameters: Any) -> tuple[str, ...]:
 
 
 def mask_of(parameters: Any, name: str) -> Any:
-    """Return the mask in one of `MASKS` in the form of the bridge: None, a node, or a node and a segment ID."""
+    """Return a mask, or the labels of curves, in the form of the bridge: None, a node, or a node and a segment ID."""
     node = parameters.getValue(name)
     segment = parameters.getValue(f"{name}Segment")
     return (node, segment) if isinstance(node, vtkMRMLSegmentationNode) and segment else node

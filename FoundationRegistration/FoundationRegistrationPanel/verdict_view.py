@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slicer.i18n import tr as _
 
-from .result_words import details, figures
+from .result_words import Lines, details, figures
+from .series_words import series_details, series_figures, series_reasons, series_verdict
 from .words import in_panel_words
 
 # Background and text of each verdict. The words tell green, amber and red apart too.
@@ -37,13 +38,20 @@ class VerdictView:
         self._head(
             colours, _(words) if words else "", "\n".join(map(in_panel_words, verdict["reasons"])) if verdict else ""
         )
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}&nbsp;&nbsp;</td><td>{html.escape(words)}</td></tr>"
-            for name, words in figures(record)
-        )
-        _say(self._ui.figuresNote, f"<table>{rows}</table>" if rows else "")
         _say(self._ui.resultNote, "\n".join(map(in_panel_words, record.get("messages", ()))))
-        _say(self._ui.detailsNote, "\n".join(details(record)))
+        self._figures(figures(record), details(record))
+
+    def show_series(self, record: Mapping[str, Any], titles: Sequence[str]) -> None:
+        """Show the record of a run of a series; nothing for an empty one.
+
+        Args:
+            record: of the run.
+            titles: of its time points.
+        """
+        level, words = series_verdict(record)
+        self._head(VERDICTS[level][0] if level else _GREY, words, "\n".join(series_reasons(record)))
+        _say(self._ui.resultNote, "")
+        self._figures(series_figures(record), series_details(record, titles))
 
     def show_end(self, error: str | None) -> None:
         """Show how a run without a result ended, and nothing else.
@@ -56,6 +64,13 @@ class VerdictView:
             self._head(_GREY, _("No result: the run was cancelled."), "")
         else:
             self._head(_RED, _("No result: the run failed."), in_panel_words(error))
+
+    def _figures(self, lines: Lines, others: list[str]) -> None:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}&nbsp;&nbsp;</td><td>{html.escape(words)}</td></tr>" for name, words in lines
+        )
+        _say(self._ui.figuresNote, f"<table>{rows}</table>" if rows else "")
+        _say(self._ui.detailsNote, "\n".join(others))
 
     def _head(self, colours: tuple[str, str], words: str, reasons: str) -> None:
         note, (background, text) = self._ui.verdictNote, colours

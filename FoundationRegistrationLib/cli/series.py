@@ -18,8 +18,11 @@ from .settings_options import add_settings
 from .terminal import say
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from ..exchange.derived_series import WarpedVolume
     from ..io.dicom import DicomSeries
+    from ..series.frames import Series
     from ..series.result import SeriesResult
 
 _PRESET = "dce"
@@ -41,6 +44,7 @@ def add_series_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frame that the others are registered to, from 0 (default 0), or mean: the mean of all frames",
     )
+    parser.add_argument("--mask", type=Path, help="region of the reference to register (mask)")
     parser.add_argument(
         "--dicom", type=Path, metavar="FOLDER", help="also write the corrected series as DICOM, into a new folder"
     )
@@ -64,12 +68,14 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     messages: list[str] = []
     sources = _sources(arguments) if arguments.dicom else None
     series = read_series(arguments.series, messages, arguments.dicom_series)
+    mask = _mask(arguments, series, reference, messages)
     store = FolderStore(arguments.output, len(series.frames), OneOfMany(interruption))
     try:
         result = register_series(
             series,
             settings,
             reference=reference,
+            mask=mask,
             store=store,
             progress=report,
             cancelled=interruption.requested,
@@ -84,7 +90,10 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
                 write_derived_series(
                     volumes, of_reference, stack.enter_context(staged_folder(arguments.dicom, interruption))
                 )
-            save_series(result, arguments.output, store.kept, interruption, described_file(arguments.series))
+            described: dict[str, object] = {**described_file(arguments.series)}
+            if arguments.mask is not None:
+                described["mask"] = described_file(arguments.mask)
+            save_series(result, arguments.output, store.kept, interruption, described)
     except RegistrationCancelledError as error:
         if not store.kept:
             raise
@@ -96,6 +105,19 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     say((*result.messages, *table(result)))
     if arguments.progress != "json":
         say([f"Look at {arguments.output / 'overview.png'}"])
+
+
+def _mask(
+    arguments: argparse.Namespace, series: Series, reference: int | str, messages: list[str]
+) -> sitk.Image | None:
+    """Return the region of the reference to register, on its grid; None if none was given."""
+    from ..io.segmentation_files import read_segmentation
+    from ..series.registration import reference_of
+
+    if arguments.mask is None:
+        return None
+    target, role = reference_of(series, reference)[0], "reference mask"
+    return read_segmentation(arguments.mask, role, messages).on_grid_of(target, role, messages).label_map()
 
 
 def _sources(arguments: argparse.Namespace) -> list[DicomSeries]:

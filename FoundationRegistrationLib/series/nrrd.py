@@ -107,10 +107,10 @@ def stored_times(image: sitk.Image) -> tuple[float, ...] | None:
     unit = _said(image, "NRRD_units[pixel]")
     for axis in (0, 3):
         if values := _said(image, f"axis {axis} index values"):
-            return _in_seconds(values.split(), unit)
+            return in_seconds(values.split(), unit)
     # Slicer's older multivolumes.
     values = _said(image, "MultiVolume.FrameLabels")
-    return _in_seconds(values.split(","), _said(image, "MultiVolume.FrameIdentifyingDICOMTagUnits"))
+    return in_seconds(values.split(","), _said(image, "MultiVolume.FrameIdentifyingDICOMTagUnits"))
 
 
 def write_frames(frames: Sequence[sitk.Image], times_s: Sequence[float] | None, path: Path) -> None:
@@ -169,7 +169,8 @@ def _vector(values: Sequence[float] | np.ndarray) -> str:
     return f"({','.join(f'{value + 0.0:.17g}' for value in values)})"
 
 
-def _in_seconds(values: Sequence[str], unit: str) -> tuple[float, ...] | None:
+def in_seconds(values: Sequence[str], unit: str) -> tuple[float, ...] | None:
+    """Return index values as times, s; None if they are no numbers or their unit is not one of time."""
     factor = _SECONDS.get(unit.strip().lower())
     if factor is None:
         return None

@@ -12,6 +12,7 @@ from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
 from ..pipeline.figures import mask_on_grid_of
 from ..pipeline.given import GivenVolume
 from ..pipeline.method import Method
+from ..pipeline.preprocessing import checked_mask
 from ..pipeline.provenance import described_volume
 from ..pipeline.registration import register_given
 from ..pipeline.result import RegistrationResult
@@ -57,16 +58,17 @@ class Onto:
     messages: tuple[str, ...]
 
     @classmethod
-    def of(cls, target: sitk.Image, series: Series, settings: Settings) -> Onto:
+    def of(cls, target: sitk.Image, series: Series, settings: Settings, mask: sitk.Image | None = None) -> Onto:
         """Prepare a target.
 
         Args:
             target: checked volume that the frames are registered to.
             series: the frames.
             settings: all parameters.
+            mask: region of the target to register, on its grid; the foreground is segmented if None.
 
         Raises:
-            InputError: the target cannot be used, or there is not enough memory.
+            InputError: the target or the mask cannot be used, or there is not enough memory.
             SettingsError: an unknown encoder or an unavailable device.
             WeightsError: weights are missing or damaged.
         """
@@ -79,12 +81,16 @@ class Onto:
             if settings.initialization in ("rigid", "affine"):
                 settings = dataclasses.replace(settings, initialization="none")
                 messages.append(_NOT_ROTATED)
-        image = target if plane is None else plane.slab(target, "reference")
-        frames = series.frames if plane is None else (image,)
+        images = {"fixed": target}
+        if mask is not None:
+            images["fixed_mask"] = checked_mask(mask, target, "reference")
+        if plane is not None:
+            images = {role: plane.slab(image, "reference") for role, image in images.items()}
+        frames = series.frames if plane is None else (images["fixed"],)
         method = Method.of(settings).suited_to(*(frame.GetSpacing() for frame in frames))
         for source in method.sources:
             source.keeps_fixed = True
-        fixed = GivenVolume.of("fixed", {"fixed": image}, method.settings)
+        fixed = GivenVolume.of("fixed", images, method.settings)
         working, more = choose_grid(
             fixed.prepared,
             fixed.prepared,
@@ -99,13 +105,12 @@ class Onto:
     def another(self, target: sitk.Image) -> Onto:
         """Return it for another target on the same grid, such as the same anatomy with the contrast of a frame."""
         image = target if self.plane is None else self.plane.slab(target, "target")
-        return dataclasses.replace(
-            self, target=target, fixed=GivenVolume.of("fixed", {"fixed": image}, self.method.settings)
-        )
+        images = {**self.fixed.images(), "fixed": image}
+        return dataclasses.replace(self, target=target, fixed=GivenVolume.of("fixed", images, self.method.settings))
 
     @cached_property
     def foreground(self) -> sitk.Image:
-        """Mask of the anatomy in the target, LPS; may be on a coarser grid."""
+        """The mask of the target if there is one, else of the anatomy in it, LPS; may be on a coarser grid."""
         mask = self.fixed.prepared.foreground
         return mask if self.plane is None else self.plane.on_slice(mask, self.target)
 

@@ -14,6 +14,7 @@ from .frames import are_times
 
 _LOGGER = logging.getLogger(__name__)
 
+FIRST_MINUTE_S = 60.0
 INITIAL_PHASE_S = 120.0
 """The initial phase of BI-RADS: the first two minutes after the injection."""
 
@@ -67,6 +68,22 @@ def choose_phases(
     phases = _chosen(count, times_s, before, early_s, late_s, found)
     tell(found, messages, _LOGGER)
     return phases
+
+
+def first_minute(count: int, times_s: Sequence[float] | None, before: int = 1) -> int:
+    """Return the frame nearest to a minute after the last one before contrast; the next one if times are not known.
+
+    Args:
+        count: number of frames.
+        times_s: time of each frame, s; None if not known.
+        before: number of frames before contrast, at least one and fewer than all.
+
+    Raises:
+        InputError: the times do not increase.
+    """
+    if times_s is None:
+        return before
+    return before + int(np.argmin(np.abs(_after_contrast(count, times_s, before) - FIRST_MINUTE_S)))
 
 
 def _chosen(

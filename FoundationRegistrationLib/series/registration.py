@@ -43,6 +43,7 @@ def register_series(
     settings: Settings | None = None,
     *,
     reference: int | str = 0,
+    mask: sitk.Image | None = None,
     store: FrameStore | None = None,
     progress: ProgressCallback | None = None,
     cancelled: CancelledCallback | None = None,
@@ -57,6 +58,7 @@ def register_series(
         series: the frames; `read_series` reads them.
         settings: all parameters; those of the preset "dce" if None.
         reference: number of the frame that the others are registered to, from 0, or "mean".
+        mask: region of the reference to register, on its grid; the foreground is segmented if None.
         store: keeps frames as they are done; frames that it has kept are not registered again.
         progress: called with a `ProgressEvent` during the run.
         cancelled: checked often; the run ends when it returns True.
@@ -65,7 +67,8 @@ def register_series(
         The transforms of all frames and the corrected series.
 
     Raises:
-        InputError: there is no such reference, it is empty, or no frame can be registered.
+        InputError: there is no such reference, it is empty, its mask is empty or on another grid, or no frame can be
+            registered.
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
@@ -73,15 +76,15 @@ def register_series(
     settings = settings or Settings.from_preset("dce")
     target, reference_frame = reference_of(series, reference)
     check_volume(target, "reference")
-    onto = Onto.of(target, series, settings)
+    onto = Onto.of(target, series, settings, mask)
     frames: list[FrameResult] = []
-    inputs = _inputs(series, target)
+    inputs = _inputs(series, target, mask)
     errors: list[InputError] = []
     for index, frame in enumerate(series.frames):
         if index == reference_frame:
             frames.append(left_as_it_was("reference"))
             continue
-        key = _key(inputs["reference"], inputs["frames"][index], settings)
+        key = _key(inputs, index, settings)
         kept = store.load(index, key) if store is not None else None
         if kept is None:
             steps = Progress(onto.method.shares(), _of_frame(progress, index, len(series.frames)), cancelled)
@@ -170,14 +173,16 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _inputs(series: Series, target: sitk.Image) -> dict[str, Any]:
-    """Return the hashes of the reference and of the frames, independent of their file format."""
-    return {"reference": content_sha256(target), "frames": [content_sha256(frame) for frame in series.frames]}
+def _inputs(series: Series, target: sitk.Image, mask: sitk.Image | None) -> dict[str, Any]:
+    """Return the hashes of the reference, of its mask if any and of the frames, independent of their file format."""
+    found = {"reference": content_sha256(target), "frames": [content_sha256(frame) for frame in series.frames]}
+    return found if mask is None else {**found, "mask": content_sha256(mask)}
 
 
-def _key(reference: str, frame: str, settings: Settings) -> str:
-    """Return what identifies the registration of a frame: its volumes, all settings, and the version."""
-    facts = [__version__, reference, frame, settings.to_dict()]
+def _key(inputs: Mapping[str, Any], index: int, settings: Settings) -> str:
+    """Return what identifies the registration of a frame: its volumes and mask, all settings, and the version."""
+    volumes = [inputs["reference"], inputs["frames"][index], inputs.get("mask")]
+    facts = [__version__, *volumes, settings.to_dict()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -71,7 +71,7 @@ class SeriesResult:
         series: the series as given.
         reference: the volume that the frames are registered to.
         reference_frame: its frame; None for the mean of all frames.
-        foreground: mask of the anatomy in the reference.
+        foreground: the mask of the reference that was given, else that of the anatomy in it.
         frames: the registration of each frame.
         corrected: the frames on the grid of the reference, each resampled once, with the times of the series.
         metrics: temporal deviation before and after, as plain numbers.

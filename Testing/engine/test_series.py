@@ -136,6 +136,48 @@ def test_all_frames_are_registered_to_their_mean(series):
     assert np.allclose(sitk.GetArrayViewFromImage(result.reference), mean, atol=1e-3)
 
 
+def test_only_the_masked_part_of_the_reference_counts(series):
+    series = Series(series.frames[:2])
+    reference = series.frames[0]
+    mask = sitk.Image(reference.GetSize(), sitk.sitkUInt8)
+    mask.CopyInformation(reference)
+    half = reference.GetSize()[0] // 2
+    mask[:half, :, :] = sitk.Cast(reference[:half, :, :] > 0, sitk.sitkUInt8)
+    result = register_series(series, settings(), mask=mask)
+    assert np.array_equal(sitk.GetArrayViewFromImage(result.foreground), sitk.GetArrayViewFromImage(mask))
+    marked = sitk.GetArrayViewFromImage(mask)
+    points = inside(reference)
+    indices = np.array([reference.TransformPhysicalPointToIndex(point) for point in points.tolist()])
+    points = points[marked[tuple(indices[:, ::-1].T)] != 0][::17]
+    assert error_mm(result.frames[1].transform, MOTIONS[1], points) < 0.5 * mean_error(
+        result.frames[1].transform, lambda p: p, points
+    )
+    assert "mask" in result.record["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda mask: mask * 0, "reference mask is empty"),
+        (lambda mask: mask[2:, :, :], "reference mask"),
+    ],
+)
+def test_mask_that_is_empty_or_on_another_grid_is_refused(series, change, words):
+    mask = sitk.Cast(series.frames[0] > 0, sitk.sitkUInt8)
+    with pytest.raises(InputError, match=words) as error:
+        register_series(series, settings(), mask=change(mask))
+    assert_readable(error)
+
+
+def test_slices_take_a_mask_too():
+    series, shift = slice_series(np.reshape(OBLIQUE, (3, 3)))
+    mask = sitk.Cast(series.frames[0] > 0, sitk.sitkUInt8)
+    result = register_series(series, settings(working_spacing_mm=3.0), mask=mask)
+    points = inside(series.frames[0])[::13]
+    found = through(result.frames[1].transform, points) - points
+    assert np.linalg.norm(found + shift, axis=1).mean() < 0.3 * np.linalg.norm(shift)
+
+
 def test_cancelled_between_frames(series):
     with pytest.raises(RegistrationCancelledError):
         register_series(series, settings(), cancelled=lambda: True)

@@ -189,6 +189,21 @@ def unknown_encoder(folder, series):
     return [str(nifti(series, folder / "dce.nii.gz")), "--encoder", "nonsense"]
 
 
+def masked(folder, series, mask):
+    sitk.WriteImage(mask, str(folder / "mask.nrrd"))
+    return [str(nifti(series, folder / "dce.nii.gz")), "--mask", str(folder / "mask.nrrd")]
+
+
+def empty_mask(folder, series):
+    return masked(folder, series, sitk.Cast(series.frames[0] * 0, sitk.sitkUInt8))
+
+
+def mask_elsewhere(folder, series):
+    mask = sitk.Cast(series.frames[0] > 0, sitk.sitkUInt8)
+    mask.SetOrigin([each + 500.0 for each in mask.GetOrigin()])
+    return masked(folder, series, mask)
+
+
 def nothing_to_register(folder, series):
     frames = [series.frames[0], *(frame * 0 for frame in series.frames[1:])]
     sitk.WriteImage(sitk.JoinSeries(frames), str(folder / "empty.nii.gz"))
@@ -197,7 +212,15 @@ def nothing_to_register(folder, series):
 
 @pytest.mark.parametrize(
     "make",
-    [single_volume, no_such_reference, no_reference_at_all, unknown_encoder, nothing_to_register],
+    [
+        single_volume,
+        no_such_reference,
+        no_reference_at_all,
+        unknown_encoder,
+        nothing_to_register,
+        empty_mask,
+        mask_elsewhere,
+    ],
     ids=lambda make: make.__name__,
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(series, tmp_path, capsys, make):

@@ -162,6 +162,34 @@ def test_cancelled_run_changes_nothing(scene, tmp_path, temporary_folder):
         job.wait()
 
 
+def test_mask_is_written_on_the_reference_in_the_world(scene, tmp_path, temporary_folder):
+    originals = images()
+    drawn = sitk.Image(originals[1].GetSize(), sitk.sitkUInt8)
+    drawn.CopyInformation(originals[1])
+    drawn[3:6, 2:5, 4:8] = 1
+    sequence = sequence_of(scene, originals)
+    _, proxy = browser_of(sequence)
+    lesion = volume_node(scene, drawn, "drawn", "vtkMRMLLabelMapVolumeNode")
+    parent = transform(scene, "table", rigid(np.random.default_rng(8)))
+    for node in (proxy, lesion):
+        put_under(node, parent)
+    written = []
+
+    def look(job):
+        file = next(temporary_folder.glob("FoundationRegistration-*/mask.nrrd"))
+        written.append(sitk.ReadImage(str(file)))
+
+    frames = [("registered", np.eye(4)), ("reference", np.eye(4)), ("registered", np.eye(4))]
+    corrected = [moved_image(originals[1], world_matrix(parent))] * 3
+    run_known_sequence(tmp_path, scene, frames, corrected, (look,), sequence=proxy, reference_frame=1, mask=lesion)
+    expected = moved_image(drawn, world_matrix(parent))
+    assert np.allclose(written[0].GetOrigin(), expected.GetOrigin(), atol=1e-3)
+    assert np.array_equal(sitk.GetArrayFromImage(written[0]), sitk.GetArrayFromImage(drawn))
+    put_under(lesion, transform(scene, "away", np.diag([1.0, 1.0, 1.0, 1.0]) + 500.0 * np.eye(4, k=3)))
+    with pytest.raises(BridgeError, match="The reference mask 'drawn' marks nothing within the reference volume"):
+        SequenceJob(SequenceInputs(proxy, 1, mask=lesion), scene).start()
+
+
 def test_removed_sequence_ends_the_run(scene, tmp_path):
     job, *_ = known(
         scene, tmp_path, between=lambda browser: (lambda _: scene.RemoveNode(browser.GetMasterSequenceNode()),)

@@ -48,5 +48,8 @@ def test_console_examples(module, scene, tmp_path, monkeypatch, capsys):
     browser = names["outputs"].browser_node
     assert browser.GetProxyNode(names["registered"]).GetName() == "DCE registered"
     assert "['reference', 'registered']" in said
+    assert names["subtraction"].GetName() == "DCE registered subtraction, time point 1 (60.5 s)"
+    columns = [names["table"].GetColumnName(index) for index in range(names["table"].GetNumberOfColumns())]
+    assert columns == ["Time (s)", "tumour, as acquired", "tumour, registered"]
     assert names["job"].cancelled
     assert said.rstrip().endswith("cancelled")

@@ -210,7 +210,11 @@ def test_contrast_series_takes_a_sequence_and_registers_all_its_time_points(
     assert "DCE registered sequence" in [node.GetName() for node in registered]
     assert all(node.GetNumberOfDataNodes() == 2 for node in registered)
     assert "Done: 'DCE registered sequence'" in ui.logText.plainText
+    assert ui.verdictNote.visible and not ui.waysBox.visible and not ui.petSection.visible
+    assert "Change over time" in ui.figuresNote.text and "% registered" in ui.figuresNote.text
+    assert "Time point 1 (60.5 s): reference" in ui.detailsNote.text
     choose(ui.taskSelector, "Other")
+    assert not ui.seriesBox.visible and not ui.verdictNote.visible and ui.petSection.visible
     assert ui.movingVolumeSelector.currentNode() is proxy and ui.masksSection.visible
 
 

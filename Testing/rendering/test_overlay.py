@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+import slicer.util
 import vtk
 from display_state import display_state
 from FoundationRegistrationBridge.compare import Comparison
@@ -159,6 +160,47 @@ def test_mri_is_untouched_where_uptake_is_below_the_window(
     away = np.linalg.norm(view.ras_of_pixels() - nodes.fixed_lesion, axis=-1) > 2.5 * nodes.radius
     assert changed.any()
     assert not (changed & away).any()
+
+
+def test_pet_is_transparent_up_to_the_lower_end_of_the_window(
+    nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
+) -> None:
+    view = slice_view("Red")
+    look_at_lesion(view, nodes)
+    shape = array_from_image(nodes.pet.GetImageData()).shape
+    for value, is_seen in ((LOWER - 0.05, False), (LOWER + 0.05 * (UPPER - LOWER), True), (UPPER + 5.0, True)):
+        nodes.pet.SetAndObserveImageData(image_from_array(np.full(shape, value, np.float32)))
+        overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+        overlay.show(LOWER, UPPER, opacity=0.0)
+        plain = view.pixels()
+        overlay.set_opacity(1.0)
+        assert (view.pixels() != plain).any() == is_seen, value
+        overlay.hide()
+
+
+def test_legend_names_the_unit_and_goes_with_the_overlay(
+    scene: Any, nodes: PhantomNodes, transform_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def legends() -> list[Any]:
+        return list(slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode", scene))
+
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER)
+    (legend,) = legends()
+    assert legend.GetTitleText() == "SUV" and legend.GetVisibility() and not legend.GetSaveWithScene()
+    assert legend.GetPrimaryDisplayNode() is overlay.volume_node.GetDisplayNode()
+    overlay.hide()
+    assert not legends()
+    units = slicer.vtkCodedEntry()
+    units.SetValueSchemeMeaning("Bq/ml", "UCUM", "Becquerels/milliliter")
+    nodes.pet.SetVoxelValueUnits(units)
+    overlay.show(LOWER, UPPER)
+    assert legends()[0].GetTitleText() == "Becquerels/milliliter"
+    overlay.hide()
+    monkeypatch.delattr(slicer.modules, "colors")  # a Slicer without legends
+    overlay.show(LOWER, UPPER)
+    assert overlay.is_shown and not legends()
+    overlay.hide()
 
 
 def test_window_and_opacity_change_what_is_shown(

@@ -82,7 +82,9 @@ def stand_in() -> StandIn:
 
 
 def _add_module_logics(scene: Any, application_logic: Any) -> dict[str, Any]:
-    colours = application_logic.GetColorLogic()
+    colours = slicer.vtkSlicerColorLogic()
+    application_logic.SetColorLogic(colours)
+    colours.SetMRMLApplicationLogic(application_logic)
     colours.SetMRMLScene(scene)
     colours.AddDefaultColorNodes()
     application_logic.SetModuleLogic("Colors", colours)
