@@ -144,7 +144,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._movesAlong = MovesAlong(self.ui, self._showNodesChanged)
         self._defaultTips = DefaultTips(self.ui)
         self._run = RunControl(self.ui, self._showNodesChanged)
-        self._result = ResultView(self.ui, self._errorsInWords, self._useMethod, self.logic)
+        self._result = ResultView(self.ui, self._errorsInWords, self._task.choose, self.logic)
         self._quality = QualityView(self.ui, self.logic.measureQuality, self._errorsInWords)
         batchWidget = slicer.util.loadUI(self.resourcePath("UI/Batch.ui"))
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, batchWidget)  # above the spacer
@@ -336,11 +336,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _showResult(self) -> None:
         self._result.show(self._parameterNode, busy=self._run.busy)
         self._quality.show(self._parameterNode)
-
-    def _useMethod(self, preset: str) -> None:
-        """Choose the method for the next run."""
-        self._parameterNode.preset = preset
-        apply_preset(self._parameterNode, preset)
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         """Enable the available actions, and say what is missing."""

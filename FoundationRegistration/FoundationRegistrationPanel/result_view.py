@@ -29,7 +29,7 @@ class ResultView:
     Args:
         ui: the panel's widgets.
         guarded: context manager that shows errors.
-        use_method: called with the name of a preset to set it for the next run.
+        use_method: called with the name of a task to choose it for the next run.
         logic: makes the subtraction and the curves of a series.
     """
 

@@ -27,7 +27,7 @@ class WaysOut:
     Args:
         ui: the panel's widgets.
         guarded: context manager that shows errors.
-        use_method: called with the name of a preset to set it.
+        use_method: called with the name of a task, which is also that of its preset, to choose it.
     """
 
     def __init__(self, ui: Any, guarded: Callable[[], Any], use_method: Callable[[str], None]) -> None:

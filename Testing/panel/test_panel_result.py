@@ -137,6 +137,7 @@ def test_mask_and_another_method_are_prepared_and_explained(panel: Any, pair: di
     slicer.app.processEvents()
     push(ui.anotherTaskButton)
     assert parameters.preset == "pet-ct-to-mri" and parameters.encoder == "efficientnet-lite0"
+    assert ui.taskSelector.currentText == "PET/CT to MRI"
     assert "PET/CT to MRI" in ui.wayNote.text and "press Register" in ui.wayNote.text
 
 
