@@ -79,7 +79,7 @@ def cohort_command(arguments: argparse.Namespace, interruption: Interruption) ->
     if arguments.list_parts is not None:
         return list_parts(plan, output, arguments)
     if arguments.engine == "snakemake":
-        return run_workflow(output, arguments, interruption)
+        return run_workflow(plan, output, arguments, interruption)
     pairs = share(plan.pairs if arguments.redo is None else _rated_redo(arguments.redo, plan), number, count)
     rows = Rows(output, plan.pairs, plan.table.copied, dataset)
     if plan.table.left_out and arguments.progress != "json":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..runtime.interruption import Interruption
+from .cohort_needs import expected_needs
 from .cohort_progress import json_line
 from .settings_options import given_settings
 from .terminal import say
@@ -85,7 +86,7 @@ def _told(left: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
         yield f"{len(left)} {'pair is' if len(left) == 1 else 'pairs are'} not done. See '{output / 'pairs.csv'}'."
 
 
-def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Interruption) -> int:
+def run_workflow(plan: Plan, output: Path, arguments: argparse.Namespace, interruption: Interruption) -> int:
     """Run the cohort with Snakemake; return 0, or 1 if a pair or a job failed."""
     from ..cohort.cluster.snakemake import prepare_workflow, run_snakemake
 
@@ -102,6 +103,7 @@ def run_workflow(output: Path, arguments: argparse.Namespace, interruption: Inte
         arguments.profile,
         arguments.jobs,
         None if size is None else at_least_one("--pairs-per-job", size),
+        expected_needs(plan.pairs),
     )
     interruption.grace_seconds = _GRACE_SECONDS
     return FAILED if run_snakemake(words, interruption.requested) else 0

@@ -5,9 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..settings import Settings
 from .inputs import Inputs
+
+if TYPE_CHECKING:
+    from ..pipeline.expectation import Expectation
+
+
+def expectation_of(inputs: Inputs, settings: Settings) -> Expectation:
+    """Return what a registration would take.
+
+    Args:
+        inputs: files of the run.
+        settings: as given.
+
+    Raises:
+        InputError: a volume or mask cannot be used.
+        SettingsError: an unknown encoder or an unavailable device.
+        WeightsError: weights are missing.
+    """
+    from ..pipeline.expectation import expected
+
+    return expected(inputs.fixed, inputs.moving, settings, inputs.masks(), inputs.region, inputs.initial_transform)
 
 
 def expected_run(inputs: Inputs, settings: Settings) -> Iterator[str]:
@@ -24,11 +45,7 @@ def expected_run(inputs: Inputs, settings: Settings) -> Iterator[str]:
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: weights are missing.
     """
-    from ..pipeline.expectation import expected
-
-    expectation = expected(
-        inputs.fixed, inputs.moving, settings, inputs.masks(), inputs.region, inputs.initial_transform
-    )
+    expectation = expectation_of(inputs, settings)
     yield json.dumps({"settings": dataclasses.asdict(expectation.settings)}, indent=2)
     yield from expectation.messages
     if expectation.grid is not None:

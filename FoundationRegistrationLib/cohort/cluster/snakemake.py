@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import InputError, OutputError, RegistrationCancelledError
@@ -46,6 +46,7 @@ def prepare_workflow(
     profile: str,
     jobs: int | None,
     pairs_per_job: int | None,
+    needs: Mapping[str, int],
 ) -> list[str]:
     """Write the values of the workflow for a cohort into its folder; return the arguments of Snakemake.
 
@@ -58,6 +59,7 @@ def prepare_workflow(
         profile: "local", "slurm", or a folder with a profile of Snakemake.
         jobs: parts at the same time; if None, 1 on this machine and 100 in the queue of SLURM.
         pairs_per_job: at most; None for what the workflow or the profile says.
+        needs: values of the workflow for memory and time; those of a profile take precedence.
 
     Raises:
         InputError: there is no such profile, or Snakemake is not installed.
@@ -68,6 +70,7 @@ def prepare_workflow(
         "output": str(output),
         "options": shlex.join(options),
         "command": shlex.join(COMMAND),
+        **needs,
     }
     if pairs_per_job is not None:
         config["pairs_per_job"] = pairs_per_job
