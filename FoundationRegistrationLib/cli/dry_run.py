@@ -36,14 +36,7 @@ def expected_run(inputs: Inputs, settings: Settings) -> Iterator[str]:
 
     The volumes, masks, weights and device are checked as for the run; nothing is computed but where the patient is.
 
-    Args:
-        inputs: files of the run.
-        settings: as given.
-
-    Raises:
-        InputError: a volume or mask cannot be used.
-        SettingsError: an unknown encoder or an unavailable device.
-        WeightsError: weights are missing.
+    Arguments and errors are those of `expectation_of`.
     """
     expectation = expectation_of(inputs, settings)
     yield json.dumps({"settings": dataclasses.asdict(expectation.settings)}, indent=2)

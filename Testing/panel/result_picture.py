@@ -5,13 +5,12 @@ Drawn by the stand-in, so roughly as in Slicer; the figures are made up, so that
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
+from pictured import opened_panel, save
+
 _WIDTH = 480
 _GAP = 12
 _FIGURES = {
@@ -38,21 +37,7 @@ def result_picture(path: Path) -> None:
     Args:
         path: of a .png file.
     """
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    testing = _HERE.parent
-    sys.path[:0] = [str(_HERE), str(testing), str(testing / "stand_in")]
-    from PySide6.QtWidgets import QApplication
-
-    qapp = QApplication.instance() or QApplication([])
-    import application
-    import slicer
-
-    with tempfile.TemporaryDirectory() as settings:
-        application.install(Path(settings))
-        module, _ = application.load_module(testing.parent / "FoundationRegistration" / "FoundationRegistration.py")
-        slicer.mrmlScene.Clear(False)
-        widget, panel = application.open_panel(module)
-        panel.show()
+    with opened_panel() as (widget, _, qapp):
         grabbed, nodes = [], _pair(widget)
         for level in _FIGURES:
             _show(widget, nodes, level)
@@ -61,10 +46,7 @@ def result_picture(path: Path) -> None:
         widget._result.end(widget._parameterNode, f"{message}working spacing.")
         widget._result.show(widget._parameterNode)
         grabbed.append(_grab(widget, qapp))
-        if not _beside_each_other(grabbed).save(str(path)):
-            raise OSError(f"The picture '{path}' cannot be written.")
-        application.close_panel(widget, panel)
-        panel.close()
+        save(_beside_each_other(grabbed), path)
 
 
 def _pair(widget: Any) -> dict[str, Any]:

@@ -8,15 +8,13 @@ person has seen at the end of the tutorial.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
+from pictured import opened_panel, save
+
 _WIDTH = 420
 _PATIENCE_S = 600.0
 _SECTIONS = ("start", "masks", "driving", "along", "method", "outputs", "advanced")
@@ -30,36 +28,13 @@ def panel_screenshot(path: Path, state: str = "result") -> None:
         path: of a .png file.
         state: one of `_STATES`.
     """
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    testing = _HERE.parent
-    sys.path[:0] = [
-        str(_HERE),
-        str(testing),
-        str(testing / "stand_in"),
-        str(testing / "mrml"),
-        str(testing / "engine"),
-    ]
-    from PySide6.QtWidgets import QApplication
-
-    qapp = QApplication.instance() or QApplication([])
-    import application
-    import slicer
-
-    with tempfile.TemporaryDirectory() as settings:
-        application.install(Path(settings))
-        module, _ = application.load_module(testing.parent / "FoundationRegistration" / "FoundationRegistration.py")
-        slicer.mrmlScene.Clear(False)
-        widget, panel = application.open_panel(module)
+    with opened_panel() as (widget, panel, qapp):
         panel.resize(_WIDTH, 100)
-        panel.show()
         _bring_into(state, widget, qapp)
         qapp.processEvents()
         panel.resize(_WIDTH, panel.sizeHint().height())
         qapp.processEvents()
-        if not panel.grab().save(str(path)):
-            raise OSError(f"The picture '{path}' cannot be written.")
-        application.close_panel(widget, panel)
-        panel.close()
+        save(panel.grab(), path)
 
 
 def _bring_into(state: str, widget: Any, qapp: Any) -> None:
