@@ -37,8 +37,9 @@ def pairs(folder, tmp_path, monkeypatch):
 def test_jobs_ask_for_the_memory_of_the_largest_pair(pairs):
     small, large = pairs
     of_small, of_large, of_all = (expected_needs(some)["mem_mb"] for some in ([small], [large], pairs))
-    assert of_all == pytest.approx(of_large, rel=0.02)  # libraries included, which this process loads by and by
-    assert of_large > 1.1 * of_small
+    # Each holds what this process takes already, which grows while libraries are loaded.
+    assert of_all == pytest.approx(of_large, rel=0.02)
+    assert of_large - of_small > 200
 
 
 def test_the_time_is_asked_for_once_it_is_known_here(pairs):
