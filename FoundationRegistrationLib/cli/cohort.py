@@ -31,6 +31,14 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bids", type=Path, metavar="ROOT", help="a BIDS dataset instead of a table")
     for side in ("fixed", "moving"):
         parser.add_argument(f"--{side}", metavar="NAME", help=f"its {side} files: ses-01_T1w, or other entities")
+    parser.add_argument(
+        "--with",
+        dest="further",
+        action="append",
+        default=[],
+        metavar="COLUMN=NAME",
+        help="other files of the dataset or its derivatives, by column of a table: fixed_labels=ses-01_dseg",
+    )
     parser.add_argument("--output", type=Path, help="folder for the results, a folder in it for each pair")
     parser.add_argument("--validate", action="store_true", help="only check the table, and say what was found")
     parser.add_argument("--jobs", type=int, metavar="N", help="pairs at the same time (default 1)")
@@ -117,12 +125,12 @@ def _dataset(arguments: argparse.Namespace) -> BidsDataset | None:
     from ..cohort.bids.dataset import BidsDataset
 
     of_dataset = (arguments.bids, arguments.fixed, arguments.moving)
-    if arguments.table is not None and all(given is None for given in of_dataset):
+    if arguments.table is not None and all(given is None for given in of_dataset) and not arguments.further:
         return None
     if arguments.table is not None or any(given is None for given in of_dataset):
         msg = "Give either a table, or --bids, --fixed and --moving: a BIDS dataset and which files to register."
         raise InputError(msg)
-    return BidsDataset.given(*of_dataset)
+    return BidsDataset.given(*of_dataset, arguments.further)
 
 
 def _left_out(plan: Plan) -> Iterator[str]:

@@ -113,7 +113,13 @@ def _source(arguments: argparse.Namespace) -> list[str]:
     """Return the words that say which pairs there are."""
     if arguments.bids is None:
         return [str(arguments.table.absolute())]
-    return [f"--bids={arguments.bids.absolute()}", f"--fixed={arguments.fixed}", f"--moving={arguments.moving}"]
+    further = [f"--with={text}" for text in arguments.further]
+    return [
+        f"--bids={arguments.bids.absolute()}",
+        f"--fixed={arguments.fixed}",
+        f"--moving={arguments.moving}",
+        *further,
+    ]
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[str]:

@@ -16,18 +16,14 @@ from ..errors import InputError
 from ..files.user_folders import expanded
 from ..settings import Settings
 
+
+def _of_both(*kinds: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{kind}" for kind in kinds for side in ("fixed", "moving"))
+
+
 # Files of a pair: options of `register` with underscores.
-FILES = (
-    "fixed",
-    "moving",
-    *(
-        f"{side}_{kind}"
-        for kind in ("mask", "lesion", "labels", "landmarks", "structures", "points")
-        for side in ("fixed", "moving")
-    ),
-    "region",
-    "initial_transform",
-)
+VOLUMES = ("fixed", "moving", *_of_both("mask", "lesion", "labels", "structures"), "region")
+FILES = (*VOLUMES, *_of_both("landmarks", "points"), "initial_transform")
 SERIES = ("fixed_series", "moving_series")  # which series of a DICOM folder
 FOLLOW = ("follow_image", "follow_labels", "follow_points")
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))

@@ -12,6 +12,7 @@ from cohort_stand_in import HERE
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.cohort import workers
+from FoundationRegistrationLib.cohort.bids.dataset import BidsDataset
 from FoundationRegistrationLib.cohort.bids.names import expression, file_name
 from FoundationRegistrationLib.errors import InputError
 
@@ -169,6 +170,45 @@ def test_several_files_of_a_side_are_listed_and_nothing_is_run(root, capfd):
     assert set(rows(root / "derivatives" / "fr")) == {"sub-01"}
 
 
+def test_masks_labels_and_what_moves_along_are_found_beside_the_volumes_or_in_derivatives(root, capfd):
+    for name in (
+        "derivatives/masks/sub-01/ses-01/anat/sub-01_ses-01_desc-breast_mask.nii.gz",
+        "derivatives/masks/sub-CON-3/ses-01/anat/sub-CON-3_ses-01_desc-breast_mask.nii.gz",
+        "derivatives/labels/sub-01/anat/sub-01_ses-01_dseg.nii.gz",
+        "derivatives/labels/sub-01/anat/sub-01_ses-02_dseg.nii.gz",
+        "sub-01/ses-02/pet/sub-01_ses-02_trc-FDG_pet.nii.gz",
+        "sub-01/ses-02/pet/sub-01_ses-02_trc-FES_pet.nii.gz",
+    ):
+        write(root, name)
+    asked = {
+        "fixed_mask": "ses-01_desc-breast_mask",
+        "fixed_labels": "ses-01_dseg",
+        "moving_labels": "ses-02_dseg",
+        "follow_image": "ses-02_pet",
+    }
+    options = [f"--with={column}={name}" for column, name in asked.items()]
+    assert run(root, "--validate", *options) == 0
+    told = capfd.readouterr().err
+    for column, count in {"fixed_mask": 2, "fixed_labels": 1, "moving_labels": 1, "follow_image": 1}.items():
+        assert f"{column}: {count} of 2" in told
+    assert run(root, *options) == 0
+    dataset = BidsDataset.given(root, SIDES[1], SIDES[3], [f"{column}={name}" for column, name in asked.items()])
+    row, _ = dataset.table().rows
+    assert row.paths["moving_labels"] == root / "derivatives/labels/sub-01/anat/sub-01_ses-02_dseg.nii.gz"
+    assert [path.name for path in row.followed["follow_image"]] == [
+        "sub-01_ses-02_trc-FDG_pet.nii.gz",
+        "sub-01_ses-02_trc-FES_pet.nii.gz",
+    ]
+    assert run(root, "--validate", "--with=fixed_mask=ses-01_desc-registered_T1w") == 2
+    assert "has ses-01_desc-registered_T1w, which --with asks for" in capfd.readouterr().err
+    assert run(root, "--validate", "--with=moving_mask=ses-02_desc-registered_T1w") == 2, "nothing of an earlier run"
+    write(root, "derivatives/other/sub-01/ses-01/anat/sub-01_ses-01_desc-breast_mask.nii.gz")
+    assert run(root, "--validate", *options) == 2
+    assert "sub-01: 2 files match --with fixed_mask" in capfd.readouterr().err
+    assert run(root, "--validate", "--with=fixed_labels=ses-01_dseg") == 2
+    assert "sub-01: fixed_labels without that of the other volume" in capfd.readouterr().err
+
+
 def test_data_without_sessions_and_of_two_kinds(tmp_path):
     for name in ("anat/sub-1_T1w.nii.gz", "pet/sub-1_trc-FDG_rec-acdyn_pet.nii.gz"):
         write(tmp_path / "data", f"sub-1/{name}")
@@ -192,6 +232,9 @@ def test_what_cannot_be_used_is_refused_in_words(root, tmp_path, capfd):
     refused("both ask for ses-01_T1w", sides=("--fixed", "ses-01_T1w", "--moving", "ses-01_T1w"))
     refused("sub-01_ses-01_FLAIR.nii.gz matches both", sides=("--fixed", "FLAIR", "--moving", "ses-01_FLAIR"))
     refused("no folder of a subject", data=tmp_path)
+    refused("give one of fixed_mask", "--with", "T1w")
+    refused("such as ses-01_T1w", "--with", "fixed_mask=sub-01_mask")
+    refused("gives follow_image twice", *("--with=follow_image=T2w",) * 2)
     refused("among the subjects", "--output", str(root / "sub-01" / "out"))
     refused("is an input", "--output", str(root))
     other = root / "derivatives" / "other"

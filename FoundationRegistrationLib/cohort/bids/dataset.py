@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from ...errors import InputError
+from ...files.bounded import object_in
 from ..names import PAIRS_FOLDER
-from ..table import COLUMNS, Table, TableRow, column_of, one_line, read_cells
+from ..table import COLUMNS, FOLLOW, VOLUMES, Table, TableRow, column_of, one_line, read_cells
 from .names import BidsName, expression, file_name
 
 _PARTICIPANTS, _SUBJECT = "participants.tsv", "participant_id"
+_DERIVATIVES = "derivatives"
+DESCRIPTION, GENERATOR = "dataset_description.json", "FoundationRegistration"
+MOST_BYTES = 1_000_000  # of a JSON file
+_FURTHER = tuple(column for column in (*VOLUMES, *FOLLOW) if column not in ("fixed", "moving", "follow_points"))
 _NO_VALUE = "n/a"
 _RENAMED = "participants_"  # before a title that the summary has too
 
@@ -25,20 +32,35 @@ class BidsDataset:
         root: its folder, absolute.
         fixed: what the fixed file has.
         moving: what the moving file has.
+        further: what other files of the subject have, by the column of a table that they belong to.
     """
 
     root: Path
     fixed: BidsName
     moving: BidsName
+    further: Mapping[str, BidsName] = field(default_factory=dict)
 
     @classmethod
-    def given(cls, root: Path, fixed: str, moving: str) -> BidsDataset:
-        """Return what three options say.
+    def given(cls, root: Path, fixed: str, moving: str, further: Sequence[str] = ()) -> BidsDataset:
+        """Return what the options say.
+
+        Args:
+            root: folder of the dataset.
+            fixed: expression for the fixed file.
+            moving: expression for the moving file.
+            further: column and expression of other files, such as "fixed_labels=ses-01_desc-breast_dseg".
 
         Raises:
-            InputError: an expression is none of BIDS, or both are the same.
+            InputError: an expression is none of BIDS, the first two are the same, or a column is not known or given
+                twice.
         """
-        found = cls(root.absolute(), expression(fixed, "--fixed"), expression(moving, "--moving"))
+        named = [_option(text) for text in further]
+        if twice := next(
+            (column for column, count in Counter(column for column, _ in named).items() if count > 1), ""
+        ):
+            msg = f"--with gives {twice} twice; give each column once."
+            raise InputError(msg)
+        found = cls(root.absolute(), expression(fixed, "--fixed"), expression(moving, "--moving"), dict(named))
         if found.fixed.label == found.moving.label:
             msg = f"--fixed and --moving both ask for {found.fixed}; give two different files of a subject."
             raise InputError(msg)
@@ -47,14 +69,15 @@ class BidsDataset:
     def table(self, taken: tuple[str, ...] = ()) -> Table:
         """Return a row for each subject that has both files; others are named in `left_out`.
 
-        The columns of participants.tsv are copied; one called as a column of the summary gets another title.
+        Several files of a subject that match one option are among the `problems`. The columns of participants.tsv are
+        copied; one called as a column of the summary gets another title.
 
         Args:
             taken: titles that no column to be copied may have.
 
         Raises:
-            InputError: there is no subject with both, participants.tsv cannot be read, or several files of a subject
-                match a side, which are all listed.
+            InputError: there is no subject with both, no subject has a further file, or participants.tsv cannot be
+                read.
         """
         subjects = sorted(path for path in self._listed(self.root) if path.name.startswith("sub-") and path.is_dir())
         if not subjects:
@@ -74,16 +97,19 @@ class BidsDataset:
                 name = sides["fixed"][0].relative_to(self.root).as_posix()
                 problems.append(f"{folder.name}: {one_line(name)} matches both --fixed and --moving, so say more")
             else:
-                paths = {side: found[0] for side, found in sides.items()}
+                more = {column: self._further(folder, wanted) for column, wanted in self.further.items()}
+                several = [column for column, found in more.items() if len(found) > 1 and column not in FOLLOW]
+                problems += [self._ambiguous(folder.name, f"with {column}", more[column]) for column in several]
                 cells = told.get(folder.name, {})
-                copied = {title: cells.get(title, "") for title in titles}
-                rows.append(TableRow(0, paths, folder.name, copied=copied))
+                rows.append(_row(folder.name, sides | more, {title: cells.get(title, "") for title in titles}))
         if not rows and not problems:
             msg = (
                 f"No subject in '{self.root}' has both {self.fixed} and {self.moving}; see what its files are called."
             )
             raise InputError(msg)
-        listed = [path.relative_to(self.root).as_posix() for row in rows for path in row.paths.values()]
+        self._check_found(rows)
+        used = [path for row in rows for path in (*row.paths.values(), *chain(*row.followed.values()))]
+        listed = [path.relative_to(self.root).as_posix() for path in used]
         digest = hashlib.sha256(content + "\n".join(listed).encode("utf-8", "surrogateescape")).hexdigest()
         return Table(self.root, digest, tuple(rows), titles, tuple(problems), tuple(left_out), PAIRS_FOLDER)
 
@@ -98,6 +124,24 @@ class BidsDataset:
             if name and f"sub-{name.entities.get('sub')}" == subject.name and wanted.accepts(name):
                 found.append(path)
         return sorted(found)
+
+    def _further(self, subject: Path, wanted: BidsName) -> list[Path]:
+        """Return the volumes of a subject that are asked for; those of derivatives where the dataset has none."""
+        if found := self._matching(subject, wanted):
+            return found
+        folder = self.root / _DERIVATIVES
+        datasets = sorted(path for path in self._listed(folder) if not is_ours(path)) if folder.is_dir() else []
+        places = [dataset / subject.name for dataset in datasets]
+        return [path for place in places if place.is_dir() for path in self._matching(place, wanted)]
+
+    def _check_found(self, rows: Sequence[TableRow]) -> None:
+        for column, wanted in self.further.items():
+            if rows and not any(column in {**row.paths, **row.followed} for row in rows):
+                msg = (
+                    f"No subject with a pair in '{self.root}' has {wanted}, which --with asks for as {column}; see "
+                    "what its files are called."
+                )
+                raise InputError(msg)
 
     def _volumes(self, subject: Path) -> Iterator[Path]:
         """Yield the files in the folders of data types, of the subject or of its sessions."""
@@ -140,3 +184,31 @@ class BidsDataset:
             subject = f"sub-{row.pop(_SUBJECT).removeprefix('sub-')}"
             told[subject] = {named[title]: "" if cell == _NO_VALUE else cell for title, cell in row.items()}
         return tuple(named[title] for title in titles if title != _SUBJECT), told, content
+
+
+def _row(subject: str, files: Mapping[str, Sequence[Path]], copied: Mapping[str, str]) -> TableRow:
+    return TableRow(
+        0,
+        {column: found[0] for column, found in files.items() if found and column not in FOLLOW},
+        subject,
+        {column: tuple(found) for column, found in files.items() if found and column in FOLLOW},
+        copied=copied,
+    )
+
+
+def is_ours(dataset: Path) -> bool:
+    """Whether a dataset is one that `write_derivative` has made."""
+    generators = object_in(dataset / DESCRIPTION, MOST_BYTES).get("GeneratedBy", [])
+    return any(isinstance(each, dict) and each.get("Name") == GENERATOR for each in generators)
+
+
+def _option(text: str) -> tuple[str, BidsName]:
+    """Return column and expression of COLUMN=NAME."""
+    column, _, name = text.partition("=")
+    if column not in _FURTHER:
+        msg = (
+            f"--with is '{text[:60]}'; give one of {', '.join(_FURTHER)}, and what its files are called, such as "
+            "fixed_mask=ses-01_desc-breast_mask."
+        )
+        raise InputError(msg)
+    return column, expression(name, f"--with {column}")

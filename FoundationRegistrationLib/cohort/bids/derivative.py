@@ -16,16 +16,13 @@ from ...files.bounded import object_in
 from ...files.outputs import complete_or_absent, write_json
 from ..names import FILES_FOLDER, PAIRS_FOLDER, PARTS_FOLDER, RATINGS, SUMMARY_FILES
 from ..plan import Pair
-from .dataset import BidsDataset
+from .dataset import DESCRIPTION, GENERATOR, MOST_BYTES, BidsDataset, is_ours
 from .names import BidsName, file_name, without_ending
 
-_DESCRIPTION = "dataset_description.json"
 _IGNORED = ".bidsignore"
-_GENERATOR = "FoundationRegistration"
 _BIDS_VERSION = "1.10.0"
 _LINK = "raw"  # by which the derivative calls the dataset it was made of
 _MARKS = ("_desc-registered_", "_mode-image_xfm.")  # in the names of all files made here
-_MOST_BYTES = 1_000_000
 
 
 def check_output(dataset: BidsDataset, output: Path) -> None:
@@ -39,11 +36,9 @@ def check_output(dataset: BidsDataset, output: Path) -> None:
     if place.is_relative_to(root) and place.relative_to(root).as_posix().startswith("sub-"):
         msg = f"--output is among the subjects of the dataset; {hint}."
         raise InputError(msg)
-    if (output / _DESCRIPTION).exists():
-        generators = object_in(output / _DESCRIPTION, _MOST_BYTES).get("GeneratedBy", [])
-        if not any(isinstance(each, dict) and each.get("Name") == _GENERATOR for each in generators):
-            msg = f"'{output}' holds another BIDS dataset; {hint}."
-            raise InputError(msg)
+    if (output / DESCRIPTION).exists() and not is_ours(output):
+        msg = f"'{output}' holds another BIDS dataset; {hint}."
+        raise InputError(msg)
 
 
 def write_derivative(dataset: BidsDataset, output: Path, pairs: Sequence[Pair], states: Mapping[str, str]) -> None:
@@ -62,7 +57,7 @@ def write_derivative(dataset: BidsDataset, output: Path, pairs: Sequence[Pair], 
     """
     _write_text(output / _IGNORED, "".join(f"{line}\n" for line in _ignored()))
     _write_text(output / "README.md", _readme(dataset))
-    _write_json(output / _DESCRIPTION, _description(dataset, output))
+    _write_json(output / DESCRIPTION, _description(dataset, output))
     for pair in pairs:
         place = pair.paths["moving"].relative_to(dataset.root).parent
         files = list(_files(dataset, pair)) if states[pair.name] == "done" else []
@@ -94,7 +89,7 @@ def _files(dataset: BidsDataset, pair: Pair) -> Iterator[tuple[str, str, dict[st
     labels = {"fixed": dataset.fixed.label, "moving": dataset.moving.label}
     entities = {key: value for key, value in moving.entities.items() if key not in ("space", "res", "den", "desc")}
     warped = BidsName({**entities, "space": labels["fixed"], "desc": "registered"}, moving.suffix)
-    told = object_in(pair.paths["moving"].with_name(f"{without_ending(pair.paths['moving'].name)}.json"), _MOST_BYTES)
+    told = object_in(pair.paths["moving"].with_name(f"{without_ending(pair.paths['moving'].name)}.json"), MOST_BYTES)
     stripped = bool(told.get("SkullStripped", False))  # raw volumes do not say it
     words = "The moving volume registered to the fixed one, on its grid."
     yield (
@@ -122,7 +117,7 @@ def _description(dataset: BidsDataset, output: Path) -> dict[str, Any]:
         "Name": f"{dataset.moving} registered to {dataset.fixed}",
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": _GENERATOR, "Version": __version__}],
+        "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
         "SourceDatasets": [{"URL": source}],
         "DatasetLinks": {_LINK: source},
     }
@@ -147,7 +142,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    if object_in(path, _MOST_BYTES) != json.loads(json.dumps(content)):
+    if object_in(path, MOST_BYTES) != json.loads(json.dumps(content)):
         write_json(path, content)
 
 
