@@ -19,7 +19,7 @@ from .settings_options import given_settings
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..pipeline.verdict import Verdict
+    from ..pipeline.assessment.verdict import Verdict
 
 
 def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Settings:
@@ -41,9 +41,9 @@ def register_command(
     settings = settings_from(arguments)
     check_limits()  # first of all: libraries fail unpredictably when memory is very low
     check_loading()
-    from ..pipeline.extent import check_spacing
-    from ..pipeline.history import past_run, remember
+    from ..pipeline.estimate.history import past_run, remember
     from ..pipeline.overview import summary
+    from ..pipeline.propagation.extent import check_spacing
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
     from ..pipeline.saving import write_results

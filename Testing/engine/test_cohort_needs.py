@@ -8,7 +8,7 @@ from FoundationRegistrationLib.cli.cohort_needs import expected_needs
 from FoundationRegistrationLib.cohort.figures import COLUMNS
 from FoundationRegistrationLib.cohort.plan import plan_cohort
 from FoundationRegistrationLib.cohort.table import read_table
-from FoundationRegistrationLib.pipeline import history
+from FoundationRegistrationLib.pipeline.estimate import history
 from FoundationRegistrationLib.settings import Settings
 
 ROWS = "fixed,moving,name\nsmall.nrrd,small2.nrrd,small\nlarge.nrrd,large2.nrrd,large\n"
