@@ -16,7 +16,7 @@ from ..deformation.working_grid import choose_grid, host_bytes, loaded_bytes
 from ..given import GivenVolume
 from ..initial_alignment.search import initial_alignment
 from ..method import Method
-from .history import expected_seconds, kind_of
+from .history import expected_run, voxels_of
 
 _AT_ONCE = ("none", "center", "moments")
 
@@ -89,6 +89,6 @@ def expected(
         messages += more
     memory = max(host_bytes(grid, fixed, settings, method.infos, method.stages, 0, loaded_bytes()))
     voxels = 0 if grid is None else math.prod(grid.shape)
-    time = expected_seconds(kind_of(settings, device.type), voxels) if voxels else None
-    seconds, runs = (None, 0) if time is None else time
+    known = expected_run(settings, voxels_of(fixed.GetSize(), fixed.GetSpacing(), settings), voxels)
+    seconds, runs = (None, 0) if known is None else (known.seconds, known.runs)
     return Expectation(settings, str(device), grid, memory, seconds, runs, tuple(messages))
