@@ -138,7 +138,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.logic.loadPair,
             self._requirements(),
         )
-        self._history = facts.RunHistory(qt.QSettings())
         self._nodesTimer = qt.QTimer()
         self._nodesTimer.setSingleShot(True)
         self._nodesTimer.connect("timeout()", self._showNodesChanged)
@@ -346,26 +345,20 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         return problem if problem or self._movesAlong.nodes() else _("Under Apply to, check the nodes to transform.")
 
     def _estimate(self) -> str:
-        settings = self._suitedSettings()
-        return facts.estimate_line(self._history.runs(), settings, self._fixedVoxels(settings))
+        return facts.estimate_line(self._expectedRun())
 
-    def _suitedSettings(self) -> Any:
-        """Return the settings with the working grid of the chosen volumes."""
-        node = self._parameterNode
-        return chosen_settings(node).suited_to(node.fixedVolume.GetSpacing(), node.movingVolume.GetSpacing())
-
-    def _fixedVoxels(self, settings: Any) -> float:
-        bounds = [0.0] * 6
-        self._parameterNode.fixedVolume.GetRASBounds(bounds)
-        return facts.fixed_voxels(bounds, settings)
+    def _expectedRun(self) -> Any:
+        """Return what a run with the chosen volumes and settings is expected to take; None if nothing tells it."""
+        fixed, moving = self._parameterNode.fixedVolume, self._parameterNode.movingVolume
+        settings = chosen_settings(self._parameterNode).suited_to(fixed.GetSpacing(), moving.GetSpacing())
+        data = fixed.GetImageData()
+        return facts.expected_run(settings, data.GetDimensions() if data else (0, 0, 0), fixed.GetSpacing())
 
     def _startRegistration(self) -> None:
         parameters = self._parameterNode
         if parameters.task == SERIES:
             self._startSeries()
             return
-        settings = self._suitedSettings()
-        self._voxels = self._fixedVoxels(settings)
         self._job = self.logic.register(
             parameters.fixedVolume,
             parameters.movingVolume,
@@ -390,7 +383,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onFinished,
-            expectedSeconds=facts.expected_steps(self._history.runs(), settings, self._voxels),
+            expectedSeconds=facts.expected_steps(self._expectedRun()),
             **changed_settings(parameters),
         )
         self._run.begin(self._job)
@@ -418,7 +411,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
-            self._history.add(facts.run_of(outputs.record, self._voxels, self._job.step_seconds))
             self._parameterNode.resultTransform = outputs.transform_node
             self._parameterNode.resultVolume = outputs.volume_node
             self._quality.clear()  # also if the same nodes hold a new result

@@ -58,11 +58,6 @@ class EngineJob(ABC, Generic[Outputs]):
         return self._worker.log if self._worker else ()
 
     @property
-    def step_seconds(self) -> dict[str, float]:
-        """Measured time of each finished step of the engine."""
-        return self._worker.step_seconds if self._worker else {}
-
-    @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called in time."""
         return self._finished and self.outputs is None and self.error is None

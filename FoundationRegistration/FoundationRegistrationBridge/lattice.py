@@ -10,7 +10,7 @@ import vtk
 from .grids import VoxelGrid, map_points
 from .masks import LabelLayer
 
-# As in the engine, see `FoundationRegistrationLib/pipeline/lattice.py`.
+# As in the engine, see `FoundationRegistrationLib/pipeline/propagation/lattice.py`.
 _FINE_ENOUGH = 1.2
 _FINENESS = (0.5, 1.0)
 _MOST_VOXELS = 3e8

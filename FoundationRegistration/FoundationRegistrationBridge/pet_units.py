@@ -69,8 +69,8 @@ def pet_scale(pet_node: Any) -> PetScale:
 
 def _about_one_suv(values: np.ndarray) -> float:
     """Return about which value is SUV 1; 1 if there is no uptake."""
-    from FoundationRegistrationLib.pipeline.foreground import minimum_cross_entropy
-    from FoundationRegistrationLib.pipeline.modality import value_of_one_suv
+    from FoundationRegistrationLib.pipeline.preprocessing.foreground import minimum_cross_entropy
+    from FoundationRegistrationLib.pipeline.preprocessing.modality import value_of_one_suv
 
     finite = values[np.isfinite(values)]
     uptake = finite[finite > 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-STARTING = "starting"
+STARTING, DONE = "starting", "done"  # until the first step is reported, and while results are written
 # Without earlier runs: before this fraction of the work, a remaining time would be a guess.
 _LEAST_FRACTION = 0.25
 # A step this many times faster or slower than expected did something else, such as reading features from the disk.
@@ -47,10 +47,6 @@ class TimeToGo:
         self._fraction, self._of_step = fraction, of_step
         self._counts_steps |= of_step > 0.0
         self._first_report = self._first_report or (now, fraction)
-
-    def end(self, now: float) -> None:
-        """Note that the run has ended."""
-        self._finish_step(now)
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds that the run still takes; None if that would be a guess.

@@ -104,11 +104,6 @@ class RegistrationWorker:
         """The last lines of output that are not progress."""
         return tuple(self._log)
 
-    @property
-    def step_seconds(self) -> dict[str, float]:
-        """Measured time of each finished step, that of starting the process and of writing the results included."""
-        return dict(self._time.taken)
-
     def new_progress(self) -> list[WorkerProgress]:
         """Return the progress of each step reported since the last call; without any, each second what is left."""
         now = time.monotonic()
@@ -127,8 +122,6 @@ class RegistrationWorker:
             return True
         for reader in self._readers:
             reader.join(_READERS_SECONDS)
-        if self._readers:
-            self._time.end(time.monotonic())
         self._readers = []
         return False
 

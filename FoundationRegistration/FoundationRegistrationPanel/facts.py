@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from FoundationRegistrationBridge.time_to_go import STARTING
+from FoundationRegistrationBridge.time_to_go import DONE, STARTING
 from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.cli import encoder_list
@@ -19,8 +15,8 @@ from FoundationRegistrationLib.settings import PRESETS, Settings
 from .tasks import TASKS
 
 _PRESET_TITLES = {"pet-ct-to-mri": "PET/CT to MRI", "dce": "Contrast series", "convexadam": "ConvexAdam"}
-_RUNS_KEPT = 50
-_RUNS_KEY = "FoundationRegistration/Runs"
+# Steps of earlier runs: what is reported until the first and from the last one on.
+_REPORTED = {"reading": STARTING, "writing": DONE}
 
 
 def preset_title(preset: str) -> str:
@@ -143,133 +139,45 @@ def _to_fetch(entry: Any) -> str:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Time and memory of a finished registration on this machine.
+def expected_run(settings: Settings, size: Sequence[int], spacing: Sequence[float]) -> Any:
+    """Return what a run is expected to take, from earlier ones on this machine; None before the first of its kind.
 
-    Attributes:
-        encoder: its name; two names with a plus sign if one refines the other; rigid or affine without one.
-        device: the setting, "auto" included.
-        slice_gap: the setting.
-        voxels: of the fixed field of view at the working spacing.
-        seconds: total time.
-        memory_bytes: peak memory of the process.
-        steps: measured seconds of each step, in order, from the start of the process until all is written.
-    """
-
-    encoder: str
-    device: str
-    slice_gap: int
-    voxels: float
-    seconds: float
-    memory_bytes: float
-    steps: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-class RunHistory:
-    """The last runs on this machine, for estimates of the next one.
+    In a fresh Slicer the package that locates them is only installed with the first registration.
 
     Args:
-        settings: the application's `qt.QSettings`, which stores them.
+        settings: suited to the voxels of both volumes.
+        size: of the fixed volume, voxels.
+        spacing: of the fixed volume, mm.
     """
+    try:
+        from FoundationRegistrationLib.pipeline.estimate import history
 
-    def __init__(self, settings: Any) -> None:
-        self._settings = settings
-
-    def runs(self) -> list[Run]:
-        """Return the runs on record; none if the record is missing or damaged."""
-        try:
-            return [Run(**values) for values in json.loads(self._settings.value(_RUNS_KEY) or "[]")]
-        except (ValueError, TypeError):
-            return []
-
-    def add(self, run: Run) -> None:
-        """Record a run; the oldest ones are dropped."""
-        runs = [*self.runs(), run][-_RUNS_KEPT:]
-        self._settings.setValue(_RUNS_KEY, json.dumps([dataclasses.asdict(run) for run in runs]))
+        return history.expected_run(settings, history.voxels_of(size, spacing, settings))
+    except ModuleNotFoundError:
+        return None
 
 
-def fixed_voxels(bounds: Sequence[float], settings: Settings) -> float:
-    """Return the number of working voxels in the fixed field of view.
+def expected_steps(expected: Any) -> dict[str, float]:
+    """Return the expected seconds of each step, under the names that a run reports; see `TimeToGo`.
 
     Args:
-        bounds: of the fixed volume, RAS mm: x from, to, y from, to, z from, to.
-        settings: with the working spacing.
+        expected: see `expected_run`.
     """
-    edges = [max(high - low, 0.0) for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
-    return math.prod(edges) / settings.working_spacing_mm**3
+    steps = {} if expected is None else expected.steps
+    return {_REPORTED.get(name, name): seconds for name, seconds in steps.items()}
 
 
-def run_of(record: Mapping[str, Any], voxels: float, steps: Mapping[str, float]) -> Run:
-    """Return the time and memory of a run from its record.
+def estimate_line(expected: Any) -> str:
+    """Return the expected time and memory as a sentence.
 
     Args:
-        record: the content of the engine's `report.json`.
-        voxels: see `fixed_voxels`.
-        steps: measured seconds of each step.
+        expected: see `expected_run`.
     """
-    settings = Settings.from_dict(record["settings"])
-    return Run(
-        encoder=_kind_of_run(settings),
-        device=settings.device,
-        slice_gap=settings.slice_gap,
-        voxels=voxels,
-        seconds=sum(steps.values()),
-        memory_bytes=max(record["peak_memory_bytes"].values()),
-        steps=dict(steps),
-    )
-
-
-def expected_steps(runs: Sequence[Run], settings: Settings, voxels: float) -> dict[str, float]:
-    """Return the expected seconds of each step of a run, from runs of the same kind on this machine, if any."""
-    alike = [run for run in _alike(runs, settings) if run.steps]
-    if not alike or voxels <= 0:
-        return {}
-    expected = {}
-    for name in alike[-1].steps:
-        measured = [(run.voxels, run.steps[name]) for run in alike if name in run.steps]
-        constant = name == STARTING
-        expected[name] = statistics.median(time for _, time in measured) if constant else _at(voxels, measured)
-    return expected
-
-
-def _at(voxels: float, measured: Sequence[tuple[float, float]]) -> float:
-    """Return the seconds of a step at a number of voxels: along a line through those measured, rising from 0 or more.
-
-    From one number of voxels nothing is known of a constant part, so that time is in proportion.
-    """
-    sizes, seconds = zip(*measured, strict=True)
-    slope, constant = 0.0, 0.0
-    if len(set(sizes)) > 1:
-        slope, constant = statistics.linear_regression(sizes, seconds)
-    if slope < 0.0:
-        return statistics.median(seconds)
-    if slope == 0.0 or constant < 0.0:
-        return statistics.median(each / size for size, each in measured) * voxels
-    return constant + slope * voxels
-
-
-def estimate_line(runs: Sequence[Run], settings: Settings, voxels: float) -> str:
-    """Return the expected time and memory, from runs of the same kind on this machine."""
-    alike = _alike(runs, settings)
-    if not alike or voxels <= 0:
+    if expected is None:
         return _("Time and memory: available after the first run of this kind on this machine.")
-    seconds = statistics.median(run.seconds / run.voxels for run in alike) * voxels
-    nearest = min(alike, key=lambda run: abs(run.voxels - voxels))
-    memory = nearest.memory_bytes * max(1.0, voxels / nearest.voxels)
     return _("About {time} and up to {memory:.1f} GB, estimated from {count} earlier run(s) on this machine.").format(
-        time=duration(seconds), memory=memory / 1e9, count=len(alike)
+        time=duration(expected.seconds), memory=expected.memory_bytes / 1e9, count=expected.runs
     )
-
-
-def _alike(runs: Sequence[Run], settings: Settings) -> list[Run]:
-    """Return the runs whose time tells that of a run with these settings."""
-    wanted = (_kind_of_run(settings), settings.device, settings.slice_gap)
-    return [run for run in runs if (run.encoder, run.device, run.slice_gap) == wanted and run.voxels > 0]
-
-
-def _kind_of_run(settings: Settings) -> str:
-    return "+".join(settings.encoders) or settings.stages
 
 
 def duration(seconds: float) -> str:

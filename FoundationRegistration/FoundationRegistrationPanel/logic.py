@@ -103,7 +103,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             waitForCompletion: wait until all is done; otherwise poll the returned job from a timer.
             onProgress: called with the step, the completed fraction (0 to 1) and the remaining seconds or None.
             onFinished: called once with the outputs or None, an error message or None, and whether it was cancelled.
-            expectedSeconds: of each step in earlier runs (`RegistrationJob.step_seconds`), for the remaining time.
+            expectedSeconds: of each step in earlier runs, for the remaining time; see `TimeToGo`.
             **settings: single settings of the engine, which override the preset.
 
         Returns:

@@ -136,7 +136,8 @@ def _apply_to_image(
     interruption: CommitGuard,
 ) -> None:
     from ..io.volumes import read_volume, write_volume_directly
-    from ..pipeline.propagation import propagate_image, say_what_is_outside
+    from ..pipeline.propagation.images import propagate_image
+    from ..pipeline.propagation.outside import say_what_is_outside
     from ..spatial.checks import check_grid
 
     series = series_to_derive(arguments) if arguments.dicom else None
@@ -174,7 +175,7 @@ def _apply_to_labels(
         read_segmentation,
         write_segmentation_directly,
     )
-    from ..pipeline.propagation import propagate_segmentation
+    from ..pipeline.propagation.segmentations import propagate_segmentation
 
     series = reference_series(arguments) if arguments.dicom else None
     if series is not None:

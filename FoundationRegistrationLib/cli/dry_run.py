@@ -11,7 +11,7 @@ from ..settings import Settings
 from .inputs import Inputs
 
 if TYPE_CHECKING:
-    from ..pipeline.expectation import Expectation
+    from ..pipeline.estimate.expectation import Expectation
 
 
 def expectation_of(inputs: Inputs, settings: Settings) -> Expectation:
@@ -26,7 +26,7 @@ def expectation_of(inputs: Inputs, settings: Settings) -> Expectation:
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: weights are missing.
     """
-    from ..pipeline.expectation import expected
+    from ..pipeline.estimate.expectation import expected
 
     return expected(inputs.fixed, inputs.moving, settings, inputs.masks(), inputs.region, inputs.initial_transform)
 

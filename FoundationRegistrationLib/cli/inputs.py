@@ -147,7 +147,7 @@ def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun 
     """Return the kind of initial alignment, and the transform if it is given, else None."""
     from ..io.nifti import has_niftis_name
     from ..io.transforms import read_transform
-    from ..pipeline.initial_transform import landmark_alignment
+    from ..pipeline.initial_alignment.given_transform import landmark_alignment
 
     if arguments.initial_transform is not None:
         stored = inputs.moving if has_niftis_name(arguments.moving) else None

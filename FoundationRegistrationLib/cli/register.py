@@ -19,7 +19,7 @@ from .settings_options import given_settings
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..pipeline.verdict import Verdict
+    from ..pipeline.assessment.verdict import Verdict
 
 
 def settings_from(arguments: argparse.Namespace, preset: str = "default") -> Settings:
@@ -41,9 +41,9 @@ def register_command(
     settings = settings_from(arguments)
     check_limits()  # first of all: libraries fail unpredictably when memory is very low
     check_loading()
-    from ..pipeline.extent import check_spacing
-    from ..pipeline.history import past_run, remember
+    from ..pipeline.estimate.history import READING, WRITING, past_run, remember
     from ..pipeline.overview import summary
+    from ..pipeline.propagation.extent import check_spacing
     from ..pipeline.record import read_recorded_run
     from ..pipeline.registration import register
     from ..pipeline.saving import write_results
@@ -59,7 +59,7 @@ def register_command(
         say((*of_volumes, *notes))
         print("\n".join(expected_run(inputs, settings)))  # noqa: T201 - the answer of a command
         return
-    reading = {"reading": time.perf_counter() - began}
+    reading = {READING: time.perf_counter() - began}
     with staged_folder(arguments.output, interruption, RESULTS) as staging:
         result = register(
             inputs.fixed,
@@ -91,9 +91,9 @@ def register_command(
             warped=warped,
         )
         written = sorted(path.name for path in staging.iterdir())
-    timings = {**timings, "writing": time.perf_counter() - began - sum(timings.values())}
+    timings = {**timings, WRITING: time.perf_counter() - began - sum(timings.values())}
     result = dataclasses.replace(result, timings=timings)
-    remember(past_run(settings, result))
+    remember(past_run(result))
     say((*messages, *summary(result, evaluation), *_ending(arguments, result.verdict, timings, written)))
 
 

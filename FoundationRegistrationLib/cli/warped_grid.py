@@ -51,7 +51,7 @@ def _side(arguments: argparse.Namespace) -> Literal["fixed", "moving"]:
 
 def grid_of(arguments: argparse.Namespace, reference: Any, image: Any, inverse: Any) -> Any:
     """Return an image on the grid of the result."""
-    from ..pipeline.extent import covers, output_grid
+    from ..pipeline.propagation.extent import covers, output_grid
 
     if arguments.extent is None and arguments.spacing is None:
         return reference

@@ -28,12 +28,11 @@ from safetensors.torch import save_file
 
 from ..encoders import EncoderInfo
 from ..files.bounded import plain_json
-from ..files.user_folders import expanded, user_cache
+from ..files.user_folders import CACHE_VARIABLE, cache_root
 from ..runtime.progress import Note
 from ..settings import Settings
 from ..weights.inspection import what_safetensors
 
-CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 # Increment when the same input gives other features, so that older files are not used.
 FEATURE_VERSION = 1
 
@@ -68,8 +67,7 @@ class KeptFeatures:
 
 def cache_folder() -> Path | None:
     """Return the cache folder, which may not exist yet; None for a user without a home folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    root = expanded(given) if given else user_cache()
+    root = cache_root()
     return root / _FOLDER if root else None
 
 

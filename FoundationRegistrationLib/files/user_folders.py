@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
 
+CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 
-def user_cache() -> Path | None:
-    """Return this program's cache folder; None for a user without a home folder."""
+
+def cache_root() -> Path | None:
+    """Return the folder that CACHE_VARIABLE names, else this program's cache folder; None without a home folder."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return expanded(given) if given else _user_cache()
+
+
+def _user_cache() -> Path | None:
     try:
         folder = platformdirs.user_cache_path("FoundationRegistration", appauthor=False)
     except RuntimeError:  # HOME is not set, and the system does not know the user

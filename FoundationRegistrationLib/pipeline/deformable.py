@@ -10,14 +10,14 @@ from ..spatial.displacement import displacement_image, rounded
 from ..spatial.grids import WorkingGrid
 from ..spatial.inversion import invert
 from ..spatial.warping import compose_transform
-from .deformation import deform
+from .deformation.region import cells_in, faded_displacement
+from .deformation.stages import deform
+from .deformation.working_grid import choose_grid
 from .driving import Driving
 from .given import GivenVolume
 from .lesions import LesionVolume, keep_lesions, lesion_volumes
 from .method import Method
-from .region import cells_in, faded_displacement
 from .solution import Deformed, Solution
-from .working_region import choose_grid
 
 _LESION_TOLERANCE_PERCENT = 5.0
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 
 from ..settings import Settings
-from .deformation import Side
+from .deformation.stages import Side
 from .lesions import Lesion, find_lesions
-from .preprocessing import PreparedVolume, prepare, without_intensities
+from .preprocessing.prepared_volume import PreparedVolume, prepare, without_intensities
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from ..runtime.progress import Note, Progress
 from ..settings import Settings
 from ..spatial.points import linear_parts
 from .driving import Driving
-from .initial_alignment import initial_alignment
-from .preprocessing import PreparedVolume
+from .initial_alignment.search import initial_alignment
+from .preprocessing.prepared_volume import PreparedVolume
 from .solution import Solution
 
 

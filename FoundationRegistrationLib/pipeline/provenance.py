@@ -16,7 +16,7 @@ from ..runtime.device import describe_device
 from ..runtime.versions import versions
 from ..settings import Settings
 from ..spatial.grids import content_sha256
-from .preprocessing import PreparedVolume
+from .preprocessing.prepared_volume import PreparedVolume
 
 
 def environment(settings: Settings, device: torch.device, features: Mapping[str, FeaturePair]) -> dict[str, Any]:

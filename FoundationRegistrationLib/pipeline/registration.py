@@ -22,20 +22,20 @@ from ..spatial.checks import check_overlap, check_slices, check_volume
 from ..spatial.grids import WorkingGrid
 from ..spatial.points import matrix_of
 from ..spatial.warping import warp_image
-from .assessment import assess
+from .assessment.assess import assess
 from .deformable import register_deformably
+from .deformation.region import limited_to
 from .driving import Driving, Structures
-from .extent import outside_percent
 from .focus import focus_of
 from .given import GivenVolume
-from .initial_alignment import initial_alignment
-from .initial_transform import check_initial_transform
+from .initial_alignment.given_transform import check_initial_transform
+from .initial_alignment.search import initial_alignment
 from .linear import align, refuse_what_deforms
 from .method import Method
-from .propagation import outside_message
+from .propagation.extent import outside_percent
+from .propagation.outside import outside_message
 from .provenance import described_volume, environment
 from .record import described_images
-from .region import limited_to
 from .result import RegistrationResult
 
 _LOGGER = logging.getLogger(__name__)

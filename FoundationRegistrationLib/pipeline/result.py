@@ -19,10 +19,11 @@ from ..io.landmarks import Landmarks
 from ..io.segmentations import Segmentation
 from ..runtime.progress import Note
 from ..spatial.points import transform_points
-from .extent import Extent, covers, output_grid
-from .intermediate import Intermediate
-from .propagation import propagate_image, propagate_segmentation
-from .verdict import Verdict
+from .assessment.verdict import Verdict
+from .deformation.intermediate import Intermediate
+from .propagation.extent import Extent, covers, output_grid
+from .propagation.images import propagate_image
+from .propagation.segmentations import propagate_segmentation
 
 _LOGGER = logging.getLogger(__name__)
 Side = Literal["fixed", "moving"]

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..convex_adam import ConvexAdamResult
 from ..features import FeaturePair
 from ..spatial.grids import WorkingGrid
-from .intermediate import Intermediate
+from .deformation.intermediate import Intermediate
 from .lesions import LesionVolume
 
 

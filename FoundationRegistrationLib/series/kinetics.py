@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..pipeline.foreground import tissue_threshold
+from ..pipeline.preprocessing.foreground import tissue_threshold
 from ..spatial.checks import check_grid, check_same_grid, check_volume
 from .phases import Phases
 

@@ -9,14 +9,13 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..evaluation.jacobian import jacobian_determinant, jacobian_summary
-from ..pipeline.figures import mask_on_grid_of
+from ..pipeline.deformation.working_grid import choose_grid
 from ..pipeline.given import GivenVolume
 from ..pipeline.method import Method
-from ..pipeline.preprocessing import checked_mask
+from ..pipeline.preprocessing.masks import checked_mask, mask_on_grid_of
 from ..pipeline.provenance import described_volume
 from ..pipeline.registration import register_given
 from ..pipeline.result import RegistrationResult
-from ..pipeline.working_region import choose_grid
 from ..runtime.progress import Progress
 from ..settings import Settings
 from ..spatial.checks import check_volume

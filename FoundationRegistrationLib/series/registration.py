@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..errors import InputError
-from ..pipeline.figures import mask_on_grid_of
+from ..pipeline.preprocessing.masks import mask_on_grid_of
 from ..pipeline.provenance import environment
 from ..runtime.guards import plain_torch
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback, ProgressEvent

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import SimpleITK as sitk
 
-from ..pipeline.verdict import Level
+from ..pipeline.assessment.verdict import Level
 from .frames import Series
 
 State = Literal["reference", "registered", "failed"]

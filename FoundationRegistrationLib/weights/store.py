@@ -9,11 +9,10 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..files.bounded import plain_json, read_bounded
-from ..files.user_folders import expanded, user_cache
+from ..files.user_folders import CACHE_VARIABLE, cache_root, expanded
 from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
-CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 ELSEWHERE = (
     f"get the file on another machine and give it with --weights, or put it in the folder named by {WEIGHTS_VARIABLE}"
 )
@@ -29,11 +28,10 @@ def download_folder() -> Path:
     Raises:
         WeightsError: it is not set, and the user has no home folder.
     """
-    cache = os.environ.get(CACHE_VARIABLE)
-    root = expanded(cache) if cache else user_cache()
+    root = cache_root()
     if root is None:
         msg = (
-            "Weights are kept in the home folder, but you have none; set the environment variable {CACHE_VARIABLE} "
+            f"Weights are kept in the home folder, but you have none; set the environment variable {CACHE_VARIABLE} "
             "to a full path."
         )
         raise WeightsError(msg)

@@ -71,8 +71,8 @@ def main() -> None:
 
 def prepare_pair(pair: Path, folder: Path, spacing_mm: float) -> None:
     """Write what both sides get: the two volumes in a grid of the given spacing, intensities in 0..1."""
-    from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-    from FoundationRegistrationLib.pipeline.preprocessing import prepare
+    from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+    from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
     from FoundationRegistrationLib.runtime.progress import Progress
 
     fixed, moving = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in NAMES[:2])

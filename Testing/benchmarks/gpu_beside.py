@@ -18,7 +18,7 @@ from encoders import in_precision, in_turns, sam, slice_through
 from gpu_case import CPU, PRECISIONS, Case, Row, Verdict
 from supervised import reason_of
 
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 
 MOST_FEATURES_APART = 1e-3
 LEAST_SPEED_UP = 3.0

@@ -21,8 +21,8 @@ import torch
 
 from FoundationRegistrationLib.evaluation.overlap import dice, mean_over_labels
 from FoundationRegistrationLib.phantom import TASKS, PhantomCase, make_phantom
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.spatial.grids import field_of_view
 from FoundationRegistrationLib.spatial.points import physical_points, transform_points

@@ -17,9 +17,9 @@ from volumes import (
 )
 
 from FoundationRegistrationLib.errors import InputError, RegistrationCancelledError
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.initial_transform import landmark_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.initial_alignment.given_transform import landmark_alignment
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 
 AFFINE = sitk.AffineTransform(3)

@@ -7,8 +7,8 @@ import torch
 from volumes import GRID_PAIRS, anatomy, body_points, empty_grid, mean_error, on_grid, points_of, through, volume
 
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 
 FAR = (-50.0, 48.0, 40.0)  # 80 mm

@@ -8,7 +8,7 @@ from FoundationRegistrationLib.cli.cohort_needs import expected_needs
 from FoundationRegistrationLib.cohort.figures import COLUMNS
 from FoundationRegistrationLib.cohort.plan import plan_cohort
 from FoundationRegistrationLib.cohort.table import read_table
-from FoundationRegistrationLib.pipeline import history
+from FoundationRegistrationLib.pipeline.estimate.history import PastRun, kind_of, remember
 from FoundationRegistrationLib.settings import Settings
 
 ROWS = "fixed,moving,name\nsmall.nrrd,small2.nrrd,small\nlarge.nrrd,large2.nrrd,large\n"
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def pairs(folder, tmp_path, monkeypatch):
     """The pairs of the table, on a machine without earlier runs."""
-    monkeypatch.setattr(history, "cache_folder", lambda: tmp_path / "features")
+    monkeypatch.setenv("FOUNDATION_REGISTRATION_CACHE", str(tmp_path))
     return plan_cohort(read_table(folder / "cohort.csv", COLUMNS), {"encoder": "mind"}, {}).pairs
 
 
@@ -44,8 +44,9 @@ def test_jobs_ask_for_the_memory_of_the_largest_pair(pairs):
 
 def test_the_time_is_asked_for_once_it_is_known_here(pairs):
     assert "minutes_per_pair" not in expected_needs(pairs)
-    kind = history.kind_of(Settings(encoder="mind"), "cpu")
-    history.remember(history.PastRun(kind, voxels=1000, seconds=1.0, memory_bytes=1))
+    image = sitk.ReadImage(str(pairs[0].paths["fixed"]))
+    kind = kind_of(Settings(encoder="mind").suited_to(image.GetSpacing(), image.GetSpacing()))
+    remember(PastRun(kind, voxels=1000, fixed_voxels=1000, memory_bytes=1, steps={"reading": 1.0}))
     assert expected_needs(pairs)["minutes_per_pair"] > expected_needs(pairs[:1])["minutes_per_pair"] >= 1
 
 

@@ -16,8 +16,8 @@ from FoundationRegistrationLib.errors import SettingsError
 from FoundationRegistrationLib.features import EncoderSource, extract_features, pool
 from FoundationRegistrationLib.features.encoding import SliceRunner
 from FoundationRegistrationLib.features.slices import Square
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.device import Runtime, resolve_device
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.settings import PRESETS

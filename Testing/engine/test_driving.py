@@ -28,12 +28,12 @@ from FoundationRegistrationLib.convex_adam.point_pairs import PointDifference, P
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.landmark_files import write_points
 from FoundationRegistrationLib.io.landmarks import Landmarks
+from FoundationRegistrationLib.pipeline.assessment.evidence import Evidence
+from FoundationRegistrationLib.pipeline.assessment.verdict import judge
 from FoundationRegistrationLib.pipeline.driving import Driving, StructurePair, measure_structures
 from FoundationRegistrationLib.pipeline.driving.points import driving_points
-from FoundationRegistrationLib.pipeline.evidence import Evidence
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import without_intensities
-from FoundationRegistrationLib.pipeline.verdict import judge
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import without_intensities
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.spatial.points import preimages
 

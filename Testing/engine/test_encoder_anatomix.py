@@ -21,7 +21,7 @@ from FoundationRegistrationLib.encoders.own import info_of
 from FoundationRegistrationLib.errors import RegistrationCancelledError, WeightsError
 from FoundationRegistrationLib.features import EncoderSource, extract_features, pool
 from FoundationRegistrationLib.features.windows import features_in_windows
-from FoundationRegistrationLib.pipeline.working_region import grid_bytes
+from FoundationRegistrationLib.pipeline.deformation.working_grid import grid_bytes
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
 

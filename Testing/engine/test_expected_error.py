@@ -13,8 +13,8 @@ from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.convex_adam.error_predictors import MEASURES, local_measures
 from FoundationRegistrationLib.convex_adam.similarities import Term
-from FoundationRegistrationLib.pipeline import fitted_error
-from FoundationRegistrationLib.pipeline.expected_error import LARGEST_MM, PREDICTORS, expected_error
+from FoundationRegistrationLib.pipeline.assessment import fitted_error
+from FoundationRegistrationLib.pipeline.assessment.expected_error import LARGEST_MM, PREDICTORS, expected_error
 from FoundationRegistrationLib.spatial.points import transform_points
 from FoundationRegistrationLib.spatial.windows import mean_around
 

@@ -10,7 +10,7 @@ from volumes import assert_readable, empty_grid, on_grid, points_of, rigid_trans
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.io.transforms import write_transform
-from FoundationRegistrationLib.pipeline.extent import covers, output_grid, outside_percent
+from FoundationRegistrationLib.pipeline.propagation.extent import covers, output_grid, outside_percent
 from FoundationRegistrationLib.spatial.grids import field_of_view
 
 INVERSE = sitk.Euler3DTransform(rigid_transform().GetInverse())

@@ -27,15 +27,15 @@ from volumes import (
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
 from FoundationRegistrationLib.phantom import make_phantom
-from FoundationRegistrationLib.pipeline.agreement import fraction_in_common, measure_agreement
-from FoundationRegistrationLib.pipeline.evidence import Evidence
-from FoundationRegistrationLib.pipeline.fine_structure import measure_fine_structure
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.initial_transform import check_initial_transform
-from FoundationRegistrationLib.pipeline.outlines import measure_outlines
-from FoundationRegistrationLib.pipeline.overlaid import Overlaid
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
-from FoundationRegistrationLib.pipeline.verdict import judge
+from FoundationRegistrationLib.pipeline.assessment.agreement import fraction_in_common, measure_agreement
+from FoundationRegistrationLib.pipeline.assessment.evidence import Evidence
+from FoundationRegistrationLib.pipeline.assessment.fine_structure import measure_fine_structure
+from FoundationRegistrationLib.pipeline.assessment.outlines import measure_outlines
+from FoundationRegistrationLib.pipeline.assessment.overlaid import Overlaid
+from FoundationRegistrationLib.pipeline.assessment.verdict import judge
+from FoundationRegistrationLib.pipeline.initial_alignment.given_transform import check_initial_transform
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 
 QUICK = Settings(

@@ -13,8 +13,8 @@ import volumes
 from FoundationRegistrationLib.convex_adam import stages_of
 from FoundationRegistrationLib.encoders import encoder_info
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.pipeline import working_region
-from FoundationRegistrationLib.pipeline.preprocessing import PreparedVolume
+from FoundationRegistrationLib.pipeline.deformation import working_grid
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import PreparedVolume
 from FoundationRegistrationLib.runtime import memory
 from FoundationRegistrationLib.runtime.device import is_out_of_memory
 from FoundationRegistrationLib.runtime.memory import (
@@ -214,12 +214,12 @@ def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
     mask = sitk.Cast(image, sitk.sitkUInt8) + 1
     part = PreparedVolume(image, mask, "mr", 0.0, mask)
     limits = [] if limit is None else [MemoryLimit(int(limit), 0, "the container limit (control group)")]
-    monkeypatch.setattr(working_region, "resident_bytes", lambda: int(0.5e9))
-    monkeypatch.setattr(working_region, "free_memory_bytes", lambda device: int(free_bytes))
+    monkeypatch.setattr(working_grid, "resident_bytes", lambda: int(0.5e9))
+    monkeypatch.setattr(working_grid, "free_memory_bytes", lambda device: int(free_bytes))
     monkeypatch.setattr(memory, "memory_limits", lambda: limits)
     settings = Settings(encoder=encoder).suited_to(image.GetSpacing())
     given = (settings, [encoder_info(encoder)], stages_of(settings), torch.device("cpu"))
-    return working_region.choose_grid(part, part, sitk.TranslationTransform(3), *given)
+    return working_grid.choose_grid(part, part, sitk.TranslationTransform(3), *given)
 
 
 def test_a_small_container_gets_a_grid_that_was_measured_to_fit(monkeypatch):
@@ -244,5 +244,5 @@ def test_a_large_volume_counts_as_well_as_its_grid(monkeypatch):
 
 def test_too_many_voxels_are_averaged_over_the_cells():
     few, many = (WorkingGrid((0.0, 0.0, 0.0), 1.0, (side, side, side)) for side in (360, 366))
-    assert working_region.intensity_spacing(few, Settings()) == 1
-    assert working_region.intensity_spacing(many, Settings(adam_grid_spacing=3)) == 3
+    assert working_grid.intensity_spacing(few, Settings()) == 1
+    assert working_grid.intensity_spacing(many, Settings(adam_grid_spacing=3)) == 3

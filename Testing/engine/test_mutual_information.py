@@ -6,7 +6,7 @@ import SimpleITK as sitk
 import torch
 from volumes import GRID_PAIRS, empty_grid, on_grid, points_of, rigid_motion, volume
 
-from FoundationRegistrationLib.pipeline.mutual_information import MutualInformation
+from FoundationRegistrationLib.pipeline.initial_alignment.mutual_information import MutualInformation
 
 CPU = torch.device("cpu")
 CENTRE = np.array([4.0, -3.0, 2.0])

@@ -6,8 +6,8 @@ import SimpleITK as sitk
 from volumes import GRIDS, anatomy, assert_readable, body_depth, empty_grid, on_grid, points_of, volume
 
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.pipeline.modality import guess_modality
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing.modality import guess_modality
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.spatial.warping import finite_float
 
 every_grid = pytest.mark.parametrize("name", GRIDS)

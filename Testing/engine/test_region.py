@@ -22,7 +22,7 @@ from volumes import (
 from FoundationRegistrationLib import InputError, box_region, register
 from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 from FoundationRegistrationLib.io.regions import read_region
-from FoundationRegistrationLib.pipeline.region import box_of, cells_in, faded_displacement
+from FoundationRegistrationLib.pipeline.deformation.region import box_of, cells_in, faded_displacement
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
 
 AXES = np.reshape(OBLIQUE, (3, 3))

@@ -39,7 +39,7 @@ from FoundationRegistrationLib import (
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.io.landmark_files import write_points
 from FoundationRegistrationLib.io.landmarks import Landmarks
-from FoundationRegistrationLib.pipeline.verdict import Verdict
+from FoundationRegistrationLib.pipeline.assessment.verdict import Verdict
 
 COARSE = ("--encoder", "mind", "--working-spacing-mm", "5", "--iterations", "10", "--fluid-iterations", "0")
 COARSE += ("--device", "cpu", "--feature-cache-gb", "0", "--progress", "none")

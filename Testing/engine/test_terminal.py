@@ -93,7 +93,7 @@ def test_terminal_without_unicode(tmp_path):
         ("weights list", 0, "dinov2-vits14"),
         ("weights path", 2, "home folder"),
         ("weights path dinov2-vits14", 2, "home folder"),
-        ("weights download dinov2-vits14", 2, "home folder"),
+        ("weights download dinov2-vits14", 2, "variable FOUNDATION_REGISTRATION_CACHE"),
         ("encoders", 0, "dinov2"),
         ("register {volume} {volume} --overwrite --output {out} " + TINY, 0, "expected error"),
     ],

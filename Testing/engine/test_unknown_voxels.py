@@ -18,8 +18,8 @@ from volumes import (
 
 from FoundationRegistrationLib import Settings, register
 from FoundationRegistrationLib.errors import InputError
-from FoundationRegistrationLib.pipeline.modality import guess_modality
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing.modality import guess_modality
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 
 SETTINGS = Settings(
     encoder="mind",

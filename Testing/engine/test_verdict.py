@@ -11,13 +11,13 @@ import torch
 from volumes import anatomy, body_depth, empty_grid, field_transform, on_grid, points_of, smooth_warp, volume
 
 from FoundationRegistrationLib import Settings, register
-from FoundationRegistrationLib.pipeline.agreement import Agreement
-from FoundationRegistrationLib.pipeline.evidence import Evidence
-from FoundationRegistrationLib.pipeline.fine_structure import FineStructure, measure_fine_structure
-from FoundationRegistrationLib.pipeline.outlines import OutlineDistance, measure_outlines
-from FoundationRegistrationLib.pipeline.overlaid import Overlaid
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
-from FoundationRegistrationLib.pipeline.verdict import judge
+from FoundationRegistrationLib.pipeline.assessment.agreement import Agreement
+from FoundationRegistrationLib.pipeline.assessment.evidence import Evidence
+from FoundationRegistrationLib.pipeline.assessment.fine_structure import FineStructure, measure_fine_structure
+from FoundationRegistrationLib.pipeline.assessment.outlines import OutlineDistance, measure_outlines
+from FoundationRegistrationLib.pipeline.assessment.overlaid import Overlaid
+from FoundationRegistrationLib.pipeline.assessment.verdict import judge
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 
 BRAINS = Path(os.environ.get("FOUNDATION_REGISTRATION_DATA", "../shared/data")) / "brain_intersubject"
 IDENTITY = sitk.TranslationTransform(3)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import qt
 
 
 @pytest.fixture
@@ -16,56 +15,21 @@ def facts(module: Any) -> Any:
     return facts
 
 
-@pytest.fixture
-def settings(module: Any) -> Any:
+def test_the_estimate_is_that_of_earlier_runs(facts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from FoundationRegistrationLib.pipeline.estimate.history import PastRun, kind_of, remember
     from FoundationRegistrationLib.settings import Settings
 
-    return Settings(encoder="mind", working_spacing_mm=2.0, slice_gap=6)
-
-
-def run(facts: Any, **changes: Any) -> Any:
-    values = {
-        "encoder": "mind",
-        "device": "auto",
-        "slice_gap": 6,
-        "voxels": 1e6,
-        "seconds": 40.0,
-        "memory_bytes": 3e9,
-    }
-    return facts.Run(**{**values, **changes})
-
-
-def test_no_estimate_before_a_run_of_the_same_kind(facts: Any, settings: Any) -> None:
-    for runs in (
-        [],
-        [run(facts, encoder="litemedsam")],
-        [run(facts, encoder="mind+litemedsam")],
-        [run(facts, device="cuda")],
-        [run(facts, slice_gap=1)],
-    ):
-        assert "available after the first run" in facts.estimate_line(runs, settings, 1e6)
-
-
-def test_estimate_scales_what_was_measured(facts: Any, settings: Any) -> None:
-    runs = [run(facts), run(facts, seconds=60.0), run(facts, seconds=50.0)]
-    line = facts.estimate_line(runs, settings, 3e6)
-    assert "About 2 min" in line and "9.0 GB" in line and "3 earlier" in line
-
-
-def test_voxels_come_from_the_field_of_view(facts: Any, settings: Any) -> None:
-    assert facts.fixed_voxels([-100, 100, -50, 50, 0, 40], settings) == pytest.approx(100 * 50 * 20)
-    assert facts.fixed_voxels([1, -1, 1, -1, 1, -1], settings) == 0  # what an empty volume has as bounds
-
-
-def test_history_is_kept_bounded_and_survives_damage(facts: Any, tmp_path: Path) -> None:
-    def history() -> Any:
-        return facts.RunHistory(qt.QSettings(str(tmp_path / "settings.ini"), qt.QSettings.IniFormat))
-
-    for seconds in range(60):
-        history().add(run(facts, seconds=float(seconds)))
-    assert [kept.seconds for kept in history().runs()] == [float(seconds) for seconds in range(10, 60)]
-    qt.QSettings(str(tmp_path / "settings.ini"), qt.QSettings.IniFormat).setValue("FoundationRegistration/Runs", "{")
-    assert history().runs() == []
+    monkeypatch.setenv("FOUNDATION_REGISTRATION_CACHE", str(tmp_path))
+    settings = Settings(encoder="mind", working_spacing_mm=2.0, slice_gap=6)
+    volume = (200, 100, 40), (1.0, 1.0, 1.0)
+    nothing = facts.expected_run(settings, *volume)
+    assert "available after the first run" in facts.estimate_line(nothing) and facts.expected_steps(nothing) == {}
+    steps = {"reading": 10.0, "encoding": 110.0, "writing": 30.0}
+    remember(PastRun(kind_of(settings), 1000, 1e5, 3_000_000_000, steps))
+    expected = facts.expected_run(settings, *volume)
+    line = facts.estimate_line(expected)
+    assert "About 2 min" in line and "3.0 GB" in line and "1 earlier" in line
+    assert facts.expected_steps(expected) == pytest.approx({"starting": 10.0, "encoding": 110.0, "done": 30.0})
 
 
 @pytest.mark.parametrize(

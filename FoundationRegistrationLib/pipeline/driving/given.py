@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...settings import STRUCTURES_ONLY
 from ...spatial.grids import content_sha256
 from ...spatial.points import physical_points
-from .alignment import PointTerm, StructureTerm
 from .point_model import rigid_fit
 from .points import DrivingPoints, driving_points
 from .structures import StructurePair, Structures, structure_pairs
@@ -64,15 +62,6 @@ class Driving:
     def __bool__(self) -> bool:
         """Whether anything is given."""
         return bool(self.structures) or self.points is not None
-
-    def terms(self, centre: NDArray[np.float64], device: torch.device) -> list[PointTerm | StructureTerm]:
-        """Return what is added to the mutual information of maps around a centre, LPS mm."""
-        found: list[PointTerm | StructureTerm] = []
-        if self.points is not None:
-            found.append(PointTerm(self.points, centre))
-        if self.structures:
-            found.append(StructureTerm(self.structures, centre, device))
-        return found
 
     def rigid_start(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the rotation (3, 3) and translation (3,) of the points or, without, the centres of structures."""

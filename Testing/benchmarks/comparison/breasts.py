@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.pipeline.foreground import find_foreground
+from FoundationRegistrationLib.pipeline.preprocessing.foreground import find_foreground
 from FoundationRegistrationLib.spatial.points import physical_points, transform_points
 from FoundationRegistrationLib.spatial.warping import warp_labels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.spatial.grids import WorkingGrid, resample_to_grid, working_grid
 from FoundationRegistrationLib.spatial.points import foreground_points, transform_points
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 
 _MARGIN_MM = 10.0  # so that the skin, the strongest edge of all, and some air beyond it are seen
 

@@ -10,8 +10,8 @@ import torch
 
 from FoundationRegistrationLib.files.outputs import complete_or_absent
 from FoundationRegistrationLib.io.transforms import write_transform
-from FoundationRegistrationLib.pipeline.initial_alignment import initial_alignment
-from FoundationRegistrationLib.pipeline.preprocessing import prepare
+from FoundationRegistrationLib.pipeline.initial_alignment.search import initial_alignment
+from FoundationRegistrationLib.pipeline.preprocessing.prepared_volume import prepare
 from FoundationRegistrationLib.runtime.progress import Progress
 from FoundationRegistrationLib.spatial.points import linear_parts, transform_points
 

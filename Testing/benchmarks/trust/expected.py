@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from sklearn.linear_model import GammaRegressor
 
-from FoundationRegistrationLib.pipeline import fitted_error
-from FoundationRegistrationLib.pipeline.expected_error import LARGEST_MM, PREDICTORS
+from FoundationRegistrationLib.pipeline.assessment import fitted_error
+from FoundationRegistrationLib.pipeline.assessment.expected_error import LARGEST_MM, PREDICTORS
 
 from .runs import Run
 

@@ -1,0 +1,1 @@
+"""What a finished registration is worth, from measures that need no truth; `assess` takes them all and judges."""

@@ -1,0 +1,1 @@
+"""What a registration would take, from the volumes and from earlier runs on this machine."""

@@ -1,0 +1,1 @@
+"""Where the deformable stages start: a transform that is given, or one found by `search`."""

@@ -1,0 +1,1 @@
+"""From a volume as given to one that can be compared: modality, foreground, normalised intensities."""
