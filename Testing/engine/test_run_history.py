@@ -76,12 +76,15 @@ def test_an_empty_volume_is_not_estimated():
     assert voxels_of((200, 100, 20), (1.0, 1.0, 2.0), SETTINGS) == pytest.approx(100 * 50 * 20)
 
 
-def test_the_last_runs_are_kept_and_damage_is_survived(folder):
-    for number in range(110):
+def test_the_last_runs_of_each_kind_are_kept_and_damage_is_survived(folder):
+    other = Settings(encoder="litemedsam", working_spacing_mm=2.0, slice_gap=6)
+    remember(run(settings=other))
+    for number in range(30):
         remember(run(seconds=10.0 + number))
-    assert expected_run(SETTINGS, 1e6).runs == 100
+    assert (expected_run(SETTINGS, 1e6).runs, expected_run(other, 1e6).runs) == (20, 1)
     (file,) = folder.iterdir()
-    assert [sum(each["steps"].values()) for each in json.loads(file.read_text())] == [20.0 + n for n in range(100)]
+    seconds = [sum(each["steps"].values()) for each in json.loads(file.read_text())]
+    assert seconds == [40.0, *(20.0 + number for number in range(20))]
     file.write_text("{")
     assert expected_run(SETTINGS, 1e6) is None
     remember(run())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 READING, WRITING = "reading", "writing"  # the first and the last step of a run
 _FILE = "registration-runs.json"
 _MOST_BYTES = 1_000_000
-_KEPT = 100
+_KEPT, _KEPT_OF_A_KIND = 100, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,16 @@ def past_run(result: RegistrationResult) -> PastRun:
 
 
 def remember(run: PastRun) -> None:
-    """Keep a run for later estimates, in place of the oldest; nothing happens if the folder cannot be written."""
+    """Keep a run for later estimates, in place of the oldest; nothing happens if the folder cannot be written.
+
+    Of each kind some are kept, so that a large cohort does not displace all others.
+    """
     path = _path()
     if path is None:
         return
-    kept = [*_all_runs(path), run][-_KEPT:]
+    runs = [*_all_runs(path), run]
+    surplus = [number for number, each in enumerate(runs) if each.kind == run.kind][:-_KEPT_OF_A_KIND]
+    kept = [each for number, each in enumerate(runs) if number not in surplus][-_KEPT:]
     with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with complete_or_absent(path) as unfinished:
