@@ -195,13 +195,13 @@ def test_a_device_finds_what_the_cpu_finds(monkeypatch, pair, kind):
     assert found.metrics["adam_iterations"] == expected.metrics["adam_iterations"]
 
 
-@pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_a_device_finds_the_initial_alignment_of_the_cpu(monkeypatch, pair, kind):
+@pytest.mark.parametrize(("kind", "model"), [("cuda", "affine"), ("mps", "rigid")])
+def test_a_device_finds_the_initial_alignment_of_the_cpu(monkeypatch, pair, kind, model):
     fixed, moving = (prepare(each, "mr", "fixed") for each in pair)
-    expected, messages = initial_alignment(fixed, moving, "affine", CPU, Progress({}))
+    expected, messages = initial_alignment(fixed, moving, model, CPU, Progress({}))
     assert messages == []
     with pretended(monkeypatch, kind, ON_MPS if kind == "mps" else None):
-        found, _ = initial_alignment(fixed, moving, "affine", torch.device(kind, 0), Progress({}))
+        found, _ = initial_alignment(fixed, moving, model, torch.device(kind, 0), Progress({}))
     points = body_points()
     apart = np.linalg.norm(through(found, points) - through(expected, points), axis=1)
     assert apart.max() < (1e-3 if kind == "cuda" else 0.1)

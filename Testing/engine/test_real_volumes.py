@@ -25,17 +25,20 @@ def read(name):
     return sitk.ReadImage(str(path))
 
 
-@pytest.mark.parametrize(("encoder", "slice_gap"), [("mind", 0), ("litemedsam", 7)])
-def test_brains_of_two_subjects(encoder, slice_gap):
+@pytest.mark.parametrize(
+    ("encoder", "spacing_mm", "slice_gap", "least", "gain"),
+    [("mind", 4.0, 0, 0.54, 0.08), ("litemedsam", 6.0, 10, 0.52, 0.07)],
+)
+def test_brains_of_two_subjects(encoder, spacing_mm, slice_gap, least, gain):
     fixed, moving = read("brain_intersubject/Subj8_T1.nii.gz"), read("brain_intersubject/Subj5_T1.nii.gz")
     labels = read("brain_intersubject/Subj8_T1_DLMUSE.nii.gz")
     moving_labels = read("brain_intersubject/Subj5_T1_DLMUSE.nii.gz")
-    settings = Settings.from_preset(encoder=encoder, working_spacing_mm=4.0, slice_gap=slice_gap)
+    settings = Settings.from_preset(encoder=encoder, working_spacing_mm=spacing_mm, slice_gap=slice_gap)
     result = register(fixed, moving, settings)
     after = mean_over_labels(dice(labels, warp_labels(moving_labels, labels, result.transform)))
     before = mean_over_labels(dice(labels, warp_labels(moving_labels, labels, result.initial_transform)))
-    assert after >= 0.54
-    assert after > before + 0.08
+    assert after >= least
+    assert after > before + gain
     assert result.metrics["jacobian"]["folded_percent"] < 0.1
 
 
