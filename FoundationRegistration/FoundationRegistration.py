@@ -199,7 +199,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self._run.busy:
             self._run.cancel()
             return
-        self._result.prepare_run()
         with self._errorsInWords():
             if not packages_ready(self._requirements(), self._run, self._onFetched):
                 return
@@ -360,6 +359,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         return facts.fixed_voxels(bounds, settings)
 
     def _startRegistration(self) -> None:
+        self._result.prepare_run()
         parameters = self._parameterNode
         if parameters.task == SERIES:
             self._startSeries()
