@@ -75,7 +75,7 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     click(ui.batchLoadButton)
     parameters = panel._parameterNode
     assert parameters.resultTransform.GetName() == "Ada registration"
-    assert parameters.resultVolume.GetName() == "Ada moving registered"
+    assert parameters.resultVolume.GetName() == "Ada registration: registered volume"
     assert (parameters.fixedVolume.GetName(), parameters.fixedLabels.GetName()) == ("Ada fixed", "Ada fixed labels")
     selection = slicer.app.applicationLogic().GetSelectionNode()
     assert selection.GetActiveVolumeID() == parameters.fixedVolume.GetID(), "the slice views show it"
