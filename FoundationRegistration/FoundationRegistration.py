@@ -40,6 +40,7 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
+from FoundationRegistrationPanel.cohort_reader import FoundationRegistrationFileReader  # noqa: E402, F401
 from FoundationRegistrationPanel.logic import FoundationRegistrationLogic  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
@@ -240,6 +241,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onLandmarksButton(self, checked: bool = False) -> None:
         """Open the section where points of both images are chosen."""
         self.ui.drivingSection.collapsed = False
+
+    def openCohort(self, folder: Path) -> bool:
+        """Show a finished cohort in the Batch section, to load one of its pairs; return whether it is shown."""
+        return self._batch.open(folder)
 
     def onWeightsFolder(self) -> None:
         """Store the folder of weights in Slicer's settings."""

@@ -23,6 +23,7 @@ from .scene_changes import all_or_nothing
 from .volumes import read_volume
 
 PAIRS = "pairs.csv"
+_NEEDED = {"name", "state", "error", "verdict", "reasons", "folder"}
 _SEGMENTATION = ".seg.nrrd"
 _SAME_MM = 1e-2
 
@@ -63,6 +64,17 @@ class LoadedPair:
     outputs: JobOutputs
     fixed_labels: Any | None
     moving_labels: Any | None
+
+
+def is_cohort_table(path: Path) -> bool:
+    """Whether a file is the table of the pairs of a cohort; only one of that name is opened to see."""
+    if path.name.lower() != PAIRS:
+        return False
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return set(next(csv.reader(file), ())) >= _NEEDED
+    except (OSError, ValueError, csv.Error):
+        return False
 
 
 def pairs_in(folder: Path) -> list[PairRow]:
