@@ -406,6 +406,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             parameters.series,
             reference_of(parameters),
             parameters.preset,
+            mask=mask_of(parameters, "fixedMask"),
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onSeriesFinished,
