@@ -40,6 +40,7 @@ from FoundationRegistrationBridge.registrations import (  # noqa: E402
 from FoundationRegistrationPanel import facts  # noqa: E402
 from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
+from FoundationRegistrationPanel.cohort_reader import FoundationRegistrationFileReader  # noqa: E402, F401
 from FoundationRegistrationPanel.logic import FoundationRegistrationLogic  # noqa: E402
 from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
@@ -198,7 +199,6 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self._run.busy:
             self._run.cancel()
             return
-        self._result.prepare_run()
         with self._errorsInWords():
             if not packages_ready(self._requirements(), self._run, self._onFetched):
                 return
@@ -240,6 +240,10 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onLandmarksButton(self, checked: bool = False) -> None:
         """Open the section where points of both images are chosen."""
         self.ui.drivingSection.collapsed = False
+
+    def openCohort(self, folder: Path) -> bool:
+        """Show a finished cohort in the Batch section, to load one of its pairs; return whether it is shown."""
+        return self._batch.open(folder)
 
     def onWeightsFolder(self) -> None:
         """Store the folder of weights in Slicer's settings."""
@@ -355,6 +359,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         return facts.expected_run(settings, data.GetDimensions() if data else (0, 0, 0), fixed.GetSpacing())
 
     def _startRegistration(self) -> None:
+        self._result.prepare_run()
         parameters = self._parameterNode
         if parameters.task == SERIES:
             self._startSeries()
@@ -394,6 +399,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             parameters.series,
             reference_of(parameters),
             parameters.preset,
+            mask=mask_of(parameters, "fixedMask"),
             waitForCompletion=False,
             onProgress=self._run.show_progress,
             onFinished=self._onSeriesFinished,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +12,18 @@ from typing import Any
 import numpy as np
 import slicer
 
-from .carried import mark_carried
 from .errors import BridgeError
-from .files_to_nodes import JobOutputs, take_over
+from .files_to_nodes import JobOutputs, enter_results
 from .grids import RAS_TO_LPS, grid_of
 from .job_inputs import JobInputs
 from .library import add_library_to_path
 from .placement import Placement
-from .scene_changes import SceneChanges, all_or_nothing
+from .result_folder import put_into_folder
+from .scene_changes import all_or_nothing
 from .volumes import read_volume
 
 PAIRS = "pairs.csv"
+_NEEDED = {"name", "state", "error", "verdict", "reasons", "folder"}
 _SEGMENTATION = ".seg.nrrd"
 _SAME_MM = 1e-2
 
@@ -64,6 +64,17 @@ class LoadedPair:
     outputs: JobOutputs
     fixed_labels: Any | None
     moving_labels: Any | None
+
+
+def is_cohort_table(path: Path) -> bool:
+    """Whether a file is the table of the pairs of a cohort; only one of that name is opened to see."""
+    if path.name.lower() != PAIRS:
+        return False
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return set(next(csv.reader(file), ())) >= _NEEDED
+    except (OSError, ValueError, csv.Error):
+        return False
 
 
 def pairs_in(folder: Path) -> list[PairRow]:
@@ -118,15 +129,9 @@ def load_pair(folder: Path, name: str, scene: Any = None) -> LoadedPair:
         for role, node in labels.items():
             changes.add_displayed(node, f"{name} {role.replace('_', ' ')}")
         inputs = JobInputs(fixed, moving, settings=record["settings"], output_name=f"{name} registration")
-        outputs = take_over(inputs, Placement.of(inputs), scene, row.folder)
-        _enter_warped(changes, warped, moving, outputs.transform_node)
-    outputs = dataclasses.replace(outputs, volume_node=warped)
+        outputs = enter_results(changes, inputs, Placement.of(inputs), row.folder, warped)
+    put_into_folder(outputs.transform_node, outputs.nodes)
     return LoadedPair(fixed, moving, outputs, labels.get("fixed_labels"), labels.get("moving_labels"))
-
-
-def _enter_warped(changes: SceneChanges, warped: Any, moving: Any, transform: Any) -> None:
-    changes.add_displayed(warped, f"{moving.GetName()} registered", moving)
-    mark_carried(warped, moving, transform)
 
 
 def _record_of(row: PairRow) -> tuple[dict[str, Any], dict[str, Path]]:

@@ -12,8 +12,8 @@ import vtk
 
 from .carried import mark_carried
 from .errors import BridgeError
-from .job_inputs import JobInputs, check_output_transform
-from .maps import EXPECTED_ERROR, FIXED_FEATURES, JACOBIAN, MOVING_FEATURES, enter_maps, read_maps
+from .job_inputs import JobInputs, check_output_transform, is_input
+from .maps import EXPECTED_ERROR, FIXED_FEATURES, JACOBIAN, MOVING_FEATURES, enter_maps, leave, read_maps, renew
 from .marks import renew_marks
 from .outlines import Outline
 from .placement import Placement
@@ -23,6 +23,9 @@ from .scene_changes import SceneChanges, all_or_nothing
 from .spaces import chain, composed, to_world
 from .transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
 from .volumes import new_volume, overwrite_volume
+
+# From a registration to the registered volume that it added to the scene.
+_VOLUME_ROLE = "FoundationRegistration.RegisteredVolume"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class JobOutputs:
     record: dict[str, Any]
     messages: tuple[str, ...]
 
+    @property
+    def nodes(self) -> list[Any]:
+        """What the registration made, without the transform itself."""
+        single = (self.inverse_node, self.volume_node, self.jacobian_node, self.expected_error_node)
+        return [node for node in (*single, *(self.feature_nodes or ())) if node is not None]
+
 
 def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path) -> JobOutputs:
     """Add the results in the folder `result` to the scene.
@@ -56,27 +65,44 @@ def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path)
     Raises:
         BridgeError: a file cannot be read; the scene is unchanged.
     """
-    record = json.loads((result / "report.json").read_text(encoding="utf-8"))
-    forward = read_transform(result / "transform.h5")
-    transform, inverse = _transforms(placement, forward, read_transform(result / "inverse.h5"))
-    happened, output = _what_has_changed(inputs, placement)
-    record["messages"] = [*happened, *record["messages"]]
-    volume = None
+    forward, volume = read_transform(result / "transform.h5"), None
     if inputs.create_volume or inputs.output_volume is not None:
         volume = _registered_volume(inputs, placement, forward)
-    found = read_maps(result)
     with all_or_nothing(scene) as changes:
-        transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
-        volume = _enter_volume(changes, inputs, placement, volume)
-        lay = [Outline.of_image(side.grid) for side in (placement.fixed, placement.moving)]
-        store_record(transform, record, inputs.fixed, inputs.moving, lay[1])
-        name_run(inverse, inputs.moving, inputs.fixed, lay[0])
-        renew_marks(transform)
-        renew_marks(inverse)
-        maps = enter_maps(changes, transform, found)
-        if volume is not None:
-            mark_carried(volume, inputs.moving, transform)
-    put_into_folder(transform, (inverse, volume, *maps.values()))
+        outputs = enter_results(changes, inputs, placement, result, volume)
+    put_into_folder(outputs.transform_node, outputs.nodes)
+    return outputs
+
+
+def enter_results(
+    changes: SceneChanges, inputs: JobInputs, placement: Placement, result: Path, volume: Any
+) -> JobOutputs:
+    """Add the results in a folder to the scene.
+
+    Args:
+        changes: receives the nodes.
+        inputs: what was registered.
+        placement: of the two volumes at the start.
+        result: the folder.
+        volume: the registered volume, a node in no scene yet; None if there is none.
+
+    Raises:
+        BridgeError: a file cannot be read.
+    """
+    record = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    forward, backward = (read_transform(result / name) for name in ("transform.h5", "inverse.h5"))
+    transform, inverse = _transforms(placement, forward, backward)
+    found = read_maps(result)
+    happened, output = _what_has_changed(inputs, placement)
+    record["messages"] = [*happened, *record["messages"]]
+    transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
+    lay = [Outline.of_image(side.grid) for side in (placement.fixed, placement.moving)]
+    store_record(transform, record, inputs.fixed, inputs.moving, lay[1])
+    name_run(inverse, inputs.moving, inputs.fixed, lay[0])
+    renew_marks(transform)
+    renew_marks(inverse)
+    maps = enter_maps(changes, transform, found)
+    volume = _enter_volume(changes, inputs, placement, transform, volume)
     return JobOutputs(
         transform_node=transform,
         inverse_node=inverse,
@@ -163,13 +189,17 @@ def _own_inverse(output: Any, placement: Placement) -> Any | None:
     return None if any(node is not output and inverse_of(node) is inverse for node in others) else inverse
 
 
-def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement, volume: Any) -> Any:
-    if volume is None:
-        return None
-    output = inputs.output_volume
-    if output is None:
-        output = changes.add_displayed(volume, f"{inputs.moving.GetName()} registered", inputs.moving)
+def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement, transform: Any, volume: Any) -> Any:
+    """Overwrite the output volume, or that of an earlier run of this registration, or add it; return the node."""
+    given, own = inputs.output_volume, transform.GetNodeReference(_VOLUME_ROLE)
+    if given not in (None, own) or (own is not None and is_input(inputs, own)):
+        leave(transform, _VOLUME_ROLE)
+    if given is None:
+        output = renew(changes, transform, _VOLUME_ROLE, "registered volume", volume, inputs.moving)
     else:
+        output = given
         overwrite_volume(output, volume)
-    changes.set_parent(output, placement.fixed.parent)
+    if output is not None:
+        changes.set_parent(output, placement.fixed.parent)
+        mark_carried(output, inputs.moving, transform)
     return output

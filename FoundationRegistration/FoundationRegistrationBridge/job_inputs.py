@@ -99,10 +99,15 @@ def check_output_volume(inputs: JobInputs) -> None:
         BridgeError: it is.
     """
     output = inputs.output_volume
-    masks = [mask[0] if isinstance(mask, tuple) else mask for mask in _masks(inputs)]
-    if output is not None and output in (inputs.fixed, inputs.moving, *masks, *inputs.driving["structures"]):
+    if output is not None and is_input(inputs, output):
         msg = f"The output volume '{output.GetName()}' is an input; choose another output volume."
         raise BridgeError(msg)
+
+
+def is_input(inputs: JobInputs, volume_node: Any) -> bool:
+    """Whether a volume or label map is read by a registration."""
+    masks = [mask[0] if isinstance(mask, tuple) else mask for mask in _masks(inputs)]
+    return volume_node in (inputs.fixed, inputs.moving, *masks, *inputs.driving["structures"])
 
 
 def check_output_transform(inputs: JobInputs) -> None:

@@ -1,4 +1,4 @@
-"""Maps and features of a registration as nodes: named after it, renewed with it, in the colours of their kind."""
+"""Volumes of a registration as nodes, named after it and renewed with it; maps and features in their colours."""
 
 from __future__ import annotations
 
@@ -62,27 +62,49 @@ def read_maps(folder: Path) -> dict[_Kind, Any]:
 
 
 def enter_maps(changes: SceneChanges, transform_node: Any, found: dict[_Kind, Any]) -> dict[_Kind, Any]:
-    """Add maps to the scene, or overwrite those of an earlier run of the same registration; return them by kind.
-
-    A map that this run does not have keeps its voxels, but leaves the registration, and its name says so.
-    """
+    """Add maps to the scene, or overwrite those of an earlier run of the same registration; return them by kind."""
     entered = {}
     for kind in _KINDS:
-        present, volume = map_of(transform_node, kind), found.get(kind)
-        if volume is None:
-            if present is not None:
-                present.SetName(f"{present.GetName()} (earlier run)")
-            transform_node.SetNodeReferenceID(kind.role, None)
+        node = renew(changes, transform_node, kind.role, kind.title, found.get(kind))
+        if node is None:
             continue
-        if present is None:
-            present = changes.add_displayed(volume, f"{transform_node.GetName()}: {kind.title}")
-        else:
-            overwrite_volume(present, volume)
-        transform_node.SetNodeReferenceID(kind.role, present.GetID())
         if kind.colour is not None:
-            kind.colour(present)
-            mark_made(present, transform_node)
+            kind.colour(node)
+            mark_made(node, transform_node)
         else:
-            refer(present, transform_node)
-        entered[kind] = present
+            refer(node, transform_node)
+        entered[kind] = node
     return entered
+
+
+def renew(
+    changes: SceneChanges, transform_node: Any, role: str, title: str, volume: Any, looks_like: Any = None
+) -> Any:
+    """Add a volume of a registration, named after it, or overwrite that of an earlier run; return the node.
+
+    Args:
+        changes: receives a new node.
+        transform_node: the registration, already under its name.
+        role: of the reference from the registration to the node.
+        title: what follows the name of the registration in that of a new node.
+        volume: a node that is in no scene yet; None if this run has none, so that an earlier one leaves.
+        looks_like: has the appearance of a new node; the default one if None.
+    """
+    if volume is None:
+        leave(transform_node, role)
+        return None
+    present = transform_node.GetNodeReference(role)
+    if present is None:
+        present = changes.add_displayed(volume, f"{transform_node.GetName()}: {title}", looks_like)
+    else:
+        overwrite_volume(present, volume)
+    transform_node.SetNodeReferenceID(role, present.GetID())
+    return present
+
+
+def leave(transform_node: Any, role: str) -> None:
+    """Let any volume of an earlier run leave its registration: it keeps its voxels, and its name says so."""
+    present = transform_node.GetNodeReference(role)
+    if present is not None:
+        present.SetName(f"{present.GetName()} (earlier run)")
+    transform_node.SetNodeReferenceID(role, None)

@@ -74,6 +74,26 @@ class BatchSection:
         """End a running batch: the application closes. What is finished is kept."""
         self._run.end_now()
 
+    def open(self, folder: Path) -> bool:
+        """Show the pairs of a finished cohort, the first that can be loaded selected; return whether they are shown.
+
+        Args:
+            folder: of its results.
+        """
+        ui = self._ui
+        ui.batchSection.collapsed = False
+        if self._run.busy:
+            slicer.util.errorDisplay(_("A batch is running; cancel it, or wait for its end, to open another one."))
+            return False
+        ui.batchTableEdit.text = ""  # which would be run into this folder
+        ui.batchFolderEdit.text = str(folder)
+        self._on_paths()
+        verdicts = {name: ui.batchPairsTable.item(row, _VERDICT).text() for name, row in self._rows.items()}
+        done = [self._rows[name] for name, verdict in verdicts.items() if verdict in VERDICTS]
+        if done:
+            ui.batchPairsTable.selectRow(done[0])
+        return bool(self._rows)
+
     @property
     def _table(self) -> Path | None:
         text = self._ui.batchTableEdit.text.strip()

@@ -6,7 +6,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .parameters import mask_of
+from .parameters import MASKS, mask_of, masks_of_task
 
 
 class SegmentSelector:
@@ -26,7 +26,7 @@ class SegmentSelector:
         combo.connect("activated(int)", self._on_activated)
 
     def show(self, parameters: Any) -> None:
-        """Show the segments of the chosen mask; hidden if it has no segments."""
+        """Show the segments of the chosen mask; hidden if it has none, or the task takes no such mask."""
         self._parameters = parameters
         mask = parameters.getValue(self._name)
         if self._mask is not None and mask is not self._mask:
@@ -42,7 +42,8 @@ class SegmentSelector:
         chosen = mask_of(parameters, self._name)
         segment = chosen[1] if isinstance(chosen, tuple) else ""
         self._combo.currentIndex = self._ids.index(segment) + 1 if segment in self._ids else 0
-        self._combo.visible = is_segmentation
+        not_taken = self._name in MASKS and self._name not in masks_of_task(parameters)
+        self._combo.visible = is_segmentation and not not_taken
 
     def _on_activated(self, index: int) -> None:
         chosen = self._ids[index - 1] if index > 0 else ""

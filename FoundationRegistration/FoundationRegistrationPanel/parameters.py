@@ -25,12 +25,13 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from FoundationRegistrationLib.encoders import encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choices
 
-from .tasks import NO_TASK, TASKS
+from .tasks import NO_TASK, SERIES, TASKS
 
 FOLLOW_MODES = ("resample", "attach")
 TO_FIXED, TO_MOVING = "moving to fixed", "fixed to moving"
 LESIONS = ("fixedLesion", "movingLesion")
-MASKS = ("fixedMask", "movingMask", *LESIONS)
+MASKS_OF_A_PAIR = ("movingMask", *LESIONS)
+MASKS = ("fixedMask", *MASKS_OF_A_PAIR)
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 SeriesNode = Union[vtkMRMLSequenceNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
@@ -74,19 +75,19 @@ class FoundationRegistrationParameterNode(_settings_base()):
 
     task: one of `tasks.TASKS`. fixedVolume, movingVolume: the second is registered to the first. series: for a
     contrast series, the sequence or the volume that its browser shows, and referenceTimePoint the number of the time
-    point that does not move, from 0, or "mean". fixedMask, movingMask: region to register; the
-    foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep their volume.
-    fixedMaskSegment and its like: ID of one segment, empty for all. fixedStructures, movingStructures,
+    point that does not move, from 0, or "mean". fixedMask, movingMask: region to register, the first also of the
+    reference of a series; the foreground is segmented if there is none. fixedLesion, movingLesion: lesions that keep
+    their volume. fixedMaskSegment and its like: ID of one segment, empty for all. fixedStructures, movingStructures,
     fixedDrivingPoints, movingDrivingPoints: corresponding structures and points that drive the registration. region:
     the box in the fixed volume in which tissue is deformed; everything if there is none. initialTransform: replaces
     the initial alignment; in the sense of a parent of the moving volume. outputTransform, outputVolume: nodes to
-    overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the
-    fixed one. featurePreview: whether the features are also shown as colour volumes. followMode: whether
-    transformed nodes are resampled or put under the transform, followDirection which side they are of.
-    resultTransform, resultVolume: the registration shown in the Result section; resultSeries: the registered series
-    shown there if the task is a contrast series, and curveLabels the structures of its curves. petVolume, petLower,
-    petUpper, petOpacity: the PET overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints:
-    corresponding structures of both sides, for evaluation.
+    overwrite; new ones are created if empty. createVolume: whether the moving volume is also resampled onto the fixed
+    one. featurePreview: whether the features are also shown as colour volumes. followMode: whether transformed nodes
+    are resampled or put under the transform, followDirection which side they are of. resultTransform, resultVolume:
+    the registration shown in the Result section; resultSeries: the registered series shown there if the task is a
+    contrast series, and curveLabels the structures of its curves. petVolume, petLower, petUpper, petOpacity: the PET
+    overlay, SUV and percent. fixedLabels, movingLabels, fixedPoints, movingPoints: corresponding structures of both
+    sides, for evaluation.
     """
 
     task: Annotated[str, Choice(list(TASKS))] = NO_TASK
@@ -175,6 +176,11 @@ def chosen_encoders(parameters: Any) -> tuple[str, ...]:
     return Settings(
         encoder=parameters.encoder, detail_encoder=parameters.detail_encoder, stages=parameters.stages
     ).encoders
+
+
+def masks_of_task(parameters: Any) -> tuple[str, ...]:
+    """Return the masks that a registration takes: a series has only that of its reference, the fixed image."""
+    return ("fixedMask",) if parameters.task == SERIES else MASKS
 
 
 def mask_of(parameters: Any, name: str) -> Any:

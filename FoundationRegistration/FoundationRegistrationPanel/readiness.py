@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.errors import SettingsError
 
-from .parameters import LESIONS, MASKS, chosen_settings
+from .parameters import LESIONS, chosen_settings, masks_of_task
 from .tasks import NO_TASK, SERIES
 from .words import in_panel_words
 
@@ -20,7 +20,7 @@ from .words import in_panel_words
 def what_is_missing(parameters: Any) -> str:
     """Return one sentence that says what to do before registering; empty if nothing is missing."""
     of_series = parameters.task == SERIES
-    checks = (_series, _settings) if of_series else (_volumes, _nodes, _masks, _task, _settings)
+    checks = (_series, _masks, _settings) if of_series else (_volumes, _nodes, _masks, _task, _settings)
     return next((in_panel_words(problem) for check in checks if (problem := check(parameters))), "")
 
 
@@ -54,7 +54,7 @@ def _series(parameters: Any) -> str:
 
 
 def _masks(parameters: Any) -> str:
-    for name in MASKS:
+    for name in masks_of_task(parameters):
         mask = parameters.getValue(name)
         if mask is None or not mask.IsA("vtkMRMLSegmentationNode"):
             continue
@@ -92,7 +92,12 @@ def _settings(parameters: Any) -> str:
         settings = chosen_settings(parameters)
     except SettingsError as error:
         return _("Advanced: {problem}").format(problem=error)
-    if settings.is_linear and any(parameters.getValue(name) for name in (*LESIONS, "region", "featurePreview")):
+    of_pair = parameters.task != SERIES
+    if (
+        of_pair
+        and settings.is_linear
+        and any(parameters.getValue(name) for name in (*LESIONS, "region", "featurePreview"))
+    ):
         return _(
             "Lesions, a region and the feature preview need the last stage to be deformable; choose none of them."
         )

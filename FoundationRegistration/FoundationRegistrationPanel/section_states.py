@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from . import facts
-from .parameters import changed_settings, chosen_encoders
+from .parameters import changed_settings, chosen_encoders, masks_of_task
 from .tasks import NO_TASK
 
 # A header is never narrower than its text, so that long names would widen the whole panel.
@@ -23,7 +23,7 @@ def show_section_states(ui: Any, parameters: Any) -> None:
     """
     for section, title, state in (
         (ui.startSection, _("Start"), _start(parameters)),
-        (ui.masksSection, _("Masks and lesions"), _chosen(parameters, _masks())),
+        (ui.masksSection, *_masks(parameters)),
         (ui.drivingSection, _("Structures and points"), _chosen(parameters, _driving())),
         (ui.methodSection, _("Method"), _method(parameters)),
         (ui.outputsSection, _("Outputs"), _outputs(parameters)),
@@ -53,13 +53,15 @@ def _start(parameters: Any) -> str:
     return _("automatic, {how}").format(how=title[0].lower() + title[1:])
 
 
-def _masks() -> dict[str, str]:
-    return {
+def _masks(parameters: Any) -> tuple[str, str]:
+    words = {
         "fixedMask": _("fixed mask"),
         "movingMask": _("moving mask"),
         "fixedLesion": _("fixed lesions"),
         "movingLesion": _("moving lesions"),
     }
+    taken = {name: words[name] for name in masks_of_task(parameters)}
+    return _("Masks and lesions") if len(taken) > 1 else _("Mask"), _chosen(parameters, taken)
 
 
 def _driving() -> dict[str, str]:

@@ -9,13 +9,16 @@ import vtk
 from FoundationRegistrationBridge.stored_files import file_messages_of_pair
 from slicer.i18n import tr as _
 
-from .parameters import apply_preset
+from .parameters import MASKS_OF_A_PAIR, apply_preset
 from .section_states import has_points
 from .series_choice import likely_series
 from .tasks import NO_TASK, SERIES, TASKS, are_swapped, cautions, contradiction, proposed_task
 
-# What a registration of a series does not take: it has no pair of images to draw in, and an output of its own.
-_OF_A_PAIR = ("masksSection", "drivingSection", "alongSection", "outputsSection")
+# What a registration of a series does not take: only its reference is drawn in, and it has an output of its own.
+_OF_A_PAIR = (
+    *("drivingSection", "alongSection", "outputsSection"),
+    *(f"{name}{kind}" for name in MASKS_OF_A_PAIR for kind in ("Label", "Selector")),
+)
 _START_OF_A_PAIR = ("landmarksLabel", "landmarksButton", "initialTransformLabel", "initialTransformSelector")
 
 

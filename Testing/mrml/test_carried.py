@@ -203,7 +203,7 @@ def test_products_refer_to_their_registration_in_a_saved_scene(scene, run, tmp_p
     scene.Clear(False)
     assert scene.ReadFromMRB(str(tmp_path / "case.mrb"))
     node = scene.GetFirstNodeByName("moving to fixed")
-    for name in ("moving registered", "clips registered", "clips"):
+    for name in ("moving to fixed: registered volume", "clips registered", "clips"):
         product = scene.GetFirstNodeByName(name)
         assert product.GetNodeReference(REGISTRATION_ROLE) is node
         if name == "clips":

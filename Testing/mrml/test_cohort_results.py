@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 from FoundationRegistrationBridge.batch import register_batch
 from FoundationRegistrationBridge.carried import Carrying, carrying
 from FoundationRegistrationBridge.cohort_results import load_pair, pairs_in
@@ -43,6 +44,7 @@ def test_the_pairs_say_how_they_ended(results):
 
 
 def test_a_pair_is_there_as_if_it_had_been_registered_in_slicer(scene, results):
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     loaded = load_pair(results, "Ada")
     transform = loaded.outputs.transform_node
     assert (fixed_of(transform), moving_of(transform)) == (loaded.fixed, loaded.moving)
@@ -57,6 +59,10 @@ def test_a_pair_is_there_as_if_it_had_been_registered_in_slicer(scene, results):
     assert np.allclose(image_of(loaded.fixed).GetDirection(), image_of(loaded.outputs.volume_node).GetDirection())
     assert carrying(loaded.outputs.volume_node, transform) is Carrying.LIES_THERE
     assert carrying(loaded.moving, transform) is Carrying.NOT_YET
+    made = (transform, loaded.outputs.inverse_node, loaded.outputs.volume_node)
+    folders = {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in made}
+    assert [tree.GetItemName(folder) for folder in folders] == ["Ada registration"]
+    assert loaded.outputs.volume_node.GetName() == "Ada registration: registered volume"
     rows = quality_rows(loaded.fixed_labels, loaded.moving_labels, None, None, transform)
     (dice,) = (row for row in rows if row.measure == "Dice")
     assert dice.after > dice.before and dice.after > 0.9

@@ -34,7 +34,7 @@ def register(scene, tmp_path, pair, matrix, maps, **inputs):
     for old in folder.glob("*"):
         old.unlink()
     with_maps(folder, **maps)
-    job = run_known(tmp_path, matrix, scene, fixed=pair[0], moving=pair[1], create_volume=True, **inputs)
+    job = run_known(tmp_path, matrix, scene, **{"fixed": pair[0], "moving": pair[1], "create_volume": True, **inputs})
     assert job.error is None
     return job.outputs
 
@@ -44,9 +44,12 @@ def folder_of(scene, node):
     return tree.GetItemName(tree.GetItemParent(tree.GetItemByDataNode(node)))
 
 
-def test_maps_have_the_name_of_their_registration_and_are_renewed_with_it(scene, tmp_path, pair):
+def test_outputs_have_the_name_of_their_registration_and_are_renewed_with_it(scene, tmp_path, pair):
     rng = np.random.default_rng(6)
     first = register(scene, tmp_path, pair, rigid(rng), {})
+    assert first.transform_node.GetName() == "CT to MRI"
+    assert first.inverse_node.GetName() == "CT to MRI (inverse)"
+    assert first.volume_node.GetName() == "CT to MRI: registered volume"
     assert first.jacobian_node.GetName() == "CT to MRI: Jacobian determinant"
     assert first.expected_error_node.GetName() == "CT to MRI: expected error (mm)"
     count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
@@ -57,8 +60,8 @@ def test_maps_have_the_name_of_their_registration_and_are_renewed_with_it(scene,
         rigid(rng),
         {"names": ("jacobian.nii.gz",), "value": 2.0},
         output_transform=first.transform_node,
-        output_volume=first.volume_node,
     )
+    assert again.volume_node is first.volume_node and again.inverse_node is first.inverse_node
     assert again.jacobian_node is first.jacobian_node
     assert slicer.util.arrayFromVolume(first.jacobian_node).max() == 2.0
     assert again.expected_error_node is None
@@ -67,6 +70,25 @@ def test_maps_have_the_name_of_their_registration_and_are_renewed_with_it(scene,
     other = register(scene, tmp_path, pair, rigid(rng), {})
     assert other.jacobian_node is not first.jacobian_node
     assert other.jacobian_node.GetName() == f"{other.transform_node.GetName()}: Jacobian determinant"
+    assert other.volume_node.GetName() == f"{other.transform_node.GetName()}: registered volume"
+
+
+def test_registered_volume_is_renewed_unless_it_is_an_input_or_another_is_chosen(scene, tmp_path, pair):
+    rng = np.random.default_rng(11)
+    first = register(scene, tmp_path, pair, rigid(rng), {})
+    transform, volumes = first.transform_node, [first.volume_node]
+    voxels = slicer.util.arrayFromVolume(first.volume_node).copy()
+
+    again = register(scene, tmp_path, (pair[0], first.volume_node), rigid(rng), {}, output_transform=transform)
+    volumes.append(again.volume_node)
+    assert np.array_equal(slicer.util.arrayFromVolume(first.volume_node), voxels), "it was the moving volume"
+    own = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")
+    given = register(scene, tmp_path, pair, rigid(rng), {}, output_transform=transform, output_volume=own)
+    assert given.volume_node is own and own.GetName() == "mine"
+    names = [node.GetName() for node in volumes]
+    assert names == [f"CT to MRI: registered volume{end}" for end in (" (earlier run)", "_1 (earlier run)")]
+    without = register(scene, tmp_path, pair, rigid(rng), {}, output_transform=transform, create_volume=False)
+    assert without.volume_node is None and own.GetName() == "mine", "a node of the user is never renamed"
 
 
 def test_each_registration_has_one_folder_beside_the_fixed_volume(scene, tmp_path, pair):

@@ -119,7 +119,7 @@ def test_edits_during_a_run_change_nothing_or_are_said(scene, tmp_path, seed):
     )  # fmt: skip
     if ends:
         assert "was removed during the registration" in job.error
-        assert not [node for node in slicer.util.getNodes().values() if node.GetName().endswith("registered")]
+        assert not [node for node in slicer.util.getNodes().values() if node.GetName().endswith("registered volume")]
         return
     assert job.error is None
     outputs = job.outputs

@@ -17,6 +17,7 @@ from pictured import opened_panel, save
 
 _WIDTH = 420
 _PATIENCE_S = 600.0
+_SPACING_MM = 2.0
 _SECTIONS = ("start", "masks", "driving", "along", "method", "outputs", "advanced")
 _STATES = ("opening", "volumes", "running", "series", "result", *_SECTIONS)
 
@@ -46,23 +47,24 @@ def _bring_into(state: str, widget: Any, qapp: Any) -> None:
     if state == "series":
         _choose_series(ui)
         return
-    nodes = _choose_phantom(ui)
+    nodes = choose_phantom(ui)
     if state in _SECTIONS:
         unfold(getattr(ui, f"{state}Section"))
         return
     if state == "volumes":
         return
-    _start(ui, nodes)
-    _wait(lambda: ui.progressBar.value > 0 if state == "running" else ui.applyButton.text == "Register", qapp)
+    start(ui, nodes)
+    wait(lambda: ui.progressBar.value > 0 if state == "running" else ui.applyButton.text == "Register", qapp)
     if state == "result":
         _measure(ui, nodes, qapp)
 
 
-def _choose_phantom(ui: Any) -> dict[str, Any]:
+def choose_phantom(ui: Any, spacing_mm: float = _SPACING_MM) -> dict[str, Any]:
+    """Choose a pair of sample data; return its nodes by role."""
     from driving import choose
     from FoundationRegistrationPanel.sample_data import add_phantom
 
-    nodes = add_phantom("longitudinal", spacing_mm=2.0)
+    nodes = add_phantom("longitudinal", spacing_mm=spacing_mm)
     choose(ui.fixedVolumeSelector, nodes["fixed"].GetName())
     choose(ui.movingVolumeSelector, nodes["moving"].GetName())
     choose(ui.taskSelector, "Longitudinal MRI")
@@ -80,11 +82,12 @@ def _choose_series(ui: Any) -> None:
     click(ui.proposalButton)
 
 
-def _start(ui: Any, nodes: dict[str, Any]) -> None:
+def start(ui: Any, nodes: dict[str, Any], spacing_mm: float = _SPACING_MM) -> None:
+    """Click *Register*, with voxels of this size to work on."""
     import qt
     from driving import click
 
-    ui.working_spacing_mmSetting.value = 2.0
+    ui.working_spacing_mmSetting.value = spacing_mm
     ui.followSelector.setCheckState(nodes["moving_labels"], qt.Qt.Checked)
     click(ui.applyButton)
 
@@ -100,7 +103,12 @@ def _measure(ui: Any, nodes: dict[str, Any], qapp: Any) -> None:
     click(ui.qualityButton)
 
 
-def _wait(done: Callable[[], bool], qapp: Any) -> None:
+def wait(done: Callable[[], bool], qapp: Any) -> None:
+    """Let the application live until something is done.
+
+    Raises:
+        TimeoutError: it takes too long.
+    """
     began = time.monotonic()
     while not done():
         if time.monotonic() - began > _PATIENCE_S:

@@ -38,7 +38,8 @@ def test_console_examples(module, scene, tmp_path, monkeypatch, capsys):
 
     said = capsys.readouterr().out
     assert names["transform"] is names["lastYear"].GetParentTransformNode()
-    assert slicer.util.getNode("last year registered").GetImageData().GetDimensions() == fixed.GetSize()
+    warped = slicer.util.getNode("last year to today: registered volume")
+    assert warped.GetImageData().GetDimensions() == fixed.GetSize()
     table = {tuple(re.findall(r"'([^']*)'", line)) for line in said.splitlines() if line.startswith("[")}
     dice = next(row for row in table if row[:2] == ("Dice", "tumour"))
     assert float(dice[2]) < float(dice[3])

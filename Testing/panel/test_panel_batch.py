@@ -75,7 +75,7 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     click(ui.batchLoadButton)
     parameters = panel._parameterNode
     assert parameters.resultTransform.GetName() == "Ada registration"
-    assert parameters.resultVolume.GetName() == "Ada moving registered"
+    assert parameters.resultVolume.GetName() == "Ada registration: registered volume"
     assert (parameters.fixedVolume.GetName(), parameters.fixedLabels.GetName()) == ("Ada fixed", "Ada fixed labels")
     selection = slicer.app.applicationLogic().GetSelectionNode()
     assert selection.GetActiveVolumeID() == parameters.fixedVolume.GetID(), "the slice views show it"
@@ -111,3 +111,53 @@ def test_an_earlier_cohort_is_opened_by_its_folder_and_a_run_can_be_cancelled(
     click(ui.batchRunButton)
     qtbot.waitUntil(lambda: ui.batchRunButton.text == "Run", timeout=PATIENCE_MS)
     assert "line 2, fixed: no file" in ui.batchLogText.plainText
+
+
+HEADER = "name,state,error,verdict,reasons,messages,folder\n"
+
+
+@pytest.fixture
+def reader(module: Any) -> Any:
+    """The reader of `pairs.csv`, as the application makes it: by its name in the module's file."""
+    return module.FoundationRegistrationFileReader(None)
+
+
+def test_only_the_table_of_a_cohort_is_read(reader: Any, tmp_path: Path) -> None:
+    """Slicer asks each reader for each file, takes the surest, and wants values of exactly these types."""
+    for name, content, ours in (
+        ("pairs.csv", f"{HEADER}Eve,done,,good,,,Eve\n", True),
+        ("other.csv", f"{HEADER}Eve,done,,good,,,Eve\n", False),
+        ("sub/pairs.csv", "fixed,moving\na.nrrd,b.nrrd\n", False),
+        ("empty/pairs.csv", "", False),
+        ("binary/pairs.csv", "\xff\xfe\x00", False),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode("latin-1"))
+        assert reader.canLoadFile(str(path)) is ours, name
+        assert reader.canLoadFileConfidence(str(path)) == (0.9 if ours else 0.0)
+    assert not reader.canLoadFile(str(tmp_path / "gone" / "pairs.csv"))
+    assert isinstance(reader.extensions(), list) and all("csv" in each for each in reader.extensions())
+    assert isinstance(reader.canLoadFileConfidence("a.csv"), float) and reader.fileType() and reader.description()
+
+
+def test_a_dropped_cohort_is_shown_to_choose_a_pair(
+    panel: Any, reader: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pairs.csv").write_text(f"{HEADER}Bob,waiting,,,,,Bob\nEve,done,,check,Look twice.,,Eve\n")
+    opened: list[str] = []
+    monkeypatch.setattr(slicer.util, "selectModule", opened.append)  # the stand-in has no main window
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: panel)
+    ui = slicer.util.childWidgetVariables(panel.parent)
+    enter(ui.batchTableEdit, str(folder / "cohort.csv"))
+    assert reader.load({"fileName": str(folder / "pairs.csv")}) is True
+    assert opened == ["FoundationRegistration"] and not ui.batchSection.collapsed
+    assert shown(ui.batchPairsTable) == [["Bob", "waiting", ""], ["Eve", "check", "Look twice."]]
+    assert ui.batchPairsTable.currentRow() == 1 and ui.batchLoadButton.enabled
+    assert not ui.batchRunButton.enabled, "the table chosen before is not run into this folder"
+
+    def no_main_window(name: str) -> None:
+        raise RuntimeError(name)
+
+    monkeypatch.setattr(slicer.util, "selectModule", no_main_window)
+    assert reader.load({"fileName": str(folder / "pairs.csv")}) is False

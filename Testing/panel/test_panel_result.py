@@ -9,6 +9,7 @@ import qt
 import slicer
 import slicer.util
 from driving import choose, push, unfold
+from stand_in_nodes import scene_state
 
 RECORD = {
     "verdict": {"level": "check", "reasons": ["The expected error is 5.6 mm in the median."]},
@@ -158,14 +159,46 @@ def test_ways_that_are_left_leave_no_trace(panel: Any, pair: dict[str, Any], res
     assert not ui.waysBox.visible
 
 
+@pytest.mark.parametrize("needed", ["packages", "weights"])
+def test_nothing_changes_if_what_a_run_needs_is_declined(
+    panel: Any, result: Any, needed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    ui, parameters = panel.ui, panel._parameterNode
+    asked: list[str] = []
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", asked.append)  # None is no consent
+    choose(ui.taskSelector, "Other")
+    if needed == "packages":
+        wanted = tmp_path / "requirements.txt"
+        wanted.write_text("no-such-package>=1\n", encoding="utf-8")
+        monkeypatch.setattr(panel, "_requirements", lambda: wanted)
+    else:
+        monkeypatch.setenv("FOUNDATION_REGISTRATION_CACHE", str(tmp_path))
+        choose(ui.encoderSelector, "SAM ViT-B/16")
+    shown = ("verdictNote", "reasonsNote", "figuresNote", "resultNote", "detailsNote")
+    before = [getattr(ui, name).text for name in shown]
+
+    choose(ui.compareSelector, "fade")
+    push(ui.applyButton)
+    assert panel._result._comparison.runs
+
+    push(ui.alignByHandButton)
+    explained, scene = ui.wayNote.text, scene_state()
+    push(ui.applyButton)
+    assert ui.wayDoneButton.visible and ui.wayNote.text == explained and parameters.initialTransform is None
+    assert scene_state() == scene and parameters.resultTransform is result
+    assert [getattr(ui, name).text for name in shown] == before
+    assert len(asked) == 2 and ui.applyButton.text == "Register" and not ui.progressBar.visible
+
+
 @pytest.mark.parametrize(
     ("reasons", "tried", "preset"),
     [
-        (["The volumes agree no better than by chance."], {"longitudinal"}, "cross-sequence"),
-        (["The volumes agree no better than by chance."], {"longitudinal", "cross-sequence"}, "pet-ct-to-mri"),
-        (["The volumes have one contrast, but their fine structure agrees less"], {"longitudinal"}, "lesion"),
+        (["The volumes agree no better than by chance."], {"between-patients"}, "cross-sequence"),
+        (["The volumes agree no better than by chance."], {"cross-sequence"}, "pet-ct-to-mri"),
+        (["The volumes agree no better than by chance."], {"longitudinal"}, "pet-ct-to-mri"),  # which is one method
+        (["The volumes have one contrast, but their fine structure agrees less"], {"lesion"}, "between-patients"),
         (["The outlines of the body lie 20 mm apart"], {"longitudinal"}, "pet-ct-to-mri"),
-        ([], {"cross-sequence", "longitudinal", "pet-ct-to-mri", "between-patients"}, ""),
+        ([], {"cross-sequence", "pet-ct-to-mri", "between-patients"}, ""),
     ],
 )
 def test_next_method_follows_the_reasons(module: Any, reasons: list[str], tried: set[str], preset: str) -> None:

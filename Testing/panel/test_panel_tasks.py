@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 import slicer.util
 import vtk
-from driving import choose, choose_pair, click
+from driving import choose, choose_pair, click, unfold
 
 from FoundationRegistrationLib.settings import Settings
 
@@ -186,6 +187,7 @@ def test_task_is_kept_with_the_scene_and_through_other_modules(
 def test_contrast_series_takes_a_sequence_and_registers_all_its_time_points(
     panel: Any, scene: Any, qtbot: Any
 ) -> None:
+    from FoundationRegistrationBridge.transforms import stored_record
     from known_sequence import browser_of, sequence_of
     from volumes import empty_grid, smooth_warp, volume
 
@@ -196,10 +198,11 @@ def test_contrast_series_takes_a_sequence_and_registers_all_its_time_points(
     assert ui.proposalButton.text == "Proposed: Contrast series"
     click(ui.proposalButton)
     assert ui.seriesSelector.visible and not ui.movingVolumeSelector.visible
-    assert ui.seriesSelector.currentNode() is proxy and not ui.masksSection.visible
+    assert ui.seriesSelector.currentNode() is proxy
     titles = [ui.referenceSelector.itemText(index) for index in range(ui.referenceSelector.count)]
     assert titles == ["Time point 0 (0 s)", "Time point 1 (60.5 s)", "Mean of all time points"]
     choose(ui.referenceSelector, "Time point 1 (60.5 s)")
+    choose_mask_of_the_reference(ui, scene, sitk.Cast(volume(grid, smooth_warp) > 0, sitk.sitkUInt8))
     ui.working_spacing_mmSetting.value = 8.0
     ui.iterationsSetting.value = 5
     ui.fluid_iterationsSetting.value = 0
@@ -213,9 +216,33 @@ def test_contrast_series_takes_a_sequence_and_registers_all_its_time_points(
     assert ui.verdictNote.visible and not ui.waysBox.visible and not ui.petSection.visible
     assert "Change over time" in ui.figuresNote.text and "% registered" in ui.figuresNote.text
     assert "Time point 1 (60.5 s): reference" in ui.detailsNote.text
+    assert "mask" in stored_record(panel._parameterNode.resultSeries)["inputs"]
     choose(ui.taskSelector, "Other")
     assert not ui.seriesBox.visible and not ui.verdictNote.visible and ui.petSection.visible
-    assert ui.movingVolumeSelector.currentNode() is proxy and ui.masksSection.visible
+    assert ui.movingVolumeSelector.currentNode() is proxy
+    assert ui.masksSection.text == "Masks and lesions: 2 chosen" and ui.movingMaskSelector.visible
+
+
+def choose_mask_of_the_reference(ui: Any, scene: Any, drawn: sitk.Image) -> None:
+    """Of the masks of a pair, a series takes that of the fixed image, and leaves the others alone."""
+    from nodes import segmentation_node
+
+    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    segmentation_node(scene, drawn, {1: "body"}, "drawn")
+    choose(ui.taskSelector, "Other")
+    unfold(ui.masksSection)
+    choose(ui.movingMaskSelector, "empty")
+    assert ui.movingSegmentSelector.visible
+    choose(ui.taskSelector, "Contrast series")
+    assert ui.masksSection.text == "Mask: none"
+    for name in ("movingMask", "fixedLesion", "movingLesion"):
+        assert not getattr(ui, f"{name}Label").visible and not getattr(ui, f"{name}Selector").visible
+    assert not ui.movingSegmentSelector.visible and not ui.statusNote.text
+    choose(ui.fixedMaskSelector, "empty")
+    assert "'empty' has no segments" in ui.statusNote.text and not ui.applyButton.enabled
+    choose(ui.fixedMaskSelector, "drawn")
+    choose(ui.fixedSegmentSelector, "body")
+    assert ui.masksSection.text == "Mask: fixed mask" and empty.GetScene() is scene
 
 
 def test_contrast_series_says_what_is_missing(panel: Any, scene: Any) -> None:

@@ -25,9 +25,10 @@ class SliceView:
     Args:
         name: layout name, Red, Yellow or Green.
         size: pixels across and down.
+        legends: draw the colour legends that are added from now on, as Slicer does.
     """
 
-    def __init__(self, name: str, size: tuple[int, int] = (300, 300)) -> None:
+    def __init__(self, name: str, size: tuple[int, int] = (300, 300), *, legends: bool = False) -> None:
         application = stand_in()
         self.logic = application.slice_logics[name]
         self.node = self.logic.GetSliceNode()
@@ -48,6 +49,10 @@ class SliceView:
         self._image.SetMapper(self._mapper)
         self._image.GetProperty().SetDisplayLocationToBackground()
         self._managers = self._add_managers(application.application_logic)
+        if legends:
+            self._legends = slicer.vtkMRMLColorLegendDisplayableManager()
+            self._legends.SetMRMLApplicationLogic(application.application_logic)
+            self._managers.AddDisplayableManager(self._legends)
         self.logic.ResizeSliceNode(*size)
 
     def look_at(self, volume_node: Any, ras: tuple[float, float, float] | None = None, zoom: float = 1.0) -> None:
@@ -93,6 +98,10 @@ class SliceView:
         xy_to_ras = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(3)])
         x, y = np.meshgrid(np.arange(width), np.arange(height)[::-1])
         return np.stack([x, y, np.zeros_like(x), np.ones_like(x)], axis=-1) @ xy_to_ras.T
+
+    def drawn_legend(self, display_node: Any) -> Any | None:
+        """Return what draws the legend of a colour legend node, a vtkScalarBarActor; None if nothing does."""
+        return self._legends.GetColorLegendActor(display_node)
 
     def _add_managers(self, application_logic: Any) -> Any:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()

@@ -203,6 +203,31 @@ def test_legend_names_the_unit_and_goes_with_the_overlay(
     overlay.hide()
 
 
+def test_legend_is_drawn_with_the_range_and_unit_of_the_overlay(
+    scene: Any, nodes: PhantomNodes, transform_node: Any, slice_view: Callable[..., Any]
+) -> None:
+    view = slice_view("Red", legends=True)
+    look_at_lesion(view, nodes)
+    overlay = PetOverlay(nodes.pet, nodes.fixed, transform_node)
+    overlay.show(LOWER, UPPER, opacity=0.0)  # of the PET itself nothing is seen
+    legend = scene.GetFirstNodeByClass("vtkMRMLColorLegendDisplayNode")
+
+    def seen() -> np.ndarray:
+        """Columns of the view that have colours."""
+        pixels = view.pixels().astype(int)
+        return np.unique(np.nonzero(pixels.max(axis=-1) - pixels.min(axis=-1) > 60)[1]) / pixels.shape[1]
+
+    columns = seen()
+    assert columns.size and columns.min() > 0.85, "at the right edge, beside the anatomy"
+    actor = view.drawn_legend(legend)
+    assert actor.GetTitle() == "SUV" and actor.GetLookupTable().GetTableRange() == pytest.approx((LOWER, UPPER))
+    overlay.set_window(LOWER - 1.0, UPPER + 5.0)
+    view.pixels()
+    assert actor.GetLookupTable().GetTableRange() == pytest.approx((LOWER - 1.0, UPPER + 5.0))
+    overlay.hide()
+    assert not seen().size
+
+
 def test_window_and_opacity_change_what_is_shown(
     nodes: PhantomNodes, transform_node: Any, slice_view: Callable[[str], Any]
 ) -> None:

@@ -188,6 +188,12 @@ def draw_panel(output: Path, _spacing_mm: float) -> None:
         subprocess.run([sys.executable, str(script), str(output / f"{name}.png"), "--state", state], check=True)
 
 
+def draw_module(output: Path, _spacing_mm: float) -> None:
+    """Draw the panel beside slice views that compare its result, in a process of its own."""
+    script = _ROOT / "Testing" / "panel" / "module_picture.py"
+    subprocess.run([sys.executable, str(script), str(output / "module.png")], check=True)
+
+
 def draw_results(output: Path, _spacing_mm: float) -> None:
     """Draw the Result section for each verdict in the stand-in for the application, in a process of its own."""
     script = _ROOT / "Testing" / "panel" / "result_picture.py"
@@ -199,6 +205,7 @@ _PICTURES: dict[str, Callable[[Path, float], None]] = {
     "results": draw_results,
     "pet": draw_pet,
     "panel": draw_panel,
+    "module": draw_module,
 }
 
 

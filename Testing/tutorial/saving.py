@@ -29,12 +29,17 @@ def picture_parser(description: str | None, spacing_mm: float) -> argparse.Argum
 
 
 def save_small(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG with as many colours as keep it small, dithered so that no bands appear; close it."""
+    """Write a figure as a small PNG, see `write_small`, and close it."""
     figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     plt.close(figure)
+    write_small(picture, path)
+
+
+def write_small(picture: Image.Image, path: Path, largest_bytes: int = _LARGEST_BYTES) -> None:
+    """Write a picture as a PNG with as many colours as keep it small, dithered so that no bands appear."""
     picture.save(path, optimize=True)
     for colours in (256, 128, 64):
-        if path.stat().st_size > _LARGEST_BYTES:
+        if path.stat().st_size > largest_bytes:
             picture.quantize(colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     sys.stderr.write(f"{path} ({path.stat().st_size // 1024} kB)\n")
