@@ -37,15 +37,17 @@ class Figure:
 
 LESION = Figure("lesion volume error, %", lambda r: _size(_inner(r, "lesion", "change_percent")), 1, -1)
 TRE = Figure("TRE, mm", lambda r: _inner(r, "tre_mm", "mean"), 2, -1)
+FOLDED = Figure("folded, %", lambda r: _inner(r, "jacobian", "folded_percent"), 4, -1, accuracy=False)
+CPU = Figure("CPU, s", lambda r: r.get("cpu_seconds"), 1, -1, accuracy=False)
 CHANGE_SEEN = Figure("change seen", lambda r: r.get("change_seen"), 2, 1)
 _OTHERS = (
     TRE,
     LESION,
     Figure("against true motion, %", lambda r: _size(_inner(r, "lesion", "against_truth_percent")), 1, -1),
     CHANGE_SEEN,
-    Figure("folded, %", lambda r: _inner(r, "jacobian", "folded_percent"), 4, -1, accuracy=False),
+    FOLDED,
     Figure("SD of log J", lambda r: _inner(r, "jacobian", "sd_log"), 3, 0, accuracy=False),
-    Figure("CPU, s", lambda r: r.get("cpu_seconds"), 1, -1, accuracy=False),
+    CPU,
     Figure("wall, s", lambda r: r.get("seconds"), 1, -1, accuracy=False),
     Figure("peak memory, GB", lambda r: r["peak_memory_mb"] / 1e3, 2, -1, accuracy=False),
 )

@@ -7,7 +7,7 @@ from statistics import fmean, median, stdev
 
 from FoundationRegistrationLib.evaluation.statistics import Paired, holm, interval, paired
 
-from .figures import CHANGE_SEEN, LESION, TARGETS, TRE, Figure, dice_of, figures_of
+from .figures import CHANGE_SEEN, CPU, FOLDED, LESION, TARGETS, TRE, Figure, dice_of, figures_of
 from .methods import METHODS, MIND, PRESET, STARTS
 from .paper import paper_rows
 from .records import DONE, NOT_AVAILABLE, Record
@@ -15,6 +15,7 @@ from .records import DONE, NOT_AVAILABLE, Record
 _SIGNIFICANT = 0.05
 _LESION = "lesion volume error"  # as its columns are called beside the paper's
 _STARTS = {method.name for method in STARTS}
+_BESIDE = (TRE, FOLDED, CPU)
 
 
 def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -95,7 +96,10 @@ def ahead(records: list[Record], reference: str) -> str:
 
 
 def paper_table(records: list[Record], task: str) -> str:
-    """Return mean (SD) by method, Dice in percent, here and in the paper; empty for a task that its table lacks."""
+    """Return mean (SD) by method, Dice in percent, here and in the paper; empty for a task that its table lacks.
+
+    Last come the medians of the error, of folding and of the cost, which the paper's table does not have.
+    """
     paper = paper_rows(task)
     if not paper:
         return ""
@@ -108,8 +112,11 @@ def paper_table(records: list[Record], task: str) -> str:
         for target, (figure, scale) in figures.items():
             row.append(_mean_sd([scale * value for value in figure.known(ours).values()]))
             row.append(_as_printed(theirs.get(target), theirs.get(f"{target} SD")))
+        medians = [list(figure.known(ours).values()) for figure in _BESIDE]
+        row += [f"{median(v):.{figure.digits}f}" if v else "" for v, figure in zip(medians, _BESIDE, strict=True)]
         rows.append(row)
-    return markdown_table(["method", "pairs", *(head for target in figures for head in (target, "paper"))], rows)
+    heads = [*(head for target in figures for head in (target, "paper")), *(figure.name for figure in _BESIDE)]
+    return markdown_table(["method", "pairs", *heads], rows)
 
 
 def real_pairs_table(records: list[Record]) -> str:
