@@ -202,6 +202,7 @@ def test_masks_labels_and_what_moves_along_are_found_beside_the_volumes_or_in_de
     assert run(root, "--validate", "--with=fixed_mask=ses-01_desc-registered_T1w") == 2
     assert "has ses-01_desc-registered_T1w, which --with asks for" in capfd.readouterr().err
     assert run(root, "--validate", "--with=moving_mask=ses-02_desc-registered_T1w") == 2, "nothing of an earlier run"
+    assert "has ses-02_desc-registered_T1w, which --with asks for" in capfd.readouterr().err
     write(root, "derivatives/other/sub-01/ses-01/anat/sub-01_ses-01_desc-breast_mask.nii.gz")
     assert run(root, "--validate", *options) == 2
     assert "sub-01: 2 files match --with fixed_mask" in capfd.readouterr().err

@@ -84,9 +84,11 @@ class BidsDataset:
             msg = f"'{self.root}' has no folder of a subject, sub-...; give the root of a BIDS dataset with --bids."
             raise InputError(msg)
         titles, told, content = self._participants(taken)
+        derivatives = self._derivatives() if self.further else []
         rows, left_out, problems = [], [], []
         for folder in subjects:
-            sides = {side: self._matching(folder, wanted) for side, wanted in self._sides()}
+            own = self._named_volumes(folder)
+            sides = {side: _accepted(own, wanted) for side, wanted in self._sides()}
             absent = [str(wanted) for side, wanted in self._sides() if not sides[side]]
             several = [side for side, found in sides.items() if len(found) > 1]
             if absent:
@@ -97,7 +99,11 @@ class BidsDataset:
                 name = sides["fixed"][0].relative_to(self.root).as_posix()
                 problems.append(f"{folder.name}: {one_line(name)} matches both --fixed and --moving, so say more")
             else:
-                more = {column: self._further(folder, wanted) for column, wanted in self.further.items()}
+                derived = [each for place in derivatives for each in self._named_volumes(place / folder.name)]
+                more = {
+                    column: _accepted(own, wanted) or _accepted(derived, wanted)
+                    for column, wanted in self.further.items()
+                }
                 several = [column for column, found in more.items() if len(found) > 1 and column not in FOLLOW]
                 problems += [self._ambiguous(folder.name, f"with {column}", more[column]) for column in several]
                 cells = told.get(folder.name, {})
@@ -116,23 +122,17 @@ class BidsDataset:
     def _sides(self) -> tuple[tuple[str, BidsName], ...]:
         return ("fixed", self.fixed), ("moving", self.moving)
 
-    def _matching(self, subject: Path, wanted: BidsName) -> list[Path]:
-        """Return the volumes of a subject that are asked for; those named after another subject do not count."""
-        found = []
-        for path in self._volumes(subject):
-            name = file_name(path.name)
-            if name and f"sub-{name.entities.get('sub')}" == subject.name and wanted.accepts(name):
-                found.append(path)
-        return sorted(found)
+    def _named_volumes(self, subject: Path) -> list[tuple[Path, BidsName]]:
+        """Return the volumes in the folder of a subject, if there is one, that are named after this subject."""
+        if not subject.is_dir():
+            return []
+        named = [(path, name) for path in sorted(self._volumes(subject)) if (name := file_name(path.name))]
+        return [(path, name) for path, name in named if f"sub-{name.entities.get('sub')}" == subject.name]
 
-    def _further(self, subject: Path, wanted: BidsName) -> list[Path]:
-        """Return the volumes of a subject that are asked for; those of derivatives where the dataset has none."""
-        if found := self._matching(subject, wanted):
-            return found
+    def _derivatives(self) -> list[Path]:
+        """Return the datasets under `derivatives`, without those that `write_derivative` has made."""
         folder = self.root / _DERIVATIVES
-        datasets = sorted(path for path in self._listed(folder) if not is_ours(path)) if folder.is_dir() else []
-        places = [dataset / subject.name for dataset in datasets]
-        return [path for place in places if place.is_dir() for path in self._matching(place, wanted)]
+        return sorted(path for path in self._listed(folder) if not is_ours(path)) if folder.is_dir() else []
 
     def _check_found(self, rows: Sequence[TableRow]) -> None:
         for column, wanted in self.further.items():
@@ -184,6 +184,10 @@ class BidsDataset:
             subject = f"sub-{row.pop(_SUBJECT).removeprefix('sub-')}"
             told[subject] = {named[title]: "" if cell == _NO_VALUE else cell for title, cell in row.items()}
         return tuple(named[title] for title in titles if title != _SUBJECT), told, content
+
+
+def _accepted(named: Sequence[tuple[Path, BidsName]], wanted: BidsName) -> list[Path]:
+    return [path for path, name in named if wanted.accepts(name)]
 
 
 def _row(subject: str, files: Mapping[str, Sequence[Path]], copied: Mapping[str, str]) -> TableRow:
