@@ -69,6 +69,15 @@ def test_the_true_transform_leaves_no_error():
     assert found["jacobian"]["mean"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_ceiling_has_no_error_and_yet_two_annotators_disagree(tmp_path):
+    case = phantom_sources((101,), 6.0)[0].build()
+    (truth,) = chosen_methods(["truth"])
+    found = run_method(truth, case, IDENTITY, tmp_path, ONE_THREAD).transform
+    measured = measure(case, IDENTITY, found)
+    assert measured["tre_mm"]["mean"] < 0.5
+    assert 0.5 < measured["dice"]["breast"] < 0.99
+
+
 def test_a_known_error_is_found():
     """Balls of radius 12 mm whose centres lie 13 mm apart share a known part of their volume."""
     found = measure(shifted_case(), IDENTITY, IDENTITY)

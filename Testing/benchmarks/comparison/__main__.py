@@ -91,7 +91,7 @@ def _divided(
     for source in sources:
         for method in methods:
             reason = source.missing or method.why_not_here(peers)
-            if method.needs_lesion and not source.has_lesion:
+            if (method.needs_lesion and not source.has_lesion) or (method.is_truth and not source.has_ceiling):
                 continue
             if reason:
                 told = dict(zip(COLUMNS, (source.name, source.group, method.name, method.label), strict=True))

@@ -63,6 +63,7 @@ class CaseSource:
         group: the table it belongs to.
         build: makes the case.
         has_lesion: whether the case has a `moving_lesion`.
+        has_ceiling: whether its labels are of two annotators, who disagree even under its `true_transform`.
         missing: why it cannot be made here and how to change that; empty if it can.
     """
 
@@ -70,4 +71,5 @@ class CaseSource:
     group: str
     build: Callable[[], Case]
     has_lesion: bool = False
+    has_ceiling: bool = False
     missing: str = ""

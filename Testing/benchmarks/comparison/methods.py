@@ -67,17 +67,19 @@ class Method:
         needs: what has to be in the folder of the peers.
         distribution: what has to be installed in the environment.
         needs_lesion: whether it runs only on cases with a lesion.
+        is_truth: whether it is no method but the true displacement of a phantom, which the runner hands out itself.
     """
 
     name: str
     label: str
-    module: str
-    function: str
+    module: str = ""
+    function: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     needs: str = ""
     distribution: str = ""
     needs_lesion: bool = False
+    is_truth: bool = False
 
     def run(self, task: Task) -> Found:
         """Register."""
@@ -145,6 +147,9 @@ LESION_MASK = Method(
     "ours-lesion-mask", "ours, lesion mask", "ours", "with_lesion_mask", packages=_OURS, needs_lesion=True
 )
 
+# What is left to gain: not even the truth makes two annotators agree.
+TRUTH = Method("truth", "true displacement (ceiling)", is_truth=True)
+
 
 def encoder_method(encoder: str) -> Method:
     """Return ours with one encoder, or a combination such as "litemedsam+mind", and all else as in the preset."""
@@ -152,7 +157,7 @@ def encoder_method(encoder: str) -> Method:
 
 
 MIND = encoder_method("mind")
-METHODS = (*STARTS, *PEERS, MIND, *map(encoder_method, ENCODERS), PRESET, LESION_MASK)
+METHODS = (*STARTS, *PEERS, MIND, *map(encoder_method, ENCODERS), PRESET, LESION_MASK, TRUTH)
 # For a quick look: without IMPACT and LiteMedSAM, by far the slowest, and with one ConvexAdam of the two.
 QUICK_METHODS = (
     *STARTS,

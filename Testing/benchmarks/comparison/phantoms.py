@@ -35,6 +35,7 @@ def phantom_sources(
             f"{'' if hard else difficulty + ' '}{GROUP}{task}",
             functools.partial(_phantom, task, seed, spacing_mm, difficulty),
             has_lesion=task in _TASKS_WITH_LESION,
+            has_ceiling=hard,
         )
         for task in TASKS
         for seed in seeds

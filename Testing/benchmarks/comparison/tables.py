@@ -8,7 +8,7 @@ from statistics import fmean, median, stdev
 from FoundationRegistrationLib.evaluation.statistics import Paired, holm, interval, paired
 
 from .figures import CHANGE_SEEN, CPU, FOLDED, LESION, TARGETS, TRE, Figure, dice_of, figures_of
-from .methods import METHODS, MIND, PRESET, STARTS
+from .methods import METHODS, MIND, PRESET, STARTS, TRUTH
 from .paper import paper_rows
 from .records import DONE, NOT_AVAILABLE, Record
 
@@ -59,7 +59,7 @@ def tests_of(records: list[Record], figure: Figure, reference: str) -> dict[str,
     for method, rows in methods.items():
         other = figure.known(rows)
         shared = sorted(own.keys() & other.keys())
-        if shared and method != reference:
+        if shared and method not in (reference, TRUTH.name):
             found[method] = paired([other[case] for case in shared], [own[case] for case in shared])
     corrected = holm([test.p for test in found.values()])
     return {method: test._replace(p=p) for (method, test), p in zip(found.items(), corrected, strict=True)}
