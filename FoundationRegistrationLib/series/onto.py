@@ -101,29 +101,19 @@ class Onto:
         )
         return cls(target, fixed, method, working, plane, (*messages, *more))
 
-    def another(self, target: sitk.Image) -> Onto:
-        """Return it for another target on the same grid, such as the same anatomy with the contrast of a frame."""
-        image = target if self.plane is None else self.plane.slab(target, "target")
-        images = {**self.fixed.images(), "fixed": image}
-        return dataclasses.replace(self, target=target, fixed=GivenVolume.of("fixed", images, self.method.settings))
-
     @cached_property
     def foreground(self) -> sitk.Image:
         """The mask of the target if there is one, else of the anatomy in it, LPS; may be on a coarser grid."""
         mask = self.fixed.prepared.foreground
         return mask if self.plane is None else self.plane.on_slice(mask, self.target)
 
-    def register(
-        self, frame: sitk.Image, index: int, steps: Progress, start: sitk.Transform | None = None
-    ) -> FrameResult:
+    def register(self, frame: sitk.Image, index: int, steps: Progress) -> FrameResult:
         """Register one frame.
 
         Args:
             frame: the frame.
             index: its number, for messages.
             steps: receives the steps of `Method.shares`.
-            start: maps points of the target to points of the frame, LPS mm, such as the result of an earlier pass;
-                replaces `settings.initialization`.
 
         Raises:
             InputError: it cannot be registered.
@@ -134,9 +124,7 @@ class Onto:
         check_volume(frame, f"frame {index}")
         image = frame if self.plane is None else self.plane.slab(frame, f"frame {index}")
         moving = GivenVolume.of("moving", {"moving": image}, self.method.settings)
-        if start is not None and self.plane is not None:
-            start = self.plane.in_plane(start)
-        result = register_given(self.fixed, moving, self.method, steps, initial_transform=start, working=self.working)
+        result = register_given(self.fixed, moving, self.method, steps, working=self.working)
         messages = (*self._reasons(result), *result.messages)
         report = self._report(result, frame, moving)
         if result.verdict.level == "failed":

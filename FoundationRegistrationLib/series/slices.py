@@ -83,10 +83,6 @@ class SlicePlane:
         transform, inverse = (_chained(from_plane, each, self.to_plane) for each in (found, back))
         return transform, inverse, displacement_on_grid_of(flat, found)
 
-    def in_plane(self, transform: sitk.Transform) -> sitk.Transform:
-        """Return a transform of LPS points as one of points of the plane."""
-        return _chained(self.to_plane, transform, self.to_plane.GetInverse())
-
     def on_slice(self, mask: sitk.Image, image: sitk.Image) -> sitk.Image:
         """Return a mask in the coordinates of the plane on the grid of a slice in it."""
         return sitk.Resample(mask, image, self.to_plane, sitk.sitkNearestNeighbor, 0)

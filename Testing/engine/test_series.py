@@ -11,8 +11,6 @@ from volumes import OBLIQUE, assert_readable, empty_grid, mean_error, through
 
 from FoundationRegistrationLib import InputError, RegistrationCancelledError, Series, read_series, register_series
 from FoundationRegistrationLib.features.encoding import SliceRunner
-from FoundationRegistrationLib.runtime.progress import Progress
-from FoundationRegistrationLib.series.onto import Onto
 
 REFERENCE = 0
 
@@ -216,33 +214,6 @@ def test_a_slice_of_another_plane_fails(series):
         register_series(Series((axial.frames[0], turned.frames[1])), settings())
 
 
-def slices():
-    series, shift = slice_series(np.reshape(OBLIQUE, (3, 3)))
-    return series, lambda points: points - shift
-
-
-def volumes():
-    return Series(small_series("oblique").frames[:2]), None
-
-
-@pytest.mark.parametrize("make", [volumes, slices])
-def test_a_second_pass_goes_on_from_the_first_with_a_target_of_the_frames_contrast(make):
-    """The target shows the anatomy of the reference with the contrast of frame 1, as a model of the curves would."""
-    series, true = make()
-    onto = Onto.of(series.frames[0], series, settings())
-    first = onto.register(series.frames[1], 1, Progress(onto.method.shares()))
-    predicted = onto.another(series.frames[0] * 1.2 + 10.0)
-    second = predicted.register(series.frames[1], 1, Progress(onto.method.shares()), start=first.transform)
-    points = inside(series.frames[0])[::29]
-    there = through(second.transform, points)
-    assert second.report["start"]["kind"] == "given transform"
-    errors = [error_mm(each.transform, MOTIONS[1], points) for each in (first, second)]
-    if true is not None:
-        errors = [mean_error(each.transform, true, points) for each in (first, second)]
-    assert errors[1] < errors[0] + 0.1
-    assert np.abs(through(second.inverse, there) - points).max() < 0.5
-
-
 def test_saved_and_saved_again_with_fewer_frames(result, tmp_path):
     result.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -278,4 +249,6 @@ def test_a_rigid_series_has_linear_transforms_and_slices_have_none(series):
     assert result.frames[1].state == "registered" and result.frames[1].transform.IsLinear()
     assert result.frames[1].folded_percent == 0.0
     with pytest.raises(InputError, match="within its plane, not by a linear transform"):
-        register_series(slices()[0], settings(stages="rigid", initialization="rigid"))
+        register_series(
+            slice_series(np.reshape(OBLIQUE, (3, 3)))[0], settings(stages="rigid", initialization="rigid")
+        )
