@@ -25,8 +25,9 @@ import torch
 from ..errors import SettingsError
 from ..features import pool
 from ..runtime.progress import Progress
-from ..spatial.sampling import compose_displacements, upsample, warp
+from ..spatial.sampling import Weights, compose_displacements, upsample, warp
 from .adam import Course
+from .crop import Crop
 from .point_pairs import PointDifference
 from .regularisers import filtered, gaussian_matrices
 from .similarities import Difference, FeatureDifference, SquaredDifference, Term
@@ -72,12 +73,15 @@ class FluidRefinement:
             msg = "FluidRefinement compares intensities; give them, or omit this stage."
             raise SettingsError(msg)
         per_cell = 1 if volumes.intensities is None else volumes.spacing // volumes.intensity_spacing
+        # Structures and points may drive where the fixed volume has no weight.
+        weight = None if guided else volumes.weights[0]
         displacement = self.refined(
             volumes.intensities,
             found.displacement,
             per_cell,
             volumes.weights,
             progress,
+            crop=Crop.around(weight, tuple(found.displacement.shape[1:])),
             guides=lambda factor: _guides(volumes, found.displacement, factor),
             disagreement=lambda displacement: _disagreement(volumes, displacement),
         )
@@ -88,8 +92,9 @@ class FluidRefinement:
         intensities: Pair | None,
         displacement: torch.Tensor,
         per_cell: int,
-        weights: tuple[torch.Tensor | None, torch.Tensor | None],
+        weights: Weights,
         progress: Progress,
+        crop: Crop | None = None,
         guides: Callable[[int], Sequence[Difference]] = lambda factor: (),
         disagreement: Callable[[torch.Tensor], float] = lambda displacement: 1.0,
     ) -> torch.Tensor:
@@ -101,6 +106,7 @@ class FluidRefinement:
             per_cell: voxels along one side of a cell.
             weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
             progress: told of each step.
+            crop: the cells of the fixed volume that are refined, without guides; None for all.
             guides: returns what else is minimised, on cells larger by a factor.
             disagreement: returns by how much the features differ under a displacement.
         """
@@ -112,12 +118,19 @@ class FluidRefinement:
         work = [count / factor**3 for count, factor in zip(counts, factors, strict=True)]
         whole = sum(work) or 1.0
 
+        crop = crop or Crop((0, 0, 0), shape, shape)
+        fixed_weight = None if weights[0] is None else crop.of(weights[0])
+        volumes = intensities and (crop.of(intensities[0], per_cell), intensities[1])
+
         def flowed(start: torch.Tensor, turn: int) -> torch.Tensor:
             factor, part = factors[turn], (sum(work[:turn]) / whole, work[turn] / whole)
-            level = _Level(self, intensities, weights, per_cell, factor, shape, guides(factor))
-            pooled = pool(start, factor) / factor
+            inner = crop.of(start)
+            within = (inner.shape[1], inner.shape[2], inner.shape[3])
+            first = start.new_tensor(crop.low) / factor
+            level = _Level(self, volumes, (fixed_weight, weights[1]), per_cell, factor, first, guides(factor))
+            pooled = pool(inner, factor) / factor
             change = level.flowed(pooled, counts[turn], progress, part) - pooled
-            return start + upsample(change, factor, shape)
+            return start + crop.extended(upsample(change, factor, within))
 
         led = displacement
         for turn in range(len(factors) - 1):
@@ -132,11 +145,11 @@ class _Level:
 
     Args:
         stage: the parameters.
-        intensities: (Z, Y, X) of both volumes; None if guides alone drive.
-        weights: (z, y, x) of both volumes on cells, or None.
+        intensities: (Z, Y, X) of a part of the fixed volume and of the moving volume; None if guides alone drive.
+        weights: (z, y, x) of the same on cells, or None.
         per_cell: voxels along one side of a cell, at each level.
         factor: how much coarser than the volumes.
-        shape: number of cells of the finest level.
+        first: (3,) place of the first cell of the part in the moving volume without displacement, cells of the level.
         guides: what else is minimised, on the cells of this level.
     """
 
@@ -144,10 +157,10 @@ class _Level:
         self,
         stage: FluidRefinement,
         intensities: Pair | None,
-        weights: tuple[torch.Tensor | None, torch.Tensor | None],
+        weights: Weights,
         per_cell: int,
         factor: int,
-        shape: tuple[int, int, int],
+        first: torch.Tensor,
         guides: Sequence[Difference],
     ) -> None:
         self._stage, self._per_cell, self._guides = stage, per_cell, guides
@@ -155,8 +168,11 @@ class _Level:
         if intensities is not None:
             fixed, moving = (pool(volume[None], factor)[0] for volume in intensities)
             self._volumes = fixed, moving
-            ones = fixed.new_ones(shape)
-            self._weights = [pool((ones if weight is None else weight)[None], factor) for weight in weights]
+            self._first = first[:, None, None, None]
+            self._weights = [
+                pool(_all_ones(volume, per_cell) if weight is None else weight[None], factor)
+                for volume, weight in zip(intensities, weights, strict=True)
+            ]
 
     def flowed(
         self, displacement: torch.Tensor, count: int, progress: Progress, part: tuple[float, float]
@@ -190,8 +206,9 @@ class _Level:
             return displacement.new_zeros(()), torch.zeros_like(displacement)
         fixed, moving = self._volumes
         shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
-        carried = warp(moving[None], upsample(displacement, self._per_cell, shape))[0]
-        counted = self._weights[0] * warp(self._weights[1], displacement, "zeros")
+        moved = displacement + self._first
+        carried = warp(moving[None], upsample(moved, self._per_cell, shape))[0]
+        counted = self._weights[0] * warp(self._weights[1], moved, "zeros")
         explained, derivative = squared_correlation(
             fixed, carried, _repeated(counted[0], self._per_cell, shape), self._stage.radius
         )
@@ -217,6 +234,11 @@ def _disagreement(volumes: Volumes, displacement: torch.Tensor) -> float:
         difference = FeatureDifference(volumes.term(encoder, displacement), SquaredDifference())
         total += difference.add_to(unused, displacement)
     return float(total if counted is None else total / counted.mean().clamp_min(torch.finfo(total.dtype).tiny))
+
+
+def _all_ones(volume: torch.Tensor, per_cell: int) -> torch.Tensor:
+    """Return a weight of 1, (1, z, y, x), for the cells of a volume, of which the last may be incomplete."""
+    return volume.new_ones(1, *(-(-size // per_cell) for size in volume.shape))
 
 
 def _slopes(volume: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,12 @@ def squared_correlation(
     """
     least, rounding = torch.finfo(weight.dtype).tiny, torch.finfo(weight.dtype).eps
     total = sum_around(weight[None], radius).clamp_min_(least)
-    moments = torch.stack([fixed, moving, fixed * fixed, moving * moving, fixed * moving]).mul_(weight)
+    moments = weight.new_empty(5, *weight.shape)
+    torch.mul(fixed, weight, out=moments[0])
+    torch.mul(moving, weight, out=moments[1])
+    torch.mul(moments[0], fixed, out=moments[2])
+    torch.mul(moments[1], moving, out=moments[3])
+    torch.mul(moments[0], moving, out=moments[4])
     means = sum_around(moments, radius).div_(total)
     of_fixed, of_moving = means[0], means[1]
     variance = (means[2] - of_fixed.square()).clamp_min_(0.0)
@@ -42,10 +47,11 @@ def squared_correlation(
     covariance = means[4] - of_fixed * of_moving
     slope = covariance / moving_variance  # of the line that gives fixed from moving intensities
     counted = weight / (variance + _NOISE**2) / (moving_variance + _NOISE**2)
-    by_covariance = 2.0 * counted * covariance / total[0]
     explained = (counted * covariance.square()).sum() / (counted * variance * moving_variance).sum().clamp_min(least)
-    by_variance = by_covariance * slope
-    sums = sum_around(
-        torch.stack([by_covariance, by_covariance * of_fixed, by_variance, by_variance * of_moving]), radius
-    )
+    pulls = torch.empty_like(moments[:4])
+    torch.mul(counted.mul_(2.0), covariance, out=pulls[0]).div_(total[0])  # by the covariance
+    torch.mul(pulls[0], of_fixed, out=pulls[1])
+    torch.mul(pulls[0], slope, out=pulls[2])  # by the variance of the moving intensities
+    torch.mul(pulls[2], of_moving, out=pulls[3])
+    sums = sum_around(pulls, radius)
     return explained, (fixed * sums[0] - sums[1] - moving * sums[2] + sums[3]).mul_(weight)

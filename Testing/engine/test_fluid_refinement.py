@@ -5,6 +5,7 @@ import torch
 from fields import CPU, QUIET, random_smooth
 from stages import run, stage
 
+from FoundationRegistrationLib.convex_adam.crop import Crop
 from FoundationRegistrationLib.convex_adam.fluid_refinement import FluidRefinement
 from FoundationRegistrationLib.convex_adam.method import stages_of
 from FoundationRegistrationLib.convex_adam.stages import Found, Volumes
@@ -44,9 +45,9 @@ def on_cells(field, per_cell=2):
     return pool(field, per_cell) / per_cell
 
 
-def refined(pair, start, per_cell=2, weights=(None, None), progress=QUIET, **parameters):
+def refined(pair, start, per_cell=2, weights=(None, None), progress=QUIET, crop=None, **parameters):
     progress.start("test")
-    return FluidRefinement(**parameters).refined(pair, start, per_cell, weights, progress)
+    return FluidRefinement(**parameters).refined(pair, start, per_cell, weights, progress, crop)
 
 
 def voxels_apart(found, truth, per_cell=2):
@@ -61,6 +62,31 @@ def test_it_brings_the_last_voxel_whatever_the_cells(pair, truth, per_cell):
     found = refined(pair, start, per_cell)
     assert found.shape == start.shape
     assert voxels_apart(found, truth, per_cell) < 0.3 * voxels_apart(start, truth, per_cell)
+
+
+def test_only_the_box_around_the_fixed_weight_is_refined_and_the_moving_volume_is_seen_beyond_it():
+    """The box begins at no multiple of the coarser cells, and the tissue in it comes from seven voxels outside."""
+    shape, shift = (60, 72, 64), torch.tensor([7.0, 0.0, -6.0])[:, None, None, None]
+    smooth = 0.75 * random_smooth(3, shape, 7.0, channels=3)
+    pair = displaced_by(shift + smooth)
+    start, wanted = on_cells(shift + 0.6 * smooth), on_cells(shift + smooth)
+    weight = torch.zeros(start.shape[1:])
+    weight[5:19, 7:24, 9:25] = 1.0
+    weights, crop = (weight, torch.ones_like(weight)), Crop.around(weight, tuple(weight.shape))
+    assert (crop.low, crop.high) == ((3, 5, 7), (21, 26, 27))
+
+    def apart(one, other):
+        return float((one - other)[:, 5:19, 7:24, 9:25].norm(dim=0).mean())
+
+    found, whole = refined(pair, start, weights=weights, crop=crop), refined(pair, start, weights=weights)
+    assert apart(found, wanted) < 0.3 * apart(start, wanted)
+    assert apart(found, whole) < 0.1 * apart(start, wanted)
+    assert not folded_nodes(found).any()
+
+
+def test_without_weight_anywhere_the_whole_grid_is_refined():
+    shape = (4, 5, 6)
+    assert Crop.around(None, shape) == Crop.around(torch.zeros(shape), shape) == Crop((0, 0, 0), shape, shape)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""The part of the working grid in which the volumes drive, so that no time goes into the air around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+_AROUND_CELLS = 2
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box of cells.
+
+    Attributes:
+        low: first cell along z, y and x.
+        high: the cell after the last one.
+        shape: of the whole grid, cells.
+    """
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def around(cls, weight: torch.Tensor | None, shape: tuple[int, ...]) -> Crop:
+        """Return the box around the cells with weight, and two more on each side; the whole grid without weights."""
+        places = torch.empty(0) if weight is None else torch.nonzero(weight > 0)
+        if not len(places):
+            return cls((0,) * len(shape), shape, shape)
+        low = tuple(max(0, least - _AROUND_CELLS) for least in places.amin(0).tolist())
+        most = (last + 1 + _AROUND_CELLS for last in places.amax(0).tolist())
+        return cls(low, tuple(min(size, last) for size, last in zip(shape, most, strict=True)), shape)
+
+    def of(self, values: torch.Tensor, per_cell: int = 1) -> torch.Tensor:
+        """Return the part of (..., z, y, x) in the box; each cell has `per_cell` values along one side."""
+        for axis, (low, high) in enumerate(zip(self.low, self.high, strict=True), start=-len(self.shape)):
+            stop = min(per_cell * high, values.shape[axis])  # the grid may end within the last cells
+            values = values.narrow(axis, per_cell * low, stop - per_cell * low)
+        return values
+
+    def extended(self, change: torch.Tensor) -> torch.Tensor:
+        """Return a change of the displacement in the box, (3, z, y, x), on the whole grid: its border goes on."""
+        for axis, (low, size) in enumerate(zip(self.low, self.shape, strict=True), start=1):
+            nearest = torch.arange(size, device=change.device).sub_(low).clamp_(0, change.shape[axis] - 1)
+            change = change.index_select(axis, nearest)
+        return change
