@@ -27,14 +27,14 @@ ENOUGH_MS = 30_000
 
 @pytest.fixture
 def dependencies(module: Any) -> Any:
-    from FoundationRegistrationBridge import dependencies
+    from FoundationRegistrationBridge.process import dependencies
 
     return dependencies
 
 
 @pytest.fixture
 def packages_install(module: Any) -> Any:
-    from FoundationRegistrationPanel import packages_install
+    from FoundationRegistrationPanel.running import packages as packages_install
 
     return packages_install
 
@@ -68,7 +68,7 @@ def make_wheel(folder: Path, name: str, version: str, *needs: str) -> None:
 
 def pip(qtbot: Any, *requirements: str) -> Any:
     """Run pip to its end."""
-    from FoundationRegistrationBridge.pip_process import PipProcess
+    from FoundationRegistrationBridge.process.pip import PipProcess
 
     process = PipProcess([Requirement(text) for text in requirements])
     qtbot.waitUntil(lambda: not process.running(), timeout=ENOUGH_MS)

@@ -1,0 +1,1 @@
+"""What the scene holds of registrations: transforms, who carried what, what belongs together, undo."""
