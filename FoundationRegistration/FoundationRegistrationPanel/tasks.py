@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from FoundationRegistrationBridge.nodes.bounds import gap_mm, world_bounds
 from FoundationRegistrationBridge.nodes.modality import (
     CT,
     MR,
@@ -14,7 +15,6 @@ from FoundationRegistrationBridge.nodes.modality import (
     patient_of,
     study_date_of,
 )
-from FoundationRegistrationBridge.scene.belonging import gap_mm, world_bounds
 from FoundationRegistrationBridge.series.sequences import sequence_shown_in
 from slicer.i18n import tr as _
 

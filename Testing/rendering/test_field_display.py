@@ -11,7 +11,8 @@ import slicer
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.nodes.grids import VoxelGrid, image_from_array, matrix_of
-from FoundationRegistrationBridge.views.field_display import colour_expected_error, colour_jacobian, show_displacement
+from FoundationRegistrationBridge.scene.map_colours import colour_expected_error, colour_jacobian
+from FoundationRegistrationBridge.views.field_display import show_displacement
 from FoundationRegistrationBridge.views.overlay import MapOverlay
 
 EDGE_MM = 120.0

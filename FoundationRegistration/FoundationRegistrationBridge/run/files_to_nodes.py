@@ -16,11 +16,7 @@ from ..nodes.spaces import chain, composed, to_world
 from ..nodes.volumes import new_volume, overwrite_volume
 from ..scene.carried import mark_carried
 from ..scene.changes import SceneChanges, all_or_nothing
-from ..scene.marks import renew_marks
-from ..scene.outlines import Outline
-from ..scene.result_folder import put_into_folder
-from ..scene.transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
-from ..views.maps import (
+from ..scene.maps import (
     EXPECTED_ERROR,
     FIXED_FEATURES,
     JACOBIAN,
@@ -30,6 +26,10 @@ from ..views.maps import (
     read_maps,
     renew,
 )
+from ..scene.marks import renew_marks
+from ..scene.outlines import Outline
+from ..scene.result_folder import put_into_folder
+from ..scene.transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
 from .inputs import JobInputs, check_output_transform, is_input
 from .placement import Placement
 

@@ -1,1 +1,1 @@
-"""What the scene holds of registrations: transforms, who carried what, what belongs together, undo."""
+"""What the scene holds of registrations: transforms, maps, who carried what, undo."""

@@ -1,16 +1,14 @@
-"""Which nodes belong to the moving volume and may move with it, and how far volumes lie apart in the world."""
+"""Which nodes belong to the moving volume and may move with it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import slicer
 
+from ..nodes.bounds import gap_mm, world_bounds
 from .marks import REGISTRATION_ROLE, is_registration, marks_of
-
-Bounds = tuple[float, ...]
 
 
 def movable_with(fixed: Any, moving: Any) -> Callable[[Any], bool]:
@@ -42,28 +40,6 @@ def movable_with(fixed: Any, moving: Any) -> Callable[[Any], bool]:
         return place is None or gap_mm(world_bounds(node), place) == 0.0
 
     return offered
-
-
-def world_bounds(node: Any) -> Bounds | None:
-    """Return the box around a node under its parent transforms, RAS mm: x from, to, y from, to, z from, to.
-
-    None if there is no node, or nothing in it.
-    """
-    if node is None or not node.IsA("vtkMRMLDisplayableNode"):
-        return None
-    bounds = [0.0] * 6
-    node.GetRASBounds(bounds)
-    return tuple(bounds) if all(low <= high for low, high in zip(bounds[::2], bounds[1::2], strict=True)) else None
-
-
-def gap_mm(first: Bounds | None, second: Bounds | None) -> float:
-    """Return the distance between two boxes in the world, mm; 0 if they overlap or one is unknown."""
-    if first is None or second is None:
-        return 0.0
-    along = [
-        max(first[axis] - second[axis + 1], second[axis] - first[axis + 1], 0.0) for axis in range(0, len(first), 2)
-    ]
-    return math.hypot(*along)
 
 
 def _is_product(node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Display of a registration: displacement as a grid or arrows, maps of volume change and expected error."""
+"""The displacement of a registration as a grid or arrows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 import slicer
-import vtk
 
 from ..errors import BridgeError
 from ..nodes.grids import grid_of, map_points
 from ..nodes.spaces import from_world, to_world
+from ..scene.map_colours import colour_function
 
-_ColourPoints = tuple[tuple[float, tuple[float, float, float]], ...]
 DisplacementKind = Literal["grid", "arrows", "off"]
 
 _LINES_ACROSS = 16
@@ -21,27 +20,8 @@ _NICE_STEPS_MM = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40
 _LENGTH_COLOURS = ((0.0, (0.10, 0.60, 1.00)), (0.5, (1.00, 0.70, 0.00)), (1.0, (0.95, 0.10, 0.10)))
 """Fraction of the largest displacement and colour: blue for none, red for the largest."""
 _FINEST_LINE_MM = 1.0
-_ANY_ERROR_MM = 1000.0
 _SAFELY_ABOVE = 1.5
 """In units of the largest sampled displacement: no arrow is omitted."""
-_FOLDED = (0.71, 1.0, 0.0)
-_VOLUME_CHANGE = (
-    (0.001, (0.73, 0.90, 1.00)),
-    (0.4, (0.18, 0.56, 0.88)),
-    (0.8, (0.12, 0.40, 0.70)),
-    (1.0, (0.10, 0.10, 0.11)),
-    (1.25, (0.70, 0.20, 0.15)),
-    (1.6, (0.91, 0.34, 0.18)),
-    (2.0, (1.00, 0.88, 0.76)),
-)
-"""Determinant and colour: blue where the moving volume is smaller, dark where the volume is preserved."""
-_EXPECTED_ERROR = (
-    (0.0, (0.10, 0.55, 0.30)),
-    (1.0, (0.45, 0.75, 0.35)),
-    (2.5, (0.98, 0.80, 0.25)),
-    (5.0, (0.85, 0.15, 0.15)),
-)
-"""Millimetres and colour: green for a small error, amber about 2.5 mm, red from 5 mm."""
 
 
 def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: Any) -> None:
@@ -78,24 +58,6 @@ def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: A
     _set_up(transform_node.GetDisplayNode(), kind, fixed_node, largest_mm)
 
 
-def colour_jacobian(volume_node: Any) -> None:
-    """Set the colours of a map of Jacobian determinants, 0 to 2 about 1.
-
-    From the fixed to the moving volume, blue shrinks, red grows, black preserves volume; folded voxels (0 and less)
-    are bright green.
-    """
-    _colour(volume_node, "Volume change", ((0.0, _FOLDED), *_VOLUME_CHANGE))
-
-
-def colour_expected_error(volume_node: Any) -> None:
-    """Set the colours of a map of the expected error, in mm: green to red, transparent where unknown."""
-    _colour(volume_node, "Expected error (mm)", _EXPECTED_ERROR)
-    display = volume_node.GetDisplayNode()
-    display.InterpolateOff()  # no interpolation between known and unknown
-    display.SetThreshold(0.0, _ANY_ERROR_MM)  # NaN is not within
-    display.ApplyThresholdOn()
-
-
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:
     """Return the largest displacement at points spread over the fixed volume, mm."""
     points = map_points(to_world(fixed_node.GetParentTransformNode()), grid_of(fixed_node).sample_points())
@@ -125,9 +87,7 @@ def _set_up(display: Any, kind: DisplacementKind, fixed_node: Any, largest_mm: f
         display.SetGlyphDiameterMm(spacing / 4.0)
         display.SetGlyphDisplayRangeMinMm(0.1)
         display.SetGlyphDisplayRangeMaxMm(max(largest_mm, 1.0) * _SAFELY_ABOVE)
-    display.SetColorMap(
-        _colour_function(tuple((share * max(largest_mm, 1.0), rgb) for share, rgb in _LENGTH_COLOURS))
-    )
+    display.SetColorMap(colour_function(tuple((share * max(largest_mm, 1.0), rgb) for share, rgb in _LENGTH_COLOURS)))
     display.SetSliceIntersectionThickness(2)
     display.SetVisibility(True)
     display.SetVisibility2D(True)
@@ -137,28 +97,3 @@ def _set_up(display: Any, kind: DisplacementKind, fixed_node: Any, largest_mm: f
 
 def _nice(step_mm: float) -> float:
     return min(_NICE_STEPS_MM, key=lambda nice: abs(nice - step_mm))
-
-
-def _colour(volume_node: Any, name: str, points: _ColourPoints) -> None:
-    if volume_node.GetDisplayNode() is None:
-        volume_node.CreateDefaultDisplayNodes()
-    display = volume_node.GetDisplayNode()
-    display.SetAndObserveColorNodeID(_colour_node(volume_node.GetScene(), name, points).GetID())
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(points[0][0], points[-1][0])
-
-
-def _colour_node(scene: Any, name: str, points: _ColourPoints) -> Any:
-    """Return the scene's colour table of that name, created on first use."""
-    node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
-    if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)
-        node.SetAndObserveColorTransferFunction(_colour_function(points))
-    return node
-
-
-def _colour_function(points: _ColourPoints) -> vtk.vtkColorTransferFunction:
-    colours = vtk.vtkDiscretizableColorTransferFunction()
-    for value, rgb in points:
-        colours.AddRGBPoint(value, *rgb)
-    return colours

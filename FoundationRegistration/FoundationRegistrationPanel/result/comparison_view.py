@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
+from FoundationRegistrationBridge.scene.maps import FIXED_FEATURES, MOVING_FEATURES, map_of
 from FoundationRegistrationBridge.scene.transforms import fixed_of
 from FoundationRegistrationBridge.views.compare import Comparison
 from FoundationRegistrationBridge.views.feature_preview import show_features
-from FoundationRegistrationBridge.views.maps import FIXED_FEATURES, MOVING_FEATURES, map_of
 from slicer.i18n import tr as _
 
 OFF, FADE, FLICKER, CHECKERBOARD, FEATURES = range(5)

@@ -8,9 +8,9 @@ from typing import Any
 
 import qt
 from FoundationRegistrationBridge.scene.displacement_file import ENDINGS, write_displacement_field
+from FoundationRegistrationBridge.scene.maps import EXPECTED_ERROR, JACOBIAN, map_of
 from FoundationRegistrationBridge.scene.transforms import fixed_of
 from FoundationRegistrationBridge.views.field_display import show_displacement
-from FoundationRegistrationBridge.views.maps import EXPECTED_ERROR, JACOBIAN, map_of
 from FoundationRegistrationBridge.views.overlay import MapOverlay, PetOverlay
 from slicer.i18n import tr as _
 

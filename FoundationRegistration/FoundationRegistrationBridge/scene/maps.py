@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..nodes.volumes import overwrite_volume, read_volume
-from ..scene.changes import SceneChanges
-from ..scene.marks import mark_made, refer
-from .field_display import colour_expected_error, colour_jacobian
+from .changes import SceneChanges
+from .map_colours import colour_expected_error, colour_jacobian
+from .marks import mark_made, refer
 
 
 @dataclass(frozen=True)
