@@ -60,7 +60,7 @@ from FoundationRegistrationPanel.result.view import ResultView  # noqa: E402
 from FoundationRegistrationPanel.running.control import RunControl  # noqa: E402
 from FoundationRegistrationPanel.running.packages import packages_ready  # noqa: E402
 from FoundationRegistrationPanel.running.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.running.weights import WeightsFetch, ask_consent  # noqa: E402
+from FoundationRegistrationPanel.running.weights import ask_consent, fetch_weights  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
 from FoundationRegistrationPanel.tasks import SERIES  # noqa: E402
 from FoundationRegistrationPanel.wording import facts  # noqa: E402
@@ -206,7 +206,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             if not absent:
                 self._startRegistration()
             elif ask_consent(absent):
-                self._run.begin(WeightsFetch(absent, self._run.show_progress, self._onFetched))
+                fetch_weights(absent, self._run, self._onFetched)
 
     def onFollowButton(self, checked: bool = False) -> None:
         """Transform the checked nodes with the registration shown under Result."""

@@ -100,6 +100,11 @@ class RegistrationWorker:
         return self._tree.pid
 
     @property
+    def fraction(self) -> float:
+        """The completed fraction of the run, 0 to 1."""
+        return self.progress.fraction
+
+    @property
     def log(self) -> tuple[str, ...]:
         """The last lines of output that are not progress."""
         return tuple(self._log)

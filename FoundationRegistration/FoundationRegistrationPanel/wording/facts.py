@@ -15,8 +15,6 @@ from FoundationRegistrationLib.settings import PRESETS, Settings
 from ..tasks import TASKS
 
 _PRESET_TITLES = {"pet-ct-to-mri": "PET/CT to MRI", "dce": "Contrast series", "convexadam": "ConvexAdam"}
-# Steps of earlier runs: what is reported until the first and from the last one on.
-_REPORTED = {"reading": STARTING, "writing": DONE}
 
 
 def preset_title(preset: str) -> str:
@@ -128,14 +126,18 @@ def weights_line(names: Sequence[str], given: str) -> str:
     return _("Weights: {list}.").format(list="; ".join(_to_fetch(entry) for entry in absent))
 
 
+def download_size(entry: Any) -> str:
+    """Return the size of an entry of the catalogue of weights as text."""
+    return f"{entry.size_bytes / 1e6:.0f} MB" if entry.size_bytes else _("size unknown")
+
+
 def _to_fetch(entry: Any) -> str:
-    size = f"{entry.size_bytes / 1e6:.0f} MB" if entry.size_bytes else _("size unknown")
     if entry.access != "open":
         return _("{name} must be downloaded by hand from {url} ({license}), then set in Advanced").format(
             name=entry.filename, url=entry.url, license=entry.license
         )
     return _("{title} will be downloaded after you confirm ({size}, {license})").format(
-        title=entry.title, size=size, license=entry.license
+        title=entry.title, size=download_size(entry), license=entry.license
     )
 
 
@@ -163,8 +165,13 @@ def expected_steps(expected: Any) -> dict[str, float]:
     Args:
         expected: see `expected_run`.
     """
-    steps = {} if expected is None else expected.steps
-    return {_REPORTED.get(name, name): seconds for name, seconds in steps.items()}
+    if expected is None:
+        return {}
+    from FoundationRegistrationLib.pipeline.estimate.history import READING, WRITING
+
+    # What is reported until the first and from the last step on.
+    reported = {READING: STARTING, WRITING: DONE}
+    return {reported.get(name, name): seconds for name, seconds in expected.steps.items()}
 
 
 def estimate_line(expected: Any) -> str:
