@@ -32,9 +32,7 @@ from slicer.util import VTKObservationMixin
 add_library_to_path()
 
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.follow.directions import (  # noqa: E402
-    why_nothing_follows,
-)
+from FoundationRegistrationBridge.follow.directions import why_nothing_follows  # noqa: E402
 from FoundationRegistrationBridge.process.dependencies import TORCH, missing, read_requirements  # noqa: E402
 from FoundationRegistrationBridge.views.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402

@@ -13,10 +13,7 @@ import slicer
 from FoundationRegistrationBridge.cohort.batch import BatchProgress, BatchResult, register_batch
 from FoundationRegistrationBridge.cohort.results import LoadedPair, load_pair
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow.directions import (
-    check_followers,
-    transform_nodes,
-)
+from FoundationRegistrationBridge.follow.directions import check_followers, transform_nodes
 from FoundationRegistrationBridge.quality.table import quality_table
 from FoundationRegistrationBridge.run.inputs import JobInputs
 from FoundationRegistrationBridge.run.job import RegistrationJob
@@ -27,9 +24,7 @@ from FoundationRegistrationBridge.series.job import SequenceInputs, SequenceJob
 from FoundationRegistrationBridge.series.subtraction import subtraction_volume
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from .parameters import (
-    FoundationRegistrationParameterNode,
-)
+from .parameters import FoundationRegistrationParameterNode
 
 _LOGGER = logging.getLogger(__name__)
 
