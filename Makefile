@@ -51,7 +51,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=FoundationRegistration $(BIN)/lint-imports
 
 # Strict: a broken link, a page that no menu shows or a public name without a docstring ends it.
 docs: $(VENV)/installed-docs

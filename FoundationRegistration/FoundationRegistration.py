@@ -31,20 +31,19 @@ from slicer.util import VTKObservationMixin
 
 add_library_to_path()
 
-from FoundationRegistrationBridge.dependencies import TORCH, missing, read_requirements  # noqa: E402
 from FoundationRegistrationBridge.errors import BridgeError  # noqa: E402
-from FoundationRegistrationBridge.overlay import PetOverlay  # noqa: E402
-from FoundationRegistrationBridge.registrations import (  # noqa: E402
-    why_nothing_follows,
-)
-from FoundationRegistrationPanel import facts  # noqa: E402
-from FoundationRegistrationPanel.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
+from FoundationRegistrationBridge.follow.directions import why_nothing_follows  # noqa: E402
+from FoundationRegistrationBridge.process.dependencies import TORCH, missing, read_requirements  # noqa: E402
+from FoundationRegistrationBridge.views.overlay import PetOverlay  # noqa: E402
 from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
+from FoundationRegistrationPanel.choosing.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
+from FoundationRegistrationPanel.choosing.mask_segments import SegmentSelector  # noqa: E402
+from FoundationRegistrationPanel.choosing.moves_along import MovesAlong  # noqa: E402
+from FoundationRegistrationPanel.choosing.section_states import show_section_states  # noqa: E402
+from FoundationRegistrationPanel.choosing.series_choice import SeriesChoice, reference_of  # noqa: E402
+from FoundationRegistrationPanel.choosing.task_choice import TaskChoice  # noqa: E402
 from FoundationRegistrationPanel.cohort_reader import FoundationRegistrationFileReader  # noqa: E402, F401
 from FoundationRegistrationPanel.logic import FoundationRegistrationLogic  # noqa: E402
-from FoundationRegistrationPanel.mask_segments import SegmentSelector  # noqa: E402
-from FoundationRegistrationPanel.moves_along import MovesAlong  # noqa: E402
-from FoundationRegistrationPanel.packages_install import packages_ready  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
     TO_FIXED,
     apply_preset,
@@ -54,17 +53,16 @@ from FoundationRegistrationPanel.parameters import (  # noqa: E402
     mask_of,
     reset_settings,
 )
-from FoundationRegistrationPanel.quality_view import QualityView  # noqa: E402
-from FoundationRegistrationPanel.readiness import what_is_missing  # noqa: E402
-from FoundationRegistrationPanel.result_view import ResultView  # noqa: E402
-from FoundationRegistrationPanel.run_control import RunControl  # noqa: E402
+from FoundationRegistrationPanel.result.quality_view import QualityView  # noqa: E402
+from FoundationRegistrationPanel.result.view import ResultView  # noqa: E402
+from FoundationRegistrationPanel.running.control import RunControl  # noqa: E402
+from FoundationRegistrationPanel.running.packages import packages_ready  # noqa: E402
+from FoundationRegistrationPanel.running.readiness import what_is_missing  # noqa: E402
+from FoundationRegistrationPanel.running.weights import ask_consent, fetch_weights  # noqa: E402
 from FoundationRegistrationPanel.sample_data import add_phantom, register_sample_data  # noqa: E402
-from FoundationRegistrationPanel.section_states import show_section_states  # noqa: E402
-from FoundationRegistrationPanel.series_choice import SeriesChoice, reference_of  # noqa: E402
-from FoundationRegistrationPanel.task_choice import TaskChoice  # noqa: E402
 from FoundationRegistrationPanel.tasks import SERIES  # noqa: E402
-from FoundationRegistrationPanel.weights_fetch import WeightsFetch, ask_consent  # noqa: E402
-from FoundationRegistrationPanel.words import in_panel_words  # noqa: E402
+from FoundationRegistrationPanel.wording import facts  # noqa: E402
+from FoundationRegistrationPanel.wording.messages import in_panel_words  # noqa: E402
 
 WEIGHTS_FOLDER_KEY = "FoundationRegistration/WeightsFolder"
 WEIGHTS_FOLDER_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"
@@ -206,7 +204,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             if not absent:
                 self._startRegistration()
             elif ask_consent(absent):
-                self._run.begin(WeightsFetch(absent, self._run.show_progress, self._onFetched))
+                fetch_weights(absent, self._run, self._onFetched)
 
     def onFollowButton(self, checked: bool = False) -> None:
         """Transform the checked nodes with the registration shown under Result."""

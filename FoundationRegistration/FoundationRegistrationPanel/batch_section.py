@@ -10,14 +10,14 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-from FoundationRegistrationBridge.cohort_job import CohortJob, PairNews, results_folder
-from FoundationRegistrationBridge.cohort_results import PAIRS, pairs_in
+from FoundationRegistrationBridge.cohort.job import CohortJob, PairNews, results_folder
+from FoundationRegistrationBridge.cohort.results import PAIRS, pairs_in
 from slicer.i18n import tr as _
 
-from .packages_install import packages_ready
 from .parameters import changed_settings
-from .run_control import RunControl
-from .verdict_view import VERDICTS
+from .result.verdict_view import VERDICTS
+from .running.control import RunControl
+from .running.packages import packages_ready
 
 _PAGE = "index.html"
 _NAME, _VERDICT, _MESSAGE = range(3)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer.util
-from FoundationRegistrationBridge.cohort_results import is_cohort_table
+from FoundationRegistrationBridge.cohort.results import is_cohort_table
 from slicer.i18n import tr as _
 
 _LOGGER = logging.getLogger(__name__)

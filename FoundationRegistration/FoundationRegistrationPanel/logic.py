@@ -10,26 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from FoundationRegistrationBridge.attachment_watch import AttachmentWatch
-from FoundationRegistrationBridge.batch import BatchProgress, BatchResult, register_batch
-from FoundationRegistrationBridge.cohort_results import LoadedPair, load_pair
+from FoundationRegistrationBridge.cohort.batch import BatchProgress, BatchResult, register_batch
+from FoundationRegistrationBridge.cohort.results import LoadedPair, load_pair
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.job import RegistrationJob
-from FoundationRegistrationBridge.job_inputs import JobInputs
-from FoundationRegistrationBridge.quality_table import quality_table
-from FoundationRegistrationBridge.registrations import (
-    check_followers,
-    transform_nodes,
-)
-from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob
-from FoundationRegistrationBridge.series_curves import plot_curves
-from FoundationRegistrationBridge.series_subtraction import subtraction_volume
-from FoundationRegistrationBridge.stored_files import file_messages_of_pair, with_messages
+from FoundationRegistrationBridge.follow.directions import check_followers, transform_nodes
+from FoundationRegistrationBridge.quality.table import quality_table
+from FoundationRegistrationBridge.run.inputs import JobInputs
+from FoundationRegistrationBridge.run.job import RegistrationJob
+from FoundationRegistrationBridge.run.stored_files import file_messages_of_pair, with_messages
+from FoundationRegistrationBridge.scene.attachment_watch import AttachmentWatch
+from FoundationRegistrationBridge.series.curves import plot_curves
+from FoundationRegistrationBridge.series.job import SequenceInputs, SequenceJob
+from FoundationRegistrationBridge.series.subtraction import subtraction_volume
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from .parameters import (
-    FoundationRegistrationParameterNode,
-)
+from .parameters import FoundationRegistrationParameterNode
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -179,7 +174,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Args:
             pairs: (fixed, moving) volume nodes, or a table of files as `cohort` takes it.
             preset: of the engine.
-            outputFolder: for results and their table; see `FoundationRegistrationBridge.batch.register_batch`.
+            outputFolder: for results and their table; see `FoundationRegistrationBridge.cohort.batch.register_batch`.
             onProgress: called with the pair's name, its number from 1, the number of pairs, the step and the
                 completed fraction of the pair.
             **settings: single settings of the engine, which override the preset.
@@ -200,7 +195,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
             name: of the pair.
 
         Returns:
-            Its nodes; see `FoundationRegistrationBridge.cohort_results.LoadedPair`.
+            Its nodes; see `FoundationRegistrationBridge.cohort.results.LoadedPair`.
 
         Raises:
             BridgeError: there is no such pair, it is not done, or a file is gone or has changed; nothing was added.

@@ -9,8 +9,10 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Union, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_type_hints
 
+from FoundationRegistrationBridge.follow.apply import Mode
+from FoundationRegistrationBridge.follow.directions import Direction
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
@@ -27,8 +29,7 @@ from FoundationRegistrationLib.settings import PRESETS, Settings, setting_choice
 
 from .tasks import NO_TASK, SERIES, TASKS
 
-FOLLOW_MODES = ("resample", "attach")
-TO_FIXED, TO_MOVING = "moving to fixed", "fixed to moving"
+TO_FIXED, TO_MOVING = get_args(Direction)
 LESIONS = ("fixedLesion", "movingLesion")
 MASKS_OF_A_PAIR = ("movingMask", *LESIONS)
 MASKS = ("fixedMask", *MASKS_OF_A_PAIR)
@@ -113,7 +114,7 @@ class FoundationRegistrationParameterNode(_settings_base()):
     outputVolume: vtkMRMLScalarVolumeNode
     createVolume: bool = True
     featurePreview: bool = False
-    followMode: Annotated[str, Choice(list(FOLLOW_MODES))] = "resample"
+    followMode: Annotated[str, Choice(list(get_args(Mode)))] = "resample"
     followDirection: Annotated[str, Choice([TO_FIXED, TO_MOVING])] = TO_FIXED
     resultTransform: vtkMRMLTransformNode
     resultVolume: vtkMRMLScalarVolumeNode

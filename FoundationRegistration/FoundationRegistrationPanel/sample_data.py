@@ -9,8 +9,8 @@ from typing import Any
 import slicer
 import slicer.util
 import vtk
-from FoundationRegistrationBridge.grids import image_from_array
-from FoundationRegistrationBridge.pet_units import mark_as_suv
+from FoundationRegistrationBridge.nodes.grids import image_from_array
+from FoundationRegistrationBridge.nodes.pet_units import mark_as_suv
 from slicer.i18n import tr as _
 
 CATEGORY = "FoundationRegistration"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from FoundationRegistrationBridge.belonging import gap_mm, world_bounds
-from FoundationRegistrationBridge.modality import (
+from FoundationRegistrationBridge.nodes.bounds import gap_mm, world_bounds
+from FoundationRegistrationBridge.nodes.modality import (
     CT,
     MR,
     PET,
@@ -15,7 +15,7 @@ from FoundationRegistrationBridge.modality import (
     patient_of,
     study_date_of,
 )
-from FoundationRegistrationBridge.sequences import sequence_shown_in
+from FoundationRegistrationBridge.series.sequences import sequence_shown_in
 from slicer.i18n import tr as _
 
 NO_TASK = ""

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import vtk
-from FoundationRegistrationBridge.grids import array_of, image_from_array, matrix_of
-from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.nodes.grids import array_of, image_from_array, matrix_of
+from FoundationRegistrationBridge.run.job import JobInputs, RegistrationJob
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 FLIP4 = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob
+from FoundationRegistrationBridge.series.job import SequenceInputs, SequenceJob
 from known_run import FLIP4, known_python, write_result
 from nodes import volume_node
 

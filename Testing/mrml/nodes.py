@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from FoundationRegistrationBridge.grids import array_from_image, grid_of, image_from_array, matrix_of
+from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, image_from_array, matrix_of
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 

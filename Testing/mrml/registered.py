@@ -2,9 +2,9 @@
 
 import numpy as np
 import SimpleITK as sitk
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.spaces import composed, from_world, snapshot, to_world
-from FoundationRegistrationBridge.transforms import below, name_run, read_transform, world_registration
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.spaces import composed, from_world, snapshot, to_world
+from FoundationRegistrationBridge.scene.transforms import below, name_run, read_transform, world_registration
 from nodes import FLIP, grid_node, image_of, linear_node, put_under, volume_node
 from volumes import body_depth, empty_grid, field_transform, points_of, volume
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationBridge.batch import register_batch
+from FoundationRegistrationBridge.cohort.batch import register_batch
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.transforms import RECORD
+from FoundationRegistrationBridge.scene.transforms import RECORD
 from nodes import volume_node
 from volumes import write_labelled_pair
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from FoundationRegistrationBridge.belonging import gap_mm, movable_with, world_bounds
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.marks import refer
-from FoundationRegistrationBridge.modality import modality_of, mr_sequences, study_date_of
-from FoundationRegistrationBridge.pet_units import mark_as_suv
-from FoundationRegistrationBridge.transforms import name_run
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.bounds import gap_mm, world_bounds
+from FoundationRegistrationBridge.nodes.modality import modality_of, mr_sequences, study_date_of
+from FoundationRegistrationBridge.nodes.pet_units import mark_as_suv
+from FoundationRegistrationBridge.scene.belonging import movable_with
+from FoundationRegistrationBridge.scene.marks import refer
+from FoundationRegistrationBridge.scene.transforms import name_run
 from nodes import segmentation_node, volume_node
 from volumes import empty_grid, on_grid, points_of, volume
 

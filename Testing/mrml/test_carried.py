@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from FoundationRegistrationBridge.attachment_watch import AttachmentWatch
-from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import array_from_image, grid_of, image_from_array, map_points
-from FoundationRegistrationBridge.job_inputs import JobInputs, check_inputs
-from FoundationRegistrationBridge.marks import REGISTRATION_ROLE
-from FoundationRegistrationBridge.overlay import PetOverlay
-from FoundationRegistrationBridge.quality import quality_rows
-from FoundationRegistrationBridge.spaces import chain, to_world
-from FoundationRegistrationBridge.transforms import inverse_of, world_registration
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, image_from_array, map_points
+from FoundationRegistrationBridge.nodes.spaces import chain, to_world
+from FoundationRegistrationBridge.quality.measures import quality_rows
+from FoundationRegistrationBridge.run.inputs import JobInputs, check_inputs
+from FoundationRegistrationBridge.scene.attachment_watch import AttachmentWatch
+from FoundationRegistrationBridge.scene.carried import carried_to_world
+from FoundationRegistrationBridge.scene.marks import REGISTRATION_ROLE
+from FoundationRegistrationBridge.scene.transforms import inverse_of, world_registration
+from FoundationRegistrationBridge.views.overlay import PetOverlay
 from known_run import (
     at,
     ijk_to_ras,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.batch import register_batch
-from FoundationRegistrationBridge.carried import Carrying, carrying
-from FoundationRegistrationBridge.cohort_results import load_pair, pairs_in
+from FoundationRegistrationBridge.cohort.batch import register_batch
+from FoundationRegistrationBridge.cohort.results import load_pair, pairs_in
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.quality import quality_rows
-from FoundationRegistrationBridge.transforms import fixed_of, moving_of, stored_record, world_registration
+from FoundationRegistrationBridge.quality.measures import quality_rows
+from FoundationRegistrationBridge.scene.carried import Carrying, carrying
+from FoundationRegistrationBridge.scene.transforms import fixed_of, moving_of, stored_record, world_registration
 from nodes import FLIP, image_of, state
 from volumes import body_points, smooth_warp, write_labelled_pair
 

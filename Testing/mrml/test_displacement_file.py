@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FoundationRegistrationBridge.displacement_file import write_displacement_field
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.spaces import snapshot, to_world
-from FoundationRegistrationBridge.transforms import below, read_transform, world_registration
-from FoundationRegistrationBridge.volumes import volume_in_world
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.spaces import snapshot, to_world
+from FoundationRegistrationBridge.nodes.volumes import volume_in_world
+from FoundationRegistrationBridge.scene.displacement_file import write_displacement_field
+from FoundationRegistrationBridge.scene.transforms import below, read_transform, world_registration
 from nodes import FLIP, grid_node, linear_node, put_under
 from registered import Registered
 from volumes import body_points, field_image, rigid_transform, through

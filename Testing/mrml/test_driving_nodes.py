@@ -5,13 +5,13 @@ import pytest
 import SimpleITK as sitk
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.job_inputs import check_inputs
-from FoundationRegistrationBridge.nodes_to_files import export_inputs
-from FoundationRegistrationBridge.quality import quality_rows
-from FoundationRegistrationBridge.spaces import from_world, to_world
-from FoundationRegistrationBridge.transforms import store_record
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.spaces import from_world, to_world
+from FoundationRegistrationBridge.quality.measures import quality_rows
+from FoundationRegistrationBridge.run.inputs import check_inputs
+from FoundationRegistrationBridge.run.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.run.nodes_to_files import export_inputs
+from FoundationRegistrationBridge.scene.transforms import store_record
 from nodes import FLIP, dice, grid_node, linear_node, put_under, segmentation_node, volume_node
 from volumes import body_depth, empty_grid, on_grid, points_of, smooth_warp, volume
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import vtk
-from FoundationRegistrationBridge.carried import carried_to_world, uncarried_to_world
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import VoxelGrid, array_from_image, grid_of, map_points
-from FoundationRegistrationBridge.masks import label_layers
-from FoundationRegistrationBridge.resampling import resample_labels
-from FoundationRegistrationBridge.spaces import composed, from_world, snapshot, to_world
-from FoundationRegistrationBridge.transforms import below
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import VoxelGrid, array_from_image, grid_of, map_points
+from FoundationRegistrationBridge.nodes.masks import label_layers
+from FoundationRegistrationBridge.nodes.resampling import resample_labels
+from FoundationRegistrationBridge.nodes.spaces import composed, from_world, snapshot, to_world
+from FoundationRegistrationBridge.scene.carried import carried_to_world, uncarried_to_world
+from FoundationRegistrationBridge.scene.transforms import below
 from nodes import FLIP, dice, image_of, linear_node, put_under, segmentation_node, state, volume_node
 from registered import KINDS, Registered, halves
 from volumes import GRIDS, anatomy, body_depth, empty_grid, on_grid, points_of, volume

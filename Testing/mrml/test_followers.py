@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from FoundationRegistrationBridge.carried import carried_to_world, uncarried_to_world
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.transforms import name_run
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.scene.carried import carried_to_world, uncarried_to_world
+from FoundationRegistrationBridge.scene.transforms import name_run
 from known_run import at, ijk_to_ras, in_world, points_node, rigid, set_matrix, transform, volume, world
 
 SEQUENCES = 120

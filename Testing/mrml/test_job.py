@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.carried import carried_to_world
 from FoundationRegistrationBridge.errors import BridgeError, CancelledError
-from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
-from FoundationRegistrationBridge.grids import array_from_image, grid_of, map_points
-from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.nodes_to_files import export_inputs
-from FoundationRegistrationBridge.spaces import composed, from_world, to_world
-from FoundationRegistrationBridge.transforms import inverse_of, store_record, stored_record, world_registration
+from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, map_points
+from FoundationRegistrationBridge.nodes.spaces import composed, from_world, to_world
+from FoundationRegistrationBridge.run.files_to_nodes import Placement, take_over
+from FoundationRegistrationBridge.run.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.run.nodes_to_files import export_inputs
+from FoundationRegistrationBridge.scene.carried import carried_to_world
+from FoundationRegistrationBridge.scene.transforms import inverse_of, store_record, stored_record, world_registration
 from nodes import FLIP, dice, grid_node, image_of, linear_node, put_under, segmentation_node, state, volume_node
 from volumes import body_depth, body_points, empty_grid, on_grid, points_of, smooth_warp, volume
 

@@ -6,13 +6,13 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.masks import label_layers
-from FoundationRegistrationBridge.nodes_to_files import export_inputs
-from FoundationRegistrationBridge.regions import box_in_world
-from FoundationRegistrationBridge.spaces import linear_matrix, to_world
-from FoundationRegistrationBridge.transforms import inverse_of
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.masks import label_layers
+from FoundationRegistrationBridge.nodes.regions import box_in_world
+from FoundationRegistrationBridge.nodes.spaces import linear_matrix, to_world
+from FoundationRegistrationBridge.run.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.run.nodes_to_files import export_inputs
+from FoundationRegistrationBridge.scene.transforms import inverse_of
 from known_run import rigid, run_known
 from nodes import FLIP, grid_node, linear_node, put_under, segmentation_node, volume_node
 from volumes import body_points, empty_grid, on_grid, points_of, rigid_motion, through, volume

@@ -6,8 +6,8 @@ import SimpleITK as sitk
 import slicer
 import slicer.util
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.registrations import transform_nodes
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.follow.directions import transform_nodes
 from known_run import at, ijk_to_ras, in_world, points_node, resampled, rigid, run_known, transform, volume, world
 from nodes import segmentation_node, state
 from registered import halves

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.quality import quality_rows
-from FoundationRegistrationBridge.quality_table import as_text, plot, plottable, quality_table, write_csv
-from FoundationRegistrationBridge.spaces import from_world, to_world
-from FoundationRegistrationBridge.transforms import store_record, world_registration
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.spaces import from_world, to_world
+from FoundationRegistrationBridge.quality.measures import quality_rows
+from FoundationRegistrationBridge.quality.table import as_text, plot, plottable, quality_table, write_csv
+from FoundationRegistrationBridge.scene.transforms import store_record, world_registration
 from nodes import FLIP, linear_node, put_under, segmentation_node, state, volume_node
 from registered import KINDS, Registered, halves
 from volumes import body_points, empty_grid, on_grid, points_of

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import slicer
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import array_from_image, image_from_array, matrix_of
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import array_from_image, image_from_array, matrix_of
 from known_run import (
     at,
     ijk_to_ras,

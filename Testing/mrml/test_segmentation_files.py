@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import vtk
-from FoundationRegistrationBridge.masks import label_layers
+from FoundationRegistrationBridge.nodes.masks import label_layers
 from nodes import FLIP, segmentation_node
 from volumes import empty_grid, on_grid, points_of, rigid_transform, through
 

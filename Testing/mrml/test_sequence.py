@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from FoundationRegistrationBridge.errors import BridgeError, CancelledError
-from FoundationRegistrationBridge.grids import array_from_image, grid_of, map_points
-from FoundationRegistrationBridge.sequence_job import SequenceInputs, SequenceJob
-from FoundationRegistrationBridge.spaces import to_world
+from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, map_points
+from FoundationRegistrationBridge.nodes.spaces import to_world
+from FoundationRegistrationBridge.series.job import SequenceInputs, SequenceJob
 from known_run import at, in_world, points_node, rigid, transform
 from known_run import world as world_matrix
 from known_sequence import browser_of, moved_image, run_known_sequence, scroll, sequence_of

@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import array_from_image, grid_of, map_points
-from FoundationRegistrationBridge.series_curves import plot_curves
-from FoundationRegistrationBridge.series_subtraction import subtraction_volume
-from FoundationRegistrationBridge.spaces import to_world
+from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, map_points
+from FoundationRegistrationBridge.nodes.spaces import to_world
+from FoundationRegistrationBridge.series.curves import plot_curves
+from FoundationRegistrationBridge.series.subtraction import subtraction_volume
 from known_run import rigid, transform
 from known_run import world as world_matrix
 from known_sequence import browser_of, moved_image, run_known_sequence, sequence_of

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.carried import carried_to_world
-from FoundationRegistrationBridge.grids import map_points
-from FoundationRegistrationBridge.spaces import snapshot, to_world
-from FoundationRegistrationBridge.transforms import below, read_transform, write_initial_transform
-from FoundationRegistrationBridge.volumes import volume_in_world, write_volume
+from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.spaces import snapshot, to_world
+from FoundationRegistrationBridge.nodes.volumes import volume_in_world, write_volume
+from FoundationRegistrationBridge.scene.carried import carried_to_world
+from FoundationRegistrationBridge.scene.transforms import below, read_transform, write_initial_transform
 from nodes import FLIP, grid_node, image_of, linear_node, put_under, volume_node
 from volumes import GRIDS, anatomy, body_points, empty_grid, field_transform, points_of, through, volume
 

@@ -1,7 +1,7 @@
 """How long a run still takes: from the measured steps of earlier runs, and the work counted in this one."""
 
 import pytest
-from FoundationRegistrationBridge.time_to_go import TimeToGo
+from FoundationRegistrationBridge.process.time_to_go import TimeToGo
 
 # Measured: a longitudinal pair with MIND on a 3 mm grid, one core.
 RECORDED = {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from FoundationRegistrationBridge.files_to_nodes import Placement, take_over
-from FoundationRegistrationBridge.follow import apply_transform
-from FoundationRegistrationBridge.grids import array_from_image, image_from_array
-from FoundationRegistrationBridge.job import JobInputs
-from FoundationRegistrationBridge.pet_units import PetScale, mark_as_suv, pet_scale
+from FoundationRegistrationBridge.follow.apply import apply_transform
+from FoundationRegistrationBridge.nodes.grids import array_from_image, image_from_array
+from FoundationRegistrationBridge.nodes.pet_units import PetScale, mark_as_suv, pet_scale
+from FoundationRegistrationBridge.run.files_to_nodes import Placement, take_over
+from FoundationRegistrationBridge.run.job import JobInputs
 from nodes import volume_node
 from volumes import empty_grid, on_grid, points_of, volume
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from FoundationRegistrationBridge.borrowed_views import SLICE_VIEWS
-from FoundationRegistrationBridge.by_hand import HandAlignment
-from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import map_points, matrix_of
-from FoundationRegistrationBridge.job_inputs import JobInputs
-from FoundationRegistrationBridge.landmark_placing import LandmarkPlacing
-from FoundationRegistrationBridge.mask_drawing import new_mask
-from FoundationRegistrationBridge.nodes_to_files import export_inputs
-from FoundationRegistrationBridge.transforms import read_transform
+from FoundationRegistrationBridge.nodes.grids import map_points, matrix_of
+from FoundationRegistrationBridge.preparing.by_hand import HandAlignment
+from FoundationRegistrationBridge.preparing.landmark_placing import LandmarkPlacing
+from FoundationRegistrationBridge.preparing.mask_drawing import new_mask
+from FoundationRegistrationBridge.run.inputs import JobInputs
+from FoundationRegistrationBridge.run.nodes_to_files import export_inputs
+from FoundationRegistrationBridge.scene.transforms import read_transform
+from FoundationRegistrationBridge.views.borrowed import SLICE_VIEWS
+from FoundationRegistrationBridge.views.compare import Comparison
 from known_run import at, rigid, transform, volume
 from nodes import grid_node, put_under, state
 

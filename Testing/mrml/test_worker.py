@@ -16,8 +16,8 @@ import psutil
 import pytest
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.library import library_folder
-from FoundationRegistrationBridge.private_folder import PrivateFolder
-from FoundationRegistrationBridge.worker import RegistrationWorker, engine_command
+from FoundationRegistrationBridge.process.private_folder import PrivateFolder
+from FoundationRegistrationBridge.process.worker import RegistrationWorker, engine_command
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 LINGER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -177,7 +177,7 @@ def test_engine_ends_with_the_application():
         program(f"""
             import sys
             sys.path.append({str(library_folder() / "FoundationRegistration")!r})
-            from FoundationRegistrationBridge.worker import RegistrationWorker
+            from FoundationRegistrationBridge.process.worker import RegistrationWorker
             print(RegistrationWorker([sys.executable, "-c", {LINGER!r}]).pid)
             """),
         check=True,
@@ -198,7 +198,7 @@ def test_no_signal_goes_to_an_id_that_may_be_another_process(way):
         import gc, os, signal, subprocess, sys, time
         import psutil
         sys.path.append({str(library_folder() / "FoundationRegistration")!r})
-        from FoundationRegistrationBridge.worker import RegistrationWorker
+        from FoundationRegistrationBridge.process.worker import RegistrationWorker
         sent = []
         def watch(event, arguments):
             if event == "os.killpg":
@@ -263,7 +263,7 @@ def test_folder_of_a_killed_session_is_removed_by_the_next(tmp_path):
             import sys, time
             sys.path.append({str(library_folder() / "FoundationRegistration")!r})
             from pathlib import Path
-            from FoundationRegistrationBridge.private_folder import PrivateFolder
+            from FoundationRegistrationBridge.process.private_folder import PrivateFolder
             folder = PrivateFolder(Path({str(tmp_path)!r}))
             (folder.path / "volume.nrrd").write_bytes(b"patient")
             print("made", flush=True)
@@ -289,7 +289,7 @@ def test_folders_made_at_once_do_not_take_each_other_for_abandoned(tmp_path):
         import sys
         sys.path.append({str(library_folder() / "FoundationRegistration")!r})
         from pathlib import Path
-        from FoundationRegistrationBridge.private_folder import PrivateFolder
+        from FoundationRegistrationBridge.process.private_folder import PrivateFolder
         sys.stdin.readline()
         for number in range(150):
             folder = PrivateFolder(Path({str(tmp_path)!r}))

@@ -81,7 +81,7 @@ def pair(scene: Any) -> dict[str, Any]:
     """Two small volumes with a segmentation of the fixed one, as nodes by role."""
     import numpy as np
     import slicer
-    from FoundationRegistrationBridge.grids import image_from_array
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
 
     def volume(name: str, array: Any, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
         node = scene.AddNewNodeByClass(kind, name)

@@ -78,8 +78,8 @@ assert not set(absent) & set(sys.modules), "opening the panel and choosing must 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from FoundationRegistrationBridge.grids import image_from_array  # noqa: E402
-from FoundationRegistrationBridge.transforms import store_record  # noqa: E402
+from FoundationRegistrationBridge.nodes.grids import image_from_array  # noqa: E402
+from FoundationRegistrationBridge.scene.transforms import store_record  # noqa: E402
 
 absent.remove("SimpleITK")  # Slicer has its own
 scene = slicer.mrmlScene

@@ -60,7 +60,7 @@ def _pair(widget: Any) -> dict[str, Any]:
 
 def _show(widget: Any, nodes: dict[str, Any], level: str) -> None:
     import slicer
-    from FoundationRegistrationBridge.transforms import store_record
+    from FoundationRegistrationBridge.scene.transforms import store_record
 
     median, spread, above, unknown = _FIGURES[level]
     record = {

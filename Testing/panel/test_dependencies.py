@@ -27,16 +27,16 @@ ENOUGH_MS = 30_000
 
 @pytest.fixture
 def dependencies(module: Any) -> Any:
-    from FoundationRegistrationBridge import dependencies
+    from FoundationRegistrationBridge.process import dependencies
 
     return dependencies
 
 
 @pytest.fixture
-def packages_install(module: Any) -> Any:
-    from FoundationRegistrationPanel import packages_install
+def packages(module: Any) -> Any:
+    from FoundationRegistrationPanel.running import packages
 
-    return packages_install
+    return packages
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def make_wheel(folder: Path, name: str, version: str, *needs: str) -> None:
 
 def pip(qtbot: Any, *requirements: str) -> Any:
     """Run pip to its end."""
-    from FoundationRegistrationBridge.pip_process import PipProcess
+    from FoundationRegistrationBridge.process.pip import PipProcess
 
     process = PipProcess([Requirement(text) for text in requirements])
     qtbot.waitUntil(lambda: not process.running(), timeout=ENOUGH_MS)
@@ -141,9 +141,9 @@ def test_a_full_disk_is_said(dependencies: Any) -> None:
 
 
 @pytest.fixture
-def lacking(module: Any, packages_install: Any, panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def lacking(module: Any, packages: Any, panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """The panel with two volumes, where a package is missing; what it asks is answered by the list."""
-    for asked in (module, packages_install):
+    for asked in (module, packages):
         monkeypatch.setattr(asked, "read_requirements", lambda path: [Requirement("no-such-package")])
     answers = [True]
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: answers[0])
@@ -153,13 +153,11 @@ def lacking(module: Any, packages_install: Any, panel: Any, pair: Any, monkeypat
 
 @pytest.mark.usefixtures("silent_server")
 def test_register_is_busy_while_packages_are_installed_and_a_second_click_cancels(
-    packages_install: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    packages: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    install = packages_install.PackagesInstall
-    monkeypatch.setattr(
-        packages_install, "PackagesInstall", lambda *given: started.append(install(*given)) or started[-1]
-    )
+    install = packages.Fetching
+    monkeypatch.setattr(packages, "Fetching", lambda *given: started.append(install(*given)) or started[-1])
     click(panel.ui.applyButton)
     assert panel.ui.applyButton.text == "Cancel" and panel.ui.progressBar.visible
     qtbot.waitUntil(lambda: "Installing packages, this takes minutes" in panel.ui.stepNote.text)
@@ -175,22 +173,22 @@ def test_declining_starts_nothing(panel: Any, lacking: list[bool]) -> None:
 
 
 def test_after_the_packages_the_registration_goes_on(
-    module: Any, packages_install: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    module: Any, packages: Any, panel: Any, lacking: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pip is a fake here that has installed everything at once."""
 
     class Installed:
         log = ()
 
-        def __init__(self, packages: Any, on_progress: Any, on_finished: Any) -> None:
-            monkeypatch.setattr(packages_install, "read_requirements", lambda path: [])
+        def __init__(self, starts: Any, on_progress: Any, on_finished: Any) -> None:
+            monkeypatch.setattr(packages, "read_requirements", lambda path: [])
             self.finish = on_finished
 
         def poll(self) -> bool:
             self.finish(None, False)
             return False
 
-    monkeypatch.setattr(packages_install, "PackagesInstall", Installed)
+    monkeypatch.setattr(packages, "Fetching", Installed)
     registered = []
     monkeypatch.setattr(panel, "_startRegistration", lambda: registered.append(True))
     monkeypatch.setattr(module.facts, "missing_weights", lambda names, given: [])
@@ -253,7 +251,7 @@ def test_what_a_mac_can_do_about_torch(
 
 
 def test_register_is_busy_while_the_extension_installs_torch(
-    packages_install: Any, dependencies: Any, panel: Any, lacking: Any, monkeypatch: pytest.MonkeyPatch
+    packages: Any, dependencies: Any, panel: Any, lacking: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The extension handles events meanwhile, so that a person may click again."""
     seen = []
@@ -262,7 +260,7 @@ def test_register_is_busy_while_the_extension_installs_torch(
         seen.append((panel.ui.applyButton.enabled, panel.ui.stepNote.text))
         panel.onApplyButton()
 
-    monkeypatch.setattr(packages_install, "TORCH", Requirement("torch>=999"))
+    monkeypatch.setattr(packages, "TORCH", Requirement("torch>=999"))
     extension = Extension(dependencies, monkeypatch, install)
     click(panel.ui.applyButton)
     assert seen == [(False, "Installing PyTorch, this takes minutes")] and len(extension.asked) == 1

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def facts(module: Any) -> Any:
-    from FoundationRegistrationPanel import facts
+    from FoundationRegistrationPanel.wording import facts
 
     return facts
 
@@ -70,7 +70,7 @@ def test_presets_and_settings_are_read_as_words(facts: Any) -> None:
 
 def test_messages_of_the_engine_are_said_in_the_words_of_the_panel(module: Any) -> None:
     """No option of the command line is shown in a panel; each is called as its row there."""
-    from FoundationRegistrationPanel.words import in_panel_words
+    from FoundationRegistrationPanel.wording.messages import in_panel_words
 
     for said, shown in (
         (

@@ -70,7 +70,7 @@ class Scene:
 
     def register(self) -> None:
         """Make some transform the registration of some volumes, with or without its inverse, as a run would."""
-        from FoundationRegistrationBridge.transforms import INVERSE_ROLE, store_record
+        from FoundationRegistrationBridge.scene.transforms import INVERSE_ROLE, store_record
 
         volumes = [node for node in self.nodes() if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
         if not volumes:
@@ -83,7 +83,7 @@ class Scene:
             transform.SetNodeReferenceID(INVERSE_ROLE, self._transform().GetID())
 
     def _array(self, kind: str, name: str, array: Any) -> Any:
-        from FoundationRegistrationBridge.grids import image_from_array
+        from FoundationRegistrationBridge.nodes.grids import image_from_array
 
         node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
         node.SetAndObserveImageData(image_from_array(array))

@@ -75,7 +75,7 @@ def test_orientation_that_nobody_stated_stands_first_in_what_the_run_says(
 
 
 def test_result_shows_its_verdict_and_what_its_run_said_before_its_figures(panel: Any, pair: dict[str, Any]) -> None:
-    from FoundationRegistrationBridge.transforms import store_record
+    from FoundationRegistrationBridge.scene.transforms import store_record
 
     said = ["No better than chance <at all>.", "The affine start was left out."]
     nodes = [

@@ -32,7 +32,7 @@ def logic(module: Any) -> Any:
 @pytest.fixture
 def registration(pair: dict[str, Any]) -> Any:
     """A registration with its inverse, as a run leaves them."""
-    from FoundationRegistrationBridge.transforms import INVERSE_ROLE, store_record
+    from FoundationRegistrationBridge.scene.transforms import INVERSE_ROLE, store_record
 
     forward, inverse = (
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", name) for name in ("CT to MRI", "the inverse")
@@ -253,8 +253,8 @@ def test_what_is_swallowed_fails_a_test(panel: Any, qtbot: Any, raising: Any) ->
 
 
 def test_values_of_a_pet_are_judged_in_words(panel: Any, pair: dict[str, Any], registration: Any) -> None:
-    from FoundationRegistrationBridge.grids import image_from_array
-    from FoundationRegistrationBridge.pet_units import mark_as_suv
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
+    from FoundationRegistrationBridge.nodes.pet_units import mark_as_suv
 
     ui = panel.ui
     unfold(ui.resultSection)

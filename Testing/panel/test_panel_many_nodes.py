@@ -15,7 +15,7 @@ MANY = 400
 @pytest.fixture
 def counted(panel: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often the panel looked up a check mark, and how often it showed what has changed."""
-    from FoundationRegistrationBridge.scene_changes import batch
+    from FoundationRegistrationBridge.scene.changes import batch
 
     choose_pair(panel.ui, pair["fixed"], pair["moving"])
     with batch(slicer.mrmlScene):

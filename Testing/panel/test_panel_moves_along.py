@@ -27,7 +27,7 @@ def offered(ui: Any) -> set[str]:
 
 
 def test_only_the_moving_side_is_offered(panel: Any, pair: dict[str, Any], marks: dict[str, Any]) -> None:
-    from FoundationRegistrationBridge.transforms import store_record
+    from FoundationRegistrationBridge.scene.transforms import store_record
 
     ui = panel.ui
     choose(ui.fixedVolumeSelector, "MRI")
@@ -80,7 +80,7 @@ def test_nothing_is_looked_up_while_the_section_is_closed(
 def test_the_other_direction_brings_the_fixed_side_onto_the_moving_image(
     panel: Any, pair: dict[str, Any], marks: dict[str, Any]
 ) -> None:
-    from FoundationRegistrationBridge.transforms import INVERSE_ROLE, store_record
+    from FoundationRegistrationBridge.scene.transforms import INVERSE_ROLE, store_record
 
     ui, scene = panel.ui, slicer.mrmlScene
     result, inverse = (scene.AddNewNodeByClass("vtkMRMLTransformNode", name) for name in ("CT to MRI", "back"))

@@ -32,7 +32,7 @@ RECORD = {
 @pytest.fixture
 def result(panel: Any, pair: dict[str, Any]) -> Any:
     """A registration that needs a look, chosen in the panel."""
-    from FoundationRegistrationBridge.transforms import store_record
+    from FoundationRegistrationBridge.scene.transforms import store_record
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
     store_record(node, RECORD, pair["fixed"], pair["moving"])
@@ -71,7 +71,7 @@ def test_verdict_then_comparison_then_figures_in_words(panel: Any, result: Any) 
 
 
 def test_good_result_needs_no_way_out(panel: Any, pair: dict[str, Any], result: Any) -> None:
-    from FoundationRegistrationBridge.transforms import store_record
+    from FoundationRegistrationBridge.scene.transforms import store_record
 
     assert panel.ui.waysBox.visible
     composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
@@ -202,7 +202,7 @@ def test_nothing_changes_if_what_a_run_needs_is_declined(
     ],
 )
 def test_next_method_follows_the_reasons(module: Any, reasons: list[str], tried: set[str], preset: str) -> None:
-    from FoundationRegistrationPanel.next_method import next_method
+    from FoundationRegistrationPanel.result.next_method import next_method
 
     from FoundationRegistrationLib.settings import PRESETS
 

@@ -34,8 +34,8 @@ RECORD: dict[str, Any] = {
 def series(panel: Any, scene: Any) -> dict[str, Any]:
     """A registered series, as the result of the panel, with a lesion on it; on oblique voxels."""
     import SimpleITK as sitk
-    from FoundationRegistrationBridge.sequence_results import ORIGINAL_ROLE
-    from FoundationRegistrationBridge.transforms import RECORD as ATTRIBUTE
+    from FoundationRegistrationBridge.scene.transforms import RECORD as ATTRIBUTE
+    from FoundationRegistrationBridge.series.results import ORIGINAL_ROLE
     from known_sequence import browser_of, sequence_of
     from nodes import segmentation_node
     from volumes import empty_grid, on_grid, points_of

@@ -32,7 +32,7 @@ _PRESETS = {
 @pytest.fixture
 def volumes(scene: Any) -> Any:
     """Makes a volume by its name, with DICOM's modality or none."""
-    from FoundationRegistrationBridge.grids import image_from_array
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
 
     def make(name: str, modality: str = "", lowest: float = 0.0) -> Any:
         node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
@@ -187,7 +187,7 @@ def test_task_is_kept_with_the_scene_and_through_other_modules(
 def test_contrast_series_takes_a_sequence_and_registers_all_its_time_points(
     panel: Any, scene: Any, qtbot: Any
 ) -> None:
-    from FoundationRegistrationBridge.transforms import stored_record
+    from FoundationRegistrationBridge.scene.transforms import stored_record
     from known_sequence import browser_of, sequence_of
     from volumes import empty_grid, smooth_warp, volume
 

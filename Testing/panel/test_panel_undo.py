@@ -14,7 +14,7 @@ from driving import click, unfold
 def test_undo_goes_back_step_by_step_and_leaves_what_was_changed(
     panel: Any, pair: dict[str, Any], scene: Any
 ) -> None:
-    from FoundationRegistrationBridge.transforms import name_run
+    from FoundationRegistrationBridge.scene.transforms import name_run
 
     ui = panel.ui
     unfold(ui.alongSection)

@@ -24,7 +24,7 @@ LEVELS = ("failed", "check", "good")
 @pytest.fixture
 def lost(scene: Any) -> dict[str, Any]:
     """A breast at two dates, the moving one turned by 100 degrees and 80 mm away, with `away` from there to here."""
-    from FoundationRegistrationBridge.grids import array_of, matrix_of
+    from FoundationRegistrationBridge.nodes.grids import array_of, matrix_of
     from FoundationRegistrationPanel.sample_data import add_phantom
 
     nodes = add_phantom("longitudinal", spacing_mm=7.0)
@@ -45,7 +45,7 @@ def register(panel: Any, qtbot: Any) -> int:
     ui = panel.ui
     push(ui.applyButton)
     qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=PATIENCE_MS)
-    from FoundationRegistrationBridge.transforms import stored_record
+    from FoundationRegistrationBridge.scene.transforms import stored_record
 
     return LEVELS.index(stored_record(ui.resultTransformSelector.currentNode())["verdict"]["level"])
 
@@ -92,7 +92,7 @@ def choose_lost_pair(panel: Any, lost: dict[str, Any]) -> None:
 
 
 def test_hand_and_landmarks_lead_out_of_a_failed_registration(panel: Any, lost: dict[str, Any], qtbot: Any) -> None:
-    from FoundationRegistrationBridge.grids import matrix_of
+    from FoundationRegistrationBridge.nodes.grids import matrix_of
 
     ui, parameters = panel.ui, panel._parameterNode
     choose_lost_pair(panel, lost)
@@ -130,7 +130,7 @@ def test_hand_and_landmarks_lead_out_of_a_failed_registration(panel: Any, lost: 
 
 
 def test_a_drawn_mask_leads_out_of_a_doubtful_registration(panel: Any, on_couch: dict[str, Any], qtbot: Any) -> None:
-    from FoundationRegistrationBridge.transforms import stored_record
+    from FoundationRegistrationBridge.scene.transforms import stored_record
 
     ui, case = panel.ui, on_couch["case"]
     choose_pair(ui, on_couch["fixed"], on_couch["moving"], "Longitudinal MRI")

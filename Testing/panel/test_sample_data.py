@@ -39,7 +39,7 @@ def test_a_phantom_for_each_task_is_offered_once_slicer_has_started(registered: 
 
 def test_phantom_lies_where_its_landmarks_say(module: Any, scene: Any) -> None:
     """Volumes, structures and landmarks agree: the organ's centre of mass is the same by voxels and by segment."""
-    from FoundationRegistrationBridge.grids import grid_of
+    from FoundationRegistrationBridge.nodes.grids import grid_of
     from FoundationRegistrationPanel.sample_data import add_phantom
 
     from FoundationRegistrationLib.phantom import make_phantom

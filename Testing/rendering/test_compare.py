@@ -10,10 +10,10 @@ import pytest
 import slicer
 import vtk
 from display_state import display_state
-from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.feature_preview import show_features
-from FoundationRegistrationBridge.grids import VoxelGrid, image_from_array, matrix_of
+from FoundationRegistrationBridge.nodes.grids import VoxelGrid, image_from_array, matrix_of
+from FoundationRegistrationBridge.views.compare import Comparison
+from FoundationRegistrationBridge.views.feature_preview import show_features
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 ONE_3D = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView

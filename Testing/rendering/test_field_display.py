@@ -10,9 +10,10 @@ import pytest
 import slicer
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.field_display import colour_expected_error, colour_jacobian, show_displacement
-from FoundationRegistrationBridge.grids import VoxelGrid, image_from_array, matrix_of
-from FoundationRegistrationBridge.overlay import MapOverlay
+from FoundationRegistrationBridge.nodes.grids import VoxelGrid, image_from_array, matrix_of
+from FoundationRegistrationBridge.scene.map_colours import colour_expected_error, colour_jacobian
+from FoundationRegistrationBridge.views.field_display import show_displacement
+from FoundationRegistrationBridge.views.overlay import MapOverlay
 
 EDGE_MM = 120.0
 

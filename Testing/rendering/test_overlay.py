@@ -13,14 +13,14 @@ import slicer
 import slicer.util
 import vtk
 from display_state import display_state
-from FoundationRegistrationBridge.compare import Comparison
 from FoundationRegistrationBridge.errors import BridgeError
-from FoundationRegistrationBridge.grids import array_from_image, image_from_array
-from FoundationRegistrationBridge.job import JobInputs, RegistrationJob
-from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay
-from FoundationRegistrationBridge.pet_units import mark_as_suv
-from FoundationRegistrationBridge.spaces import to_world
-from FoundationRegistrationBridge.transforms import below
+from FoundationRegistrationBridge.nodes.grids import array_from_image, image_from_array
+from FoundationRegistrationBridge.nodes.pet_units import mark_as_suv
+from FoundationRegistrationBridge.nodes.spaces import to_world
+from FoundationRegistrationBridge.run.job import JobInputs, RegistrationJob
+from FoundationRegistrationBridge.scene.transforms import below
+from FoundationRegistrationBridge.views.compare import Comparison
+from FoundationRegistrationBridge.views.overlay import MapOverlay, PetOverlay
 from mrml.nodes import linear_node
 from phantom_nodes import PhantomNodes, add_phantom, add_transform
 

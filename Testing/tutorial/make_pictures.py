@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / folder) for folder in (".", "FoundationRegistration", "Testing", "Testing/rendering")]
 
-from FoundationRegistrationBridge.compare import Comparison  # noqa: E402
-from FoundationRegistrationBridge.feature_preview import show_features  # noqa: E402
-from FoundationRegistrationBridge.field_display import colour_jacobian, show_displacement  # noqa: E402
-from FoundationRegistrationBridge.job import JobInputs, JobOutputs, RegistrationJob  # noqa: E402
-from FoundationRegistrationBridge.overlay import MapOverlay, PetOverlay  # noqa: E402
+from FoundationRegistrationBridge.run.job import JobInputs, JobOutputs, RegistrationJob  # noqa: E402
+from FoundationRegistrationBridge.scene.map_colours import colour_jacobian  # noqa: E402
+from FoundationRegistrationBridge.views.compare import Comparison  # noqa: E402
+from FoundationRegistrationBridge.views.feature_preview import show_features  # noqa: E402
+from FoundationRegistrationBridge.views.field_display import show_displacement  # noqa: E402
+from FoundationRegistrationBridge.views.overlay import MapOverlay, PetOverlay  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.patheffects import withStroke  # noqa: E402
 from mrml.nodes import volume_node  # noqa: E402

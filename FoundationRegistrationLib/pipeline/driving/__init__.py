@@ -1,6 +1,6 @@
 """Structures and points that the user marked in both volumes, and that drive the registration."""
 
-from .given import Driving
+from .correspondences import Driving
 from .points import DrivingPoints
 from .structures import StructureAgreement, StructurePair, Structures, measure_structures
 

@@ -1,0 +1,1 @@
+"""Nodes that a finished registration carries along, in either direction."""

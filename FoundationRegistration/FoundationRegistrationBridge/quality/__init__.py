@@ -1,0 +1,1 @@
+"""The quality of a registration: measured before and after, and shown as a table node."""

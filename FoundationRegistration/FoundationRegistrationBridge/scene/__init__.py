@@ -1,0 +1,1 @@
+"""What the scene holds of registrations: transforms, maps, who carried what, undo."""

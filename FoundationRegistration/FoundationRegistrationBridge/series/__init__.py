@@ -1,0 +1,1 @@
+"""Contrast series: the sequence, its registration, and what is made from a registered one."""
