@@ -268,6 +268,27 @@ def test_saved_and_saved_again_with_fewer_frames(result, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
+def test_the_corrected_frames_of_an_earlier_run_do_not_stay_among_new_ones(result, tmp_path):
+    frames = {"frames": result.series.frames[:2], "times_s": None}
+
+    def save(form, names, **kept):
+        corrected, series = (
+            dataclasses.replace(each, form=form, names=names, **kept) for each in (result.corrected, result.series)
+        )
+        whole = dataclasses.replace(result, series=series, corrected=corrected)
+        dataclasses.replace(whole, frames=result.frames[: len(series.frames)]).save(tmp_path)
+
+    save("folder", ("t1.nrrd", "t2.nrrd", "t3.nrrd"))
+    save("folder", ("t1.nrrd", "t2.nrrd"), **frames)
+    assert read_series(tmp_path / "series", []).names == ("t1.nrrd", "t2.nrrd")
+    save("meta", (), **frames)
+    assert (tmp_path / "series.mha").exists() and not (tmp_path / "series").exists()
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "mine.nrrd").write_text("kept")
+    save("meta", (), **frames)
+    assert (tmp_path / "series" / "mine.nrrd").read_text() == "kept"
+
+
 def test_a_single_slice_among_volumes_is_not_a_series_of_slices(series):
     grid = empty_grid("oblique")
     assert not Series((series.frames[0], grid[:, :, :1])).is_single_slice
