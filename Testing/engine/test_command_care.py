@@ -130,6 +130,18 @@ def test_a_dry_run_checks_and_estimates_and_writes_nothing(pair, tmp_path, capsy
     assert "working grid" not in capsys.readouterr().out
 
 
+def test_one_file_on_both_sides_is_said(pair, tmp_path, capsys):
+    sitk.WriteImage(sitk.ReadImage(str(pair / "fixed.nrrd")) > 100, str(tmp_path / "mask.nrrd"))
+    fixed = str(pair / "fixed.nrrd")
+    masks = [f"--{side}-mask={tmp_path / 'mask.nrrd'}" for side in ("fixed", "moving")]
+    assert main(["register", fixed, fixed, "--output", str(tmp_path / "a"), *FAST, "--dry-run", *masks]) == 0
+    said = capsys.readouterr().err
+    assert f"Fixed and moving volume are the same file '{fixed}'" in said
+    assert "Fixed and moving mask are the same file" in said
+    assert main(register(pair, tmp_path / "a", "--dry-run")) == 0
+    assert "same file" not in capsys.readouterr().err
+
+
 def test_what_the_dry_run_refuses_the_run_refuses_too(pair, tmp_path, capsys):
     image = sitk.ReadImage(str(pair / "moving.nrrd"))
     sitk.WriteImage(image[:, :, 3:4], str(tmp_path / "slice.nrrd"))
