@@ -98,12 +98,14 @@ def test_frames_on_other_grids_come_onto_that_of_the_reference(series):
     assert error_mm(result.frames[1].transform, MOTIONS[1], inside(reference)[::17]) < 1.0
 
 
-def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series):
-    empty = series.frames[1] * 0.0
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series, value):
+    empty = series.frames[1] * value
     result = register_series(with_frames(series, f1=empty), settings(iterations=2, fluid_iterations=0))
     assert [frame.state for frame in result.frames] == ["reference", "failed", "registered"]
     assert "frame 1" in result.frames[1].messages[0]
-    assert not sitk.GetArrayViewFromImage(result.corrected.frames[1]).any()
+    assert np.array_equal(*map(sitk.GetArrayFromImage, (result.corrected.frames[1], empty)), equal_nan=True)
+    assert all(np.isfinite(each) for each in result.metrics["temporal_deviation_percent"].values())
     point = (3.0, -4.0, 5.0)
     assert result.frames[1].transform.TransformPoint(point) == point
     assert any(message.startswith("Frame 1: ") for message in result.messages)
