@@ -152,6 +152,20 @@ def test_what_the_dry_run_refuses_the_run_refuses_too(pair, tmp_path, capsys):
     assert not (tmp_path / "b").exists()
 
 
+def test_the_dry_run_refuses_a_region_of_nothing_and_points_elsewhere_as_the_run_does(pair, tmp_path, capsys):
+    sitk.WriteImage(sitk.ReadImage(str(pair / "fixed.nrrd")) > 1e9, str(tmp_path / "nothing.nrrd"))
+    (tmp_path / "points.csv").write_text("x,y,z\n0,0,900\n")
+    points = [f"--{side}-points={tmp_path / 'points.csv'}" for side in ("fixed", "moving")]
+    for options, words in (
+        ([f"--region={tmp_path / 'nothing.nrrd'}"], "region shows nothing"),
+        (points, "outside the fixed volume"),
+    ):
+        for place in ([str(tmp_path / "a"), "--dry-run"], [str(tmp_path / "b")]):
+            assert main(register(pair, *place, *options)) == 2
+            assert words in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.fixture
 def threads():
     """Put the number of threads back after a test."""
