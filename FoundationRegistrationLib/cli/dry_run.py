@@ -22,19 +22,27 @@ def expectation_of(inputs: Inputs, settings: Settings) -> Expectation:
         settings: as given.
 
     Raises:
-        InputError: a volume or mask cannot be used.
+        InputError: a volume, a mask, the region or what drives cannot be used.
         SettingsError: an unknown encoder or an unavailable device.
         WeightsError: weights are missing.
     """
     from ..pipeline.estimate.expectation import expected
 
-    return expected(inputs.fixed, inputs.moving, settings, inputs.masks(), inputs.region, inputs.initial_transform)
+    return expected(
+        inputs.fixed,
+        inputs.moving,
+        settings,
+        inputs.masks(),
+        inputs.region,
+        inputs.initial_transform,
+        inputs.driving,
+    )
 
 
 def expected_run(inputs: Inputs, settings: Settings) -> Iterator[str]:
     """Yield the settings that a registration would have, and the time and memory that it would take.
 
-    The volumes, masks, weights and device are checked as for the run; nothing is computed but where the patient is.
+    The inputs, weights and device are checked as for the run; nothing is computed but where the patient is.
 
     Arguments and errors are those of `expectation_of`.
     """

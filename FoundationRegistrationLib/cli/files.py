@@ -9,7 +9,7 @@ from pathlib import Path
 from ..cohort.names import SUMMARY_FILES
 from ..errors import InputError
 from ..files.commit import check_name, settle
-from ..files.digest import with_data
+from ..files.digest import is_same_file, with_data
 from ..files.results import RESULTS
 from ..series.folders import SERIES_FOLDER, SUMMARY, frame_folders
 
@@ -114,13 +114,13 @@ def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
     results = _INTO_A_FOLDER.get(arguments.command)
     folder = output if results else output.parent
-    if name != "registration" and os.path.isdir(path) and _same(folder, path):  # noqa: PTH112 - takes any name
+    if name != "registration" and os.path.isdir(path) and is_same_file(folder, path):  # noqa: PTH112 - takes any name
         msg = f"'{folder}' holds {what}, which is an input; choose another folder for the --output."
         raise InputError(msg)
     read = _results_in(path) if name == "registration" else [*with_data(path)]
     written = [output / result for result in results] if results else [*with_data(output)]
     for file in written:
-        if any(_same(file, other) for other in read):
+        if any(is_same_file(file, other) for other in read):
             msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."
             raise InputError(msg)
 
@@ -128,11 +128,3 @@ def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
 def _results_in(folder: Path) -> list[Path]:
     """Return the files of a registration, or of all frames of a series, that may be there."""
     return [place / result for place in (folder, *frame_folders(folder).values()) for result in RESULTS]
-
-
-def _same(first: Path, second: Path) -> bool:
-    """Whether two names are the same file, also through links or on a case-insensitive file system."""
-    try:
-        return first.samefile(second)
-    except OSError:
-        return False

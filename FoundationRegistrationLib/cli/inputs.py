@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -112,6 +112,7 @@ def read_inputs(
     from ..pipeline.record import INPUT_ROLES, described_file
     from ..spatial.checks import check_volume
 
+    notes += _same_files(arguments)
     volumes = {
         side: read_volume(getattr(arguments, side), side, of_volumes, getattr(arguments, f"{side}_series"))
         for side in ("fixed", "moving")
@@ -141,6 +142,17 @@ def read_inputs(
         if getattr(arguments, f"{side}_series") is not None:
             described[side]["series"] = getattr(arguments, f"{side}_series")
     return dataclasses.replace(inputs, initial_transform=start, start_kind=start_kind, described=described)
+
+
+def _same_files(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield a warning for each input of which both sides are the same file."""
+    from ..files.digest import is_same_file
+
+    for kind in ("", "_mask", "_lesion", "_labels", "_landmarks", "_structures", "_points"):
+        fixed, moving = (getattr(arguments, f"{side}{kind}") for side in ("fixed", "moving"))
+        is_chosen = not kind and arguments.fixed_series != arguments.moving_series
+        if fixed is not None and moving is not None and not is_chosen and is_same_file(fixed, moving):
+            yield f"Fixed and moving {kind[1:] or 'volume'} are the same file '{fixed}'; check that this is meant."
 
 
 def _start(arguments: argparse.Namespace, inputs: Inputs, recorded: RecordedRun | None) -> tuple[str, Any]:

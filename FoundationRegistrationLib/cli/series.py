@@ -60,6 +60,7 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     reference = _reference(arguments.reference)
     check_limits()
     check_loading()
+    from ..files.outputs import check_writable
     from ..pipeline.record import described_file
     from ..series.reading import read_series
     from ..series.registration import register_series
@@ -69,6 +70,9 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
     sources = _sources(arguments) if arguments.dicom else None
     series = read_series(arguments.series, messages, arguments.dicom_series)
     mask = _mask(arguments, series, reference, messages)
+    for folder in (arguments.output, arguments.dicom):
+        if folder is not None:
+            check_writable(folder, OneOfMany(interruption))
     store = FolderStore(arguments.output, len(series.frames), OneOfMany(interruption))
     try:
         result = register_series(

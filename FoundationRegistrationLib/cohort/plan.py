@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from ..encoders import encoder_families, encoder_info, encoders
 from ..encoders.fingerprint import weights_checksum
 from ..errors import FoundationRegistrationError, InputError, WeightsError
-from ..files.digest import content_sha256s
+from ..files.digest import content_sha256s, is_same_file
 from ..settings import Settings, combined
 from ..weights import file_digest, weights_entry
 from ..weights.store import missing_message
@@ -250,6 +250,9 @@ def _problems_of_files(row: TableRow, exists: Callable[[Path], bool]) -> Iterato
     for column, path in everything:
         if not exists(path):
             yield f"{row.where}, {column}: no file {one_line(str(path))}"
+    chosen = [row.texts.get(column) for column in SERIES]
+    if chosen[0] == chosen[1] and is_same_file(row.paths["fixed"], row.paths["moving"]):
+        yield f"{row.where}: fixed and moving are the same file {one_line(str(row.paths['fixed']))}"
     for kind in _PAIRED:
         given = [side for side in ("fixed", "moving") if f"{side}_{kind}" in row.paths]
         if len(given) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import dataclasses
+import difflib
 import hashlib
 import io
 import re
@@ -30,6 +31,7 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 COLUMNS = ("name", *FILES, *SERIES, *FOLLOW, *SETTINGS)
 _SEPARATORS = ",;\t"
 _SEVERAL = "|"
+_ALIKE = 0.9  # from which a title is taken for a misspelt column
 _HINT = "its columns are separated by commas, semicolons or tabs, and two of them are fixed and moving."
 
 
@@ -92,7 +94,7 @@ def read_table(path: Path, taken: tuple[str, ...] = ()) -> Table:
         taken: titles that no column to be copied may have.
 
     Raises:
-        InputError: it cannot be read, lacks a column or has one twice, or has no row.
+        InputError: it cannot be read, lacks a column, has one twice or misspelt, or has no row.
     """
     path = path.absolute()
     content, rows = read_cells(path)
@@ -183,6 +185,12 @@ def _titles(cells: list[str], path: Path, taken: tuple[str, ...]) -> list[str]:
             raise InputError(msg)
         if column not in COLUMNS and column in taken:
             msg = f"The table '{path}' has a column '{one_line(cell)}', as the summary has; give it another title."
+            raise InputError(msg)
+        if column not in COLUMNS and (meant := difflib.get_close_matches(column, COLUMNS, 1, _ALIKE)):
+            msg = (
+                f"The table '{path}' has a column '{one_line(cell)}', which would not be used; call it {meant[0]} if "
+                "that is meant, or give it a title that differs more."
+            )
             raise InputError(msg)
         titles.append(column if column in COLUMNS else one_line(cell))
     if not {"fixed", "moving"} <= set(columns):

@@ -43,6 +43,14 @@ def content_sha256s(path: Path) -> list[str]:
     return [file_sha256(path), *(file_sha256(part) for part in with_data(path) if part != path and part.is_file())]
 
 
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether two names are the same file, also through links or on a case-insensitive file system."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False
+
+
 def with_data(path: Path) -> Iterator[Path]:
     """Yield a file, and what the other file of a format in two files may be called."""
     yield path

@@ -71,19 +71,8 @@ def staged_folder(
     """
     guard = guard or Unguarded()
     target = Path(target).absolute()
-    check_name(target)
-    nearest = _nearest_folder(target)
-    for folder in {target, target.parent} - {nearest}:
-        remove_abandoned(folder)
-    with contextlib.ExitStack() as stack:
-        try:
-            staging = stack.enter_context(private_folder(nearest, guard))
-            _try_names(staging, target.relative_to(nearest))
-            new = staging / "new"
-            new.mkdir()
-        except OSError as error:
-            msg = f"The folder {target} cannot be written ({_reason(error)}); choose another folder."
-            raise OutputError(msg) from error
+    with _staging(target, guard) as staging:
+        new = staging / "new"
         try:
             yield new
             commit(staging, target, guard, replaced)
@@ -97,6 +86,34 @@ def staged_folder(
                 f"{target} is full or cannot be written ({_reason(error)}); free some space or choose another folder."
             )
             raise OutputError(msg) from error
+
+
+def check_writable(target: Path, guard: CommitGuard) -> None:
+    """Check that `staged_folder` will be able to write into a folder, long before there is something to write.
+
+    Raises:
+        OutputError: it will not.
+    """
+    with _staging(target.absolute(), guard):
+        pass
+
+
+@contextlib.contextmanager
+def _staging(target: Path, guard: CommitGuard) -> Iterator[Path]:
+    """Yield a private folder with an empty folder "new" for the files of `target`."""
+    check_name(target)
+    nearest = _nearest_folder(target)
+    for folder in {target, target.parent} - {nearest}:
+        remove_abandoned(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            staging = stack.enter_context(private_folder(nearest, guard))
+            _try_names(staging, target.relative_to(nearest))
+            (staging / "new").mkdir()
+        except OSError as error:
+            msg = f"The folder {target} cannot be written ({_reason(error)}); choose another folder."
+            raise OutputError(msg) from error
+        yield staging
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[Any, Any]) -> None:

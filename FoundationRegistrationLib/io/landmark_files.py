@@ -16,7 +16,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.outputs import complete_or_absent
+from .landmark_rows import by_column, rows_of, too_many_cells
 from .landmarks import Landmarks
 from .paths import check_input_file
 
@@ -32,6 +32,7 @@ MARKUPS_SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 _FCSV_HEADER = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+_AFTER_FCSV = 2  # Slicer 5 writes a position status and one more number after the named columns
 _SPACES = {"LPS": "LPS", "1": "LPS", "RAS": "RAS", "0": "RAS"}
 _AXES_OF_TABLE = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
@@ -142,26 +143,8 @@ def _coordinates(values: Sequence[Any], place: str) -> list[float]:
     return coordinates
 
 
-def _rows(text: str) -> list[tuple[str, list[str]]]:
-    """Line number and stripped cells of each line that is neither blank nor a comment."""
-    lines = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), start=1)]
-    lines = [(place, line) for place, line in lines if line.strip() and not line.lstrip().startswith("#")]
-    separator = next((mark for mark in ";\t" if lines and mark in lines[0][1]), ",")
-    return [(place, _cells(line, separator)) for place, line in lines]
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    return [cell.strip() for cell in row]
-
-
-def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
-    """Cells by column, empty where a row is short."""
-    return dict(zip_longest(columns, row[: len(columns)], fillvalue=""))
-
-
 def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
-    rows = _rows(text)
+    rows = rows_of(text)
     header = [cell.lower() for cell in rows[0][1]] if rows else []
     axes = next((axes for axes in _AXES_OF_TABLE if set(axes) <= set(header)), None)
     if axes is None:
@@ -169,7 +152,11 @@ def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
             msg = f"{path} has no columns x, y, z; name them in the first line or give three numeric columns."
             raise InputError(msg)
         return "LPS", [(place, "", row) for place, row in rows]
-    records = [(place, _record(header, row)) for place, row in rows[1:]]
+    twice = next((axis for axis in axes if header.count(axis) > 1), "")
+    if twice:
+        msg = f"{path} has the column {twice} twice; give each coordinate once."
+        raise InputError(msg)
+    records = [(place, by_column(header, row, f"{path} {place}")) for place, row in rows[1:]]
     spaces = {_space(record["space"], path) for _, record in records if "space" in record}
     space = _one_space(spaces, "RAS" if axes[0] == "r" else "LPS", path)
     return space, [
@@ -193,10 +180,12 @@ def _parse_fcsv(text: str, path: Path) -> tuple[str, _Points]:
         elif {"x", "y", "z"} <= set(named):
             columns = named
     points: _Points = []
-    for place, row in _rows(text):
-        # Slicer 5 writes a position status after the named columns; 0 and 1 are points not placed yet
+    for place, row in rows_of(text):
+        # 0 and 1 are points not placed yet
         placed = row[len(columns) : len(columns) + 1] not in (["0"], ["1"])
-        record = _record(columns, row)
+        if len(row) > len(columns) + _AFTER_FCSV:
+            raise too_many_cells(row, f"{path} {place}")
+        record = by_column(columns, row[: len(columns)], place)
         points.append((place, record.get("label", ""), [record[axis] for axis in "xyz"] if placed else None))
     return _one_space(spaces, "RAS", path), points
 

@@ -74,8 +74,8 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
 
     By name if all points of each list have unique names and the lists share names: the shared ones are kept, in the
     order of the fixed list, and the others are omitted (logged). Otherwise (missing or repeated names, or no shared
-    names, such as "F-1" and "M-1") by order if the counts agree: an entry that was not placed counts, and its partner
-    is omitted (logged).
+    names, such as "F-1" and "M-1") by order if the counts agree and no name contradicts it: an entry that was not
+    placed counts, and its partner is omitted (logged).
 
     Args:
         fixed: landmarks in the fixed image.
@@ -107,7 +107,28 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
         raise InputError(msg)
     if not both.all():
         logger.warning("Landmarks not placed in both lists are omitted: %d", np.count_nonzero(~both))
+    _check_order(fixed, moving)
     return _kept(fixed, both), _kept(moving, both)
+
+
+def _check_order(fixed: Landmarks, moving: Landmarks) -> None:
+    """Check that a name which is unique in both lists has the same place in both.
+
+    Raises:
+        InputError: it has not.
+    """
+    ours, theirs = (
+        dict(zip(each.names, np.flatnonzero(each.placed).tolist(), strict=True)) for each in (fixed, moving)
+    )
+    for name, place in ours.items():
+        is_unique = name and fixed.names.count(name) == moving.names.count(name) == 1
+        if is_unique and theirs[name] != place:
+            msg = (
+                "Some landmarks have no name or one that is repeated, so they would be paired by order, but "
+                f"'{name}' is number {place + 1} of the fixed and number {theirs[name] + 1} of the moving ones; give "
+                "every landmark a unique name, or both lists the same order."
+            )
+            raise InputError(msg)
 
 
 def _named_apart(landmarks: Landmarks) -> bool:

@@ -99,10 +99,13 @@ def kinetic_maps(frames: Sequence[sitk.Image], phases: Phases, noise_floor: floa
             of air and dark tissue, or 0 if that is lower.
 
     Raises:
-        InputError: the frames are not on one grid, or there is no signal before contrast.
+        InputError: the frames are not on one grid, or one to compare has no signal.
     """
     grid = frames[0]
     before = _values(before_contrast(frames, phases))
+    for phase in (phases.early, phases.late):
+        if phase is not None:
+            check_volume(frames[phase], f"frame {phase}")
     if noise_floor is None:
         noise_floor = max(tissue_threshold(before[np.isfinite(before)]), 0.0)
     known = before > noise_floor

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -20,7 +21,7 @@ from . import nrrd
 from .frames import Form, Series, are_times
 
 _LOGGER = logging.getLogger(__name__)
-_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_ENDINGS = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NO_TIMES = "does not give the times of its frames in seconds; they are numbered from 0."
 
 
@@ -76,7 +77,8 @@ def _from_file(path: Path, name: str, messages: list[str]) -> Series:
 
 
 def _from_folder(path: Path, name: str, messages: list[str]) -> Series:
-    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    # A link to nothing is a frame that is missing, so reading it must fail.
+    files = [file for file in path.iterdir() if not (file.is_dir() or file.name.startswith("."))]
     volumes = sorted((file for file in files if file.name.lower().endswith(_ENDINGS)), key=_by_number)
     if not volumes:
         return _from_dicom(path, name, messages)
@@ -85,9 +87,11 @@ def _from_folder(path: Path, name: str, messages: list[str]) -> Series:
         raise InputError(msg)
     if len(volumes) < 2:
         raise _single(name)
+    _check_order(volumes, name)
     frames = [read_volume(file, f"frame {index}", messages) for index, file in enumerate(volumes)]
     names = tuple(file.name for file in volumes)
-    messages.append(Note(f"{name} holds {len(names)} frames, in the order of the numbers in their names."))
+    ends = f"from '{names[0]}' to '{names[-1]}'"
+    messages.append(Note(f"{name} holds {len(names)} frames, in the order of the numbers in their names: {ends}."))
     return _series(frames, None, "folder", name, messages, names)
 
 
@@ -109,7 +113,7 @@ def _series(
     names: tuple[str, ...] = (),
 ) -> Series:
     if times is not None and not are_times(times, len(frames)):
-        messages.append(f"{name} gives times of its frames that do not increase; they were not used.")
+        messages.append(f"{name} does not give one increasing time for each of its frames; its times were not used.")
         times = None
     elif times is None:
         messages.append(Note(f"{name} {_NO_TIMES}"))
@@ -126,6 +130,19 @@ def _by_number(path: Path) -> list[tuple[int, int | str]]:
     """Return a key that sorts names by the numbers in them: frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def _check_order(volumes: Sequence[Path], name: str) -> None:
+    """Check that numbers, not other parts of the names, give the order of the frames."""
+    for one, other in pairwise(volumes):
+        parts = zip(_by_number(one), _by_number(other), strict=False)
+        (kind, _), (other_kind, _) = next((pair for pair in parts if pair[0] != pair[1]), ((1, ""), (1, "")))
+        if kind or other_kind:
+            msg = (
+                f"{name} holds '{one.name}' and '{other.name}', and no number in their names says which is earlier; "
+                "number the frames in the order of time, such as 1_pre and 2_post, and move other files away."
+            )
+            raise InputError(msg)
 
 
 def _single(name: str) -> InputError:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files.bounded import plain_json, read_bounded
+from ..files.bounded import object_in, plain_json, read_bounded
 from ..files.digest import file_sha256
 from ..files.outputs import staged_folder, write_json
 from ..files.private_folders import CommitGuard
 from ..io.transforms import read_transform, write_transform
 from ..runtime.progress import Note
 from ..settings import MOST_SETTINGS_BYTES
-from .folders import FRAME_FILES, SUMMARY, frame_folder, frame_folders
+from .folders import FRAME_FILES, SERIES_FOLDER, SUMMARY, frame_folder, frame_folders
 from .overview import draw_series
 from .result import FrameResult, SeriesResult
 from .writing import write_series_directly
@@ -79,7 +79,7 @@ class FolderStore:
             OutputError: it cannot be written.
             RegistrationCancelledError: the process was told to end.
         """
-        with staged_folder(self._folder, self._guard, replaced=SUMMARY) as staging:
+        with staged_folder(self._folder, self._guard, replaced=_of_all_frames(self._folder)) as staging:
             _write_frame(staging / frame_folder(index, self._count), result, key)
         self.kept.add(index)
 
@@ -108,7 +108,7 @@ def save_series(
     count = len(result.frames)
     names = [frame_folder(index, count) for index in range(count)]
     others = [place for place in frame_folders(folder).values() if place.name not in names]
-    replaced = [*SUMMARY, *(f"{place.name}/{name}" for place in others for name in FRAME_FILES)]
+    replaced = [*_of_all_frames(folder), *(f"{place.name}/{name}" for place in others for name in FRAME_FILES)]
     with staged_folder(folder, guard, replaced=replaced) as staging:
         for index, frame in enumerate(result.frames):
             if index not in kept:
@@ -116,9 +116,17 @@ def save_series(
         file = write_series_directly(result.corrected, staging)
         draw_series(staging / "overview.png", result)
         write_json(staging / "report.json", _report(result, names, file, described or {}))
-    for place in others:
+    for place in (*others, folder / SERIES_FOLDER):
         with contextlib.suppress(OSError):  # kept if something else is in it
             place.rmdir()
+
+
+def _of_all_frames(folder: Path) -> list[str]:
+    """Return the names of the files about all frames that an earlier run has left in a folder."""
+    series = object_in(folder / SUMMARY[0], MOST_SETTINGS_BYTES).get("series")
+    is_ours = isinstance(series, dict) and series.get("corrected") == SERIES_FOLDER
+    volumes = sorted((folder / SERIES_FOLDER).glob("*")) if is_ours else []
+    return [*SUMMARY, *(f"{SERIES_FOLDER}/{path.name}" for path in volumes if path.is_file())]
 
 
 def _write_frame(folder: Path, result: FrameResult, key: str) -> None:

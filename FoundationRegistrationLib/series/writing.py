@@ -18,7 +18,7 @@ from .folders import SERIES_FILES, SERIES_FOLDER
 from .frames import Series
 from .nrrd import write_frames
 
-_DETACHED = {".nhdr": ".nrrd", ".mhd": ".mha"}
+_DETACHED = {".hdr": ".nii", ".nhdr": ".nrrd", ".mhd": ".mha"}
 _EVEN = 1e-3  # of the time between frames
 
 

@@ -88,11 +88,11 @@ def warp_labels(
 
 
 def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
-    """Return the volume as float32 (or float64), with NaN and infinite voxels set to the smallest finite value."""
+    """Return the volume as float32 (or float64), with NaN and infinities as its smallest finite value, or 0."""
     values = sitk.GetArrayFromImage(image).astype(precision)
     finite = np.isfinite(values)
     if not finite.all():
-        values[~finite] = values[finite].min()
+        values[~finite] = values[finite].min() if finite.any() else 0.0
     result = sitk.GetImageFromArray(values)
     result.CopyInformation(image)
     return result

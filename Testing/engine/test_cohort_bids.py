@@ -34,6 +34,7 @@ def root(tmp_path):
         "sub-01/ses-02/anat/sub-01_ses-02_acq-mprage_T1w.nii.gz",
         "sub-01/ses-02/anat/sub-01_ses-02_acq-mprage_T1w.json",
         "sub-01/ses-02/anat/sub-02_ses-02_T1w.nii.gz",  # a stray file
+        "sub-02/ses-01/anat/sub-02_ses-02_T1w.nii.gz",  # another
         "sub-02/ses-01/anat/sub-02_ses-01_T1w.nii.gz",
         "sub-CON-3/ses-01/anat/sub-CON-3_ses-01_T1w.nii",
         "sub-CON-3/ses-02/anat/sub-CON-3_ses-02_run-01_T1w.nii",
@@ -243,6 +244,8 @@ def test_what_cannot_be_used_is_refused_in_words(root, tmp_path, capfd):
     refused("holds another BIDS dataset", "--output", str(other))
     (root / "participants.tsv").write_text("subject\tage\nsub-01\t54\n")
     refused("has no column participant_id")
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t54\n01\t45\n")
+    refused("has sub-01 a second time in line 3")
 
 
 @pytest.mark.parametrize(

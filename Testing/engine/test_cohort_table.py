@@ -34,6 +34,8 @@ def write_table(path, text, encoding="utf-8"):
         ("fixed\na\n", "lacks the column"),
         ("fixed,moving,Fixed\na,b,c\n", "column 'fixed' twice"),
         ("fixed,moving,Site,site\na,b,c,d\n", "column 'site' twice"),
+        ("fixed,moving,Fixed Maks\na,b,c\n", "column 'Fixed Maks', which would not be used; call it fixed_mask"),
+        ("fixed,moving,iteration\na,b,9\n", "call it iterations"),
         ("fixed,moving,Verdict\na,b,c\n", "column 'Verdict', as the summary has"),
         ("fixed,moving\na.nii,\n", "line 2: no fixed"),
         ("fixed,moving\n\n,,\n  ,\n;a.nii;\n", "line 5: no fixed"),
@@ -74,6 +76,7 @@ def test_all_that_is_wrong_with_rows_is_said_at_once_with_true_lines(folder):
         "today.nrrd,before.nrrd,,,,nonesuch,,\n"
         "today.nrrd,before.nrrd,,,,,landmarks,\n"
         "today.nrrd,before.nrrd,labels.nrrd,,,,,\n"
+        "today.nrrd,./today.nrrd,,,,,,\n"
     )
     with pytest.raises(InputError) as error:
         plan_cohort(read_table(write_table(folder / "cohort.csv", text)), MIND, {})
@@ -90,6 +93,7 @@ def test_all_that_is_wrong_with_rows_is_said_at_once_with_true_lines(folder):
         "line 9: Unknown encoder 'nonesuch'",
         "line 10: alignment by landmarks needs",
         "line 11: moving_labels without",
+        "line 12: fixed and moving are the same file",
     ):
         assert part in words
     lines = "".join(f"today.nrrd,gone{number}.nrrd\n" for number in range(50))

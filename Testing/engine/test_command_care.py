@@ -130,6 +130,18 @@ def test_a_dry_run_checks_and_estimates_and_writes_nothing(pair, tmp_path, capsy
     assert "working grid" not in capsys.readouterr().out
 
 
+def test_one_file_on_both_sides_is_said(pair, tmp_path, capsys):
+    sitk.WriteImage(sitk.ReadImage(str(pair / "fixed.nrrd")) > 100, str(tmp_path / "mask.nrrd"))
+    fixed = str(pair / "fixed.nrrd")
+    masks = [f"--{side}-mask={tmp_path / 'mask.nrrd'}" for side in ("fixed", "moving")]
+    assert main(["register", fixed, fixed, "--output", str(tmp_path / "a"), *FAST, "--dry-run", *masks]) == 0
+    said = capsys.readouterr().err
+    assert f"Fixed and moving volume are the same file '{fixed}'" in said
+    assert "Fixed and moving mask are the same file" in said
+    assert main(register(pair, tmp_path / "a", "--dry-run")) == 0
+    assert "same file" not in capsys.readouterr().err
+
+
 def test_what_the_dry_run_refuses_the_run_refuses_too(pair, tmp_path, capsys):
     image = sitk.ReadImage(str(pair / "moving.nrrd"))
     sitk.WriteImage(image[:, :, 3:4], str(tmp_path / "slice.nrrd"))
@@ -137,6 +149,20 @@ def test_what_the_dry_run_refuses_the_run_refuses_too(pair, tmp_path, capsys):
     for options in ([str(tmp_path / "a"), "--dry-run"], [str(tmp_path / "b")]):
         assert main([*command, *options]) == 2
         assert "is a single slice" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_dry_run_refuses_a_region_of_nothing_and_points_elsewhere_as_the_run_does(pair, tmp_path, capsys):
+    sitk.WriteImage(sitk.ReadImage(str(pair / "fixed.nrrd")) > 1e9, str(tmp_path / "nothing.nrrd"))
+    (tmp_path / "points.csv").write_text("x,y,z\n0,0,900\n")
+    points = [f"--{side}-points={tmp_path / 'points.csv'}" for side in ("fixed", "moving")]
+    for options, words in (
+        ([f"--region={tmp_path / 'nothing.nrrd'}"], "region shows nothing"),
+        (points, "outside the fixed volume"),
+    ):
+        for place in ([str(tmp_path / "a"), "--dry-run"], [str(tmp_path / "b")]):
+            assert main(register(pair, *place, *options)) == 2
+            assert words in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 

@@ -171,10 +171,13 @@ def test_a_shifted_frame_is_refused():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_empty_frames_before_contrast_are_refused(value):
+@pytest.mark.parametrize(
+    ("frame", "words"), [(0, "pre-contrast volume"), (PHASES.early, "frame 1"), (PHASES.late, "frame 5")]
+)
+def test_empty_frames_to_compare_are_refused(value, frame, words):
     frames = series()
-    frames[0] = oblique(np.full(SIZE[::-1], value, np.float32))
-    with pytest.raises(InputError, match="pre-contrast volume"):
+    frames[frame] = oblique(np.full(SIZE[::-1], value, np.float32))
+    with pytest.raises(InputError, match=words):
         kinetic_maps(frames, PHASES)
 
 

@@ -157,6 +157,10 @@ def test_markups_in_either_space(tmp_path, space, sign):
         ("p.csv", "x,y,z\n1,2,nan\n", "not three numbers"),
         ("p.csv", "1,2,3\n1,2\n", "line 2"),
         ("p.csv", "1;2,5;3\n", "decimal point"),
+        ("p.csv", "x,y,z\n1,5,2,5,3,5\n", "line 2 has more cells .* decimal point"),
+        ("p.csv", "x,y,z,name\n1,2,3,tumour, left\n", "line 2 has more cells .* quotation marks"),
+        ("p.csv", "x,y,z,X\n1,2,3,4\n", "column x twice"),
+        ("p.fcsv", "# CoordinateSystem = LPS\n1,1,5,2,5,3,5,0,0,0,1,1,1,0,A,,\n", "line 2 has more cells"),
         ("p.csv", "a,b,c\n1,2,3\n", "no columns x, y, z"),
         ("p.csv", "x,y,z,space\n1,2,3,LPS\n1,2,3,RAS\n", "mixes"),
         ("p.csv", "x,y,z,space\n1,2,3,MNI\n", "LPS or RAS"),
@@ -286,6 +290,12 @@ def test_a_point_that_was_not_placed_keeps_its_place_in_the_order(tmp_path, exte
     fixed, moving = paired(*lists)
     assert fixed.points[:, 0].tolist() == moving.points[:, 0].tolist() == [1, 3]
     assert fixed.names == ("F-1", "F-3")
+
+
+def test_names_that_contradict_the_order_are_not_overruled_by_it():
+    fixed, moving = Landmarks(("a", "a", "b"), POINTS), Landmarks(("a", "b", "c"), POINTS)
+    with pytest.raises(InputError, match="'b' is number 3 of the fixed and number 2 of the moving"):
+        paired(fixed, moving)
 
 
 def test_lists_that_cannot_be_paired_are_refused():

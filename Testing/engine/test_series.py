@@ -96,12 +96,14 @@ def test_frames_on_other_grids_come_onto_that_of_the_reference(series):
     assert error_mm(result.frames[1].transform, MOTIONS[1], inside(reference)[::17]) < 1.0
 
 
-def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series):
-    empty = series.frames[1] * 0.0
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series, value):
+    empty = series.frames[1] * value
     result = register_series(with_frames(series, f1=empty), settings(iterations=2, fluid_iterations=0))
     assert [frame.state for frame in result.frames] == ["reference", "failed", "registered"]
     assert "frame 1" in result.frames[1].messages[0]
-    assert not sitk.GetArrayViewFromImage(result.corrected.frames[1]).any()
+    assert np.array_equal(*map(sitk.GetArrayFromImage, (result.corrected.frames[1], empty)), equal_nan=True)
+    assert all(np.isfinite(each) for each in result.metrics["temporal_deviation_percent"].values())
     point = (3.0, -4.0, 5.0)
     assert result.frames[1].transform.TransformPoint(point) == point
     assert any(message.startswith("Frame 1: ") for message in result.messages)
@@ -237,6 +239,27 @@ def test_saved_and_saved_again_with_fewer_frames(result, tmp_path):
     dataclasses.replace(result, series=series, corrected=corrected, frames=result.frames[:2]).save(tmp_path)
     assert not (tmp_path / "frame_02").exists()
     assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_the_corrected_frames_of_an_earlier_run_do_not_stay_among_new_ones(result, tmp_path):
+    frames = {"frames": result.series.frames[:2], "times_s": None}
+
+    def save(form, names, **kept):
+        corrected, series = (
+            dataclasses.replace(each, form=form, names=names, **kept) for each in (result.corrected, result.series)
+        )
+        whole = dataclasses.replace(result, series=series, corrected=corrected)
+        dataclasses.replace(whole, frames=result.frames[: len(series.frames)]).save(tmp_path)
+
+    save("folder", ("t1.nrrd", "t2.nrrd", "t3.nrrd"))
+    save("folder", ("t1.nrrd", "t2.nrrd"), **frames)
+    assert read_series(tmp_path / "series", []).names == ("t1.nrrd", "t2.nrrd")
+    save("meta", (), **frames)
+    assert (tmp_path / "series.mha").exists() and not (tmp_path / "series").exists()
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "mine.nrrd").write_text("kept")
+    save("meta", (), **frames)
+    assert (tmp_path / "series" / "mine.nrrd").read_text() == "kept"
 
 
 def test_a_single_slice_among_volumes_is_not_a_series_of_slices(series):

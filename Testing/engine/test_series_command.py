@@ -232,6 +232,19 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(series, tmp_path, caps
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.parametrize("option", ["--output", "--dicom"])
+def test_a_folder_that_cannot_be_written_is_said_before_the_first_frame(
+    series, tmp_path, capsys, monkeypatch, option
+):
+    monkeypatch.setattr("FoundationRegistrationLib.series.registration.register_series", None)  # is not called
+    monkeypatch.setattr("FoundationRegistrationLib.cli.series._sources", lambda arguments: [])
+    (tmp_path / "taken").write_text("mine")
+    command = ["series", str(nifti(series, tmp_path / "dce.nii.gz")), "--output", str(tmp_path / "result"), *FAST]
+    assert main([*command, option, str(tmp_path / "taken" / "deeper")]) == 2
+    assert "is not a folder; choose another" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine" and not (tmp_path / "result").exists()
+
+
 def test_the_commands_and_the_example_of_the_documentation_run(tmp_path, monkeypatch):
     page = (PAGES / "dynamic-series.md").read_text(encoding="utf-8")
     text = page.split("## Kinetic maps")[0]  # which a test of its own runs

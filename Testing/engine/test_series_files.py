@@ -106,6 +106,31 @@ def test_a_folder_of_volumes_in_the_order_of_their_numbers(series, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ("pre.nrrd", "post1.nrrd", "post2.nrrd"),
+        ("frame.nrrd", "frame1.nrrd", "frame2.nrrd"),
+        ("1.nrrd", "1.mha", "2.nrrd"),
+        ("t1.nrrd", "t2.nrrd", "mask.seg.nrrd"),
+    ],
+)
+def test_names_without_a_number_that_orders_them_are_refused(series, tmp_path, names):
+    for name, frame in zip(names, series.frames, strict=True):
+        sitk.WriteImage(frame, str(tmp_path / name))
+    with pytest.raises(InputError, match="number the frames in the order of time"):
+        read_series(tmp_path, [])
+
+
+def test_frames_in_two_files_count_once_and_a_link_to_nothing_is_a_missing_frame(series, tmp_path):
+    for number, frame in enumerate(series.frames):
+        sitk.WriteImage(frame, str(tmp_path / f"t{number}.hdr"))
+    same(read_series(tmp_path, []).frames, series.frames)
+    (tmp_path / "t3.nrrd").symlink_to(tmp_path / "not fetched.nrrd")
+    with pytest.raises(InputError, match=r"t3\.nrrd' does not exist"):
+        read_series(tmp_path, [])
+
+
+@pytest.mark.parametrize(
     ("form", "times", "name"),
     [
         ("nifti", EVEN_S, "series.nii.gz"),
@@ -124,9 +149,9 @@ def test_a_written_series_is_read_as_it_was(series, tmp_path, form, times, name)
 
 
 def test_a_folder_is_written_with_its_names(series, tmp_path):
-    names = ("a.nii.gz", "b.mhd", "c.nrrd")
+    names = ("1.nii.gz", "2.mhd", "3.nrrd")
     assert write_series_directly(Series(series.frames, None, "folder", names), tmp_path) == "series"
-    assert sorted(path.name for path in (tmp_path / "series").iterdir()) == ["a.nii.gz", "b.mha", "c.nrrd"]
+    assert sorted(path.name for path in (tmp_path / "series").iterdir()) == ["1.nii.gz", "2.mha", "3.nrrd"]
     same(read_series(tmp_path / "series", []).frames, series.frames)
 
 

@@ -123,11 +123,11 @@ class BidsDataset:
         return ("fixed", self.fixed), ("moving", self.moving)
 
     def _named_volumes(self, subject: Path) -> list[tuple[Path, BidsName]]:
-        """Return the volumes in the folder of a subject, if there is one, that are named after this subject."""
+        """Return the volumes of a subject, if it has a folder, that are named after the folders they are in."""
         if not subject.is_dir():
             return []
         named = [(path, name) for path in sorted(self._volumes(subject)) if (name := file_name(path.name))]
-        return [(path, name) for path, name in named if f"sub-{name.entities.get('sub')}" == subject.name]
+        return [(path, name) for path, name in named if _is_in_place(name, path.relative_to(subject.parent).parts)]
 
     def _derivatives(self) -> list[Path]:
         """Return the datasets under `derivatives`, without those that `write_derivative` has made."""
@@ -179,11 +179,21 @@ class BidsDataset:
         refused = {*COLUMNS, *taken}
         named = {title: _RENAMED + title if column_of(title) in refused else title for title in titles}
         told = {}
-        for _, cells in rows[1:]:
+        for line, cells in rows[1:]:
             row = dict(zip(titles, cells, strict=False))
             subject = f"sub-{row.pop(_SUBJECT).removeprefix('sub-')}"
+            if subject in told:
+                msg = f"'{path}' has {subject} a second time in line {line}; keep one row for each subject."
+                raise InputError(msg)
             told[subject] = {named[title]: "" if cell == _NO_VALUE else cell for title, cell in row.items()}
         return tuple(named[title] for title in titles if title != _SUBJECT), told, content
+
+
+def _is_in_place(name: BidsName, place: Sequence[str]) -> bool:
+    """Whether a file is named after the subject whose folder it is in, and after the session if it names one."""
+    session = place[1] if place[1].startswith("ses-") else ""
+    named = {entity: f"{entity}-{name.entities[entity]}" for entity in ("sub", "ses") if entity in name.entities}
+    return named.get("sub") == place[0] and (not session or named.get("ses", session) == session)
 
 
 def _accepted(named: Sequence[tuple[Path, BidsName]], wanted: BidsName) -> list[Path]:
