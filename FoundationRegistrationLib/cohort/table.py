@@ -32,6 +32,7 @@ COLUMNS = ("name", *FILES, *SERIES, *FOLLOW, *SETTINGS)
 _SEPARATORS = ",;\t"
 _SEVERAL = "|"
 _ALIKE = 0.9  # from which a title is taken for a misspelt column
+_CLINICAL = ("stage",)  # titles of clinical tables that only look like one of ours
 _HINT = "its columns are separated by commas, semicolons or tabs, and two of them are fixed and moving."
 
 
@@ -186,7 +187,7 @@ def _titles(cells: list[str], path: Path, taken: tuple[str, ...]) -> list[str]:
         if column not in COLUMNS and column in taken:
             msg = f"The table '{path}' has a column '{one_line(cell)}', as the summary has; give it another title."
             raise InputError(msg)
-        if column not in COLUMNS and (meant := difflib.get_close_matches(column, COLUMNS, 1, _ALIKE)):
+        if column not in (*COLUMNS, *_CLINICAL) and (meant := difflib.get_close_matches(column, COLUMNS, 1, _ALIKE)):
             msg = (
                 f"The table '{path}' has a column '{one_line(cell)}', which would not be used; call it {meant[0]} if "
                 "that is meant, or give it a title that differs more."
