@@ -26,12 +26,15 @@ class Crop:
     @classmethod
     def around(cls, weight: torch.Tensor | None, shape: tuple[int, ...]) -> Crop:
         """Return the box around the cells with weight, and two more on each side; the whole grid without weights."""
-        places = torch.empty(0) if weight is None else torch.nonzero(weight > 0)
-        if not len(places):
+        if weight is None or not weight.any():
             return cls((0,) * len(shape), shape, shape)
-        low = tuple(max(0, least - _AROUND_CELLS) for least in places.amin(0).tolist())
-        most = (last + 1 + _AROUND_CELLS for last in places.amax(0).tolist())
-        return cls(low, tuple(min(size, last) for size, last in zip(shape, most, strict=True)), shape)
+        low, high = [], []
+        for axis, size in enumerate(shape):
+            along = (weight > 0).movedim(axis, 0).flatten(1).any(1)
+            places = torch.nonzero(along).flatten().tolist()
+            low.append(max(0, places[0] - _AROUND_CELLS))
+            high.append(min(size, places[-1] + 1 + _AROUND_CELLS))
+        return cls(tuple(low), tuple(high), shape)
 
     def of(self, values: torch.Tensor, per_cell: int = 1) -> torch.Tensor:
         """Return the part of (..., z, y, x) in the box; each cell has `per_cell` values along one side."""

@@ -118,7 +118,7 @@ class FluidRefinement:
         work = [count / factor**3 for count, factor in zip(counts, factors, strict=True)]
         whole = sum(work) or 1.0
 
-        crop = crop or Crop((0, 0, 0), shape, shape)
+        crop = crop or Crop.around(None, shape)
         fixed_weight = None if weights[0] is None else crop.of(weights[0])
         volumes = intensities and (crop.of(intensities[0], per_cell), intensities[1])
 

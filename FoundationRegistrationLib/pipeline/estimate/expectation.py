@@ -103,7 +103,9 @@ def expected(
             *prepared, initial, settings, method.infos, method.stages, device, region, len(driven.structures)
         )
         messages += more
-    memory = max(host_bytes(grid, fixed, settings, method.infos, method.stages, 0, loaded_bytes()))
+    memory = max(
+        host_bytes(grid, fixed, settings, method.infos, method.stages, len(driven.structures), loaded_bytes())
+    )
     voxels = 0 if grid is None else math.prod(grid.shape)
     known = expected_run(settings, voxels_of(fixed.GetSize(), fixed.GetSpacing(), settings), voxels)
     seconds, runs = (None, 0) if known is None else (known.seconds, known.runs)
