@@ -63,6 +63,13 @@ def test_nothing_makes_the_panel_wide(panel: Any, container: Any, scene: Any) ->
         button = getattr(ui, f"{section}Section")
         unfold(button)
         assert button.minimumSizeHint().width() <= 300, button.text
+    for box in (ui.waysBox, ui.seriesBox):
+        box.visible = True
+    for name in ("result", "pet", "details", "quality"):
+        button = getattr(ui, f"{name}Section")
+        unfold(button)
+        assert button.minimumSizeHint().width() <= 330, button.text
+    assert container.minimumSizeHint().width() <= 350
 
 
 def headers(ui: Any) -> dict[str, str]:

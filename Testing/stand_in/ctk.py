@@ -41,16 +41,29 @@ class ctkCollapsibleButton(qt.facade(QtWidgets.QWidget)):
         self.header.setText(f"{'▶' if self._collapsed else '▼'}  {self._text}")
         self.header.setStyleSheet("text-align: left; padding-left: 6px; font-weight: bold")
         if self._collapsed:
-            children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
-            visible = [child for child in children if not child.isHidden() and child is not self.header]
-            self._hidden_here += visible
-            for child in visible:
-                child.hide()
+            for child in self.children():
+                if isinstance(child, QtWidgets.QWidget) and child is not self.header:
+                    child.installEventFilter(self)
+                    if not child.isHidden():
+                        self._hide(child)
         else:
             while self._hidden_here:
                 self._hidden_here.pop().show()
         self.setMaximumHeight(_HEADER if self._collapsed else 16777215)
         self.updateGeometry()
+
+    def _hide(self, child: Any) -> None:
+        child.hide()
+        child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)  # hiding it once more is heard
+        self._hidden_here.append(child)
+
+    def eventFilter(self, child: Any, event: Any) -> bool:
+        """A child that is shown or hidden while the button is closed becomes so when it is opened."""
+        if self._collapsed and event.type() == QtCore.QEvent.Type.ShowToParent:
+            self._hide(child)
+        elif self._collapsed and event.type() == QtCore.QEvent.Type.HideToParent and child in self._hidden_here:
+            self._hidden_here.remove(child)
+        return False
 
     def minimumSizeHint(self) -> Any:
         return super().minimumSizeHint().expandedTo(self.header.minimumSizeHint())  # never narrower than its text

@@ -84,8 +84,8 @@ def _record_rows(record: dict[str, Any]) -> list[QualityRow]:
     error = metrics["inverse_error_mm"]
     return [
         QualityRow("Folded", "", None, metrics["jacobian"]["folded_percent"], "%"),
-        QualityRow("Inverse consistency error, mean", "", None, error["mean"], "mm"),
-        QualityRow("Inverse consistency error, maximum", "", None, error["max"], "mm"),
+        QualityRow("Inverse error, mean", "", None, error["mean"], "mm"),
+        QualityRow("Inverse error, maximum", "", None, error["max"], "mm"),
     ]
 
 

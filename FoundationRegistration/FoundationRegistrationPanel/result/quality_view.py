@@ -60,6 +60,7 @@ class QualityView:
             )
             self._measured = transform
             ui.qualityTable.setMRMLTableNode(self._table)
+            ui.qualityTable.resizeColumnsToContents()
             ui.plotSelector.clear()
             ui.plotSelector.addItems(plottable(self._table))
             ui.plotButton.enabled = ui.plotSelector.enabled = ui.plotSelector.count > 0
