@@ -192,6 +192,9 @@ def test_bad_masks_are_refused():
         (image, image[2:] > 0, "grid"),
         (image, on_grid(np.zeros(uniform.shape, np.uint8), image), "empty"),
         (on_grid(uniform, image), on_grid(first_slices.astype(np.uint8), image), "constant"),
+        (image, on_grid(first_slices.astype(np.int16) - 1, image), "below 0"),
+        (image, sitk.Cast(image * 1000.0, sitk.sitkInt32), "like an intensity image"),
+        (image, on_grid(0.3 * first_slices.astype(np.float32), image), "fractions"),
     ):
         with pytest.raises(InputError, match=reason) as error:
             prepare(given, "mr", "moving", mask)
