@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-_AROUND_CELLS = 2
+_AROUND_CELLS = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Crop:
 
     @classmethod
     def around(cls, weight: torch.Tensor | None, shape: tuple[int, ...]) -> Crop:
-        """Return the box around the cells with weight, and two more on each side; the whole grid without weights."""
+        """Return the box around the cells with weight, and four more on each side; the whole grid without weights."""
         if weight is None or not weight.any():
             return cls((0,) * len(shape), shape, shape)
         low, high = [], []

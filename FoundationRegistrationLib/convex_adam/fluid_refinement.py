@@ -106,7 +106,7 @@ class FluidRefinement:
             per_cell: voxels along one side of a cell.
             weights: (z, y, x) in 0..1, weights of the fixed and the moving cells; None for all 1.
             progress: told of each step.
-            crop: the cells of the fixed volume that are refined, without guides; None for all.
+            crop: the cells of the fixed volume that the finest level refines, without guides; None for all.
             guides: returns what else is minimised, on cells larger by a factor.
             disagreement: returns by how much the features differ under a displacement.
         """
@@ -118,19 +118,21 @@ class FluidRefinement:
         work = [count / factor**3 for count, factor in zip(counts, factors, strict=True)]
         whole = sum(work) or 1.0
 
-        crop = crop or Crop.around(None, shape)
-        fixed_weight = None if weights[0] is None else crop.of(weights[0])
-        volumes = intensities and (crop.of(intensities[0], per_cell), intensities[1])
+        everything = Crop.around(None, shape)
 
         def flowed(start: torch.Tensor, turn: int) -> torch.Tensor:
             factor, part = factors[turn], (sum(work[:turn]) / whole, work[turn] / whole)
-            inner = crop.of(start)
+            # Coarse velocities reach far, so that still air around the body holds it.
+            box = (crop or everything) if factor == 1 else everything
+            volumes = intensities and (box.of(intensities[0], per_cell), intensities[1])
+            fixed_weight = None if weights[0] is None else box.of(weights[0])
+            inner = box.of(start)
             within = (inner.shape[1], inner.shape[2], inner.shape[3])
-            first = start.new_tensor(crop.low) / factor
+            first = start.new_tensor(box.low)
             level = _Level(self, volumes, (fixed_weight, weights[1]), per_cell, factor, first, guides(factor))
             pooled = pool(inner, factor) / factor
             change = level.flowed(pooled, counts[turn], progress, part) - pooled
-            return start + crop.extended(upsample(change, factor, within))
+            return start + box.extended(upsample(change, factor, within))
 
         led = displacement
         for turn in range(len(factors) - 1):
@@ -149,7 +151,8 @@ class _Level:
         weights: (z, y, x) of the same on cells, or None.
         per_cell: voxels along one side of a cell, at each level.
         factor: how much coarser than the volumes.
-        first: (3,) place of the first cell of the part in the moving volume without displacement, cells of the level.
+        first: (3,) place of the first cell of the part in the moving volume without displacement, cells; 0 but at the
+            finest level.
         guides: what else is minimised, on the cells of this level.
     """
 

@@ -73,17 +73,12 @@ def main() -> None:
 def followed(
     folder: Path, preset: str, expected: Mapping[str, float]
 ) -> tuple[list[tuple[float, float | None]], float]:
-    """Register the volumes in a folder; return (seconds since the start, seconds left as told), and the time taken."""
+    """Register the volumes in a folder; return pairs (seconds since the start, seconds left as told), and the time."""
     from FoundationRegistrationBridge.process.worker import RegistrationWorker, engine_command
 
-    worker = RegistrationWorker(
-        engine_command(
-            ["register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "--output", folder / "result"]
-            + ["--overwrite", "--preset", preset, "--device", "cpu", "--progress", "json"],
-            Path(sys.executable),
-        ),
-        expected,
-    )
+    inputs = ("register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "--output", folder / "result")
+    options = ("--overwrite", "--preset", preset, "--device", "cpu", "--progress", "json")
+    worker = RegistrationWorker(engine_command([*inputs, *options], Path(sys.executable)), expected)
     began, said = time.monotonic(), []
     while worker.running():
         said += [(time.monotonic() - began, news.remaining_seconds) for news in worker.new_progress()]

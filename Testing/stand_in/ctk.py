@@ -54,7 +54,7 @@ class ctkCollapsibleButton(qt.facade(QtWidgets.QWidget)):
 
     def _hide(self, child: Any) -> None:
         child.hide()
-        child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)  # hiding it once more is heard
+        child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)  # hide() is heard again
         self._hidden_here.append(child)
 
     def eventFilter(self, child: Any, event: Any) -> bool:
