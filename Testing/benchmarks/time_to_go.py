@@ -73,7 +73,7 @@ def main() -> None:
 def followed(
     folder: Path, preset: str, expected: Mapping[str, float]
 ) -> tuple[list[tuple[float, float | None]], float]:
-    """Register the volumes in a folder; return pairs (seconds since the start, seconds left as told), and the time."""
+    """Register the volumes in a folder; return (seconds since start, seconds left as told), and the time taken."""
     from FoundationRegistrationBridge.process.worker import RegistrationWorker, engine_command
 
     inputs = ("register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "--output", folder / "result")
