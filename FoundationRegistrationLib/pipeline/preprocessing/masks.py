@@ -26,11 +26,10 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, role: str) -> sitk.Image:
     if values.min() < 0:
         msg = f"The {role} mask holds numbers below 0, such as {values.min()}; give 0 outside and 1 inside."
         raise InputError(msg)
-    different = len(np.unique(sampled_values(mask)))
-    if different > _MOST_VALUES:
+    if len(np.unique(sampled_values(mask))) > _MOST_VALUES:
         msg = (
-            f"The {role} mask holds {different} different values, like an intensity image; give 0 outside and 1 "
-            "inside."
+            f"The {role} mask holds more than {_MOST_VALUES} different values, like an intensity image; give 0 "
+            "outside and 1 inside."
         )
         raise InputError(msg)
     binary = sitk.Cast(mask != 0, sitk.sitkUInt8)
