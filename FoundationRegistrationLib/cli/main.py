@@ -7,8 +7,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import NoReturn
 
 from ..errors import FoundationRegistrationError, OutputError, RegistrationCancelledError
+from ..runtime.ending import leave
 from ..runtime.interruption import Interruption, OneOfMany
 from ..runtime.progress import ProgressCallback
 from ..runtime.threads import limit_threads
@@ -59,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say_error(arguments, OutputError(msg))
             return _BAD_INPUT
         return code
+
+
+def run() -> NoReturn:
+    """Run the command of this process and end it."""
+    leave(main())
 
 
 def _exit_code(arguments: argparse.Namespace, interruption: Interruption) -> int:
@@ -185,7 +192,3 @@ def _say_error(arguments: argparse.Namespace, error: Exception) -> None:
     if getattr(arguments, "progress", "") == "json":
         json_line({"event": "error", "kind": type(error).__name__, "message": message})
     sys.stderr.write(f"foundation-registration: {message}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -235,10 +235,10 @@ def register_given(
         )
     messages += solution.messages
     deformed = solution.deformed
-    steps.advance(0.5)
+    steps.advance(0.15)  # of this step; the assessment takes most of it
     warped = warp_image(moving, fixed, solution.transform, settings.interpolation)
     set_units(warped, units_of(moving))
-    steps.advance(0.8)
+    steps.advance(0.2)
     automatic = initial_transform is None and settings.initialization in ("rigid", "affine")
     assessment = assess(
         prepared_fixed, prepared_moving, solution, driving, region, device, found_automatically=automatic

@@ -92,6 +92,10 @@ class Progress:
                 self._reported = (self._step, done)
                 self._callback(ProgressEvent(self._step, min(done, 1.0), of_step))
 
+    def part(self, first: float, last: float) -> Callable[[float], None]:
+        """Return `advance` for the part of the current step between two fractions: 0 is its begin, 1 its end."""
+        return lambda fraction: self.advance(first + (last - first) * fraction)
+
     def check_cancelled(self) -> None:
         """Raise RegistrationCancelledError if the caller cancelled the run."""
         if self._cancelled is not None and self._cancelled():

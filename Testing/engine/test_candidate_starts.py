@@ -27,7 +27,7 @@ def turn(axis, degrees=30.0, shift=(0.0, 0.0, 0.0)):
 
 
 @pytest.mark.parametrize(
-    ("axis", "degrees", "grids"), zip(range(3), (-30.0, 30.0, -30.0), GRID_PAIRS[2:5], strict=True)
+    ("axis", "degrees", "grids"), list(zip(range(3), (-30.0, 30.0, -30.0), GRID_PAIRS[2:5], strict=True))
 )
 def test_a_turn_of_30_degrees_is_found_from_80_mm_away(axis, degrees, grids):
     motion = turn(axis, degrees, FAR)

@@ -133,11 +133,28 @@ def test_a_signal_while_the_process_closes_down_changes_nothing(tmp_path, number
     """When all is done, the process is as good as gone; its results stand, and so does its exit code."""
     program = f"""
 import atexit, os, sys
-from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.cli.main import run
 atexit.register(os.kill, os.getpid(), {int(number)})
 sys.argv = ["foundation-registration", "weights", "path"]
-sys.exit(main())
+run()
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 0
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["", "sys.stdout = None", "os.close(1)"])
+def test_a_process_that_leaves_does_what_waits_for_its_end(tmp_path, closed):
+    """It does not unload libraries, but flushes what was written and runs what was registered."""
+    program = f"""
+import atexit, os, pathlib, sys
+from FoundationRegistrationLib.runtime.ending import leave
+atexit.register(pathlib.Path({str(tmp_path / "last")!r}).write_text, "done")
+sys.stdout.write("said")
+{closed}
+leave(3)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (3, "")
+    assert closed or run.stdout == "said"
+    assert (tmp_path / "last").read_text() == "done"

@@ -33,6 +33,8 @@ _CONVERGED = 1e-5  # relative gain of one iteration
 _STIFFNESS = 0.002
 _CANDIDATES = 4
 _TRIED_EVALUATIONS, _TRIED_CONVERGED = 25, 1e-3  # to compare candidates
+# Shares of the time until the candidates are known, and until the best of them is.
+_LISTED, _CHOSEN = 0.25, 0.35
 # Another candidate that ends elsewhere, in parts of the radius, and is nearly as good makes the best one doubtful.
 _ELSEWHERE, _DOUBTFUL = 0.4, 0.95
 # The optimiser takes a first step of 1 mm where the gradient is larger than 1.
@@ -74,7 +76,7 @@ def initial_alignment(
         moving: prepared moving volume.
         kind: "none", "center", "moments", "rigid" or "affine".
         device: where tensors live.
-        progress: checked for cancellation.
+        progress: receives the completed fraction of the step.
         start: linear; rigid and affine start from its rotation and translation instead of a search.
         driving: structures and points that correspond; the only measure if the volumes have no intensities.
 
@@ -109,14 +111,17 @@ def initial_alignment(
         if driving:
             candidates.append(_parameters_of(*driving.rigid_start(), centre, radius))
         if fixed.has_intensities and not (driving and driving.points):
-            searched = candidate_starts(*images[0], centre, starts["moments"], _CANDIDATES, progress, device)
+            searched = candidate_starts(
+                *images[0], centre, starts["moments"], _CANDIDATES, progress.part(0.0, _LISTED), device
+            )
             candidates += [np.append(angles * radius, shift) for angles, shift in searched]
-        first, said = _best_start(levels, radius, candidates, progress)
+        first, said = _best_start(levels, radius, candidates, progress.part(_LISTED, _CHOSEN))
     else:
         first, said = _rigid_part(start, centre, radius), []
     is_affine = kind == "affine"
-    half = 0.5 if is_affine else 1.0
-    parameters, gained = _maximised(levels, _rotation(radius), first, lambda share: progress.advance(half * share))
+    chosen = _CHOSEN if start is None else 0.0
+    turned = 0.5 * (chosen + 1.0) if is_affine else 1.0
+    parameters, gained = _maximised(levels, _rotation(radius), first, progress.part(chosen, turned))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(centre.tolist())
     rigid.SetRotation(*(parameters[:3] / radius).tolist())
@@ -128,7 +133,7 @@ def initial_alignment(
         levels,
         _any_matrix(rotation, radius),
         np.append(np.zeros(9), parameters[3:]),
-        lambda share: progress.advance(half + half * share),
+        progress.part(turned, 1.0),
         _STIFFNESS,
     )
     matrix = rotation + parameters[:9].reshape(3, 3) / radius
@@ -179,7 +184,10 @@ def _parameters_of(
 
 
 def _best_start(
-    levels: Sequence[_Metric], radius: float, candidates: list[NDArray[np.float64]], progress: Progress
+    levels: Sequence[_Metric],
+    radius: float,
+    candidates: list[NDArray[np.float64]],
+    advance: Callable[[float], None],
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Return the candidate that leads to the largest information of all samples, and what the user should know.
 
@@ -187,12 +195,13 @@ def _best_start(
         levels: coarse to fine. L-BFGS runs on the first, and the second compares what it found.
         radius: of the arcs, mm.
         candidates: arcs and translations (6,); of equal ones the first is chosen.
-        progress: checked for cancellation.
+        advance: told the completed fraction at each evaluation.
     """
     matrix_of = _rotation(radius)
     found, scores = [], []
-    for candidate in candidates:
-        cost = _Cost(levels[0], matrix_of, lambda _: progress.check_cancelled(), (0.0, 0.0))
+    for number, candidate in enumerate(candidates):
+        done = number / len(candidates)
+        cost = _Cost(levels[0], matrix_of, advance, (done, done))
         options = {"maxfun": _TRIED_EVALUATIONS, "ftol": _TRIED_CONVERGED}
         parameters = minimize(cost, candidate, method="L-BFGS-B", jac=True, options=options).x
         found.append(parameters)

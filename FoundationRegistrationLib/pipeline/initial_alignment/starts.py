@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from ...runtime.progress import Progress
 from ...spatial.points import physical_points
 
 # In parts of the root mean square distance of the samples from the centre: shifts from one to the next, and the
@@ -30,7 +30,7 @@ def candidate_starts(
     centre: NDArray[np.float64],
     between: NDArray[np.float64],
     count: int,
-    progress: Progress,
+    advance: Callable[[float], None],
     device: torch.device,
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return the likeliest rotations and translations, the best first.
@@ -45,7 +45,7 @@ def candidate_starts(
         centre: of rotations, LPS mm.
         between: the translation around which others are tried, LPS mm.
         count: how many are returned at most.
-        progress: checked for cancellation.
+        advance: told the completed fraction; ends the search by an exception if the run is cancelled.
         device: where tensors live.
 
     Returns:
@@ -63,8 +63,8 @@ def candidate_starts(
     shifts = between + np.array(list(itertools.product(steps, repeat=3)))
     angles = [np.zeros(3), *(angle * axis for axis in np.eye(3) for angle in _ANGLES)]
     scores = []
-    for each in angles:
-        progress.check_cancelled()
+    for number, each in enumerate(angles):
+        advance(number / len(angles))
         turned = points @ rotation(each).T
         scores.append(table.evidence(in_bins, turned + centre, shifts).reshape(-1))
     ranked = torch.cat(scores).cpu().numpy()
