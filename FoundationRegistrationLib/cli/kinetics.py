@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from ..series.curves import LabelCurve
     from ..series.phases import Phases
 
+_AS_ACQUIRED = (
+    "These frames could not be registered to the others and are as acquired: {frames}. Maps and curves that use them "
+    "show the motion."
+)
+
 
 def add_kinetics_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
@@ -42,6 +47,7 @@ def kinetics_command(arguments: argparse.Namespace, interruption: Interruption) 
     from ..io.volumes import write_volume_directly
     from ..pipeline.record import described_file
     from ..series.curves import write_curves
+    from ..series.folders import frames_not_registered
     from ..series.kinetics import PLANES, before_contrast, kinetic_maps, maximum_intensity_projection, subtraction
     from ..series.nrrd import write_frames
     from ..series.phases import choose_phases
@@ -53,6 +59,8 @@ def kinetics_command(arguments: argparse.Namespace, interruption: Interruption) 
     phases = choose_phases(
         len(frames), times, arguments.pre, early_s=arguments.early, late_s=arguments.late, messages=messages
     )
+    if failed := frames_not_registered(arguments.series):
+        messages.append(_AS_ACQUIRED.format(frames=", ".join(map(str, failed))))
     maps = kinetic_maps(frames, phases)
     before = before_contrast(frames, phases)
     curves = _curves(arguments.mask, frames, phases, messages) if arguments.mask is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -159,6 +160,11 @@ def register(
     )
     if not result.metrics["in_common"]:
         raise InputError(_NOTHING_COMPARED)
+    outside = result.metrics["moving_outside_percent"]
+    if outside > _OUTSIDE_PERCENT:
+        note = Note(outside_message(outside, "moving", "fixed volume"))
+        _LOGGER.info(note)
+        result = dataclasses.replace(result, messages=(*result.messages, note))
     return result
 
 
@@ -244,8 +250,6 @@ def register_given(
         prepared_fixed, prepared_moving, solution, driving, region, device, found_automatically=automatic
     )
     outside = outside_percent(prepared_moving.foreground, fixed, solution.inverse)
-    if outside > _OUTSIDE_PERCENT:
-        messages.append(Note(outside_message(outside, "moving", "fixed volume")))
     steps.finish()
     start = "given transform" if initial_transform is not None else settings.initialization
     record = {

@@ -1,10 +1,13 @@
-"""The names of the files of a registered series."""
+"""The folder of a registered series: the names of its files, and which frames its report says were not registered."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from pathlib import Path
+
+from ..files.bounded import object_in
+from ..settings import MOST_SETTINGS_BYTES
 
 # The corrected series, in one of these forms, or in a folder with one file a frame.
 SERIES_FILES = ("series.nii.gz", "series.seq.nrrd", "series.mha")
@@ -26,3 +29,16 @@ def frame_folders(folder: Path) -> dict[int, Path]:
         found = ((_FRAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()) if path.is_dir())
         return {int(match[1]): path for match, path in found if match is not None}
     return {}
+
+
+def frames_not_registered(corrected: Path) -> list[int]:
+    """Return the numbers of the frames that are as acquired in a corrected series; none if no report is beside it.
+
+    Args:
+        corrected: file or folder of the series, as `series` writes it.
+    """
+    report = object_in(corrected.parent / SUMMARY[0], MOST_SETTINGS_BYTES)
+    with contextlib.suppress(AttributeError, KeyError, TypeError):  # it is a report of something else
+        if report["series"]["corrected"] == corrected.name:
+            return [number for number, frame in enumerate(report["frames"]) if frame.get("state") == "failed"]
+    return []

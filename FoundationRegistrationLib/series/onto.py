@@ -154,12 +154,11 @@ class Onto:
         """Return the reasons for the verdict; for a slice without its parts, since its axes are not the patient's."""
         if self.plane is None or result.verdict.level == "good":
             return result.verdict.reasons
-        structure = result.metrics["fine_structure"]
-        if structure is None:
+        if result.metrics["fine_structure"] is None:
             return ("Too little of the anatomy is inside both slices to judge the result.",)
         return (
-            f"Within the slice, fine structure agrees {structure['above_chance']:.1f} times better than by chance, "
-            "and less in some part; check it by eye.",
+            "Within the slice, fine structure agrees less in some part than after a good registration; check it "
+            "by eye.",
         )
 
     def _report(self, result: RegistrationResult, frame: sitk.Image, moving: GivenVolume) -> dict[str, object]:

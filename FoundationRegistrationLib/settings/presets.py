@@ -33,7 +33,8 @@ _OWN: Mapping[str, Preset] = {
             "initialization": "rigid",
             "displacement_half_width": 2,
             "motion_floor": 0.3,
-            **_TISSUE,
+            # A lesion that lights up would be drawn together: its border then lies where there was none before.
+            "compressibility": 0.0,
         },
     ),
     "between-patients": Preset(

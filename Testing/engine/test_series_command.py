@@ -273,3 +273,22 @@ def test_the_input_is_not_overwritten(series, tmp_path, capsys):
     assert main(["series", str(tmp_path / "series.nii.gz"), "--output", str(tmp_path), *FAST]) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert (tmp_path / "series.nii.gz").read_bytes() == before
+
+
+def test_kinetic_maps_say_which_frames_show_the_motion(series, tmp_path, capsys):
+    first, second, third = series.frames
+    broken = Series((first, second * 0, third, third))
+    command = ["series", str(nifti(broken, tmp_path / "dce.nii.gz")), "--output", str(tmp_path / "result"), *FAST]
+    assert main(command) == 0
+    capsys.readouterr()
+    corrected = tmp_path / "result" / "series.nii.gz"
+    maps = ["kinetics", str(corrected), "--early", "60", "--output", str(tmp_path / "maps")]
+    assert main(maps) == 0
+    said = "These frames could not be registered to the others and are as acquired: 1."
+    assert said in capsys.readouterr().err
+    [warning, *_] = json.loads((tmp_path / "maps" / "kinetics.json").read_text())["warnings"]
+    assert said in warning
+    corrected.rename(tmp_path / "result" / "elsewhere.nii.gz")
+    maps[1] = str(tmp_path / "result" / "elsewhere.nii.gz")
+    assert main([*maps, "--overwrite"]) == 0
+    assert "as acquired" not in capsys.readouterr().err
