@@ -61,9 +61,9 @@ def draw_series(path: str | os.PathLike[str], result: SeriesResult) -> None:
     for column, (name, values) in enumerate(zip(("before", "after"), lines, strict=True)):
         axes[1, column].imshow(values, cmap="gray", aspect="auto", vmin=0.0, vmax=brightest, interpolation="nearest")
         _style(axes[1, column], f"The marked line through time, {name}")
-        axes[1, column].set_ylabel("frame", color=_QUIET)
         axes[1, column].set_xticks([])
         _number(axes[1, column].yaxis, len(result.frames))
+    axes[1, 0].set_ylabel("frame", color=_QUIET)
     _draw_motion(axes[1, 2], result)
     states = [frame.state for frame in result.frames]
     verdicts = [frame.verdict for frame in result.frames if frame.verdict is not None]
