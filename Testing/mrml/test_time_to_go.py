@@ -1,5 +1,7 @@
 """How long a run still takes: from the measured steps of earlier runs, and the work counted in this one."""
 
+import itertools
+
 import pytest
 from FoundationRegistrationBridge.process.time_to_go import TimeToGo
 
@@ -61,6 +63,20 @@ def test_after_a_quarter_of_the_run_it_is_right_within_30_percent(steps):
     assert len(late) > 20
     for left, said in late:
         assert said == pytest.approx(left, rel=0.3)
+
+
+def test_what_is_left_falls_while_nothing_is_heard():
+    """A step whose parts take unlike times reports early on, and then not until its end."""
+    time_to_go = TimeToGo(RECORDED)
+    now = 0.0
+    time_to_go.start(now)
+    for step in list(RECORDED)[1:-2]:
+        now += RECORDED[step]
+        time_to_go.report(step, 0.5, 0.0, now)
+    time_to_go.report("inverse and warp", 0.9, 0.0, now)
+    time_to_go.report("inverse and warp", 0.9, 0.2, now + 0.5)
+    said = [time_to_go.remaining(now + 0.5 + waited) for waited in (0.0, 0.5, 1.0, 1.5, 2.0)]
+    assert all(later < earlier for earlier, later in itertools.pairwise(said))
 
 
 def test_steps_that_are_new_do_not_disturb_what_is_known():

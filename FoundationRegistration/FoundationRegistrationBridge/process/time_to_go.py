@@ -31,20 +31,21 @@ class TimeToGo:
     _began: float | None = None
     _step_began: float = 0.0
     _of_step: float = 0.0
+    _reported: float = 0.0
     _first_report: tuple[float, float] | None = None
     _fraction: float = 0.0
     _counts_steps: bool = False
 
     def start(self, now: float) -> None:
         """Note that the run begins; times are in seconds of any one clock."""
-        self._began = self._step_began = now
+        self._began = self._step_began = self._reported = now
 
     def report(self, step: str, fraction: float, of_step: float, now: float) -> None:
         """Note the progress of the run: its step, and the completed fractions of the run and of the step."""
         if step != self._step:
             self._finish_step(now)
             self._step = step
-        self._fraction, self._of_step = fraction, of_step
+        self._fraction, self._of_step, self._reported = fraction, of_step, now
         self._counts_steps |= of_step > 0.0
         self._first_report = self._first_report or (now, fraction)
 
@@ -75,7 +76,7 @@ class TimeToGo:
         expected = _TRUST * sum(self.expected.values())
         measured = expected
         done = [(seconds, self.expected.get(name, 0.0)) for name, seconds in self.taken.items()]
-        done.append((now - self._step_began, self._of_step * self.expected.get(self._step, 0.0)))
+        done.append((self._reported - self._step_began, self._of_step * self.expected.get(self._step, 0.0)))
         for seconds, usual in done:
             if usual / _ANOTHER_JOB < seconds < usual * _ANOTHER_JOB:
                 measured, expected = measured + seconds, expected + usual
@@ -84,7 +85,8 @@ class TimeToGo:
     def _rest_of_step(self, usual: float, now: float) -> float:
         """Return the seconds that the current step still takes, which usually takes `usual`.
 
-        Counted work is not always even, so at first, until the usual time is used up, that counts too.
+        Counted work is not always even, so at first, until the usual time is used up, that counts too. Since the last
+        report the clock goes on, but no work is known to be done.
         """
         elapsed, done = now - self._step_began, self._of_step
         timed = max(usual - elapsed, 0.0)
@@ -92,4 +94,5 @@ class TimeToGo:
             return timed
         overdue = min(max(elapsed / usual - 1.0, 0.0), 1.0) if usual > 0.0 else 1.0
         trust = max(min(done / _SURE, 1.0), overdue)
-        return trust * elapsed * (1.0 - done) / done + (1.0 - trust) * timed
+        counted = (self._reported - self._step_began) * (1.0 - done) / done - (now - self._reported)
+        return trust * max(counted, 0.0) + (1.0 - trust) * timed
