@@ -206,6 +206,7 @@ def test_a_single_slice_is_registered_in_its_plane(plane):
     back = through(result.frames[1].inverse, points + found)
     assert np.abs(back - points).max() < 0.2
     assert any("cannot be seen" in message for message in result.messages)
+    assert not any("--extent" in message for message in result.messages), "a series has no such option"
     assert result.corrected.frames[1].GetSize() == series.frames[0].GetSize()
 
 

@@ -38,7 +38,7 @@ class TimeToGo:
 
     def start(self, now: float) -> None:
         """Note that the run begins; times are in seconds of any one clock."""
-        self._began = self._step_began = self._reported = now
+        self._began = self._step_began = now
 
     def report(self, step: str, fraction: float, of_step: float, now: float) -> None:
         """Note the progress of the run: its step, and the completed fractions of the run and of the step."""
