@@ -373,9 +373,8 @@ def test_what_the_page_shows_runs(files, monkeypatch):
     sitk.WriteImage(oblique(labels()), "lesions.seg.nrrd")
     for command in re.findall("^    foundation-registration (.*)$", section, re.MULTILINE):
         assert main(shlex.split(command)) == 0
-    assert {path.name for path in (files / "maps").iterdir()} == set(
-        re.findall(r"`([\w.]+\.(?:nrrd|csv|json))`", section)
-    )
+    rows = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert {path.name for path in (files / "maps").iterdir()} == set(re.findall("`([^`]+)`", rows))
     names = {"frames": series(), "times_s": TIMES_S, "labels": oblique(labels())}
     for example in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         exec(compile(example, PAGE.name, "exec"), names)
