@@ -35,6 +35,8 @@ _OWN: Mapping[str, Preset] = {
             "motion_floor": 0.3,
             # A lesion that lights up would be drawn together: its border then lies where there was none before.
             "compressibility": 0.0,
+            # A patient who lies still moves smoothly.
+            "fluid_smoothing": 5.0,
         },
     ),
     "between-patients": Preset(
