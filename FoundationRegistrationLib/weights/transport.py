@@ -1,16 +1,17 @@
 """One request to an untrusted server: always encrypted, undecoded, with time limits.
 
-It runs in a thread, which is abandoned if the server is too slow: no library ends a read in which a few bytes arrive
-now and then.
+It runs in a thread, which is ended from outside if the server is too slow: no library ends a read in which a few
+bytes arrive now and then, or headers without end.
 """
 
 from __future__ import annotations
 
+import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 2**16
 _TIMEOUT_SECONDS = (10.0, 30.0)
 _POLL_SECONDS = 1.0
+_GRACE_SECONDS = 0.2
 _WAITING_PIECES = 16
 _MOST_REDIRECTS = 10
 
@@ -32,6 +34,10 @@ class NoAnswerError(Exception):
 
 class CutOffError(Exception):
     """The transfer ended early; it may be resumed."""
+
+
+class _LeftError(BaseException):
+    """Nobody waits for the answer any more. No library takes it for an error of its own."""
 
 
 @contextmanager
@@ -54,12 +60,14 @@ def asking(
     left = threading.Event()
 
     def exchange() -> None:
-        for item in _exchange(url, headers):
-            items.put(item)
-            if left.is_set():
-                return
+        with suppress(_LeftError), closing(_exchange(url, headers)) as answer:
+            for item in answer:
+                items.put(item)
+                if left.is_set():
+                    return
 
-    threading.Thread(target=exchange, daemon=True, name="download").start()
+    thread = threading.Thread(target=exchange, daemon=True, name="download")
+    thread.start()
     try:
         pieces = iter(lambda: _next(items, patience_seconds, check, urlsplit(url).hostname), None)
         yield *next(pieces), pieces
@@ -67,6 +75,10 @@ def asking(
         left.set()  # the thread ends after handing over one more item
         with suppress(queue.Empty):
             items.get_nowait()  # makes room for it
+        thread.join(_GRACE_SECONDS)
+        # A server could keep it busy for as long as the program runs.
+        if thread.ident is not None and thread.is_alive():  # raised at its next step in Python
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_LeftError))
 
 
 def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], None], host: str | None) -> Any:
@@ -85,7 +97,7 @@ def _next(items: queue.Queue[Any], patience_seconds: float, check: Callable[[], 
     return item
 
 
-def _exchange(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+def _exchange(url: str, headers: Mapping[str, str]) -> Generator[Any, None, None]:
     """Yield status and headers, the pieces of the body, then None; or an exception."""
     import requests
     import urllib3

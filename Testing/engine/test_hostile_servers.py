@@ -59,8 +59,8 @@ def answering(*scripts):
                 for piece in scripts[min(len(requests), len(scripts)) - 1](requests[-1]):
                     if piece is None:
                         over.wait()
-                    else:
-                        connection.sendall(piece)
+                        return
+                    connection.sendall(piece)
 
         def accept():
             with contextlib.suppress(OSError):
@@ -209,11 +209,16 @@ def test_a_drip_ends_in_words_and_what_came_is_kept(downloads, pieces):
     assert "almost nothing; run it again later to resume" in message
 
 
-def test_headers_and_continuations_without_end_end_in_words():
+def test_headers_and_continuations_without_end_end_in_words_and_leave_no_thread_behind():
+    before = set(threading.enumerate())
     for piece in (b"HTTP/1.1 100 Continue\r\n\r\n", b"X-Header: 1\r\n", b"X" * 65536):
         start = [] if piece.startswith(b"HTTP") else [OK]
         with answering(lambda head, s=start, p=piece: itertools.chain(s, endless(p))) as (port, _):
             assert "was not downloaded" in refusal(port, patience_seconds=0.5)
+            for thread in set(threading.enumerate()) - before:
+                if thread.name == "download":
+                    thread.join(10)
+                    assert not thread.is_alive()
 
 
 def test_a_redirect_is_followed_only_where_it_was_allowed(downloads):
