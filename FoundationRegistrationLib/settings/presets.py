@@ -35,7 +35,7 @@ _OWN: Mapping[str, Preset] = {
             "motion_floor": 0.3,
             # A lesion that lights up would be drawn together: its border then lies where there was none before.
             "compressibility": 0.0,
-            # A patient who lies still moves smoothly.
+            # Between two frames a patient moves little, and smoothly.
             "fluid_smoothing": 5.0,
         },
     ),
