@@ -59,21 +59,23 @@ def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection
     missing = [folder for folder in (target, *target.parents) if not folder.exists()]
     done = False
     try:
-        with exclusive(target), guard.committing():
-            finish(target)
-            _prepare(staging, target, replaced)
-            unfinished = target / UNFINISHED
-            staging.rename(unfinished)
-            try:
-                _to_disk(target)
-                _forward(unfinished, target)
-                _to_disk(target)
-            except BaseException:
-                _back(unfinished, target, staging)
-                raise
-            done = True
-            with contextlib.suppress(OSError):  # the next use finds it with nothing left to do
-                unfinished.rename(staging)
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(exclusive(target))
+            with guard.committing(), lock:  # released before the process may end, so that no lock file stays
+                finish(target)
+                _prepare(staging, target, replaced)
+                unfinished = target / UNFINISHED
+                staging.rename(unfinished)
+                try:
+                    _to_disk(target)
+                    _forward(unfinished, target)
+                    _to_disk(target)
+                except BaseException:
+                    _back(unfinished, target, staging)
+                    raise
+                done = True
+                with contextlib.suppress(OSError):  # the next use finds it with nothing left to do
+                    unfinished.rename(staging)
     finally:
         for folder in () if done else missing:
             _remove_empty(folder)
