@@ -35,6 +35,8 @@ _OWN: Mapping[str, Preset] = {
             "motion_floor": 0.3,
             # A lesion that lights up would be drawn together: its border then lies where there was none before.
             "compressibility": 0.0,
+            # Adam would fit the noise of the features where tissue has no structure.
+            "iterations": 0,
             # Between two frames a patient moves little, and smoothly.
             "fluid_smoothing": 5.0,
         },
