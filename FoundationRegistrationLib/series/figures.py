@@ -54,11 +54,13 @@ class Temporal:
         return foreground & (change > _ENHANCING * np.median(self.first[foreground]))
 
 
-def on_grid_of(grid: sitk.Image, frame: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:
+def on_grid_of(
+    grid: sitk.Image, frame: sitk.Image, transform: sitk.Transform | None = None, interpolation: str = "linear"
+) -> sitk.Image:
     """Return a frame on a grid, through a transform if there is one; unchanged if it lies on that grid."""
     if transform is None and on_same_grid(grid, frame):
         return frame
-    return warp_image(frame, grid, transform or sitk.TranslationTransform(3))
+    return warp_image(frame, grid, transform or sitk.TranslationTransform(3), interpolation)
 
 
 def temporal_figures(before: Temporal, after: Temporal, foreground: NDArray[np.bool_]) -> dict[str, Any]:

@@ -132,15 +132,16 @@ def _completed(
     progress: ProgressCallback | None,
 ) -> SeriesResult:
     """Return the result of a series whose frames are registered."""
+    settings, device = onto.method.settings, onto.method.runtime.device
+    moves = [found.transform if found.state == "registered" else None for found in frames]
     corrected = [
-        on_grid_of(target, frame, found.transform if found.state == "registered" else None)
-        for frame, found in zip(series.frames, frames, strict=True)
+        on_grid_of(target, frame, move, settings.interpolation)
+        for frame, move in zip(series.frames, moves, strict=True)
     ]
     # Without a foreground on its own grid (a mask of a few voxels) the whole reference counts.
     inside = mask_on_grid_of(onto.foreground, target) or sitk.Cast(target == target, sitk.sitkUInt8)
     foreground = sitk.GetArrayViewFromImage(inside) != 0
     before, after = Temporal.of(series.frames, target), Temporal.of(corrected, target)
-    settings, device = onto.method.settings, onto.method.runtime.device
     if progress is not None:
         progress(ProgressEvent("done", 1.0))
     return SeriesResult(

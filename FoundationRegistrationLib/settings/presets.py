@@ -39,6 +39,8 @@ _OWN: Mapping[str, Preset] = {
             "iterations": 0,
             # Between two frames a patient moves little, and smoothly.
             "fluid_smoothing": 5.0,
+            # Between voxels a line blurs small lesions, which lowers their curves by some per cent.
+            "interpolation": "bspline",
         },
     ),
     "between-patients": Preset(

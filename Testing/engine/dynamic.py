@@ -16,7 +16,7 @@ EVEN_S = (5.0, 35.0, 65.0)
 
 def settings(**overrides):
     """Quick ones; these volumes have no noise that would pretend motion."""
-    values = {"device": "cpu", "working_spacing_mm": 4.0, "iterations": 20, "fluid_iterations": 10}
+    values = {"device": "cpu", "working_spacing_mm": 4.0, "fluid_iterations": 30}
     values["motion_floor"] = 0.0
     return Settings.from_preset("dce", **{**values, "initialization": "none", **overrides})
 
