@@ -46,7 +46,7 @@ def test_the_time_is_asked_for_once_it_is_known_here(pairs):
     assert "minutes_per_pair" not in expected_needs(pairs)
     image = sitk.ReadImage(str(pairs[0].paths["fixed"]))
     kind = kind_of(Settings(encoder="mind").suited_to(image.GetSpacing(), image.GetSpacing()))
-    remember(PastRun(kind, voxels=1000, fixed_voxels=1000, memory_bytes=1, steps={"reading": 1.0}))
+    remember(PastRun(kind, voxels=1000, fixed_voxels=1000, memory_bytes=1, steps={"encoding": 1.0}))
     assert expected_needs(pairs)["minutes_per_pair"] > expected_needs(pairs[:1])["minutes_per_pair"] >= 1
 
 

@@ -53,7 +53,9 @@ def test_runs_of_one_size_are_scaled_by_the_voxels():
     for seconds in (40.0, 60.0, 50.0):
         remember(run(seconds=seconds))
     expected = expected_run(SETTINGS, 3e6)
-    assert (expected.seconds, expected.memory_bytes, expected.runs) == pytest.approx((150.0, 9e9, 3))
+    assert (expected.seconds, expected.memory_bytes, expected.runs) == pytest.approx((142.0, 9e9, 3)), (
+        "loading libraries takes as long as ever"
+    )
     assert expected_run(SETTINGS, 1e5).memory_bytes == 3e9, "libraries and models do not shrink"
 
 
@@ -65,9 +67,16 @@ def test_runs_of_several_sizes_tell_what_does_not_depend_on_the_voxels():
     assert expected.steps == pytest.approx({"reading": 4.0, "encoding": 76.0})
 
 
+def test_runs_of_much_the_same_size_do_not_tell_what_larger_ones_take():
+    """By a line through these two, encoding would take 36 - 10 * 19 s or less than nothing."""
+    for voxels, seconds in ((1e6, 40.0), (0.95e6, 50.0)):
+        remember(run(voxels, seconds))
+    assert expected_run(SETTINGS, 2e6).steps["encoding"] == pytest.approx((72.0 + 46.0 / 0.475) / 2)
+
+
 def test_the_working_grid_tells_more_than_the_field_of_view():
     remember(run(voxels=1e6, grid=1000))
-    assert expected_run(SETTINGS, 1e6, 2000).seconds == pytest.approx(80.0)
+    assert expected_run(SETTINGS, 1e6, 2000).seconds == pytest.approx(76.0)
 
 
 def test_an_empty_volume_is_not_estimated():

@@ -29,6 +29,9 @@ READING, WRITING = "reading", "writing"  # the first and the last step of a run
 _FILE = "registration-runs.json"
 _MOST_BYTES = 1_000_000
 _KEPT, _KEPT_OF_A_KIND = 100, 20
+# Share of the time of a step that does not depend on the voxels: loading libraries, drawing the overview.
+_CONSTANT = {READING: 1.0, "inverse and warp": 0.5, WRITING: 0.5}
+_FAR_APART = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,30 +146,31 @@ def expected_run(settings: Settings, fixed_voxels: float, voxels: int = 0) -> Ex
     steps = {}
     for name in alike[-1].steps:
         measured = [(each, run.steps[name]) for each, run in zip(sizes, alike, strict=True) if name in run.steps]
-        # Reading is mostly loading libraries.
-        steps[name] = statistics.median(time for _, time in measured) if name == READING else _at(size, measured)
-    seconds = _at(size, [(each, run.seconds) for each, run in zip(sizes, alike, strict=True)])
+        steps[name] = _at(size, measured, _CONSTANT.get(name, 0.0))
     nearest, memory = min(
         ((each, run.memory_bytes) for each, run in zip(sizes, alike, strict=True)),
         key=lambda known: abs(known[0] - size),
     )
-    return ExpectedRun(seconds, memory * max(1.0, size / nearest), steps, len(alike))
+    return ExpectedRun(sum(steps.values()), memory * max(1.0, size / nearest), steps, len(alike))
 
 
-def _at(voxels: float, measured: Sequence[tuple[float, float]]) -> float:
-    """Return the seconds at a number of voxels: along a line through those measured, rising from 0 or more.
+def _at(voxels: float, measured: Sequence[tuple[float, float]], constant: float) -> float:
+    """Return the seconds of a step at a number of voxels.
 
-    From one number of voxels nothing is known of a constant part, so that time is in proportion.
+    From numbers of voxels of much the same size a constant part cannot be told from chance; then the usual share is
+    taken. Otherwise it is along a line through what was measured, if that rises from 0 or more.
+
+    Args:
+        voxels: of the run to come.
+        measured: numbers of voxels and seconds of earlier runs.
+        constant: share of the time that usually does not depend on the voxels.
     """
     sizes, seconds = zip(*measured, strict=True)
-    slope, constant = 0.0, 0.0
-    if len(set(sizes)) > 1:
-        slope, constant = statistics.linear_regression(sizes, seconds)
-    if slope < 0.0:
-        return statistics.median(seconds)
-    if slope == 0.0 or constant < 0.0:
-        return statistics.median(each / size for size, each in measured) * voxels
-    return constant + slope * voxels
+    if constant < 1.0 and max(sizes) >= _FAR_APART * min(sizes):
+        slope, offset = statistics.linear_regression(sizes, seconds)
+        if slope >= 0.0 and offset >= 0.0:
+            return offset + slope * voxels
+    return statistics.median(each * (constant + (1.0 - constant) * voxels / size) for size, each in measured)
 
 
 def _all_runs(path: Path) -> Sequence[PastRun]:
