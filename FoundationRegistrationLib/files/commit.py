@@ -64,18 +64,8 @@ def commit(staging: Path, target: Path, guard: CommitGuard, replaced: Collection
             with guard.committing(), lock:  # released before the process may end, so that no lock file stays
                 finish(target)
                 _prepare(staging, target, replaced)
-                unfinished = target / UNFINISHED
-                staging.rename(unfinished)
-                try:
-                    _to_disk(target)
-                    _forward(unfinished, target)
-                    _to_disk(target)
-                except BaseException:
-                    _back(unfinished, target, staging)
-                    raise
+                _exchange(staging, target)
                 done = True
-                with contextlib.suppress(OSError):  # the next use finds it with nothing left to do
-                    unfinished.rename(staging)
     finally:
         for folder in () if done else missing:
             _remove_empty(folder)
@@ -151,6 +141,21 @@ def finish(target: Path) -> None:
         else:
             _to_disk(target)
             unfinished.rename(rubbish / "finished")
+
+
+def _exchange(staging: Path, target: Path) -> None:
+    """Move all files, or none and raise."""
+    unfinished = target / UNFINISHED
+    staging.rename(unfinished)
+    try:
+        _to_disk(target)
+        _forward(unfinished, target)
+        _to_disk(target)
+    except BaseException:
+        _back(unfinished, target, staging)
+        raise
+    with contextlib.suppress(OSError):  # the next use finds it with nothing left to do
+        unfinished.rename(staging)
 
 
 def _wait_for_others(folder: Path) -> None:

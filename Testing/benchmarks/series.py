@@ -54,6 +54,12 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=["ours"], help="others need `make benchmark`"
     )
+    parser.add_argument(
+        "--interpolation",
+        choices=("linear", "bspline"),
+        default=Settings.from_preset("dce").interpolation,
+        help="of the frames that curves and volumes are measured in",
+    )
     parser.add_argument("--cost", type=int, nargs=3, metavar="VOXELS", help="what a series of this size costs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,7 +85,8 @@ def main() -> None:
         for seed in arguments.seeds:
             phantom = make_dynamic_phantom(seed, spacing_mm=arguments.spacing_mm, motion=motion)
             for name in arguments.methods:
-                sys.stdout.write(f"| {seed} {motion} | {name} | {' | '.join(_row(phantom, METHODS[name]))} |\n")
+                row = _row(phantom, METHODS[name], arguments.interpolation)
+                sys.stdout.write(f"| {seed} {motion} | {name} | {' | '.join(row)} |\n")
                 sys.stdout.flush()
 
 
@@ -166,7 +173,9 @@ METHODS: dict[str, Callable[[DynamicPhantom], list[sitk.Transform]]] = {
 }
 
 
-def _row(phantom: DynamicPhantom, method: Callable[[DynamicPhantom], list[sitk.Transform]]) -> list[str]:
+def _row(
+    phantom: DynamicPhantom, method: Callable[[DynamicPhantom], list[sitk.Transform]], interpolation: str
+) -> list[str]:
     truth = [phantom.displacement(frame) for frame in range(len(phantom.frames))]
     before = time.process_time()
     found = method(phantom)
@@ -184,8 +193,8 @@ def _row(phantom: DynamicPhantom, method: Callable[[DynamicPhantom], list[sitk.T
         for transforms, region in ((identity, regions[0]), *((found, region) for region in regions))
     )
     true = [sitk.DisplacementFieldTransform(sitk.Image(field)) for field in truth]
-    percents = [_curve_error(phantom, transforms) for transforms in (found, true)]
-    percents += [_volume_error(phantom, transforms) for transforms in (identity, found)]
+    percents = [_curve_error(phantom, transforms, interpolation) for transforms in (found, true)]
+    percents += [_volume_error(phantom, transforms, interpolation) for transforms in (identity, found)]
     return [*(f"{mm:.2f}" for mm in (raw, *errors)), *(f"{percent:.1f}" for percent in percents), f"{seconds:.0f}"]
 
 
@@ -207,12 +216,12 @@ def _field(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image)
 
 
-def _curve_error(phantom: DynamicPhantom, transforms: Sequence[sitk.Transform]) -> float:
+def _curve_error(phantom: DynamicPhantom, transforms: Sequence[sitk.Transform], interpolation: str) -> float:
     """Return the largest difference of a lesion's mean signal from that without motion, %."""
     labels = sitk.GetArrayViewFromImage(phantom.labels[0])
     largest = 0.0
     for frame, still, transform in zip(phantom.frames[1:], phantom.motion_free[1:], transforms[1:], strict=True):
-        warped = sitk.GetArrayFromImage(warp_image(frame, phantom.frames[0], transform, "bspline"))
+        warped = sitk.GetArrayFromImage(warp_image(frame, phantom.frames[0], transform, interpolation))
         wanted = sitk.GetArrayViewFromImage(still)
         for lesion in _LESIONS:
             inside = labels == lesion
@@ -220,13 +229,13 @@ def _curve_error(phantom: DynamicPhantom, transforms: Sequence[sitk.Transform]) 
     return 100.0 * largest
 
 
-def _volume_error(phantom: DynamicPhantom, transforms: Sequence[sitk.Transform]) -> float:
+def _volume_error(phantom: DynamicPhantom, transforms: Sequence[sitk.Transform], interpolation: str) -> float:
     """Return the largest difference of a lesion's volume in the early subtraction from that by the true motion, %."""
     early = choose_phases(len(phantom.frames), tuple(phantom.times_s.tolist())).early
     first = _field(sitk.Cast(phantom.frames[0], sitk.sitkFloat32))
     true = sitk.DisplacementFieldTransform(phantom.displacement(early))
     found, wanted = (
-        _field(warp_image(phantom.frames[early], phantom.frames[0], transform, "bspline")) - first
+        _field(warp_image(phantom.frames[early], phantom.frames[0], transform, interpolation)) - first
         for transform in (transforms[early], true)
     )
     largest = 0.0

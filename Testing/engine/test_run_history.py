@@ -8,6 +8,7 @@ import pytest
 
 from FoundationRegistrationLib.pipeline.estimate import history
 from FoundationRegistrationLib.pipeline.estimate.history import PastRun, expected_run, kind_of, remember, voxels_of
+from FoundationRegistrationLib.pipeline.method import Method
 from FoundationRegistrationLib.settings import Settings
 
 SETTINGS = Settings(encoder="mind", working_spacing_mm=2.0, slice_gap=6)
@@ -68,7 +69,7 @@ def test_runs_of_several_sizes_tell_what_does_not_depend_on_the_voxels():
 
 
 def test_runs_of_much_the_same_size_do_not_tell_what_larger_ones_take():
-    """By a line through these two, encoding would take 36 - 10 * 19 s or less than nothing."""
+    """A line through these two would have encoding take 36 - 200 s."""
     for voxels, seconds in ((1e6, 40.0), (0.95e6, 50.0)):
         remember(run(voxels, seconds))
     assert expected_run(SETTINGS, 2e6).steps["encoding"] == pytest.approx((72.0 + 46.0 / 0.475) / 2)
@@ -98,6 +99,11 @@ def test_the_last_runs_of_each_kind_are_kept_and_damage_is_survived(folder):
     assert expected_run(SETTINGS, 1e6) is None
     remember(run())
     assert expected_run(SETTINGS, 1e6).runs == 1
+
+
+def test_steps_with_a_constant_part_are_steps_that_a_run_reports():
+    steps = {history.READING, *Method.of(SETTINGS).shares(), history.WRITING}
+    assert set(history._CONSTANT) <= steps
 
 
 def test_a_panel_can_ask_without_torch():

@@ -66,10 +66,8 @@ def test_the_corrected_series_lies_on_the_reference_with_its_times(series, resul
 def test_a_corrected_frame_is_as_sharp_as_its_settings_say(series, result):
     """By a line between voxels, or by the splines of the preset, which blur less."""
     frame = series.frames[1]
-    by_line = register_series(
-        Series((series.frames[REFERENCE], frame)), settings(interpolation="linear")
-    ).corrected.frames[1]
-    assert not np.array_equal(*map(sitk.GetArrayFromImage, (by_line, result.corrected.frames[1])))
+    pair = Series((series.frames[REFERENCE], frame))
+    by_line = register_series(pair, settings(interpolation="linear")).corrected.frames[1]
     for corrected, interpolation in ((by_line, "linear"), (result.corrected.frames[1], "bspline")):
         expected = warp_image(frame, series.frames[REFERENCE], result.frames[1].transform, interpolation)
         assert np.allclose(*map(sitk.GetArrayFromImage, (corrected, expected)), atol=1e-3)

@@ -52,27 +52,25 @@ class PastRun:
     memory_bytes: int
     steps: dict[str, float]
 
-    @property
-    def seconds(self) -> float:
-        """The time of the whole run."""
-        return sum(self.steps.values())
-
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedRun:
     """What a registration is expected to take.
 
     Attributes:
-        seconds: total time.
         memory_bytes: peak memory.
         steps: seconds of each step, in order.
         runs: how many earlier runs tell it.
     """
 
-    seconds: float
     memory_bytes: float
     steps: dict[str, float]
     runs: int
+
+    @property
+    def seconds(self) -> float:
+        """The time of the whole run."""
+        return sum(self.steps.values())
 
 
 def kind_of(settings: Settings) -> str:
@@ -151,7 +149,7 @@ def expected_run(settings: Settings, fixed_voxels: float, voxels: int = 0) -> Ex
         ((each, run.memory_bytes) for each, run in zip(sizes, alike, strict=True)),
         key=lambda known: abs(known[0] - size),
     )
-    return ExpectedRun(sum(steps.values()), memory * max(1.0, size / nearest), steps, len(alike))
+    return ExpectedRun(memory * max(1.0, size / nearest), steps, len(alike))
 
 
 def _at(voxels: float, measured: Sequence[tuple[float, float]], constant: float) -> float:
