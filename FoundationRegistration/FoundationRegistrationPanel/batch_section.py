@@ -183,8 +183,7 @@ class BatchSection:
 
     def _on_choose_table(self, checked: bool = False) -> None:
         kinds = _("Tables (*.csv *.tsv *.txt)")
-        chosen = qt.QFileDialog.getOpenFileName(self._widget, _("Table of pairs"), "", kinds)
-        path = chosen if isinstance(chosen, str) else chosen[0]
+        path = qt.QFileDialog.getOpenFileName(self._widget, _("Table of pairs"), "", kinds)
         if path:
             self._ui.batchTableEdit.text = path
             self._on_paths()

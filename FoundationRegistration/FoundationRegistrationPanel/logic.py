@@ -18,7 +18,7 @@ from FoundationRegistrationBridge.quality.table import quality_table
 from FoundationRegistrationBridge.run.inputs import JobInputs
 from FoundationRegistrationBridge.run.job import RegistrationJob
 from FoundationRegistrationBridge.run.stored_files import file_messages_of_pair, with_messages
-from FoundationRegistrationBridge.scene.attachment_watch import AttachmentWatch
+from FoundationRegistrationBridge.scene.attachment_watch import watch_attachments
 from FoundationRegistrationBridge.series.curves import plot_curves
 from FoundationRegistrationBridge.series.job import SequenceInputs, SequenceJob
 from FoundationRegistrationBridge.series.subtraction import subtraction_volume
@@ -36,7 +36,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         self.undo: list[Any] = []
         """Undo steps of `transformNodes`, the last call at the end."""
-        self._watch = AttachmentWatch(slicer.mrmlScene)
+        watch_attachments(slicer.mrmlScene)
 
     def getParameterNode(self) -> FoundationRegistrationParameterNode:
         """Return the typed parameter node of the scene, created if needed."""

@@ -14,8 +14,9 @@ from .. import __version__
 from ..errors import InputError
 from ..runtime.interruption import Interruption
 from .cohort_cluster import FAILED, add_cluster_arguments, at_least_one, list_parts, run_workflow, write_summary
-from .cohort_progress import json_line, shown
+from .cohort_progress import shown
 from .settings_options import add_settings, given_settings
+from .shown_progress import json_line
 from .terminal import say
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..runtime.interruption import Interruption
 from .cohort_needs import expected_needs
-from .cohort_progress import json_line
 from .settings_options import given_settings
+from .shown_progress import json_line
 from .terminal import say
 
 if TYPE_CHECKING:

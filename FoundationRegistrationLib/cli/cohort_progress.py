@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .shown_progress import json_line
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ def _verdict(folder: Path) -> str:
     from ..cohort.figures import report_of
 
     return str(report_of(folder).get("verdict", {}).get("level", "unknown"))
-
-
-def json_line(content: Mapping[str, Any]) -> None:
-    """Write a line of JSON for a program that listens."""
-    sys.stdout.write(json.dumps(content) + "\n")
-    sys.stdout.flush()
 
 
 @contextmanager

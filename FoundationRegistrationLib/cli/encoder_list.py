@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..encoders import EncoderInfo, encoder_families, encoders
-from ..errors import WeightsError
+from ..weights import missing_weights
 
 if TYPE_CHECKING:
     from .encoder_measuring import Measurement
@@ -19,33 +19,13 @@ def encoder_facts(info: EncoderInfo) -> dict[str, Any]:
     """Return the properties of an encoder for JSON, and whether its weights are on this machine."""
     facts = ("name", "title", "kind", "channels", "components", "tokens")
     more = ("domain", "strategy", "finding", "license", "citation")
-    missing = missing_weights(info)
+    missing = missing_weights(info.weights)
     return {
         **{field: getattr(info, field) for field in (*facts, *more)},
         "weights": list(info.weights),
         "weights_present": not missing,
         "weights_missing": missing,
     }
-
-
-def missing_weights(info: EncoderInfo, given: str = "") -> list[str]:
-    """Return the catalogue entries of an encoder that are not on this machine.
-
-    Args:
-        info: properties of the encoder.
-        given: the setting `weights`: a file, a folder, or empty.
-    """
-    if not info.weights:
-        return []
-    from ..weights import locate
-
-    def absent(name: str) -> bool:
-        try:
-            return locate(name, given, beside=name != info.weights[-1]) is None
-        except WeightsError:
-            return True
-
-    return [name for name in info.weights if absent(name)]
 
 
 def encoder_text(info: EncoderInfo, measured: Mapping[str, Measurement | None]) -> str:
@@ -67,7 +47,7 @@ def encoder_lines() -> Iterator[str]:
     """Yield the table of all encoders and families: whether each is ready to use on this machine."""
     yield _LINE.format("encoder", "weights", "tokens", "features", "network")
     for info in encoders().values():
-        weights = "missing" if missing_weights(info) else "ready"
+        weights = "missing" if missing_weights(info.weights) else "ready"
         tokens = f"{info.tokens} x {info.tokens}" if info.tokens else "a voxel"
         yield _LINE.format(info.name, weights, tokens, str(info.channels), info.title)
     for prefix, family in encoder_families().items():
@@ -104,7 +84,7 @@ def _table_lines(header: list[str], rows: Iterable[list[str]]) -> Iterable[str]:
 
 
 def _weights_text(info: EncoderInfo) -> str:
-    missing = missing_weights(info)
+    missing = missing_weights(info.weights)
     if missing:
         commands = " and ".join(f"foundation-registration weights download {name}" for name in missing)
         return f"missing; get them with: {commands}"

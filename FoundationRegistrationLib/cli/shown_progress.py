@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ def shown_progress(kind: str, *, verbose: bool = False) -> Iterator[ProgressCall
         yield lambda event: None
 
 
-def json_line(content: dict[str, Any]) -> None:
+def json_line(content: Mapping[str, Any]) -> None:
     """Write a line of JSON to standard output, at once."""
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()

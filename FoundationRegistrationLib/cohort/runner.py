@@ -187,7 +187,8 @@ class Cohort:
             try:
                 key = key_of(pair)
             except FoundationRegistrationError as error:
-                if not self._evaluate_only:
+                earlier = read_record(folder)
+                if not (self._evaluate_only or (earlier is not None and earlier["state"] == "done")):
                     write_record(pair, folder, key="", error=str(error), seconds=0.0)
                 return News(pair, "failed", error=str(error))
             if self._evaluate_only:

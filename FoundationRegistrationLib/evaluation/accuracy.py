@@ -14,7 +14,7 @@ from ..spatial.checks import check_same_grid
 from ..spatial.warping import warp_labels
 from .labels import Evaluation, LabelAgreement, evaluate_labels
 from .landmarks import target_registration_error
-from .overlap import volume_error
+from .overlap import volume_error, volumes_cm3
 
 # A landmark this near to a point that drove is that point.
 _SAME_POINT_MM = 1.0
@@ -77,7 +77,9 @@ def evaluate_label_maps(
         moving_labels: label map in moving space, on any grid.
 
     Returns:
-        Dice, HD95 (mm) and volume change (fraction, paper's V_epsilon) for each label, before and after.
+        Dice and HD95 (mm) for each label, before and after; `volumes_cm3` of the label as drawn in both images, whose
+        difference is its growth or shrinkage; and `volume_error`, how much warping alone changed the moving label
+        (fraction, paper's V_epsilon).
 
     Raises:
         InputError: a label map does not hold whole numbers.
@@ -109,6 +111,7 @@ def evaluate_paired_labels(transform: sitk.Transform, paired: PairedLabels) -> d
 def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk.Image]]) -> dict[str, Any]:
     rows: list[LabelAgreement] = []
     changes: dict[int, float] = {}
+    volumes: dict[int, dict[str, float]] = {}
     for fixed, moving in pairs:
         before = warp_labels(moving, fixed, sitk.TranslationTransform(3))
         after = warp_labels(moving, fixed, transform)
@@ -118,7 +121,10 @@ def _evaluated(transform: sitk.Transform, pairs: Iterable[tuple[sitk.Image, sitk
             for label in np.unique(sitk.GetArrayViewFromImage(moving))
             if label != 0
         }
-    return {**Evaluation(tuple(rows)).to_dict(), "volume_error": changes}
+        for side, image in (("moving", moving), ("fixed", fixed)):
+            for label, volume in volumes_cm3(image, f"{side} label map").items():
+                volumes.setdefault(label, {})[side] = volume
+    return {**Evaluation(tuple(rows)).to_dict(), "volumes_cm3": volumes, "volume_error": changes}
 
 
 def evaluate_landmarks(

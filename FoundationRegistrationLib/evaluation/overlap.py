@@ -175,6 +175,16 @@ def _percentile_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> floa
     return float(max(np.percentile(a_to_b, 95), np.percentile(b_to_a, 95)))
 
 
+def volumes_cm3(labels: sitk.Image, name: str) -> dict[int, float]:
+    """Return the volume of each non-zero label in cm3.
+
+    Raises:
+        InputError: the image, called `name`, does not hold whole numbers.
+    """
+    voxel = math.prod(labels.GetSpacing()) / 1000.0
+    return {label: count * voxel for label, count in label_counts(label_array(labels, name)).items()}
+
+
 def _volume_mm3(mask: sitk.Image, label: int | None, name: str) -> float:
     array = label_array(mask, name)
     voxels = np.count_nonzero(array if label is None else array == label)

@@ -77,11 +77,12 @@ def cache_key(
     settings: Settings,
     volumes: Sequence[torch.Tensor],
     masks: Sequence[torch.Tensor],
+    square: Sequence[int],
 ) -> str:
     """Return a unique name for the features of two volumes.
 
-    Features depend on the voxels on the working grid, the foregrounds, the encoder and a few settings, but not on the
-    position of the grid or the use of the features.
+    Features depend on the voxels on the working grid, the foregrounds, the encoded part of the slices, the encoder
+    and a few settings, but not on the position of the grid or the use of the features.
 
     Args:
         info: properties of the encoder.
@@ -89,12 +90,14 @@ def cache_key(
         settings: of the run.
         volumes: (Z, H, W) intensities of both.
         masks: (Z, H, W) foregrounds of both.
+        square: encoded part of the slices; empty for volume encoders.
     """
     names = ["grid_spacing", "input_size", "precision", "slice_gap", "components"]
     if info.kind == "volume":
         names = ["mind_radius", "mind_dilation", "adam_grid_spacing"]
     facts = {name: getattr(settings, name) for name in names}
     facts |= {"version": FEATURE_VERSION, "encoder": info.name, "weights": weights, "device": volumes[0].device.type}
+    facts["square"] = list(square)
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in (*volumes, *masks):
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())

@@ -84,6 +84,7 @@ def extract_features(
     volumes = (fixed, moving)
     masks = (fixed_foreground, moving_foreground)
     messages: list[str] = []
+    square = _square(source, masks, settings) if info.kind == "slice" else None
     kept, key = None, ""
     said_before = len(cache.messages) if cache is not None else 0
     if cache is not None:
@@ -91,7 +92,7 @@ def extract_features(
         if not fingerprint:
             cache = None  # other weights under the same name would be confused with these
         else:
-            key = cache_key(info, fingerprint, settings, volumes, masks)
+            key = cache_key(info, fingerprint, settings, volumes, masks, square or ())
             kept = cache.load(key)
     found = kept
     if found is None:
@@ -101,8 +102,7 @@ def extract_features(
             cache.store(key, found)
     source.release()
     features = [found.fixed, found.moving]
-    if info.kind == "slice":
-        square = _square(source, masks, settings)
+    if square is not None:
         slices = encoded_slice_indices(len(fixed), settings.slice_gap)
         shape = (fixed.shape[0], fixed.shape[1], fixed.shape[2])
         features = [

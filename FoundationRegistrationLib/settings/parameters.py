@@ -108,7 +108,7 @@ class Settings:
     similarity: str = _setting("squared-difference", "similarity measure of the features; plugins may add others")
     regularization: float = _setting(1.25, "lambda, weight of the diffusion regulariser", 0.0, 1000.0)
     learning_rate: float = _setting(1.0, "step size of Adam, cells of its grid", 1e-4, 100.0)
-    iterations: int = _setting(80, "maximum number of Adam iterations; 0 keeps the discrete result", 0, 10000)
+    iterations: int = _setting(80, "maximum number of Adam iterations; 0 for none", 0, 10000)
     adam_levels: int = _setting(
         3,
         "resolution levels of Adam, each twice as coarse as the next; with more than one, coarser levels use at "

@@ -25,7 +25,7 @@ _OWN: Mapping[str, Preset] = {
     "default": Preset("one anatomy, moderate deformation", {}),
     "longitudinal": Preset("the same sequence on another date: local structure, then intensities", _MR),
     "cross-sequence": Preset("another MR sequence: local structure, then the finest detail of intensities", _MR),
-    "lesion": Preset("a lesion in one volume only: tissue is moved without changing its volume", _MR),
+    "lesion": Preset("a lesion that is followed; give a mask of it, so that it keeps its volume", _MR),
     "dce": Preset(
         "the frames of a dynamic series before and after contrast agent: local structure, whatever the contrast",
         {

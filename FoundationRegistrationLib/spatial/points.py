@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-_NEWTON_STEPS, _NEAR_MM = 20, 1e-3
+_NEWTON_STEPS, _NEAR_MM = 30, 1e-5
 
 
 def foreground_points(mask: sitk.Image) -> np.ndarray:

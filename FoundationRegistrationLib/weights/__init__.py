@@ -17,7 +17,7 @@ from .catalogue import WeightsEntry, catalogue, weights_entry
 from .checkpoint import Checkpoint, load_exactly, packaged_file, read_checkpoint, read_state_dict, renaming, verify
 from .download import download
 from .published import file_digest
-from .store import accept_license, download_folder, license_accepted, locate, remove
+from .store import accept_license, download_folder, license_accepted, locate, missing_weights, remove
 
 __all__ = [
     "Checkpoint",
@@ -30,6 +30,7 @@ __all__ = [
     "license_accepted",
     "load_exactly",
     "locate",
+    "missing_weights",
     "packaged_file",
     "read_checkpoint",
     "read_state_dict",

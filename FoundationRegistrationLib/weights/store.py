@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -60,6 +60,23 @@ def locate(name: str | WeightsEntry, given: str = "", beside: bool = False) -> P
     elif path is not None:
         return path if _is_file(path) else _given_folder(path, entry)
     return next(filter(None, (_inside(folder, entry, entry.filename) for folder in folders)), None)
+
+
+def missing_weights(names: Sequence[str], given: str = "") -> list[str]:
+    """Return those catalogue entries of an encoder that are not on this machine.
+
+    Args:
+        names: of all its entries; the setting `weights` gives the file of the last one.
+        given: the setting `weights`: a file, a folder, or empty.
+    """
+
+    def is_missing(name: str) -> bool:
+        try:
+            return locate(name, given, beside=name != names[-1]) is None
+        except WeightsError:
+            return True
+
+    return [name for name in names if is_missing(name)]
 
 
 def missing_message(entry: WeightsEntry) -> str:

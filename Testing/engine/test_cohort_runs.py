@@ -12,7 +12,8 @@ import pytest
 from cohort_stand_in import COMMAND_LINE, HERE, until
 
 from FoundationRegistrationLib.cli.main import main
-from FoundationRegistrationLib.cohort import workers
+from FoundationRegistrationLib.cohort import runner, workers
+from FoundationRegistrationLib.errors import InputError
 
 KILL = getattr(signal, "SIGKILL", 9)  # not on Windows
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -130,6 +131,23 @@ def test_a_pair_that_fails_now_keeps_no_results_of_earlier_inputs(tmp_path):
     assert {path.name for path in (cohort.output / "a").iterdir()} == {"pair.json", "log.txt", "page"}
     assert [path.name for path in (cohort.output / "a" / "page").iterdir()] == ["pair.js"]
     assert cohort.rows()["a"]["mean_dice_after"] == ""
+
+
+def test_a_finished_pair_is_not_lost_when_its_files_cannot_be_read_for_a_moment(tmp_path, monkeypatch, capfd):
+    cohort = Cohort(tmp_path, {"a": "", "b": ""})
+    assert cohort.run() == 0
+    before = content(cohort.output / "a")
+    reachable = runner.key_of
+
+    def share_is_lost(pair):
+        if pair.name == "a":
+            raise InputError("'a_fixed.nii' cannot be read.")
+        return reachable(pair)
+
+    monkeypatch.setattr(runner, "key_of", share_is_lost)
+    assert cohort.run() == 1
+    assert "a: failed: 'a_fixed.nii' cannot be read." in capfd.readouterr().err
+    assert content(cohort.output / "a") == before
 
 
 def test_failed_pairs_are_tried_again_on_request_and_the_table_is_followed(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.io.landmark_files import read_points
+from FoundationRegistrationLib.spatial.points import positions_in
 
 FAST = ("--encoder", "mind", "--working-spacing-mm", "6", "--iterations", "30", "--fluid-iterations", "10")
 FAST += ("--progress", "none")
@@ -121,6 +123,30 @@ def test_evaluate_agrees_with_the_report(pair, registration, tmp_path, capsys):
     assert printed["landmarks"]["tre_mm_after"]["mean"] == pytest.approx(
         report["evaluation"]["landmarks"]["tre_mm_after"]["mean"], abs=1e-6
     )
+
+
+def test_evaluate_says_how_much_a_structure_has_grown(tmp_path, pair, registration, capsys):
+    """A ball of 6 mm radius on a fine grid last year, of 8 mm on a coarser one today."""
+    paths = []
+    for side, radius, spacing in (("fixed", 8.0, (1.0, 1.0, 1.0)), ("moving", 6.0, (0.5, 0.5, 0.8))):
+        volume = read(pair / f"{side}.nii.gz")
+        corners = [volume.TransformIndexToPhysicalPoint(at) for at in ((0, 0, 0), [n - 1 for n in volume.GetSize()])]
+        middle = np.mean(corners, axis=0)
+        grid = sitk.Image([round(24.0 / step) for step in spacing], sitk.sitkUInt8)
+        grid.SetSpacing(spacing)
+        grid.SetOrigin((middle - 12.0).tolist())
+        near = np.linalg.norm(positions_in(grid) - middle, axis=-1) < radius
+        ball = sitk.GetImageFromArray(near.transpose(2, 1, 0).astype(np.uint8))
+        ball.CopyInformation(grid)
+        paths.append(tmp_path / f"{side}.nrrd")
+        sitk.WriteImage(ball, str(paths[-1]))
+    command = ["evaluate", str(registration), "--fixed-labels", str(paths[0]), "--moving-labels", str(paths[1])]
+    assert main(command) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("1 "))
+    volumes = [4.0 / 3.0 * np.pi * radius**3 / 1000.0 for radius in (6.0, 8.0)]
+    found = re.search(r"([\d.]+) -> ([\d.]+) \(([+-]\d+) %\)", row)
+    assert [float(found[1]), float(found[2])] == pytest.approx(volumes, rel=0.05)
+    assert float(found[3]) == pytest.approx(137, abs=8)
 
 
 def test_start_from_landmarks_and_from_a_transform_file(pair, registration, tmp_path):

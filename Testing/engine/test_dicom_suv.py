@@ -82,6 +82,25 @@ CONVERTED = {
         AFTER_ONE_HALF_LIFE,
         "",
     ),
+    "injection in UTC, scan in another time zone": (
+        {
+            "RadiopharmaceuticalInformationSequence": injection(
+                "000000", RadiopharmaceuticalStartDateTime="20240229085013.8+0000"
+            ),
+            "TimezoneOffsetFromUTC": "+0100",
+        },
+        AFTER_ONE_HALF_LIFE,
+        "109.8 min before",
+    ),
+    "injection in UTC, scan in an unknown time zone, local time of the injection": (
+        {
+            "RadiopharmaceuticalInformationSequence": injection(
+                "095013.8", RadiopharmaceuticalStartDateTime="20240229085013.8+0000"
+            ),
+        },
+        AFTER_ONE_HALF_LIFE,
+        "109.8 min before",
+    ),
     "injected before midnight": (
         {
             "RadiopharmaceuticalInformationSequence": injection("231013.8"),
@@ -205,6 +224,14 @@ KEPT = {
     "no time of injection": (
         {"RadiopharmaceuticalInformationSequence": injection(lacks=["RadiopharmaceuticalStartTime"])},
         "the time of the injection is missing",
+    ),
+    "time of the injection in UTC, scan in an unknown time zone": (
+        {
+            "RadiopharmaceuticalInformationSequence": injection(
+                lacks=["RadiopharmaceuticalStartTime"], RadiopharmaceuticalStartDateTime="20240229085013+0000"
+            )
+        },
+        "TimezoneOffsetFromUTC",
     ),
     "no time of the scan": ({"lacks": ["AcquisitionTime"]}, "the time of the scan is missing"),
     "dates changed by anonymisation": (

@@ -145,6 +145,21 @@ def test_one_other_voxel_encodes_again(cache, pair, index):
     assert extract(cache, pair)[1] == 1
 
 
+def test_features_of_a_series_which_encodes_the_part_of_its_reference_are_not_those_of_a_pair(cache):
+    """The fixed foreground is small, the moving one reaches far beyond it."""
+    volumes, masks = [noise(number, 6, 96, 96) for number in (0, 1)], [torch.zeros(6, 96, 96), torch.ones(6, 96, 96)]
+    masks[0][:, 40:56, 40:56] = 1
+    settings = Settings().suited_to((1.0, 1.0, 1.0))
+
+    def extracted(cache, *, of_a_series):
+        source = EncoderSource(facts(), Counter(), "weights")
+        source.keeps_fixed = of_a_series
+        return extract_features(source, *volumes, *masks, settings, Progress({"encoding": 1.0}), cache)
+
+    extracted(cache, of_a_series=True)
+    assert_same(extracted(cache, of_a_series=False), extracted(None, of_a_series=False))
+
+
 def test_exchanged_volumes_another_encoder_and_other_weights_encode_again(cache, pair):
     extract(cache, pair)
     assert extract(cache, [pair[1], pair[0], pair[3], pair[2]])[1] == 1

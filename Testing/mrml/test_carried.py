@@ -10,7 +10,7 @@ from FoundationRegistrationBridge.nodes.grids import array_from_image, grid_of, 
 from FoundationRegistrationBridge.nodes.spaces import chain, to_world
 from FoundationRegistrationBridge.quality.measures import quality_rows
 from FoundationRegistrationBridge.run.inputs import JobInputs, check_inputs
-from FoundationRegistrationBridge.scene.attachment_watch import AttachmentWatch
+from FoundationRegistrationBridge.scene.attachment_watch import watch_attachments
 from FoundationRegistrationBridge.scene.carried import carried_to_world
 from FoundationRegistrationBridge.scene.marks import REGISTRATION_ROLE
 from FoundationRegistrationBridge.scene.transforms import inverse_of, world_registration
@@ -68,7 +68,7 @@ def shown_spot(pet, registered):
 
 @pytest.mark.parametrize("way", ["resampled", "cloned", "attached and hardened", "attached by hand and hardened"])
 def test_pet_that_was_carried_is_shown_as_it_lies(scene, registered, way):
-    AttachmentWatch(scene)
+    watch_attachments(scene)
     pet, truth = hot_pet(scene, registered)
     assert np.linalg.norm(shown_spot(pet, registered) - truth) < 1.0
     if way in ("resampled", "cloned"):
@@ -88,6 +88,16 @@ def test_pet_that_was_carried_is_shown_as_it_lies(scene, registered, way):
     pet.SetAndObserveTransformNodeID(registered.node.GetID())
     with pytest.raises(BridgeError, match="and is still under it"):
         shown_spot(pet, registered)
+
+
+def test_a_scene_is_watched_once_however_many_scripts_ask(scene):
+    watch_attachments(scene)
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "clips")
+    event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+    watched = [node.HasObserver(event)]
+    node.RemoveObservers(event)
+    watch_attachments(scene)
+    assert watched == [True] and not node.HasObserver(event)
 
 
 def test_shown_pet_stays_right_when_it_is_hardened(scene, registered):

@@ -248,6 +248,18 @@ def test_segments_of_one_name_are_measured_together_and_it_says_so(scene):
     assert missing_the_big_one == pytest.approx(2 * 5.0**3 / (10.0**3 + 2 * 5.0**3), abs=0.03)
 
 
+def test_growth_between_the_dates_is_that_of_the_outlines(scene):
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    today = balls(scene, [("lesion", (0.0, 0.0, 0.0), 12.0)], "today")
+    before = balls(scene, [("lesion", (0.0, 0.0, 0.0), 9.0)], "last year")
+    rows = by_name(quality_rows(today, before, None, None, still))
+    grown = rows[("Growth, moving to fixed image", "lesion")]
+    assert grown.before is None and grown.after == pytest.approx(100.0 * ((12.0 / 9.0) ** 3 - 1.0), abs=8.0)
+    drawn = rows[("Volume, fixed image", "lesion")]
+    assert drawn.after == pytest.approx(4.0 / 3.0 * np.pi * 12.0**3 / 1000.0, rel=0.05)
+    assert rows[("Volume", "lesion")].before < drawn.after
+
+
 def test_names_that_differ_in_case_and_blanks_belong_together_unless_another_is_the_same(scene):
     still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
     first, second = ((-12.0, 0.0, 0.0), 10.0), ((14.0, 4.0, 0.0), 7.0)
@@ -272,7 +284,7 @@ def test_empty_segment_is_said_to_be_empty(scene):
     for node in (fixed, moving):
         node.GetSegmentation().AddEmptySegment("drawn later", "lesion")
     rows = quality_rows(fixed, moving, None, None, still)
-    assert [row.structure for row in rows] == ["breast"] * 3 + ["lesion (empty)"]
+    assert [row.structure for row in rows] == ["breast"] * 5 + ["lesion (empty)"]
 
 
 def label_map(scene, names, name):

@@ -63,7 +63,7 @@ def test_verdict_then_comparison_then_figures_in_words(panel: Any, result: Any) 
     assert "5.6 mm (median; 90 % below 12.3 mm), above 5 mm in 58 % of the anatomy, not known in 21 %" in (
         ui.figuresNote.text
     )
-    assert "+25.0 % on average, -20 to +100 % locally" in ui.figuresNote.text, "from moving to fixed"
+    assert "+25.0 % overall, -20 to +100 % locally" in ui.figuresNote.text, "from moving to fixed"
     assert ">none<" in ui.figuresNote.text
     assert ui.resultNote.text == RECORD["messages"][0]
     assert ui.detailsSection.collapsed and "It is no accuracy" in ui.detailsNote.text

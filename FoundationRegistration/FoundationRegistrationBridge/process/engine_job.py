@@ -152,7 +152,7 @@ class EngineJob(ABC, Generic[Outputs]):
                 self.outputs = self._take_over(self._folder.path)
         except BridgeError as error:
             self.error = str(error)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, the caller is told, and does not wait for ever
             _LOGGER.exception("The results could not be loaded")
             self.error = f"The results could not be loaded ({error}); run the registration again."
         finally:

@@ -133,7 +133,7 @@ def _not_measured(what: str) -> QualityRow:
 
 
 def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow]:
-    """Return Dice, HD95 and volume of each structure that both sides have.
+    """Return Dice, HD95 and volume of each structure that both sides have, and how much it has grown between them.
 
     Raises:
         BridgeError: there is none.
@@ -150,10 +150,13 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
             _agreement(structure.fixed, structure.moving, fixed_to_world, moving_to_world, seen)
             for moving_to_world in stages
         ]
-        for measure, unit, values in zip(
-            ("Dice", "HD95", "Volume"), ("", "mm", "cm3"), zip(*overlaps, strict=True), strict=True
-        ):
+        *compared, (drawn, _) = zip(*overlaps, strict=True)
+        for measure, unit, values in zip(("Dice", "HD95", "Volume"), ("", "mm", "cm3"), compared, strict=True):
             rows.append(QualityRow(measure, name, *values, unit))
+        rows.append(QualityRow("Volume, fixed image", name, None, drawn, "cm3"))
+        if moving_volume := compared[-1][0]:
+            grown = 100.0 * (drawn / moving_volume - 1.0)
+            rows.append(QualityRow("Growth, moving to fixed image", name, None, grown, "%"))
     return rows + [_not_measured(what) for what in left_out]
 
 
@@ -173,8 +176,8 @@ def _agreement(
     fixed_to_world: vtk.vtkAbstractTransform,
     moving_to_world: vtk.vtkAbstractTransform,
     seen: tuple[LabelLayer, vtk.vtkAbstractTransform] | None,
-) -> tuple[float, float, float]:
-    """Return Dice, HD95 (mm) and the moving structure's volume (cm3) in the world; NaN if too far apart.
+) -> tuple[float, float, float, float]:
+    """Return Dice, HD95 (mm), and the volumes (cm3) of moving and fixed structure in the world; NaN if too far apart.
 
     The parts of each side count as one. Dice and HD95 are measured inside `seen`.
     """
@@ -188,16 +191,16 @@ def _agreement(
     ]
     common = _common_grid(sides)
     if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
-        return math.nan, math.nan, math.nan
+        return math.nan, math.nan, math.nan, math.nan
     masks = [union_on(layers, common, transform.GetInverse()) for layers, transform in sides]
-    volume = np.count_nonzero(masks[1]) * np.prod(common.spacing) / 1000.0
+    drawn, volume = (float(np.count_nonzero(mask) * np.prod(common.spacing) / 1000.0) for mask in masks)
     visible = union_on([seen[0]], common, seen[1].GetInverse()) if seen else None
     images = []
     for mask in masks:
         image = sitk.GetImageFromArray(mask if visible is None else mask * visible)
         image.SetSpacing(common.spacing.tolist())
         images.append(image)
-    return dice(*images, [1])[1], hausdorff95(*images, [1])[1], float(volume)
+    return dice(*images, [1])[1], hausdorff95(*images, [1])[1], volume, drawn
 
 
 def _common_grid(sides: Sequence[tuple[Sequence[LabelLayer], vtk.vtkAbstractTransform]]) -> VoxelGrid:

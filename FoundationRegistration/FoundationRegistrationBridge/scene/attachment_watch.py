@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import slicer
@@ -11,27 +12,31 @@ import vtk
 from ..nodes.spaces import chain
 from .marks import is_registration, mark_attached, mark_of
 
+_WATCHED: weakref.WeakSet[Any] = weakref.WeakSet()
 
-class AttachmentWatch:
-    """Marks each node of a scene once it is under a registration, like `follow/apply.py` does when attaching.
 
-    Args:
-        scene: all its nodes are watched, including later ones.
+def watch_attachments(scene: Any) -> None:
+    """Mark each node of a scene once it is under a registration, like `follow/apply.py` does when attaching.
+
+    All nodes of the scene are watched, including later ones. A scene is watched once, however often this is called.
     """
+    if scene in _WATCHED:
+        return
+    _WATCHED.add(scene)
+    for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode", scene):
+        _watch(node)
+    scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, _on_node_added)
 
-    def __init__(self, scene: Any) -> None:
-        for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode", scene):
-            self._watch(node)
-        scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, self._on_node_added)
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _on_node_added(self, _scene: Any, _event: str, node: Any) -> None:
-        if node.IsA("vtkMRMLDisplayableNode"):
-            self._watch(node)
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _on_node_added(_scene: Any, _event: str, node: Any) -> None:
+    if node.IsA("vtkMRMLDisplayableNode"):
+        _watch(node)
 
-    def _watch(self, node: Any) -> None:
-        node.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _mark_if_attached)
-        _mark_if_attached(node)
+
+def _watch(node: Any) -> None:
+    node.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _mark_if_attached)
+    _mark_if_attached(node)
 
 
 def _mark_if_attached(node: Any, _event: str = "") -> None:

@@ -29,7 +29,7 @@ def ask_consent(entries: Sequence[Any]) -> bool:
         if entry.access != "open":
             msg = (
                 f"'{entry.filename}' must be downloaded by hand from {entry.url}; "
-                "then choose its folder under Advanced, Weights folder."
+                "then choose its folder under Method, Weights folder."
             )
             raise BridgeError(msg)
     lines = [

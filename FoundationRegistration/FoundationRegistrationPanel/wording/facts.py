@@ -8,7 +8,6 @@ from typing import Any
 from FoundationRegistrationBridge.process.time_to_go import DONE, STARTING
 from slicer.i18n import tr as _
 
-from FoundationRegistrationLib.cli import encoder_list
 from FoundationRegistrationLib.encoders import encoder_info, encoders
 from FoundationRegistrationLib.settings import PRESETS, Settings
 
@@ -98,13 +97,14 @@ def missing_weights(names: Sequence[str], given: str) -> list[Any]:
         names: of the encoders in use.
         given: the setting `weights`: a file, a folder, or empty.
     """
-    missing = [weights for name in names for weights in encoder_list.missing_weights(encoder_info(name), given)]
-    if not missing:
+    needed = [weights for name in names if (weights := encoder_info(name).weights)]
+    if not needed:
         return []
     from FoundationRegistrationLib.weights import catalogue
+    from FoundationRegistrationLib.weights import missing_weights as missing_of
 
     entries = catalogue()
-    return [entries[weights] for weights in missing]
+    return [entries[name] for weights in needed for name in missing_of(weights, given)]
 
 
 def weights_line(names: Sequence[str], given: str) -> str:
@@ -133,7 +133,7 @@ def download_size(entry: Any) -> str:
 
 def _to_fetch(entry: Any) -> str:
     if entry.access != "open":
-        return _("{name} must be downloaded by hand from {url} ({license}), then set in Advanced").format(
+        return _("{name} must be downloaded by hand from {url} ({license}), then set under Method").format(
             name=entry.filename, url=entry.url, license=entry.license
         )
     return _("{title} will be downloaded after you confirm ({size}, {license})").format(

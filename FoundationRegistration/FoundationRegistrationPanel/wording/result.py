@@ -46,7 +46,7 @@ def _volume_change(jacobian: Mapping[str, float], *, is_linear: bool) -> str:
     """Return by how much tissue of the moving volume grows; the Jacobian is that of the opposite direction."""
     if "mean" not in jacobian:  # record of an earlier version
         return ""
-    text = _("{mean:+.1f} % on average").format(mean=_growth_percent(jacobian["mean"]))
+    text = _("{mean:+.1f} % overall").format(mean=_growth_percent(jacobian["mean"]))
     if is_linear or jacobian["min"] <= 0.0:
         return text
     return text + _(", {least:+.0f} to {most:+.0f} % locally").format(

@@ -11,17 +11,38 @@ from pydicom.valuerep import DA, DT, TM
 _FIRST_YEAR = 1900
 
 
-def date_time(values: Mapping[str, Any], keyword: str) -> datetime.datetime | None:
-    """Return a date-time tag (VR DT) without its time zone; None if it is absent or invalid."""
+def date_time(
+    values: Mapping[str, Any], keyword: str, zone: datetime.tzinfo | None = None
+) -> datetime.datetime | None:
+    """Return a date-time tag (VR DT), without a time zone; None if it is absent or invalid.
+
+    Args:
+        values: tags by keyword.
+        keyword: of the tag.
+        zone: time zone of the scanner, to which a time with an offset from UTC is converted; without it, the offset
+            is dropped.
+    """
     try:
         found = DT(str(values[keyword]).strip()) if values.get(keyword) else None
+        if found is None or found.year < _FIRST_YEAR:
+            return None
+        moment = datetime.datetime.combine(found.date(), found.timetz())
+        return (moment if zone is None or moment.tzinfo is None else moment.astimezone(zone)).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+
+
+def has_offset(values: Mapping[str, Any], keyword: str) -> bool:
+    """Whether a valid date-time tag (VR DT) says its offset from UTC."""
+    return date_time(values, keyword) is not None and DT(str(values[keyword]).strip()).tzinfo is not None
+
+
+def time_zone(values: Mapping[str, Any]) -> datetime.tzinfo | None:
+    """Return the time zone of the times of a header that have no offset of their own; None if it is not said."""
+    try:
+        return datetime.datetime.strptime(str(values.get("TimezoneOffsetFromUTC", "")).strip(), "%z").tzinfo
     except ValueError:
         return None
-    return (
-        datetime.datetime.combine(found.date(), found.time())
-        if found is not None and found.year >= _FIRST_YEAR
-        else None
-    )
 
 
 def time_of_day(values: Mapping[str, Any], keyword: str) -> datetime.time | None:

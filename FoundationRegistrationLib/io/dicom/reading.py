@@ -58,6 +58,7 @@ _TAGS: list[Tag] = [
     *("GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SeriesNumber", "LossyImageCompression"),
     *("AcquisitionDate", "ContentDate", "TemporalPositionTimeOffset", "SeriesDate", "SeriesTime", "SUVType"),
     *("PatientWeight", "CorrectedImage", "DecayCorrection", "RadiopharmaceuticalInformationSequence"),
+    "TimezoneOffsetFromUTC",
     "ActualFrameDuration",
     *DISTINCTIONS,
     *(_FRAMES, _SHARED),

@@ -16,7 +16,7 @@ from typing import Any
 import pydicom
 
 from .headers import Slice, numbers
-from .moments import date, date_time, time_of_day
+from .moments import date, date_time, has_offset, time_of_day, time_zone
 
 _UNITS = {
     "BQML": "Bq/ml",
@@ -136,7 +136,7 @@ def _by_body_weight(slices: list[Slice], to_activity: float) -> tuple[float, str
         raise _LackingError(msg)
     half_life = _number(drug, "RadionuclideHalfLife", lambda seconds: seconds >= 1, "s")
     begun, source = _scan_start(slices, half_life)
-    seconds = (begun - _injected(drug, begun)).total_seconds()
+    seconds = (begun - _injected(drug, begun, time_zone(first.values))).total_seconds()
     if not 0 <= seconds <= _MOST_HALF_LIVES * half_life:
         msg = (
             f"the injection would be {seconds / 60:.4g} min before the scan, which cannot be with a half-life of "
@@ -168,12 +168,20 @@ def _number(values: Mapping[str, Any], keyword: str, is_possible: Callable[[floa
     return float(found[0])
 
 
-def _injected(drug: Mapping[str, Any], begun: datetime.datetime) -> datetime.datetime:
-    """Return when the drug was injected; a time without a date is the last one before the scan."""
-    moment = date_time(drug, "RadiopharmaceuticalStartDateTime")
-    if moment is not None:
+def _injected(drug: Mapping[str, Any], begun: datetime.datetime, zone: datetime.tzinfo | None) -> datetime.datetime:
+    """Return when the drug was injected, in the local time of the scan.
+
+    A time without a date is the last one before the scan. It is also taken where the date and time have an offset
+    from UTC and the time zone of the scan is not known.
+    """
+    moment = date_time(drug, "RadiopharmaceuticalStartDateTime", zone)
+    is_elsewhere = zone is None and has_offset(drug, "RadiopharmaceuticalStartDateTime")
+    if moment is not None and not is_elsewhere:
         return moment
     time = time_of_day(drug, "RadiopharmaceuticalStartTime")
+    if time is None and is_elsewhere:
+        msg = "the time of the injection has an offset from UTC, but the scan has none (TimezoneOffsetFromUTC)"
+        raise _LackingError(msg)
     if time is None:
         msg = (
             "the time of the injection is missing (RadiopharmaceuticalStartDateTime or RadiopharmaceuticalStartTime)"
@@ -198,7 +206,7 @@ def _scan_start(slices: list[Slice], half_life: float) -> tuple[datetime.datetim
     day, time = date(values, "SeriesDate"), time_of_day(values, "SeriesTime")
     if day is not None and time is not None and datetime.datetime.combine(day, time) <= min(moments):
         return datetime.datetime.combine(day, time), "SeriesTime"
-    of_ge = date_time(values, "GEScanDateTime")
+    of_ge = date_time(values, "GEScanDateTime", time_zone(values))
     if of_ge is not None and of_ge <= min(moments):
         return of_ge, "time of the scan by GE"
     begins = [_start_of(item, moment, half_life) for item, moment in zip(slices, moments, strict=True)]
@@ -211,7 +219,7 @@ def _scan_start(slices: list[Slice], half_life: float) -> tuple[datetime.datetim
 def _acquired(item: Slice) -> datetime.datetime | None:
     day, time = date(item.values, "AcquisitionDate"), time_of_day(item.values, "AcquisitionTime")
     if day is None or time is None:
-        return date_time(item.values, "AcquisitionDateTime")
+        return date_time(item.values, "AcquisitionDateTime", time_zone(item.values))
     return datetime.datetime.combine(day, time)
 
 

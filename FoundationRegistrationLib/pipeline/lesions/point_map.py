@@ -7,10 +7,9 @@ import SimpleITK as sitk
 import torch
 
 from ...spatial.inversion import inverse_at
-from ...spatial.points import linear_parts, transform_points
+from ...spatial.points import preimages, transform_points
 from ...spatial.sampling import sample
 
-_MOST_STEPS = 30
 _TOLERANCE_MM = 1e-5
 
 
@@ -43,16 +42,10 @@ class PointMap:
         return self.from_cells(cells + inverse_at(self.displacement, cells, _TOLERANCE_MM / self._spacing))
 
     def before_initial(self, moving_points: np.ndarray) -> np.ndarray:
-        """Return the points (N, 3) that the initial transform maps to moving points, by Newton's method."""
+        """Return the points (N, 3) that the initial transform maps to moving points."""
         size = np.array(self.displacement.shape[:0:-1])
-        points = np.tile(self._origin + (size - 1) / 2 * self._spacing, (len(moving_points), 1))
-        for _ in range(_MOST_STEPS):
-            missing = moving_points - transform_points(self._initial, points)
-            if np.abs(missing).max() < _TOLERANCE_MM:
-                break
-            inverses = np.linalg.pinv(linear_parts(self._initial, points))
-            points = points + (inverses @ missing[:, :, None])[:, :, 0]
-        return points
+        middle = self._origin + (size - 1) / 2 * self._spacing
+        return preimages(self._initial, moving_points, np.tile(middle, (len(moving_points), 1)))
 
     def to_cells(self, points: np.ndarray) -> torch.Tensor:
         """Return points (N, 3) in LPS mm as continuous indices (3, N), components (z, y, x)."""

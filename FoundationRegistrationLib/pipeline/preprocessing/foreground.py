@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from ...spatial.grids import smoothed_for_spacing
-
 CT_BODY_THRESHOLD = -400.0
 FOREGROUND_SPACING_MM = 3.0
 _KEPT_COMPONENT_SHARE = 0.05
@@ -46,7 +44,7 @@ def _coarse(image: sitk.Image) -> sitk.Image:
     size = np.asarray(image.GetSize())
     step = np.maximum(1, np.round(FOREGROUND_SPACING_MM / spacing)).astype(int)
     step = np.minimum(step, np.maximum(1, size // 8))
-    return sitk.BinShrink(image, step.tolist()) if (step > 1).any() else smoothed_for_spacing(image, 0.0)
+    return sitk.BinShrink(image, step.tolist()) if (step > 1).any() else image
 
 
 def minimum_cross_entropy(values: np.ndarray) -> float:
