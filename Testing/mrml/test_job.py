@@ -251,8 +251,15 @@ def test_unsuitable_inputs_are_refused_before_anything_starts(scene, temporary_f
     put_under(fixed, above)
     no_body = segmentation_node(scene, body_mask(empty_grid(), "fixed"), {1: "body"})
     put_under(no_body, linear_node(scene, shift=(900.0, 0.0, 0.0)))
+    labels = volume_node(scene, body_mask(empty_grid(), "fixed"), "drawn", "vtkMRMLLabelMapVolumeNode")
+    unknown = volume_node(scene, sitk.Cast(body_mask(empty_grid(), "fixed"), sitk.sitkFloat32) / 0.0, "NaN outside")
     before = state(scene)
     for inputs, words in (
+        (JobInputs(fixed, labels), "'drawn' is a label map; choose the image"),
+        (JobInputs(fixed, moving, output_volume=labels), "'drawn' is not a scalar volume"),
+        (JobInputs(fixed, moving, output_volume=colour), "'rgb' is not a scalar volume"),
+        (JobInputs(fixed, moving, fixed_mask=moving), "is not a mask. The fixed mask holds"),
+        (JobInputs(fixed, moving, fixed_mask=unknown), "'NaN outside' is not a mask. .* fractions or NaN"),
         (JobInputs(fixed, fixed), "both fixed and moving"),
         (JobInputs(None, moving), "fixed volume"),
         (JobInputs(fixed, empty), "no voxels"),

@@ -49,6 +49,25 @@ def test_under_a_bent_parent_the_node_is_not_linear(scene, tmp_path):
     assert inverse_of(job.outputs.transform_node).IsA("vtkMRMLLinearTransformNode"), "the fixed one has no parent"
 
 
+def test_deformation_never_goes_into_a_linear_transform_node(scene, tmp_path):
+    """A second run, of a volume that now has a bent parent, into the linear result of the first."""
+    fixed, moving = volume_node(scene, empty_grid("LPS"), "fixed"), volume_node(scene, empty_grid("LPS"), "moving")
+    first = run_known(tmp_path, rigid(np.random.default_rng(1)), scene, fixed=fixed, moving=moving).outputs
+    matrix = linear_matrix(first.transform_node.GetTransformFromParent())
+    put_under(moving, grid_node(scene))
+    job = run_known(
+        tmp_path,
+        rigid(np.random.default_rng(2)),
+        scene,
+        fixed=fixed,
+        moving=moving,
+        output_transform=first.transform_node,
+    )
+    assert not job.outputs.transform_node.IsA("vtkMRMLLinearTransformNode")
+    assert np.array_equal(linear_matrix(first.transform_node.GetTransformFromParent()), matrix)
+    assert "cannot hold a deformation" in " ".join(job.outputs.messages)
+
+
 def roi_node(scene, angle=35.0):
     """A turned ROI; the corners of its box in its own coordinates, RAS."""
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "tumour")

@@ -91,6 +91,17 @@ def test_registered_volume_is_renewed_unless_it_is_an_input_or_another_is_chosen
     assert without.volume_node is None and own.GetName() == "mine", "a node of the user is never renamed"
 
 
+def test_registered_volume_that_another_registration_uses_is_not_overwritten(scene, tmp_path, pair):
+    rng = np.random.default_rng(8)
+    first = register(scene, tmp_path, pair, rigid(rng), {})
+    used = first.volume_node
+    register(scene, tmp_path, (used, volume(scene, "PET", rng, None)), rigid(rng), {})
+    before = slicer.util.arrayFromVolume(used).copy()
+    again = register(scene, tmp_path, pair, rigid(rng), {}, output_transform=first.transform_node)
+    assert again.transform_node is first.transform_node and again.volume_node is not used
+    assert np.array_equal(slicer.util.arrayFromVolume(used), before)
+
+
 def test_each_registration_has_one_folder_beside_the_fixed_volume(scene, tmp_path, pair):
     rng = np.random.default_rng(7)
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow.apply import apply_transform
@@ -117,9 +118,26 @@ def test_far_away_structures_are_measured_or_left_out_but_never_good(scene, regi
     fixed, moving = labels
     put_under(moving, linear_node(scene, "elsewhere", shift=(4000.0, 4000.0, 4000.0)))
     rows = by_name(quality_rows(fixed, moving, None, None, registered.node))
-    assert np.isnan(rows[("Dice", "left")].before)
+    assert ("Dice", "left") not in rows
+    assert ("Not measured", "left (the outlines are too large, or too far apart)") in rows
     table = quality_table(fixed, moving, None, None, registered.node)
     assert "nan" not in [table.GetCellText(row, 2) for row in range(table.GetNumberOfRows())]
+
+
+def test_large_structures_are_measured_too(scene):
+    """Boxes of more voxels than the grid they are compared on may have, 2.4 mm apart."""
+    nodes = []
+    for name, shift in (("fixed", 0), ("moving", 3)):
+        box = np.zeros((262, 262, 262), np.uint8)
+        box[4:256, 4 + shift : 256 + shift, 4:256] = 1
+        image = sitk.GetImageFromArray(box)
+        image.SetSpacing((0.8, 0.8, 0.8))
+        nodes.append(volume_node(scene, image, name, "vtkMRMLLabelMapVolumeNode"))
+    still = scene.AddNewNodeByClass("vtkMRMLTransformNode", "identity")
+    rows = by_name(quality_rows(*nodes, None, None, still))
+    assert rows[("Dice", "label 1")].after == pytest.approx(1.0 - 3.0 / 252.0, abs=3e-3)
+    assert rows[("HD95", "label 1")].after == pytest.approx(2.4, abs=0.5)
+    assert rows[("Volume", "label 1")].after == pytest.approx((252 * 0.8) ** 3 / 1000.0, rel=0.02)
 
 
 def test_landmark_error_before_and_after(scene, registered):

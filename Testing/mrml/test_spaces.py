@@ -127,3 +127,17 @@ def test_initial_transform_is_written_in_the_world(scene, tmp_path, kind):
     read = sitk.ReadTransform(str(tmp_path / "initial.h5"))
     expected = map_points(to_world(node).GetInverse(), POINTS) * FLIP
     assert np.abs(through(read, POINTS * FLIP) - expected).max() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["linear", "grid"])
+def test_earlier_registration_below_the_parent_of_the_moving_volume_is_a_start_that_counts_the_parent_once(
+    scene, tmp_path, kind
+):
+    parent = linear_node(scene, "table", shift=(30.0, -10.0, 5.0)) if kind == "linear" else grid_node(scene)
+    found = to_world(linear_node(scene, angle=-12.0, shift=(4.0, 3.0, -6.0)))
+    node = scene.AddNode(below(to_world(parent), found))
+    put_under(node, parent)
+    _, voxel_grid = volume_in_world(volume_node(scene, empty_grid("anisotropic")), None)
+    write_initial_transform(node, voxel_grid, tmp_path / "initial.h5", parent)
+    read = sitk.ReadTransform(str(tmp_path / "initial.h5"))
+    assert np.abs(through(read, POINTS * FLIP) - map_points(found, POINTS) * FLIP).max() < 0.1

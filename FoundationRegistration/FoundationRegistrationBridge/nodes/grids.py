@@ -48,6 +48,15 @@ class VoxelGrid:
         i, j, k = (int(count) for count in np.asarray(high) - low + 1)
         return VoxelGrid((i, j, k), matrix)
 
+    def coarser(self, factor: float) -> VoxelGrid:
+        """Return a grid over the same extent with voxels that are larger along each axis, by about a factor."""
+        i, j, k = (max(1, round(count / factor)) for count in self.dimensions)
+        steps = np.array(self.dimensions) / (i, j, k)
+        matrix = self.ijk_to_ras.copy()
+        matrix[:3, :3] *= steps
+        matrix[:3, 3] = self.ras((steps / 2.0 - 0.5)[None])[0]
+        return VoxelGrid((i, j, k), matrix)
+
     def sample_points(self, steps: int = 9) -> np.ndarray:
         """Return (steps^3, 3) RAS points spread over the grid out to the faces of its outer voxels."""
         axes = [np.linspace(-0.5, count - 0.5, steps) for count in self.dimensions]

@@ -91,7 +91,7 @@ def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.n
             raise BridgeError(msg)
         layers = label_layers(node, segment_ids)
     elif node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
-        layers = [LabelLayer(array_from_image(node.GetImageData()), grid_of(node), {})]
+        layers = [LabelLayer(_marked(node, role), grid_of(node), {})]
     else:
         msg = f"'{node.GetName()}' is not a mask; choose a segmentation or a label map as the {role}."
         raise BridgeError(msg)
@@ -100,6 +100,25 @@ def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.n
         msg = f"The {role} '{node.GetName()}' marks nothing within the {role.split()[0]} volume; choose another."
         raise BridgeError(msg)
     return found
+
+
+def _marked(volume: Any, role: str) -> np.ndarray:
+    """Return what a label map marks as (k, j, i) of 0 and 1.
+
+    Raises:
+        BridgeError: it holds fractions, NaN or numbers below 0, looks like an intensity image, or is empty.
+    """
+    import SimpleITK as sitk
+
+    from FoundationRegistrationLib.errors import InputError
+    from FoundationRegistrationLib.pipeline.preprocessing.masks import checked_mask
+
+    image = sitk.GetImageFromArray(array_from_image(volume.GetImageData()))
+    try:
+        return sitk.GetArrayFromImage(checked_mask(image, image, role.removesuffix(" mask")))
+    except InputError as error:
+        msg = f"'{volume.GetName()}' is not a mask. {error}"
+        raise BridgeError(msg) from error
 
 
 def union_on(layers: Iterable[LabelLayer], grid: VoxelGrid, to_layers: vtk.vtkAbstractTransform) -> np.ndarray:

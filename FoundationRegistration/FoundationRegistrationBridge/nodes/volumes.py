@@ -30,6 +30,12 @@ def check_scalar_volume(node: Any, role: str) -> None:
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         msg = f"Choose a {role} volume."
         raise BridgeError(msg)
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        msg = (
+            f"The {role} volume '{node.GetName()}' is a label map; choose the image it was drawn on, and "
+            "transform the label map with the result."
+        )
+        raise BridgeError(msg)
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         msg = f"The {role} volume '{node.GetName()}' has no voxels; load it, or choose another."

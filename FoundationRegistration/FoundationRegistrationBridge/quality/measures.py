@@ -29,6 +29,7 @@ from ..scene.transforms import stored_record, world_registration
 
 _MARGIN_VOXELS = 2
 _MOST_VOXELS = 256**3
+_COARSEST = 2.0  # times the spacing of the fixed structure, for large structures
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,17 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
             _agreement(structure.fixed, structure.moving, fixed_to_world, moving_to_world, seen)
             for moving_to_world in stages
         ]
+        lost = [math.isnan(volume) for *_, volume in overlaps]
+        if any(lost):
+            when = "" if all(lost) else " before the registration" if lost[0] else " after the registration"
+            left_out.append(f"{name}{when} (the outlines are too large, or too far apart)")
+        if all(lost):
+            continue
         *compared, (drawn, _) = zip(*overlaps, strict=True)
         for measure, unit, values in zip(("Dice", "HD95", "Volume"), ("", "mm", "cm3"), compared, strict=True):
             rows.append(QualityRow(measure, name, *values, unit))
+        if any(lost):
+            continue
         rows.append(QualityRow("Volume, fixed image", name, None, drawn, "cm3"))
         if moving_volume := compared[-1][0]:
             grown = 100.0 * (drawn / moving_volume - 1.0)
@@ -177,9 +186,10 @@ def _agreement(
     moving_to_world: vtk.vtkAbstractTransform,
     seen: tuple[LabelLayer, vtk.vtkAbstractTransform] | None,
 ) -> tuple[float, float, float, float]:
-    """Return Dice, HD95 (mm), and the volumes (cm3) of moving and fixed structure in the world; NaN if too far apart.
+    """Return Dice, HD95 (mm), and the volumes (cm3) of moving and fixed structure in the world.
 
-    The parts of each side count as one. Dice and HD95 are measured inside `seen`.
+    All are NaN if the structures are too large or too far apart. The parts of each side count as one. Dice and HD95
+    are measured inside `seen`. Large structures are compared on up to twice as coarse a grid.
     """
     import SimpleITK as sitk
 
@@ -190,8 +200,11 @@ def _agreement(
         for parts, transform in ((fixed, fixed_to_world), (moving, moving_to_world))
     ]
     common = _common_grid(sides)
-    if np.prod(common.dimensions, dtype=float) > _MOST_VOXELS:
+    factor = (np.prod(common.dimensions, dtype=float) / _MOST_VOXELS) ** (1.0 / 3.0)
+    if factor > _COARSEST:
         return math.nan, math.nan, math.nan, math.nan
+    if factor > 1.0:
+        common = common.coarser(factor)
     masks = [union_on(layers, common, transform.GetInverse()) for layers, transform in sides]
     drawn, volume = (float(np.count_nonzero(mask) * np.prod(common.spacing) / 1000.0) for mask in masks)
     visible = union_on([seen[0]], common, seen[1].GetInverse()) if seen else None

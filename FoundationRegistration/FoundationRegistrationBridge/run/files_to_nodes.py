@@ -29,7 +29,16 @@ from ..scene.maps import (
 from ..scene.marks import renew_marks
 from ..scene.outlines import Outline
 from ..scene.result_folder import put_into_folder
-from ..scene.transforms import INVERSE_ROLE, below, inverse_of, name_run, read_transform, store_record
+from ..scene.transforms import (
+    INVERSE_ROLE,
+    below,
+    fixed_of,
+    inverse_of,
+    moving_of,
+    name_run,
+    read_transform,
+    store_record,
+)
 from .inputs import JobInputs, check_output_transform, is_input
 from .placement import Placement
 
@@ -103,6 +112,12 @@ def enter_results(
     transform, inverse = _transforms(placement, forward, backward)
     found = read_maps(result)
     happened, output = _what_has_changed(inputs, placement)
+    if output is not None and not _can_hold(output, transform):
+        happened.append(
+            f"The output transform '{output.GetName()}' is a linear transform and cannot hold a deformation; it is "
+            "unchanged, and the result is a new transform."
+        )
+        output = None
     record["messages"] = [*happened, *record["messages"]]
     transform, inverse = _enter_transforms(changes, inputs, placement, output, transform, inverse)
     lay = [Outline.of_image(side.grid) for side in (placement.fixed, placement.moving)]
@@ -141,6 +156,11 @@ def _what_has_changed(inputs: JobInputs, placement: Placement) -> tuple[list[str
         )
         output = None
     return words, output
+
+
+def _can_hold(node: Any, transform: Any) -> bool:
+    """Whether a transform node is of a class that holds another one's content: a linear one holds no deformation."""
+    return transform.IsLinear() or not node.IsA("vtkMRMLLinearTransformNode")
 
 
 def _transforms(
@@ -198,10 +218,16 @@ def _own_inverse(output: Any, placement: Placement) -> Any | None:
     return None if any(node is not output and inverse_of(node) is inverse for node in others) else inverse
 
 
+def _serves_another(volume: Any, transform: Any) -> bool:
+    """Whether a volume is the fixed or moving one of another registration."""
+    others = slicer.util.getNodesByClass("vtkMRMLTransformNode", transform.GetScene())
+    return any(volume in (fixed_of(node), moving_of(node)) for node in others if node is not transform)
+
+
 def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement, transform: Any, volume: Any) -> Any:
     """Overwrite the output volume, or that of an earlier run of this registration, or add it; return the node."""
     given, own = inputs.output_volume, transform.GetNodeReference(_VOLUME_ROLE)
-    if given not in (None, own) or (own is not None and is_input(inputs, own)):
+    if given not in (None, own) or (own is not None and (is_input(inputs, own) or _serves_another(own, transform))):
         leave(transform, _VOLUME_ROLE)
     if given is None:
         output = renew(changes, transform, _VOLUME_ROLE, "registered volume", volume, inputs.moving)

@@ -93,12 +93,15 @@ def check_inputs(inputs: JobInputs) -> None:
 
 
 def check_output_volume(inputs: JobInputs) -> None:
-    """Check that the output volume is not an input.
+    """Check that the output volume can hold an image, and is not an input.
 
     Raises:
-        BridgeError: it is.
+        BridgeError: it cannot, or it is.
     """
     output = inputs.output_volume
+    if output is not None and output.GetClassName() != "vtkMRMLScalarVolumeNode":
+        msg = f"The output volume '{output.GetName()}' is not a scalar volume; choose another output volume."
+        raise BridgeError(msg)
     if output is not None and is_input(inputs, output):
         msg = f"The output volume '{output.GetName()}' is an input; choose another output volume."
         raise BridgeError(msg)

@@ -64,7 +64,8 @@ def export_inputs(inputs: JobInputs, folder: Path, messages: list[str]) -> list[
         options += ["--region", file]
     if _starts_from_a_transform(inputs):
         file = folder / "initial_transform.h5"
-        write_initial_transform(inputs.initial_transform, grids["fixed"], file)
+        parent = parent_without(inputs.moving, inputs.output_transform)
+        write_initial_transform(inputs.initial_transform, grids["fixed"], file, parent)
         options += ["--initial-transform", file]
     options += ["--feature-preview"] if inputs.feature_preview else []
     options += ["--maps"] if inputs.maps else []

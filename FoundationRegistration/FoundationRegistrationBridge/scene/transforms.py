@@ -21,7 +21,7 @@ import vtk
 
 from ..errors import BridgeError
 from ..nodes.grids import VoxelGrid, image_from_array, map_points, matrix_of
-from ..nodes.spaces import composed, from_world, linear_matrix, snapshot, to_world
+from ..nodes.spaces import chain, composed, from_world, linear_matrix, snapshot, to_world
 from .marks import moving_parent, new_run
 from .outlines import Outline
 
@@ -111,7 +111,7 @@ def stored_record(transform_node: Any) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -> None:
+def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path, moving_parent: Any = None) -> None:
     """Write a transform node, in world coordinates, for the engine: fixed points to moving points.
 
     A linear transform is written directly. Any other is sampled around the fixed volume, since the inverse of a grid
@@ -121,11 +121,15 @@ def write_initial_transform(transform_node: Any, fixed: VoxelGrid, path: Path) -
         transform_node: in the sense of a parent of the moving volume.
         fixed: grid of the fixed volume in the world.
         path: an .h5 file.
+        moving_parent: parent of the moving volume as it is registered. What the transform shares with it, as an
+            earlier registration between the volume and its parent does, acts already and does not count twice.
 
     Raises:
         BridgeError: it cannot be written.
     """
-    transform = from_world(transform_node)
+    above = chain(moving_parent)
+    shared = next((node for node in chain(transform_node.GetParentTransformNode()) if node in above), None)
+    transform = composed(from_world(transform_node), to_world(shared))
     node = slicer.vtkMRMLTransformNode()
     matrix = linear_matrix(transform)
     if matrix is None:
