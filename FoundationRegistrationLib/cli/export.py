@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError
 from ..runtime.interruption import Interruption
+from ..series.folders import frame_folders
 from .dicom_inputs import DIFFERENT_PATIENTS, check_frame, read_dicom_input
 from .files import prepare_files
 from .terminal import say
@@ -61,6 +62,9 @@ def _transform(arguments: argparse.Namespace) -> Any:
     from ..io.transforms import read_transform
 
     folder, inverse = arguments.registration, arguments.direction == "inverse"
+    if (frames := frame_folders(folder)) and not (folder / "transform.h5").exists():
+        msg = f"'{folder}' holds the frames of a series; give one of them, such as '{frames[max(frames)]}'."
+        raise InputError(msg)
     if not arguments.linear:
         return read_transform(folder / ("inverse.h5" if inverse else "transform.h5"))
     transform = read_transform(folder / "transform.h5")

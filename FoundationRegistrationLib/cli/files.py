@@ -92,7 +92,7 @@ def check_earlier_results(arguments: argparse.Namespace) -> None:
     if output is None or getattr(arguments, "overwrite", True):
         return
     names = {**_INTO_A_FOLDER, "series": SUMMARY, "phantom": (*PHANTOM, *DYNAMIC_PHANTOM)}.get(arguments.command)
-    there = [output] if names is None else [output / name for name in names]
+    there = [*with_data(output)] if names is None else [output / name for name in names]
     taken = next((path for path in there if os.path.lexists(path)), None)
     if taken is not None:
         where = f"'{taken}' exists" if names is None else f"'{output}' holds the results of another run"

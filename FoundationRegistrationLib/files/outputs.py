@@ -74,7 +74,12 @@ def staged_folder(
     with _staging(target, guard) as staging:
         new = staging / "new"
         try:
-            yield new
+            try:
+                yield new
+            except OutputError as error:  # about a file in the private folder, whose name means nothing to the user
+                if isinstance(error.__cause__, OSError) and _concerns(error.__cause__, staging):
+                    raise error.__cause__ from error
+                raise
             commit(staging, target, guard, replaced)
         except OSError as error:
             if not new.exists():

@@ -143,6 +143,12 @@ def _coordinates(values: Sequence[Any], place: str) -> list[float]:
     return coordinates
 
 
+def _stated_spaces(text: str, path: Path) -> set[str]:
+    """Return the coordinate systems that comments state, as Slicer writes them into .fcsv files."""
+    stated = re.findall(r"^#[# ]*coordinate ?system *[=:,](.+)", text, re.MULTILINE | re.IGNORECASE)
+    return {_space(value.strip().rstrip(",;"), path) for value in stated}
+
+
 def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
     rows = rows_of(text)
     header = [cell.lower() for cell in rows[0][1]] if rows else []
@@ -151,13 +157,15 @@ def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
         if rows and not any(re.match(r"[-+]?\.?\d", cell) for cell in header[:3]):
             msg = f"{path} has no columns x, y, z; name them in the first line or give three numeric columns."
             raise InputError(msg)
-        return "LPS", [(place, "", row) for place, row in rows]
+        return _one_space(_stated_spaces(text, path), "LPS", path), [(place, "", row) for place, row in rows]
     twice = next((axis for axis in axes if header.count(axis) > 1), "")
     if twice:
         msg = f"{path} has the column {twice} twice; give each coordinate once."
         raise InputError(msg)
     records = [(place, by_column(header, row, f"{path} {place}")) for place, row in rows[1:]]
-    spaces = {_space(record["space"], path) for _, record in records if "space" in record}
+    named = [column for column in header if re.sub(r"[ _]", "", column) in ("space", "coordinatesystem")]
+    spaces = {_space(record[column], path) for _, record in records for column in named}
+    spaces |= _stated_spaces(text, path)
     space = _one_space(spaces, "RAS" if axes[0] == "r" else "LPS", path)
     return space, [
         # Slicer also exports points not placed yet
@@ -172,12 +180,10 @@ def _parse_csv(text: str, path: Path) -> tuple[str, _Points]:
 
 def _parse_fcsv(text: str, path: Path) -> tuple[str, _Points]:
     columns = _FCSV_HEADER.split(",")
-    spaces = set()
-    for key, value in re.findall(r"^#[# ]*(CoordinateSystem|columns) *=(.+)", text, re.MULTILINE):
+    spaces = _stated_spaces(text, path)
+    for value in re.findall(r"^#[# ]*columns *=(.+)", text, re.MULTILINE):
         named = [name.strip() for name in value.split(",")]
-        if key == "CoordinateSystem":
-            spaces.add(_space(value.strip(), path))
-        elif {"x", "y", "z"} <= set(named):
+        if {"x", "y", "z"} <= set(named):
             columns = named
     points: _Points = []
     for place, row in rows_of(text):
@@ -198,7 +204,7 @@ def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
         spaces = {_space(markup.get("coordinateSystem", "LPS"), path) for markup in lists}
         units = [markup.get("coordinateUnits", "mm") for markup in lists]
         points = [point for markup in lists for point in markup.get("controlPoints", [])]
-        named = [(str(point.get("label", "")), _position(point)) for point in points]
+        named = [(_text(point.get("label", "")), _position(point)) for point in points]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is not a Slicer markups file; save the point list from Slicer again."
         raise InputError(msg) from error
@@ -211,6 +217,11 @@ def _parse_markups(text: str, path: Path) -> tuple[str, _Points]:
     return _one_space(spaces, "LPS", path), [
         (f"point {n}", name, position) for n, (name, position) in enumerate(named, start=1)
     ]
+
+
+def _text(value: object) -> str:
+    """Return a value as text that can be written, without half characters that JSON allows."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _position(point: Mapping[str, Any]) -> list[Any] | None:

@@ -18,7 +18,11 @@ def rows_of(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    try:
+        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error as error:
+        msg = f"A line of the landmark file cannot be read ({error}); save the landmarks again."
+        raise InputError(msg) from error
     return [cell.strip() for cell in row]
 
 

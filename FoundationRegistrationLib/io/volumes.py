@@ -214,16 +214,15 @@ def whole_numbers(image: sitk.Image, name: str) -> sitk.Image:
     Raises:
         InputError: they are not; `name` is the name of the label map.
     """
-    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
-        return image
     values = sitk.GetArrayViewFromImage(image)
-    if not np.array_equal(values, np.rint(values)):  # NaN is not a label either
+    is_float = values.dtype.kind == "f"
+    if is_float and not np.array_equal(values, np.rint(values)):  # NaN is not a label either
         msg = f"{name} holds fractions or NaN; give whole numbers, one per structure."
         raise InputError(msg)
-    if max(-values.min(), values.max()) > np.iinfo(np.int32).max:
+    if max(-float(values.min()), float(values.max())) > np.iinfo(np.int32).max:
         msg = f"{name} holds numbers too large for labels; give small whole numbers."
         raise InputError(msg)
-    return sitk.Cast(image, sitk.sitkInt32)
+    return sitk.Cast(image, sitk.sitkInt32) if is_float else image
 
 
 def check_volume_name(path: Path) -> None:

@@ -32,13 +32,20 @@ def environment(settings: Settings, device: torch.device, features: Mapping[str,
     }
 
 
-def described_volume(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
-    """Return size, geometry, modality and content hash of a volume, as plain values."""
+def described_grid(image: sitk.Image) -> dict[str, Any]:
+    """Return size and geometry of a volume, as plain values."""
     return {
         "size": list(image.GetSize()),
         "spacing": list(image.GetSpacing()),
         "origin": list(image.GetOrigin()),
         "direction": list(image.GetDirection()),
+    }
+
+
+def described_volume(image: sitk.Image, prepared: PreparedVolume) -> dict[str, Any]:
+    """Return size, geometry, modality and content hash of a volume, as plain values."""
+    return {
+        **described_grid(image),
         "pixel_type": image.GetPixelIDTypeAsString(),
         "content_sha256": content_sha256(image),
         "modality": prepared.modality,

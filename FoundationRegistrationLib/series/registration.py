@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..errors import InputError
 from ..pipeline.preprocessing.masks import mask_on_grid_of
-from ..pipeline.provenance import environment
+from ..pipeline.provenance import described_grid, environment
 from ..runtime.guards import plain_torch
 from ..runtime.progress import CancelledCallback, Progress, ProgressCallback, ProgressEvent
 from ..settings import Settings
@@ -81,8 +81,9 @@ def register_series(
     inputs = _inputs(series, target, mask)
     errors: list[InputError] = []
     for index, frame in enumerate(series.frames):
+        grids = {"fixed": described_grid(target), "moving": described_grid(frame)}
         if index == reference_frame:
-            frames.append(left_as_it_was("reference"))
+            frames.append(left_as_it_was("reference", report=grids))
             continue
         key = _key(inputs, index, settings)
         kept = store.load(index, key) if store is not None else None
@@ -92,7 +93,7 @@ def register_series(
                 kept = onto.register(frame, index, steps)
             except InputError as error:
                 errors.append(error)
-                kept = left_as_it_was("failed", (str(error),))
+                kept = left_as_it_was("failed", (str(error),), report=grids)
             else:
                 if store is not None:
                     store.keep(index, key, kept)

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .grids import UNIT_CORNERS, field_of_view
 from .points import transform_points
+from .warping import is_measured
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 # Beyond the range of any scanner: voxel spacing and position of the first voxel.
@@ -31,9 +32,9 @@ def check_volume(image: sitk.Image, role: str, *, any_content: bool = False) -> 
         return
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.floating):
-        values = values[np.isfinite(values)]
+        values = values[is_measured(values)]
         if values.size == 0:
-            msg = f"The {role} volume has no finite value (all NaN or infinite); export it again."
+            msg = f"The {role} volume has no measured value (all NaN, infinite or padding); export it again."
             raise InputError(msg)
     if values.min() == values.max():
         msg = f"The {role} volume is empty: every voxel is {values.flat[0]:g}; choose a volume with content."

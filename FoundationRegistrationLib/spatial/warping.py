@@ -5,10 +5,15 @@ As in ITK, transforms map points of the output space to points of the input spac
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from .points import transform_points
+
+_PADDING_FROM = 1e30
 
 _NARROW_PIXEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkFloat32)
 
@@ -40,8 +45,8 @@ def warp_image(
     """Resample intensities in one step onto the grid of a reference.
 
     Args:
-        image: 3D volume; NaN and infinities count as its minimum, as does the outside. Colours and vectors are
-            resampled by component, complex numbers by part.
+        image: 3D volume; what was not measured (`is_measured`) counts as its minimum, as does the outside. Colours
+            and vectors are resampled by component, complex numbers by part.
         reference: gives the grid.
         transform: maps a point of the reference to a point of the image, LPS mm.
         interpolation: "linear", or "bspline" for cubic B-splines clamped to the range of the image.
@@ -64,9 +69,11 @@ def warp_image(
     interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
     resampled = sitk.Resample(source, reference, transform, interpolator, low, source.GetPixelID())
     warped = np.clip(sitk.GetArrayFromImage(resampled), low, high)
-    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
-        warped = np.rint(warped)
-    result = sitk.GetImageFromArray(warped.astype(sitk.GetArrayViewFromImage(image).dtype))
+    pixel = sitk.GetArrayViewFromImage(image).dtype
+    if pixel.kind in "iu":  # the largest of 64 bits has no double, and the next one above would wrap around
+        most = float(np.iinfo(pixel).max)
+        warped = np.minimum(np.rint(warped), most if int(most) <= np.iinfo(pixel).max else np.nextafter(most, 0.0))
+    result = sitk.GetImageFromArray(warped.astype(pixel))
     result.CopyInformation(resampled)
     return result
 
@@ -87,12 +94,18 @@ def warp_labels(
     return sitk.Resample(labels, reference, transform, interpolator, 0, labels.GetPixelID())
 
 
+def is_measured(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where values were measured: finite, and no padding such as the largest number of a pixel type."""
+    return np.abs(values) < _PADDING_FROM if values.dtype.kind == "f" else np.ones(values.shape, bool)
+
+
 def finite_float(image: sitk.Image, precision: type[np.floating] = np.float32) -> sitk.Image:
-    """Return the volume as float32 (or float64), with NaN and infinities as its smallest finite value, or 0."""
-    values = sitk.GetArrayFromImage(image).astype(precision)
-    finite = np.isfinite(values)
-    if not finite.all():
-        values[~finite] = values[finite].min() if finite.any() else 0.0
+    """Return the volume as float32 (or float64), with its smallest measured value, or 0, where none was measured."""
+    given = sitk.GetArrayViewFromImage(image)
+    known = is_measured(given)
+    values = given.astype(precision)
+    if not known.all():
+        values[~known] = values[known].min() if known.any() else 0.0
     result = sitk.GetImageFromArray(values)
     result.CopyInformation(image)
     return result

@@ -79,6 +79,11 @@ def test_results_of_another_run_are_replaced_only_when_told(pair, tmp_path, caps
     assert "jacobian.nii.gz" in before and "jacobian.nii.gz" not in after
 
 
+def pair_volume(folder):
+    sitk.WriteImage(coarse("oblique"), str(folder / "given.nii.gz"))
+    return folder / "given.nii.gz"
+
+
 def test_every_command_that_writes_refuses_what_is_there(tmp_path, capsys):
     registration = finish(tmp_path / "registration", coarse("RAS"), coarse("oblique"))
     points = tmp_path / "points.csv"
@@ -94,6 +99,12 @@ def test_every_command_that_writes_refuses_what_is_there(tmp_path, capsys):
         assert main([*map(str, command)]) == 2
         assert f"'{there}' exists; choose another --output, or add --overwrite" in capsys.readouterr().err
         assert there.read_text() == "mine"
+    for header, voxels in (("k.nhdr", "k.raw.gz"), ("m.mhd", "m.zraw")):
+        (tmp_path / voxels).write_text("mine")
+        command = ["apply", registration, "--image", pair_volume(tmp_path), "--output", tmp_path / header]
+        assert main([*map(str, command)]) == 2
+        assert f"'{tmp_path / voxels}' exists" in capsys.readouterr().err
+        assert (tmp_path / voxels).read_text() == "mine" and not (tmp_path / header).exists()
     assert main(["apply", str(registration), "--points", str(points), "--output", str(there), "--overwrite"]) == 0
     assert there.read_text() != "mine"
     phantom = [

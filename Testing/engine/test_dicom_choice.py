@@ -50,6 +50,14 @@ def study(tmp_path_factory):
     return folder
 
 
+def test_a_number_below_zero_chooses_a_series_too(tmp_path):
+    for number in (-4, 4):
+        tags = {"SeriesInstanceUID": f"1.2.840.55.{number + 10}", "SeriesNumber": number}
+        write_series(tmp_path / str(number), show=shown(number), **tags)
+    for number in (-4, 4):
+        assert largest_error(read_volume(tmp_path, "fixed", [], str(number)), shown(number)) < 0.51
+
+
 @pytest.mark.parametrize(
     ("series", "number"),
     [("2", 2), ("02", 2), ("1.2.840.55.12", 12), ("1.2.840.55.12", 12), ("t1 FS post", 12), ("pre", 2)],

@@ -75,6 +75,9 @@ def test_the_files_say_that_they_are_lps(tmp_path):
         "label,r,a,s,defined\na,-1.5,2.25,3,1\nnot placed,0,0,0,0\nb,7,-8,9.5,1\n",
         "label,l,p,s\na,1.5,-2.25,3\nb,-7,8,9.5\n",
         "x,y,z,space\n-1.5,2.25,3,RAS\n7,-8,9.5,ras\n",
+        "# CoordinateSystem = RAS\nx,y,z,name\n-1.5,2.25,3,a\n7,-8,9.5,b\n",
+        "# coordinate system: RAS\n-1.5,2.25,3\n7,-8,9.5\n",
+        "x,y,z,coordinateSystem\n-1.5,2.25,3,RAS\n7,-8,9.5,RAS\n",
         "id\tx\ty\tz\n\t1.5\t-2.25\t3\n2\t-7\t8\t9.5\n",
         'x,y,z,remark\n1.5,-2.25,3,"a quote that is not closed\n-7,8,9.5,\n',
     ],
@@ -164,6 +167,8 @@ def test_markups_in_either_space(tmp_path, space, sign):
         ("p.csv", "a,b,c\n1,2,3\n", "no columns x, y, z"),
         ("p.csv", "x,y,z,space\n1,2,3,LPS\n1,2,3,RAS\n", "mixes"),
         ("p.csv", "x,y,z,space\n1,2,3,MNI\n", "LPS or RAS"),
+        ("p.csv", "# CoordinateSystem = RAS\nx,y,z,space\n1,2,3,LPS\n", "mixes"),
+        ("p.csv", f"x,y,z,name\n1,2,3,{'n' * 140_000}\n", "cannot be read"),
         ("p.fcsv", "# CoordinateSystem = LPS\n", "no point"),
         ("p.fcsv", "# CoordinateSystem = IJK\n1,1,2,3\n", "'IJK'"),
         ("p.fcsv", "# CoordinateSystem = 0\n# CoordinateSystem = LPS\n1,1,2,3\n", "mixes"),
@@ -188,6 +193,14 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path, name, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read_points(file(tmp_path, name, text))
     assert "\n" not in str(caught.value)
+
+
+def test_half_a_character_in_a_name_is_replaced(tmp_path):
+    point = {"label": "p\ud800", "position": [1.0, 2.0, 3.0]}
+    text = json.dumps({"markups": [{"type": "Fiducial", "controlPoints": [point]}]})
+    points = read_points(file(tmp_path, "p.mrk.json", text))
+    assert points.names == ("p?",)
+    write_points(tmp_path / "again.mrk.json", points)
 
 
 @pytest.mark.parametrize("position", [[1, 2], "1,2,3", None, 5, [1, 2, "x"]])

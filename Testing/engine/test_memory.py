@@ -212,7 +212,7 @@ def chosen(monkeypatch, size, free_bytes, encoder="mind", limit=None):
     image = sitk.Image(size, size, size, sitk.sitkFloat32)
     image.SetSpacing((2.0,) * 3)
     mask = sitk.Cast(image, sitk.sitkUInt8) + 1
-    part = PreparedVolume(image, mask, "mr", 0.0, mask)
+    part = PreparedVolume(image, mask, "mr", mask)
     limits = [] if limit is None else [MemoryLimit(int(limit), 0, "the container limit (control group)")]
     monkeypatch.setattr(working_grid, "resident_bytes", lambda: int(0.5e9))
     monkeypatch.setattr(working_grid, "free_memory_bytes", lambda device: int(free_bytes))

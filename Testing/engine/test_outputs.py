@@ -1,5 +1,6 @@
 """What is written appears whole or not at all, whatever ends the run; JSON is strict."""
 
+import contextlib
 import errno
 import json
 import math
@@ -119,6 +120,17 @@ def test_a_full_disk_while_writing_is_named(tmp_path):
         fill(staging, a="1")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert "\n" not in str(caught.value)
+    assert on_disk(tmp_path) == {}
+
+
+def test_a_full_disk_is_named_by_the_folder_that_was_asked_for_whatever_writes_into_it(tmp_path):
+    message = r"out is full .*No space left.*free some space"
+    with pytest.raises(OutputError, match=message) as caught, contextlib.ExitStack() as stack:
+        staging = stack.enter_context(staged_folder(tmp_path / "out"))
+        unfinished = stack.enter_context(complete_or_absent(staging / "report.json"))
+        unfinished.write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device", str(unfinished))
+    assert "report.json" not in str(caught.value)
     assert on_disk(tmp_path) == {}
 
 

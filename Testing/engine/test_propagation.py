@@ -7,6 +7,7 @@ from volumes import GRIDS, empty_grid, on_grid, points_of, rigid_transform, thro
 
 from FoundationRegistrationLib.cli.main import main
 from FoundationRegistrationLib.io.transforms import write_transform
+from FoundationRegistrationLib.spatial.warping import warp_image
 
 SLOPES = np.array([[0.7, -0.3, 0.2], [-0.1, 0.5, 0.9], [0.4, 0.6, -0.8]])
 
@@ -208,3 +209,21 @@ def test_no_label_vanishes_in_silence(registration, tmp_path, capsys, seed):
     assert found <= given
     for label in given - found:
         assert f"label {label}," in said + "," or f"label {label};" in said or f"label {label} (" in said
+
+
+def test_the_largest_of_64_bits_stays_bright():
+    values = np.zeros(27, np.int64)
+    values[13] = np.iinfo(np.int64).max
+    image = on_grid(values, empty_grid()[:3, :3, :3])
+    warped = sitk.GetArrayFromImage(warp_image(image, image, sitk.TranslationTransform(3)))
+    assert warped.min() == 0 and warped.max() > 0.999 * np.iinfo(np.int64).max
+
+
+@pytest.mark.parametrize("number", [2**31, 2**53 + 1, 2**63 + 5])
+def test_numbers_too_large_for_labels_are_refused(registration, reference, tmp_path, capsys, number):
+    labels = np.zeros(27, np.uint64)
+    labels[13] = number
+    sitk.WriteImage(on_grid(labels, empty_grid()[:3, :3, :3]), str(tmp_path / "labels.nrrd"))
+    assert apply(registration, reference, "labels", tmp_path / "labels.nrrd", tmp_path / "out.nrrd") == 2
+    assert "too large for labels" in capsys.readouterr().err
+    assert not (tmp_path / "out.nrrd").exists()

@@ -92,6 +92,25 @@ def test_labels_of_a_frame_are_carried_to_the_reference_and_back(series, registe
     assert after > 0.93
 
 
+def test_what_was_drawn_on_the_reference_frame_stays_where_it_is(series, registered, tmp_path):
+    folder, _ = registered
+    drawn = on_grid((body_depth(points_of(series.frames[0])) > 8.0).astype(np.uint8), series.frames[0])
+    sitk.WriteImage(drawn, str(tmp_path / "labels.nii.gz"))
+    command = ["apply", str(folder), "--frame", "0", "--labels", str(tmp_path / "labels.nii.gz")]
+    assert main([*command, "--output", str(tmp_path / "carried.nii.gz")]) == 0
+    carried = sitk.ReadImage(str(tmp_path / "carried.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(carried), sitk.GetArrayFromImage(drawn))
+
+
+def test_an_export_of_a_series_asks_for_one_of_its_frames(registered, tmp_path, capsys):
+    folder, _ = registered
+    command = ["export", str(folder), "--format", "itk", "--output", str(tmp_path / "field.nii.gz")]
+    assert main(command) == 2
+    assert f"give one of them, such as '{folder / 'frame_02'}'" in capsys.readouterr().err
+    command[1] = str(folder / "frame_02")
+    assert main(command) == 0
+
+
 def test_points_of_a_frame_are_mapped_to_the_reference(series, registered, tmp_path):
     folder, _ = registered
     there = inside(series.frames[0])[::101]

@@ -57,7 +57,7 @@ def list_series(folder: Path, messages: list[str]) -> list[SeriesFacts]:
     series = every_series(folder, messages)
     uids = [slices[0].text("SeriesInstanceUID") for slices in series]
     found = [_facts(folder, slices, uids) for slices in series]
-    return sorted(found, key=lambda facts: (int(facts.number) if facts.number.isdecimal() else 0, facts.uid))
+    return sorted(found, key=lambda facts: (int(facts.number or 0), facts.uid))
 
 
 def _facts(folder: Path, slices: list[Slice], uids: Sequence[str]) -> SeriesFacts:

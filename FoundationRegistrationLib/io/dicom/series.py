@@ -136,7 +136,7 @@ def _matching(series: list[list[Slice]], wanted: str) -> list[list[Slice]]:
     """Return the series that a name fits best: a number before a UID before a description."""
     text = wanted.strip().casefold()
     ways: tuple[Callable[[Slice], bool], ...] = (
-        lambda item: text.isdecimal() and item.numbers("SeriesNumber", 1) == int(text),
+        lambda item: text.removeprefix("-").isdecimal() and item.numbers("SeriesNumber", 1) == int(text),
         lambda item: item.text("SeriesInstanceUID") == text,
         lambda item: "." in text and item.text("SeriesInstanceUID").startswith(text),
         lambda item: item.text("SeriesDescription").casefold() == text,

@@ -13,6 +13,7 @@ _BINS = 256
 # 0.31 of it; the darkest tissue of a breast without air around it at 0.76.
 _AIR_BELOW = 0.45
 _NOISE_WIDTHS = 4.0  # of the darker half of the peak
+_NARROW = 1e-3  # range of the values, beside their size
 
 
 def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
@@ -36,6 +37,9 @@ def find_foreground(image: sitk.Image, modality: str) -> sitk.Image:
 
 def tissue_threshold(values: np.ndarray) -> float:
     """Return an intensity between the noise of air and dark tissue, from finite values of an MR or PET volume."""
+    low, high = float(values.min()), float(values.max())
+    if low and high - low < _NARROW * max(abs(low), abs(high)):  # too few digits for a histogram
+        return low + tissue_threshold(values.astype(np.float64) - low)
     return _above_noise(values, minimum_cross_entropy(values))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from ...spatial.warping import is_measured
 from .foreground import minimum_cross_entropy
 
 # Darker than any tissue: lower values are padding by scanners and programs.
@@ -17,11 +18,11 @@ _MEDIAN_SUV_OF_BODY = 0.7
 
 
 def sampled_values(image: sitk.Image) -> np.ndarray:
-    """Return up to about a million finite values of a volume, float32."""
+    """Return up to about a million measured values of a volume, float32."""
     values = sitk.GetArrayViewFromImage(image).ravel()
-    some = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
-    finite = some[np.isfinite(some)]
-    return finite if finite.size else values[np.isfinite(values)].astype(np.float32)
+    some = values[:: max(1, values.size // 1_000_000)]
+    known = some[is_measured(some)]
+    return (known if known.size else values[is_measured(values)]).astype(np.float32)
 
 
 def value_of_one_suv(body: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...errors import InputError
+from ...spatial.warping import is_measured
 from .foreground import FOREGROUND_SPACING_MM, find_foreground
 from .masks import checked_mask
 from .modality import CT_PADDING_BELOW, guess_modality, may_be_ct, sampled_values, value_of_one_suv
@@ -27,7 +28,6 @@ class PreparedVolume:
         image: float32, 0..1, on the grid of the input.
         foreground: uint8 mask of the patient, or the user's mask; may be on a coarser grid.
         modality: "mr", "ct" or "pet".
-        background: value outside the field of view when the input is resampled, in its own units.
         known: uint8 mask, on the grid of the input, of the measured voxels; the others have the value of the nearest
             measured one, and carry no information.
         messages: warnings about the intensities.
@@ -37,7 +37,6 @@ class PreparedVolume:
     image: sitk.Image
     foreground: sitk.Image
     modality: str
-    background: float
     known: sitk.Image
     messages: tuple[str, ...] = ()
     has_intensities: bool = True
@@ -68,8 +67,7 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     if not measured.any():
         msg = f"The {role} volume has no valid {modality.upper()} value; choose another modality."
         raise InputError(msg)
-    background = float(sitk.GetArrayViewFromImage(image)[measured].min())
-    finite = _with_values(image, known, background)
+    finite = _with_values(image, known, modality)
     given = None if mask is None else checked_mask(mask, image, role)
     foreground = _without_unknown(find_foreground(finite, modality) if given is None else given, known, role)
     inside = _values_inside(finite, foreground, known)
@@ -77,9 +75,7 @@ def prepare(image: sitk.Image, modality: str, role: str, mask: sitk.Image | None
     scaled = sitk.Clamp((finite - low) / (high - low), sitk.sitkFloat32, 0.0, 1.0)
     if modality == "pet":
         scaled = sitk.Sqrt(scaled)
-    return PreparedVolume(
-        _filled_from_nearest(scaled, known), foreground, modality, background, known, tuple(messages)
-    )
+    return PreparedVolume(_filled_from_nearest(scaled, known), foreground, modality, known, tuple(messages))
 
 
 def without_intensities(image: sitk.Image, role: str, mask: sitk.Image | None = None) -> PreparedVolume:
@@ -97,15 +93,13 @@ def without_intensities(image: sitk.Image, role: str, mask: sitk.Image | None = 
     known.CopyInformation(image)
     foreground = known if mask is None else checked_mask(mask, image, role)
     nothing = sitk.Cast(known * 0, sitk.sitkFloat32)
-    values = sitk.GetArrayViewFromImage(image)
-    finite = values[np.isfinite(values)]
-    return PreparedVolume(nothing, foreground, "none", float(finite.min(initial=0.0)), known, (), False)
+    return PreparedVolume(nothing, foreground, "none", known, (), False)
 
 
 def _known(image: sitk.Image, modality: str) -> sitk.Image:
-    """Return the mask of measured voxels: finite, and for CT not padding."""
+    """Return the mask of measured voxels, without the padding of CT."""
     values = sitk.GetArrayViewFromImage(image)
-    measured = np.isfinite(values)
+    measured = is_measured(values)
     if modality == "ct":
         measured &= values > CT_PADDING_BELOW
     known = sitk.GetImageFromArray(measured.astype(np.uint8))
@@ -113,10 +107,16 @@ def _known(image: sitk.Image, modality: str) -> sitk.Image:
     return known
 
 
-def _with_values(image: sitk.Image, known: sitk.Image, unknown: float) -> sitk.Image:
-    """Return the volume as float32, with a given value where it is unknown."""
-    values = sitk.GetArrayFromImage(image).astype(np.float32)
-    values[sitk.GetArrayViewFromImage(known) == 0] = unknown
+def _with_values(image: sitk.Image, known: sitk.Image, modality: str) -> sitk.Image:
+    """Return the volume as float32, with its least known value where it is unknown.
+
+    Values of MR in more than 24 bits are relative to the least one, so that those far from 0 do not become equal.
+    """
+    given, measured = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(known) != 0
+    least = float(given[measured].min())
+    zero = least if modality == "mr" and given.dtype.itemsize > 2 and given.dtype != np.float32 else 0.0
+    values = given.astype(np.float32) if zero == 0.0 else (given.astype(np.float64) - zero).astype(np.float32)
+    values[~measured] = least - zero
     result = sitk.GetImageFromArray(values)
     result.CopyInformation(image)
     return result

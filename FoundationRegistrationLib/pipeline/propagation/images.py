@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from ...errors import InputError
 from ...io.units import set_units, units_of
 from ...spatial.checks import check_grid
-from ...spatial.warping import warp_image
+from ...spatial.warping import is_measured, warp_image
 from .outside import refuse_apart
 
 _LITTLE_COVERED = 0.5
@@ -55,8 +55,8 @@ def propagate_image(
 
 def _check_finite(image: sitk.Image) -> None:
     values = sitk.GetArrayViewFromImage(image)
-    if values.dtype.kind in "fc" and not np.isfinite(values).any():
-        msg = "The given volume has no finite value (all NaN or infinite); export it again."
+    if values.dtype.kind in "fc" and not is_measured(values.real).any():
+        msg = "The given volume has no measured value (all NaN, infinite or padding); export it again."
         raise InputError(msg)
 
 
