@@ -111,7 +111,7 @@ def register(
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
-    settings = settings or Settings()
+    settings = Settings.or_preset(settings, "default")
     refuse_what_deforms(
         settings,
         {
@@ -137,7 +137,8 @@ def register(
         "moving_lesion": moving_lesion,
         "region": region,
     }
-    images = {role: as_volume(each, role.replace("_", " ")) for role, each in given.items() if each is not None}
+    there = {role: each for role, each in given.items() if each is not None or role in ("fixed", "moving")}
+    images = {role: as_volume(each, role.replace("_", " ")) for role, each in there.items()}
     alone = not method.settings.compares_intensities
     for role in ("fixed", "moving"):
         check_volume(images[role], role, any_content=alone)

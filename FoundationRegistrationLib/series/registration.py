@@ -73,7 +73,7 @@ def register_series(
         WeightsError: the encoder's weights are missing or damaged.
         RegistrationCancelledError: `cancelled` returned True.
     """
-    settings = settings or Settings.from_preset("dce")
+    settings = Settings.or_preset(settings, "dce")
     target, reference_frame = reference_of(series, reference)
     check_volume(target, "reference")
     onto = Onto.of(target, series, settings, mask)

@@ -232,6 +232,21 @@ class Settings:
         return cls.from_dict({**PRESETS[preset].values, **overrides, "preset": preset})
 
     @classmethod
+    def or_preset(cls, given: Settings | None, preset: str) -> Settings:
+        """Return the settings that a caller gave, those of a preset for None.
+
+        Raises:
+            SettingsError: something else was given.
+        """
+        if given is not None and not isinstance(given, cls):
+            msg = (
+                f"The settings are a {type(given).__name__}; make them with Settings.from_preset('longitudinal') or "
+                "Settings.from_dict({...})."
+            )
+            raise SettingsError(msg)
+        return cls.from_preset(preset) if given is None else given
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Return settings from a mapping, with defaults for the rest.
 

@@ -189,6 +189,27 @@ def test_a_2d_initial_transform_is_refused():
     assert_readable(error)
 
 
+@pytest.mark.parametrize("settings", [{"encoder": "mind"}, "longitudinal"])
+def test_settings_of_another_type_are_refused(settings):
+    with pytest.raises(SettingsError, match="from_preset") as error:
+        register(volume(empty_grid()), volume(empty_grid()), settings)
+    assert_readable(error)
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_a_volume_that_is_none_is_refused(role):
+    volumes = {"fixed": volume(empty_grid()), "moving": volume(empty_grid()), role: None}
+    with pytest.raises(InputError, match=f"The {role} volume is a NoneType") as error:
+        register(**volumes)
+    assert_readable(error)
+
+
+def test_a_matrix_as_initial_transform_is_refused():
+    with pytest.raises(InputError, match="ndarray, not a SimpleITK transform") as error:
+        register(volume(empty_grid()), volume(empty_grid()), quick(), initial_transform=np.eye(4))
+    assert_readable(error)
+
+
 def test_an_unknown_encoder_is_refused_before_anything_is_done():
     with pytest.raises(SettingsError, match="mind") as error:  # it names what there is
         register(volume(empty_grid()), volume(empty_grid()), Settings(encoder="resnet"))

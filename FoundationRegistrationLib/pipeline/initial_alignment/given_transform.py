@@ -22,8 +22,14 @@ def check_initial_transform(transform: sitk.Transform, fixed: sitk.Image) -> lis
         fixed: fixed volume, in whose space it is checked.
 
     Raises:
-        InputError: it is not 3D, not finite, or singular.
+        InputError: it is no transform, not 3D, not finite, or singular.
     """
+    if not isinstance(transform, sitk.Transform):
+        msg = (
+            f"The initial transform is a {type(transform).__name__}, not a SimpleITK transform; read a file with "
+            "read_transform, or make a sitk.AffineTransform."
+        )
+        raise InputError(msg)
     if transform.GetDimension() != 3:
         msg = f"The initial transform is {transform.GetDimension()}D; give a 3D transform."
         raise InputError(msg)
