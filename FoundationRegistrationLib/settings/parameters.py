@@ -235,6 +235,10 @@ class Settings:
     def or_preset(cls, given: Settings | None, preset: str) -> Settings:
         """Return the settings that a caller gave, those of a preset for None.
 
+        Args:
+            given: settings or None.
+            preset: one of `PRESETS`.
+
         Raises:
             SettingsError: something else was given.
         """
