@@ -47,6 +47,16 @@ _OWN: Mapping[str, Preset] = {
         "two people, or a patient and an atlas: more freedom, and tissue may change its volume",
         {"encoder": "mind", "fluid_smoothing": 1.5, "field_smoothing": 0.75},
     ),
+    "fast": Preset(
+        "a first look, where seconds count: as between patients, on a grid of 2 mm with half of the steps",
+        {
+            "encoder": "mind",
+            "working_spacing_mm": 2.0,
+            "fluid_iterations": 30,
+            "fluid_smoothing": 1.5,
+            "field_smoothing": 0.75,
+        },
+    ),
     "pet-ct-to-mri": Preset(
         "supine CT (of a PET/CT) to prone MR: semantic features and a wide search, then local structure",
         {

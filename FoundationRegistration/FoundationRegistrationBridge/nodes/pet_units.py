@@ -69,14 +69,14 @@ def pet_scale(pet_node: Any) -> PetScale:
 
 def _about_one_suv(values: np.ndarray) -> float:
     """Return about which value is SUV 1; 1 if there is no uptake."""
-    from FoundationRegistrationLib.pipeline.preprocessing.foreground import minimum_cross_entropy
+    from FoundationRegistrationLib.pipeline.preprocessing.foreground import half_li_threshold
     from FoundationRegistrationLib.pipeline.preprocessing.modality import value_of_one_suv
 
     finite = values[np.isfinite(values)]
     uptake = finite[finite > 0]
     if not uptake.size:
         return 1.0
-    body = uptake[uptake > minimum_cross_entropy(finite)]
+    body = uptake[uptake > half_li_threshold(finite)]
     return value_of_one_suv(body if body.size else uptake)
 
 

@@ -40,7 +40,7 @@ def tissue_threshold(values: np.ndarray) -> float:
     low, high = float(values.min()), float(values.max())
     if low and high - low < _NARROW * max(abs(low), abs(high)):  # too few digits for a histogram
         return low + tissue_threshold(values.astype(np.float64) - low)
-    return _above_noise(values, minimum_cross_entropy(values))
+    return _above_noise(values, half_li_threshold(values))
 
 
 def _coarse(image: sitk.Image) -> sitk.Image:
@@ -51,7 +51,7 @@ def _coarse(image: sitk.Image) -> sitk.Image:
     return sitk.BinShrink(image, step.tolist()) if (step > 1).any() else image
 
 
-def minimum_cross_entropy(values: np.ndarray) -> float:
+def half_li_threshold(values: np.ndarray) -> float:
     """Return half of Li's threshold (Li & Tam 1998) above the minimum, with the brightest 0.5 % clipped.
 
     Half, so that dark tissue (muscle, suppressed fat) stays in the foreground.

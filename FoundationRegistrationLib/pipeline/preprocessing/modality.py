@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...spatial.warping import is_measured
-from .foreground import minimum_cross_entropy
+from .foreground import half_li_threshold
 
 # Darker than any tissue: lower values are padding by scanners and programs.
 CT_PADDING_BELOW = -1500.0
@@ -42,7 +42,7 @@ def guess_modality(image: sitk.Image) -> str:
         return "ct"
     positive = values[values > 0]
     if values.min() >= 0.0 and positive.size and min(image.GetSpacing()) >= _PET_LEAST_SPACING_MM:
-        body = positive[positive > minimum_cross_entropy(positive)]
+        body = positive[positive > half_li_threshold(positive)]
         if body.size and np.percentile(body, 99.9) > 8.0 * np.median(body):
             return "pet"
     return "mr"

