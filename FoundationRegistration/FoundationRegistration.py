@@ -145,6 +145,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodesChanged)
         self.initializeParameterNode()
@@ -170,11 +171,18 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
         self._result.close_all()
+        self._forgetChoices()
         self.logic.undo.clear()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just after the scene is closed."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
+        """Called when all nodes of an opened scene are there."""
+        self._forgetChoices()
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -279,6 +287,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNodeGuiTag = None
         self._task.release()
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+
+    def _forgetChoices(self) -> None:
+        """Take the choices of another scene as they come, and none as changed by the user."""
+        for selector in self._segmentSelectors:
+            selector.forget()
+        self._result.forget()
 
     def _showTitles(self) -> None:
         """Show display names of presets, encoders and other choices in place of those in the parameter node."""

@@ -125,6 +125,10 @@ class ResultView:
         self._ways.cancel()
         self.close()
 
+    def forget(self) -> None:
+        """Forget what was chosen: another scene is being opened."""
+        self._series.forget()
+
     def _update(self) -> None:
         self._comparison.update()
         self._maps.update()
