@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import qt
 import slicer
@@ -83,6 +84,35 @@ def test_good_result_needs_no_way_out(panel: Any, pair: dict[str, Any], result: 
     assert not panel.ui.waysBox.visible and not panel.ui.reasonsNote.visible
     assert panel.ui.compareSelector.currentText == "off", "the views do not go on showing another registration"
     assert composite.GetForegroundVolumeID() != pair["moving"].GetID()
+
+
+def test_registration_is_compared_by_its_own_volume(panel: Any, pair: dict[str, Any], result: Any) -> None:
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
+    from FoundationRegistrationBridge.scene.transforms import store_record
+
+    ui, scene, tip = panel.ui, slicer.mrmlScene, panel.ui.compareSelector.toolTip
+    volumes = {}
+    for name in ("first", "second"):
+        transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", name)
+        store_record(transform, RECORD, pair["fixed"], pair["moving"])
+        volumes[name] = volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{name}: registered volume")
+        volume.SetAndObserveImageData(image_from_array(np.ones((8, 9, 10), np.float32)))
+        volume.CreateDefaultDisplayNodes()
+        transform.SetNodeReferenceID("FoundationRegistration.RegisteredVolume", volume.GetID())
+    composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    for name in ("second", "first"):
+        choose(ui.resultTransformSelector, name)
+        assert ui.resultVolumeSelector.currentNode() is volumes[name]
+        choose(ui.compareSelector, "fade")
+        assert composite.GetForegroundVolumeID() == volumes[name].GetID()
+    choose(ui.resultVolumeSelector, "CT")  # another one can still be chosen
+    assert panel._parameterNode.resultVolume is pair["moving"] and ui.compareSelector.enabled
+    scene.RemoveNode(volumes["second"])
+    choose(ui.resultTransformSelector, "second")
+    assert panel._parameterNode.resultVolume is None and not ui.compareSelector.enabled
+    assert "no registered volume" in ui.compareSelector.toolTip and ui.mapSelector.isVisible()
+    choose(ui.resultTransformSelector, "first")
+    assert ui.compareSelector.enabled and ui.compareSelector.toolTip == tip
 
 
 def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, result: Any, qtbot: Any) -> None:

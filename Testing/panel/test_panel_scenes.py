@@ -71,3 +71,24 @@ def test_segment_of_another_mask_is_not_taken_over(panel: Any, pair: dict[str, A
             scene.RemoveNode(pair["fixed_labels"])
         choose(ui.fixedMaskSelector, "other")
         assert parameters.fixedMaskSegment == "" and ui.fixedSegmentSelector.currentText == "all segments"
+
+
+@pytest.mark.parametrize("in_front", [True, False])
+def test_chosen_registered_volume_of_a_saved_scene_is_chosen_again(
+    panel: Any, pair: dict[str, Any], scene: Any, tmp_path: Path, *, in_front: bool
+) -> None:
+    from FoundationRegistrationBridge.scene.transforms import store_record
+
+    transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
+    store_record(transform, {}, pair["fixed"], pair["moving"])
+    choose(panel.ui.resultTransformSelector, "CT to MRI")
+    choose(panel.ui.resultVolumeSelector, "CT")
+    save(tmp_path)
+    if not in_front:
+        panel.parent.isEntered = False
+        panel.exit()
+    open_again(tmp_path)
+    panel.parent.isEntered = True
+    panel.enter()
+    parameters = panel._parameterNode
+    assert (parameters.resultTransform.GetName(), parameters.resultVolume.GetName()) == ("CT to MRI", "CT")

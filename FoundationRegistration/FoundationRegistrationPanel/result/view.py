@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from FoundationRegistrationBridge.run.files_to_nodes import registered_volume_of
 from FoundationRegistrationBridge.scene.transforms import fixed_of, stored_record
 from FoundationRegistrationBridge.series.sequences import time_points
 
+from ..choosing.dependent import Dependent
 from ..tasks import SERIES
 from .comparison_view import FADE, ComparisonView
 from .maps_view import MapsView
@@ -36,6 +38,7 @@ class ResultView:
     def __init__(self, ui: Any, guarded: Callable[[], Any], use_method: Callable[[str], None], logic: Any) -> None:
         self._ui = ui
         self._ended: tuple[str | None] | None = None  # how a run without a result has ended
+        self._volume = Dependent("resultVolume", "resultTransform", _volume_of)
         self._verdict = VerdictView(ui)
         self._comparison = ComparisonView(ui, guarded, self._update)
         self._maps = MapsView(ui, guarded, self._update)
@@ -50,6 +53,7 @@ class ResultView:
             parameters: the parameter node.
             busy: a run goes on, for which nothing must be moved.
         """
+        self._volume.show(parameters)
         of_series = parameters.task == SERIES
         for name in _OF_A_PAIR:
             getattr(self._ui, name).visible = not of_series
@@ -127,6 +131,7 @@ class ResultView:
 
     def forget(self) -> None:
         """Forget what was chosen: another scene is being opened."""
+        self._volume.forget()
         self._series.forget()
 
     def _update(self) -> None:
@@ -134,3 +139,7 @@ class ResultView:
         self._maps.update()
         self._series.update()
         self._ui.stopButton.enabled = any(view.is_open for view in (self._comparison, self._maps, self._series))
+
+
+def _volume_of(transform: Any) -> Any:
+    return registered_volume_of(transform) if transform is not None else None
