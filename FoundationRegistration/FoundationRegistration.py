@@ -433,7 +433,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._parameterNode.resultVolume = outputs.volume_node
             self._quality.clear()  # also if the same nodes hold a new result
             self._result.begin(self._parameterNode, fade=self.parent.isEntered)
-        self._showEnd(outputs, error, cancelled)
+        self._showEnd(outputs, error, cancelled, of_series=False)
 
     def _onSeriesFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
@@ -442,12 +442,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._run.say(in_panel_words(message))
             self._parameterNode.resultSeries = outputs.sequence_node
             self._result.begin(self._parameterNode, fade=False)
-        self._showEnd(outputs, error, cancelled)
+        self._showEnd(outputs, error, cancelled, of_series=True)
 
-    def _showEnd(self, outputs: Any, error: str | None, cancelled: bool) -> None:
+    def _showEnd(self, outputs: Any, error: str | None, cancelled: bool, *, of_series: bool) -> None:
         """Say why a run has no result, and what else went wrong."""
         if outputs is None and self._parameterNode is not None:
-            self._result.end(self._parameterNode, error)
+            self._result.end(self._parameterNode, error, of_series=of_series)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:

@@ -37,7 +37,8 @@ class ResultView:
 
     def __init__(self, ui: Any, guarded: Callable[[], Any], use_method: Callable[[str], None], logic: Any) -> None:
         self._ui = ui
-        self._ended: tuple[str | None] | None = None  # how a run without a result has ended
+        # How the last run without a result has ended, by whether it was one of a series.
+        self._ended: dict[bool, str | None] = {}
         self._volume = Dependent("resultVolume", "resultTransform", _volume_of)
         self._verdict = VerdictView(ui)
         self._comparison = ComparisonView(ui, guarded, self._update)
@@ -64,17 +65,19 @@ class ResultView:
         self._series.show(parameters)
         record = stored_record(result) if result is not None else {}
         if result is not None:
-            self._ended = None
-        if self._ended is None and of_series:
+            self._ended.pop(of_series, None)
+        has_ended = of_series in self._ended
+        if of_series and not has_ended:
             self._verdict.show_series(record, time_points(result) if result is not None else [])
             self._ways.show(parameters, [], offered=False)
-        elif self._ended is None:
+        elif not has_ended:
             self._verdict.show(record)
             verdict = record.get("verdict") or {"level": "good", "reasons": []}
             self._ways.show(parameters, verdict["reasons"], offered=verdict["level"] != "good" and not busy)
         else:
-            self._verdict.show_end(*self._ended)
-            reasons = [self._ended[0]] if self._ended[0] else []
+            error = self._ended[of_series]
+            self._verdict.show_end(error)
+            reasons = [error] if error else []
             self._ways.show(parameters, reasons, offered=bool(reasons) and not busy and not of_series)
         self._update()
 
@@ -91,16 +94,17 @@ class ResultView:
         if fade and parameters.task != SERIES and parameters.resultVolume is not None:
             self._comparison.compare(FADE)
 
-    def end(self, parameters: Any, error: str | None) -> None:
-        """Show that a run has ended without a result; of an earlier one nothing remains here.
+    def end(self, parameters: Any, error: str | None, *, of_series: bool) -> None:
+        """Show that a run has ended without a result; of an earlier one of its kind nothing remains here.
 
         Args:
-            parameters: the parameter node, which no longer has a result.
+            parameters: the parameter node, which no longer has a result of this kind.
             error: why it failed; None if it was cancelled.
+            of_series: whether it was the run of a series, whatever the task is now.
         """
         self.close()
-        self._ended = (error,)
-        if parameters.task == SERIES:
+        self._ended[of_series] = error
+        if of_series:
             parameters.resultSeries = None
         else:
             parameters.resultTransform = parameters.resultVolume = None
@@ -125,7 +129,7 @@ class ResultView:
 
     def close_all(self) -> None:
         """Also end what a way out has begun, without a trace, and forget how the last run has ended."""
-        self._ended = None
+        self._ended.clear()
         self._ways.cancel()
         self.close()
 
