@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import slicer
-from driving import choose, choose_pair, unfold
+import slicer.util
+from driving import choose, choose_pair, click, unfold
 
 
 def save(folder: Path) -> None:
@@ -92,3 +93,30 @@ def test_chosen_registered_volume_of_a_saved_scene_is_chosen_again(
     panel.enter()
     parameters = panel._parameterNode
     assert (parameters.resultTransform.GetName(), parameters.resultVolume.GetName()) == ("CT to MRI", "CT")
+
+
+def test_run_of_a_closed_scene_leaves_the_result_of_another_alone(
+    panel: Any, pair: dict[str, Any], scene: Any, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from FoundationRegistrationBridge.scene.transforms import store_record
+
+    said: list[str] = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", said.append)
+    ui, record = panel.ui, {"verdict": {"level": "good", "reasons": []}, "settings": {}, "messages": []}
+    transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
+    store_record(transform, record, pair["fixed"], pair["moving"])
+    choose_pair(ui, pair["fixed"], pair["moving"])
+    choose(ui.resultTransformSelector, "CT to MRI")
+    choose(ui.resultVolumeSelector, "CT")
+    save(tmp_path)
+    click(ui.applyButton)
+    open_again(tmp_path)
+    qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=15_000)
+    assert "was removed during the registration" in said[0] and said[0] in ui.logText.plainText
+    parameters = panel._parameterNode
+    assert (parameters.resultTransform.GetName(), parameters.resultVolume.GetName()) == ("CT to MRI", "CT")
+    assert ui.verdictNote.text.startswith("Good")
+    click(ui.applyButton)
+    click(ui.applyButton)
+    qtbot.waitUntil(lambda: ui.applyButton.text == "Register", timeout=15_000)
+    assert parameters.resultTransform is None and ui.verdictNote.text == "No result: the run was cancelled."

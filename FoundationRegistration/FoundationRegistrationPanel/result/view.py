@@ -39,6 +39,7 @@ class ResultView:
         self._ui = ui
         # How the last run without a result has ended, by whether it was one of a series.
         self._ended: dict[bool, str | None] = {}
+        self._run_is_lost = False  # its scene was closed
         self._volume = Dependent("resultVolume", "resultTransform", _volume_of)
         self._verdict = VerdictView(ui)
         self._comparison = ComparisonView(ui, guarded, self._update)
@@ -97,11 +98,15 @@ class ResultView:
     def end(self, parameters: Any, error: str | None, *, of_series: bool) -> None:
         """Show that a run has ended without a result; of an earlier one of its kind nothing remains here.
 
+        In another scene than its own it changes nothing.
+
         Args:
             parameters: the parameter node, which no longer has a result of this kind.
             error: why it failed; None if it was cancelled.
             of_series: whether it was the run of a series, whatever the task is now.
         """
+        if self._run_is_lost:
+            return
         self.close()
         self._ended[of_series] = error
         if of_series:
@@ -113,6 +118,7 @@ class ResultView:
 
     def prepare_run(self) -> None:
         """Take over what a way out has prepared, and give back the views."""
+        self._run_is_lost = False
         self._ways.finish()
         self._comparison.hold()
 
@@ -128,7 +134,8 @@ class ResultView:
         self._update()
 
     def close_all(self) -> None:
-        """Also end what a way out has begun, without a trace, and forget how the last run has ended."""
+        """Also end what a way out has begun, without a trace, and forget the last run: the scene is closed."""
+        self._run_is_lost = True
         self._ended.clear()
         self._ways.cancel()
         self.close()
