@@ -9,6 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
+import vtk
 from driving import choose, push, unfold
 from stand_in_nodes import scene_state
 
@@ -113,6 +114,36 @@ def test_registration_is_compared_by_its_own_volume(panel: Any, pair: dict[str, 
     assert "no registered volume" in ui.compareSelector.toolTip and ui.mapSelector.isVisible()
     choose(ui.resultTransformSelector, "first")
     assert ui.compareSelector.enabled and ui.compareSelector.toolTip == tip
+
+
+def test_displacement_is_that_of_the_chosen_registration(panel: Any, pair: dict[str, Any], result: Any) -> None:
+    from FoundationRegistrationBridge.scene.transforms import store_record
+    from FoundationRegistrationBridge.views.field_display import shown_displacement
+
+    ui = panel.ui
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "other")
+    store_record(other, RECORD, pair["fixed"], pair["moving"])
+    for node in (result, other):
+        node.SetAndObserveTransformToParent(vtk.vtkTransform())
+    for text in ("grid", "arrows"):
+        choose(ui.displacementSelector, text)
+        assert (shown_displacement(result), ui.displacementSelector.currentText) == (text, text)
+        choose(ui.resultTransformSelector, "other")
+        assert (shown_displacement(result), ui.displacementSelector.currentText) == ("off", "off")
+        choose(ui.displacementSelector, text)
+        assert shown_displacement(other) == text
+        choose(ui.taskSelector, "Contrast series")
+        assert shown_displacement(other) == "off", "where nothing could hide it"
+        choose(ui.taskSelector, "Other")
+        choose(ui.resultTransformSelector, "CT to MRI")
+        assert ui.displacementSelector.currentText == "off"
+    choose(ui.displacementSelector, "grid")
+    panel.exit()
+    panel.enter()
+    assert ui.displacementSelector.currentText == shown_displacement(result) == "grid"
+    slicer.mrmlScene.RemoveNode(result)
+    slicer.app.processEvents()
+    assert ui.displacementSelector.currentText == "off"
 
 
 def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, result: Any, qtbot: Any) -> None:
