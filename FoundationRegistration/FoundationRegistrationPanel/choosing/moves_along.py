@@ -11,10 +11,8 @@ from FoundationRegistrationBridge.scene.belonging import movable_with
 from FoundationRegistrationBridge.scene.transforms import fixed_of, moving_of
 from slicer.i18n import tr as _
 
-from ..parameters import TO_MOVING
+from ..parameters import OF_A_SIDE, TO_MOVING
 from .section_states import header
-
-_OF_A_SIDE = ("Mask", "Lesion", "Structures", "DrivingPoints", "Labels", "Points")
 
 
 def _count(nodes: int) -> str:
@@ -60,7 +58,7 @@ class MovesAlong:
         fixed = parameters.fixedVolume or (fixed_of(result) if result is not None else None)
         backwards = parameters.followDirection == TO_MOVING
         may_move = movable_with(moving, fixed) if backwards else movable_with(fixed, moving)
-        names = [f"{'moving' if backwards else 'fixed'}{kind}" for kind in _OF_A_SIDE]
+        names = [f"{'moving' if backwards else 'fixed'}{kind}" for kind in OF_A_SIDE]
         names += [] if backwards else ["region"]
         of_other = [node for name in names if (node := parameters.getValue(name)) is not None]
         checked = self.nodes()
