@@ -38,6 +38,7 @@ OF_A_SIDE = ("Mask", "Lesion", "Structures", "DrivingPoints", "Labels", "Points"
 """What is drawn on or marked in an image: "fixedMask", "movingMask" and so on."""
 _SEGMENTS_OF_A_SIDE = ("MaskSegment", "LesionSegment")
 _OF_THESE_SIDES = ("initialTransform", "region")  # which hold for no others
+_OF_A_RESULT = ("outputTransform", "outputVolume", "resultTransform", "resultVolume", "petVolume")
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 SeriesNode = Union[vtkMRMLSequenceNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
@@ -172,6 +173,19 @@ def swap_sides(parameters: Any) -> list[str]:
     set_together(parameters, {**of_nodes, **dict.fromkeys(_OF_THESE_SIDES)})
     set_together(parameters, of_segments)  # after their masks, since another mask takes back the choice of a segment
     return gone
+
+
+def show_pair(parameters: Any, **chosen: Any) -> None:
+    """Choose the nodes of another pair, and nothing that was chosen for the one before.
+
+    Args:
+        parameters: the parameter node.
+        **chosen: the nodes, by name; the method and how nodes are transformed stay as they are.
+    """
+    nodes = [f"{side}{kind}" for side in SIDES for kind in ("Volume", *OF_A_SIDE)]
+    segments = [f"{side}{kind}" for side in SIDES for kind in _SEGMENTS_OF_A_SIDE]
+    nothing = {**dict.fromkeys([*nodes, *_OF_THESE_SIDES, *_OF_A_RESULT]), **dict.fromkeys(segments, "")}
+    set_together(parameters, {**nothing, **chosen})
 
 
 def _of_other_side(parameters: Any, kinds: Sequence[str]) -> dict[str, Any]:

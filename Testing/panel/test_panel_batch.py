@@ -49,6 +49,33 @@ def choose_fast_settings(panel: Any) -> None:
     parameters.working_spacing_mm, parameters.fluid_iterations = 4.0, 0
 
 
+def choose_another_pair(panel: Any) -> list[str]:
+    """Choose all that can be chosen for a pair; return the parameters that a cohort has no values for."""
+    parameters, scene = panel._parameterNode, slicer.mrmlScene
+    made = {
+        kind: scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"former {kind}")
+        for kind in ("ScalarVolume", "Segmentation", "MarkupsFiducial", "MarkupsROI", "Transform")
+    }
+    segment = made["Segmentation"].GetSegmentation().AddEmptySegment()
+    of_kind = {
+        "Segmentation": [
+            f"{side}{kind}" for side in ("fixed", "moving") for kind in ("Mask", "Lesion", "Structures")
+        ],
+        "MarkupsFiducial": ["fixedDrivingPoints", "movingDrivingPoints", "fixedPoints", "movingPoints"],
+        "MarkupsROI": ["region"],
+        "Transform": ["initialTransform", "outputTransform"],
+        "ScalarVolume": ["outputVolume", "petVolume"],
+    }
+    names = [(name, made[kind]) for kind, several in of_kind.items() for name in several]
+    names += [(f"{side}{kind}Segment", segment) for side in ("fixed", "moving") for kind in ("Mask", "Lesion")]
+    for name, value in names:
+        parameters.setValue(name, value)
+    parameters.movingVolume = made["ScalarVolume"]
+    unfold(panel.ui.alongSection)
+    panel.ui.followSelector.setCheckState(made["Segmentation"], qt.Qt.Checked)
+    return [name for name, _ in names]
+
+
 def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot: Any, monkeypatch: Any) -> None:
     choose_fast_settings(panel)
     ui = widgets(panel)
@@ -72,8 +99,10 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     click(ui.batchPageButton)
     assert Path(opened[0].toLocalFile()) == folder / "cohort_results" / "index.html"
     ui.batchPairsTable.selectRow(1)
+    parameters, former = panel._parameterNode, choose_another_pair(panel)
     click(ui.batchLoadButton)
-    parameters = panel._parameterNode
+    assert [name for name in former if parameters.getValue(name) not in (None, "")] == []
+    assert panel._movesAlong.nodes() == []
     assert parameters.resultTransform.GetName() == "Ada registration"
     assert parameters.resultVolume.GetName() == "Ada registration: registered volume"
     assert (parameters.fixedVolume.GetName(), parameters.fixedLabels.GetName()) == ("Ada fixed", "Ada fixed labels")
