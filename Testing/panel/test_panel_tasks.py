@@ -293,3 +293,19 @@ def test_contrast_series_says_what_is_missing(panel: Any, scene: Any) -> None:
     sequence_of(scene, [volume(empty_grid("LPS"))], name="one")
     choose(ui.seriesSelector, "one")
     assert "fewer than two time points" in ui.statusNote.text and not ui.applyButton.enabled
+
+
+def test_reference_of_a_longer_series_is_not_kept_for_a_shorter_one(panel: Any, scene: Any) -> None:
+    from known_sequence import sequence_of
+    from volumes import empty_grid, volume
+
+    ui, parameters, images = panel.ui, panel._parameterNode, [volume(empty_grid("LPS"))] * 4
+    for name, count in (("long", 4), ("short", 2)):
+        sequence_of(scene, images[:count], name=name)
+    choose(ui.taskSelector, "Contrast series")
+    for chosen, kept in ((3, "0"), (1, "1"), (4, "mean")):
+        choose(ui.seriesSelector, "long")
+        choose(ui.referenceSelector, ui.referenceSelector.itemText(chosen))
+        choose(ui.seriesSelector, "short")
+        assert parameters.referenceTimePoint == kept
+        assert ui.referenceSelector.currentIndex == (2 if kept == "mean" else int(kept))
