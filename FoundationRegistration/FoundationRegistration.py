@@ -39,12 +39,14 @@ from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
 from FoundationRegistrationPanel.choosing.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.choosing.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.choosing.moves_along import MovesAlong  # noqa: E402
+from FoundationRegistrationPanel.choosing.observed import Observed, content_events  # noqa: E402
 from FoundationRegistrationPanel.choosing.section_states import show_section_states  # noqa: E402
 from FoundationRegistrationPanel.choosing.series_choice import SeriesChoice, reference_of  # noqa: E402
 from FoundationRegistrationPanel.choosing.task_choice import TaskChoice  # noqa: E402
 from FoundationRegistrationPanel.cohort_reader import FoundationRegistrationFileReader  # noqa: E402, F401
 from FoundationRegistrationPanel.logic import FoundationRegistrationLogic  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    MASKS,
     TO_FIXED,
     apply_preset,
     changed_settings,
@@ -137,6 +139,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.logic.loadPair,
             self._requirements(),
         )
+        self._inputs = Observed(self._onNodesChanged)
         self._nodesTimer = qt.QTimer()
         self._nodesTimer.setSingleShot(True)
         self._nodesTimer.connect("timeout()", self._showNodesChanged)
@@ -286,6 +289,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNodeGuiTag = None
         self._task.release()
+        self._inputs.release()
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
 
     def _forgetChoices(self) -> None:
@@ -305,8 +309,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameters, ui = self._parameterNode, self.ui
         self._task.show(parameters)
         self._series.show(parameters)
-        for selector in self._segmentSelectors:
-            selector.show(parameters)
+        inputs = ("fixedVolume", "movingVolume", *MASKS, "fixedStructures", "movingStructures")
+        self._inputs.watch((parameters.getValue(name) for name in inputs), content_events)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
@@ -321,12 +325,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._showNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node was added or removed; many of these events are answered once, when all are over."""
+        """Called when a node was added, removed or edited; many such events are answered once, when all are over."""
         self._nodesTimer.start(0)
 
     def _showNodesChanged(self) -> None:
         """Show what changed nodes, or a run that begins or ends, mean for the result and its followers."""
         if self._parameterNode is not None:
+            for selector in self._segmentSelectors:
+                selector.show(self._parameterNode)
             self._movesAlong.show(self._parameterNode)
             self._showResult()
             self._checkCanApply()

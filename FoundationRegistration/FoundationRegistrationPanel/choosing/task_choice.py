@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ..parameters import MASKS_OF_A_PAIR, apply_preset, swap_sides
 from ..tasks import NO_TASK, SERIES, TASKS, are_swapped, cautions, contradiction, proposed_task
+from .observed import Observed
 from .section_states import has_points
 from .series_choice import likely_series
 
@@ -34,7 +35,7 @@ class TaskChoice:
         self._parameters: Any = None
         self._proposed = NO_TASK
         self._swapped: tuple[tuple[Any, Any], list[str]] = ((None, None), [])  # images, and what went when swapped
-        self._observed: list[tuple[Any, int]] = []
+        self._images = Observed(self._renew)
         ui.taskSelector.connect("activated(int)", self._on_task)
         ui.proposalButton.connect("clicked(bool)", self._on_proposal)
         ui.swapButton.connect("clicked(bool)", self._on_swap)
@@ -42,21 +43,13 @@ class TaskChoice:
     def show(self, parameters: Any) -> None:
         """Show the proposal and the cautions for the chosen images; renew them when these are moved or renamed."""
         self._parameters = parameters
-        self.release()
-        for volume in (parameters.fixedVolume, parameters.movingVolume):
-            if volume is not None:
-                self._observe(volume)
+        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
+        self._images.watch((parameters.fixedVolume, parameters.movingVolume), lambda _volume: events)
         self._renew()
 
     def release(self) -> None:
         """Observe the images no longer."""
-        for volume, tag in self._observed:
-            volume.RemoveObserver(tag)
-        self._observed = []
-
-    def _observe(self, volume: Any) -> None:
-        for event in (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent):
-            self._observed.append((volume, volume.AddObserver(event, self._renew)))
+        self._images.release()
 
     def _renew(self, caller: Any = None, event: Any = None) -> None:
         parameters = self._parameters
