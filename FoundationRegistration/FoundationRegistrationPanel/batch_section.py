@@ -10,7 +10,7 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-from FoundationRegistrationBridge.cohort.job import CohortJob, PairNews, results_folder
+from FoundationRegistrationBridge.cohort.job import CohortJob, PairNews, full_path, results_folder
 from FoundationRegistrationBridge.cohort.results import PAIRS, pairs_in
 from slicer.i18n import tr as _
 
@@ -97,14 +97,14 @@ class BatchSection:
     @property
     def _table(self) -> Path | None:
         text = self._ui.batchTableEdit.text.strip()
-        return Path(text).absolute() if text else None
+        return full_path(text) if text else None
 
     @property
     def _folder(self) -> Path | None:
         """The folder of the results; that of the table if none is chosen."""
         text = self._ui.batchFolderEdit.text.strip()
         if text:
-            return Path(text).absolute()
+            return full_path(text)
         return results_folder(self._table) if self._table is not None else None
 
     def _on_run(self, checked: bool = False) -> None:

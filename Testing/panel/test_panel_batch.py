@@ -142,6 +142,30 @@ def test_an_earlier_cohort_is_opened_by_its_folder_and_a_run_can_be_cancelled(
     assert "line 2, fixed: no file" in ui.batchLogText.plainText
 
 
+def test_paths_may_begin_with_the_home_folder(
+    panel: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from FoundationRegistrationBridge.cohort.job import CohortJob, full_path, results_folder
+    from FoundationRegistrationBridge.errors import BridgeError
+
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    ui = widgets(panel)
+    for results in ("cohort_results", "elsewhere"):
+        (tmp_path / results).mkdir()
+        (tmp_path / results / "pairs.csv").write_text(f"{HEADER}{results},waiting,,,,,Bob\n")
+    enter(ui.batchTableEdit, "~/cohort.csv")
+    assert shown(ui.batchPairsTable)[0][0] == "cohort_results"
+    enter(ui.batchFolderEdit, "~/elsewhere")
+    assert shown(ui.batchPairsTable)[0][0] == "elsewhere"
+    with pytest.raises(BridgeError, match="'elsewhere' is not registered"):
+        panel.logic.loadPair("~/elsewhere", "elsewhere")
+    assert results_folder(Path("~/cohort.csv")) == tmp_path / "cohort_results"
+    job = CohortJob(Path("~/cohort.csv"), Path("~/elsewhere"), "default", {})
+    assert job._export(tmp_path)[1:4] == [tmp_path / "cohort.csv", "--output", tmp_path / "elsewhere"]
+    assert full_path("~no-such-user/a") == Path.cwd() / "~no-such-user" / "a"
+
+
 HEADER = "name,state,error,verdict,reasons,messages,folder\n"
 
 
