@@ -39,12 +39,14 @@ from FoundationRegistrationPanel.batch_section import BatchSection  # noqa: E402
 from FoundationRegistrationPanel.choosing.advanced_form import PARAMETER_NAME, DefaultTips, add_setting_rows  # noqa: E402
 from FoundationRegistrationPanel.choosing.mask_segments import SegmentSelector  # noqa: E402
 from FoundationRegistrationPanel.choosing.moves_along import MovesAlong  # noqa: E402
+from FoundationRegistrationPanel.choosing.observed import Observed, content_events  # noqa: E402
 from FoundationRegistrationPanel.choosing.section_states import show_section_states  # noqa: E402
 from FoundationRegistrationPanel.choosing.series_choice import SeriesChoice, reference_of  # noqa: E402
 from FoundationRegistrationPanel.choosing.task_choice import TaskChoice  # noqa: E402
 from FoundationRegistrationPanel.cohort_reader import FoundationRegistrationFileReader  # noqa: E402, F401
 from FoundationRegistrationPanel.logic import FoundationRegistrationLogic  # noqa: E402
 from FoundationRegistrationPanel.parameters import (  # noqa: E402
+    MASKS,
     TO_FIXED,
     apply_preset,
     changed_settings,
@@ -137,6 +139,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.logic.loadPair,
             self._requirements(),
         )
+        self._inputs = Observed(self._onNodesChanged)
         self._nodesTimer = qt.QTimer()
         self._nodesTimer.setSingleShot(True)
         self._nodesTimer.connect("timeout()", self._showNodesChanged)
@@ -145,6 +148,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodesChanged)
         self.initializeParameterNode()
@@ -170,11 +174,18 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just before the scene is closed; a run detects by itself that its volumes are gone, and ends."""
         self._result.close_all()
+        self._forgetChoices()
         self.logic.undo.clear()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         """Called just after the scene is closed."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
+        """Called when all nodes of an opened scene are there."""
+        self._forgetChoices()
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -278,7 +289,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNodeGuiTag = None
         self._task.release()
+        self._inputs.release()
         self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+
+    def _forgetChoices(self) -> None:
+        """Take the choices of another scene as they come, and none as changed by the user."""
+        for selector in self._segmentSelectors:
+            selector.forget()
+        self._result.forget()
 
     def _showTitles(self) -> None:
         """Show display names of presets, encoders and other choices in place of those in the parameter node."""
@@ -291,8 +309,8 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameters, ui = self._parameterNode, self.ui
         self._task.show(parameters)
         self._series.show(parameters)
-        for selector in self._segmentSelectors:
-            selector.show(parameters)
+        inputs = ("fixedVolume", "movingVolume", *MASKS, "fixedStructures", "movingStructures")
+        self._inputs.watch((parameters.getValue(name) for name in inputs), content_events)
         ui.initializationSelector.enabled = parameters.initialTransform is None
         ui.outputVolumeSelector.enabled = parameters.createVolume
         ui.presetNote.text = facts.preset_line(parameters.preset, changed_settings(parameters))
@@ -307,12 +325,14 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._showNodesChanged()
 
     def _onNodesChanged(self, caller: Any = None, event: Any = None) -> None:
-        """Called when a node was added or removed; many of these events are answered once, when all are over."""
+        """Called when a node was added, removed or edited; many such events are answered once, when all are over."""
         self._nodesTimer.start(0)
 
     def _showNodesChanged(self) -> None:
         """Show what changed nodes, or a run that begins or ends, mean for the result and its followers."""
         if self._parameterNode is not None:
+            for selector in self._segmentSelectors:
+                selector.show(self._parameterNode)
             self._movesAlong.show(self._parameterNode)
             self._showResult()
             self._checkCanApply()
@@ -419,7 +439,7 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._parameterNode.resultVolume = outputs.volume_node
             self._quality.clear()  # also if the same nodes hold a new result
             self._result.begin(self._parameterNode, fade=self.parent.isEntered)
-        self._showEnd(outputs, error, cancelled)
+        self._showEnd(outputs, error, cancelled, of_series=False)
 
     def _onSeriesFinished(self, outputs: Any, error: str | None, cancelled: bool) -> None:
         if outputs is not None:
@@ -428,12 +448,12 @@ class FoundationRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._run.say(in_panel_words(message))
             self._parameterNode.resultSeries = outputs.sequence_node
             self._result.begin(self._parameterNode, fade=False)
-        self._showEnd(outputs, error, cancelled)
+        self._showEnd(outputs, error, cancelled, of_series=True)
 
-    def _showEnd(self, outputs: Any, error: str | None, cancelled: bool) -> None:
+    def _showEnd(self, outputs: Any, error: str | None, cancelled: bool, *, of_series: bool) -> None:
         """Say why a run has no result, and what else went wrong."""
         if outputs is None and self._parameterNode is not None:
-            self._result.end(self._parameterNode, error)
+            self._result.end(self._parameterNode, error, of_series=of_series)
         if cancelled:
             self._run.say(_("Cancelled; the scene is unchanged."))
         if error is not None:

@@ -10,11 +10,11 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-from FoundationRegistrationBridge.cohort.job import CohortJob, PairNews, results_folder
+from FoundationRegistrationBridge.cohort.job import CohortJob, PairNews, full_path, results_folder
 from FoundationRegistrationBridge.cohort.results import PAIRS, pairs_in
 from slicer.i18n import tr as _
 
-from .parameters import changed_settings
+from .parameters import changed_settings, show_pair
 from .result.verdict_view import VERDICTS
 from .running.control import RunControl
 from .running.packages import packages_ready
@@ -97,14 +97,14 @@ class BatchSection:
     @property
     def _table(self) -> Path | None:
         text = self._ui.batchTableEdit.text.strip()
-        return Path(text).absolute() if text else None
+        return full_path(text) if text else None
 
     @property
     def _folder(self) -> Path | None:
         """The folder of the results; that of the table if none is chosen."""
         text = self._ui.batchFolderEdit.text.strip()
         if text:
-            return Path(text).absolute()
+            return full_path(text)
         return results_folder(self._table) if self._table is not None else None
 
     def _on_run(self, checked: bool = False) -> None:
@@ -174,11 +174,15 @@ class BatchSection:
         """Load the selected pair, and show it as the result."""
         with self._guarded():
             loaded = self._load_pair(self._folder, self._selected())
-            parameters = self._parameters()
-            parameters.fixedVolume, parameters.movingVolume = loaded.fixed, loaded.moving
-            parameters.fixedLabels, parameters.movingLabels = loaded.fixed_labels, loaded.moving_labels
-            parameters.resultTransform = loaded.outputs.transform_node
-            parameters.resultVolume = loaded.outputs.volume_node
+            show_pair(
+                self._parameters(),
+                fixedVolume=loaded.fixed,
+                movingVolume=loaded.moving,
+                fixedLabels=loaded.fixed_labels,
+                movingLabels=loaded.moving_labels,
+                resultTransform=loaded.outputs.transform_node,
+                resultVolume=loaded.outputs.volume_node,
+            )
             _show(loaded.fixed, loaded.outputs.volume_node)
 
     def _on_choose_table(self, checked: bool = False) -> None:

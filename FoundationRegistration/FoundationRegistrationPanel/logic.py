@@ -6,11 +6,11 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import slicer
 from FoundationRegistrationBridge.cohort.batch import BatchProgress, BatchResult, register_batch
+from FoundationRegistrationBridge.cohort.job import full_path
 from FoundationRegistrationBridge.cohort.results import LoadedPair, load_pair
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow.directions import check_followers, transform_nodes
@@ -200,7 +200,7 @@ class FoundationRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             BridgeError: there is no such pair, it is not done, or a file is gone or has changed; nothing was added.
         """
-        return load_pair(Path(folder).absolute(), name)
+        return load_pair(full_path(folder), name)
 
     def registerSequence(
         self,

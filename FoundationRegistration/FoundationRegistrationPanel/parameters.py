@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Union, get_args, get_type_hints
 
@@ -33,6 +33,12 @@ TO_FIXED, TO_MOVING = get_args(Direction)
 LESIONS = ("fixedLesion", "movingLesion")
 MASKS_OF_A_PAIR = ("movingMask", *LESIONS)
 MASKS = ("fixedMask", *MASKS_OF_A_PAIR)
+SIDES = ("fixed", "moving")
+OF_A_SIDE = ("Mask", "Lesion", "Structures", "DrivingPoints", "Labels", "Points")
+"""What is drawn on or marked in an image: "fixedMask", "movingMask" and so on."""
+_SEGMENTS_OF_A_SIDE = ("MaskSegment", "LesionSegment")
+_OF_THESE_SIDES = ("initialTransform", "region")  # which hold for no others
+_OF_A_RESULT = ("outputTransform", "outputVolume", "resultTransform", "resultVolume", "petVolume")
 # A Union, since Slicer's wrapper supports only that form in a node selector.
 LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 SeriesNode = Union[vtkMRMLSequenceNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
@@ -142,12 +148,54 @@ def reset_settings(parameters: Any) -> None:
 
 
 def _set_to_preset(parameters: Any, preset: str, kept: dict[str, Any]) -> None:
+    set_together(parameters, {**preset_values(preset), **kept})
+
+
+def set_together(parameters: Any, values: Mapping[str, Any]) -> None:
+    """Set several parameters by name, which is one change to all who watch them."""
     modifying = parameters.StartModify()
     try:
-        for name, value in {**preset_values(preset), **kept}.items():
+        for name, value in values.items():
             parameters.setValue(name, value)
     finally:
         parameters.EndModify(modifying)
+
+
+def swap_sides(parameters: Any) -> list[str]:
+    """Exchange the images, with all that is chosen for each.
+
+    Returns:
+        The names of the nodes that are no longer chosen, since they hold for no other sides: start and region.
+    """
+    gone = [node.GetName() for name in _OF_THESE_SIDES if (node := parameters.getValue(name)) is not None]
+    of_nodes = _of_other_side(parameters, ("Volume", *OF_A_SIDE, "_modality"))
+    of_segments = _of_other_side(parameters, _SEGMENTS_OF_A_SIDE)
+    set_together(parameters, {**of_nodes, **dict.fromkeys(_OF_THESE_SIDES)})
+    set_together(parameters, of_segments)  # after their masks, since another mask takes back the choice of a segment
+    return gone
+
+
+def show_pair(parameters: Any, **chosen: Any) -> None:
+    """Choose the nodes of another pair, and nothing that was chosen for the one before.
+
+    Args:
+        parameters: the parameter node.
+        **chosen: the nodes, by name; the method and how nodes are transformed stay as they are.
+    """
+    nodes = [f"{side}{kind}" for side in SIDES for kind in ("Volume", *OF_A_SIDE)]
+    segments = [f"{side}{kind}" for side in SIDES for kind in _SEGMENTS_OF_A_SIDE]
+    nothing = {**dict.fromkeys([*nodes, *_OF_THESE_SIDES, *_OF_A_RESULT]), **dict.fromkeys(segments, "")}
+    set_together(parameters, {**nothing, **chosen})
+
+
+def _of_other_side(parameters: Any, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the value that each parameter of these kinds has on the other side, by name."""
+    fixed, moving = SIDES
+    return {
+        f"{side}{kind}": parameters.getValue(f"{other}{kind}")
+        for side, other in ((fixed, moving), (moving, fixed))
+        for kind in kinds
+    }
 
 
 @functools.cache

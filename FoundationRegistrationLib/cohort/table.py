@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.user_folders import expanded
+from ..files.home_folder import expanded
 from ..settings import Settings
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from .home_folder import expanded
+
 CACHE_VARIABLE = "FOUNDATION_REGISTRATION_CACHE"
 
 
@@ -22,11 +24,3 @@ def _user_cache() -> Path | None:
     except RuntimeError:  # HOME is not set, and the system does not know the user
         return None
     return folder if folder.is_absolute() else None  # older versions keep "~"
-
-
-def expanded(given: str) -> Path | None:
-    """Return a path with its `~` expanded; None if the user is unknown or has no home."""
-    try:
-        return Path(given).expanduser()
-    except RuntimeError:
-        return None

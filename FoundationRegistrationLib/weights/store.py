@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..files.bounded import plain_json, read_bounded
-from ..files.user_folders import CACHE_VARIABLE, cache_root, expanded
+from ..files.home_folder import expanded
+from ..files.user_folders import CACHE_VARIABLE, cache_root
 from .catalogue import WeightsEntry, weights_entry
 
 WEIGHTS_VARIABLE = "FOUNDATION_REGISTRATION_WEIGHTS"

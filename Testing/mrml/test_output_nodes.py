@@ -8,6 +8,7 @@ import slicer.util
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow.apply import apply_transform
 from FoundationRegistrationBridge.follow.directions import transform_nodes
+from FoundationRegistrationBridge.run.files_to_nodes import registered_volume_of
 from known_run import at, ijk_to_ras, in_world, points_node, resampled, rigid, run_known, transform, volume, world
 from nodes import segmentation_node, state
 from registered import halves
@@ -184,3 +185,20 @@ def test_direction_that_is_not_possible_is_refused_in_words(scene, tmp_path, pai
     registration.SetNodeReferenceID("FoundationRegistration.Inverse", pair[0].GetTransformNodeID())
     with pytest.raises(BridgeError, match="'CT to MRI' has no moving volume"):
         transform_nodes([points], registration, "resample", "fixed to moving")
+
+
+def test_registration_knows_its_registered_volume_until_another_overwrites_it(scene, tmp_path, pair):
+    rng = np.random.default_rng(8)
+    given = volume(scene, "my own", rng)
+    first = register(scene, tmp_path, pair, rigid(rng), {}, output_volume=given, create_volume=False)
+    own = register(scene, tmp_path, pair, rigid(rng), {})
+    assert registered_volume_of(first.transform_node) is given
+    assert registered_volume_of(own.transform_node) is own.volume_node
+    third = register(scene, tmp_path, pair, rigid(rng), {}, output_volume=own.volume_node, create_volume=False)
+    assert registered_volume_of(third.transform_node) is own.volume_node
+    assert registered_volume_of(own.transform_node) is None
+    again = register(scene, tmp_path, pair, rigid(rng), {}, output_transform=first.transform_node)
+    assert again.volume_node is not given, "a volume of the user is overwritten only if it is given"
+    assert registered_volume_of(again.transform_node) is again.volume_node
+    scene.RemoveNode(again.volume_node)
+    assert registered_volume_of(again.transform_node) is None

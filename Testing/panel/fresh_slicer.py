@@ -72,6 +72,12 @@ for selector, offered in ((ui.encoderSelector, kinds), (ui.detail_encoderSetting
 for index in range(ui.presetSelector.count):
     choose(ui.presetSelector, ui.presetSelector.itemText(index))
     assert ui.presetNote.text and ui.weightsNote.text
+import slicer.util  # noqa: E402
+
+batch = slicer.util.childWidgetVariables(panel)
+batch.batchTableEdit.text = "~/cohort.csv"
+batch.batchTableEdit.editingFinished.emit()
+assert batch.batchRunButton.enabled
 assert not set(absent) & set(sys.modules), "opening the panel and choosing must not need a package"
 
 # Register asks for the packages and says so; measuring works with what Slicer itself has.

@@ -49,6 +49,33 @@ def choose_fast_settings(panel: Any) -> None:
     parameters.working_spacing_mm, parameters.fluid_iterations = 4.0, 0
 
 
+def choose_another_pair(panel: Any) -> list[str]:
+    """Choose all that can be chosen for a pair; return the parameters that a cohort has no values for."""
+    parameters, scene = panel._parameterNode, slicer.mrmlScene
+    made = {
+        kind: scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"former {kind}")
+        for kind in ("ScalarVolume", "Segmentation", "MarkupsFiducial", "MarkupsROI", "Transform")
+    }
+    segment = made["Segmentation"].GetSegmentation().AddEmptySegment()
+    of_kind = {
+        "Segmentation": [
+            f"{side}{kind}" for side in ("fixed", "moving") for kind in ("Mask", "Lesion", "Structures")
+        ],
+        "MarkupsFiducial": ["fixedDrivingPoints", "movingDrivingPoints", "fixedPoints", "movingPoints"],
+        "MarkupsROI": ["region"],
+        "Transform": ["initialTransform", "outputTransform"],
+        "ScalarVolume": ["outputVolume", "petVolume"],
+    }
+    names = [(name, made[kind]) for kind, several in of_kind.items() for name in several]
+    names += [(f"{side}{kind}Segment", segment) for side in ("fixed", "moving") for kind in ("Mask", "Lesion")]
+    for name, value in names:
+        parameters.setValue(name, value)
+    parameters.movingVolume = made["ScalarVolume"]
+    unfold(panel.ui.alongSection)
+    panel.ui.followSelector.setCheckState(made["Segmentation"], qt.Qt.Checked)
+    return [name for name, _ in names]
+
+
 def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot: Any, monkeypatch: Any) -> None:
     choose_fast_settings(panel)
     ui = widgets(panel)
@@ -72,8 +99,10 @@ def test_a_table_is_run_and_a_pair_of_it_loaded(panel: Any, folder: Path, qtbot:
     click(ui.batchPageButton)
     assert Path(opened[0].toLocalFile()) == folder / "cohort_results" / "index.html"
     ui.batchPairsTable.selectRow(1)
+    parameters, former = panel._parameterNode, choose_another_pair(panel)
     click(ui.batchLoadButton)
-    parameters = panel._parameterNode
+    assert [name for name in former if parameters.getValue(name) not in (None, "")] == []
+    assert panel._movesAlong.nodes() == []
     assert parameters.resultTransform.GetName() == "Ada registration"
     assert parameters.resultVolume.GetName() == "Ada registration: registered volume"
     assert (parameters.fixedVolume.GetName(), parameters.fixedLabels.GetName()) == ("Ada fixed", "Ada fixed labels")
@@ -111,6 +140,30 @@ def test_an_earlier_cohort_is_opened_by_its_folder_and_a_run_can_be_cancelled(
     click(ui.batchRunButton)
     qtbot.waitUntil(lambda: ui.batchRunButton.text == "Run", timeout=PATIENCE_MS)
     assert "line 2, fixed: no file" in ui.batchLogText.plainText
+
+
+def test_paths_may_begin_with_the_home_folder(
+    panel: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from FoundationRegistrationBridge.cohort.job import CohortJob, full_path, results_folder
+    from FoundationRegistrationBridge.errors import BridgeError
+
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    ui = widgets(panel)
+    for results in ("cohort_results", "elsewhere"):
+        (tmp_path / results).mkdir()
+        (tmp_path / results / "pairs.csv").write_text(f"{HEADER}{results},waiting,,,,,Bob\n")
+    enter(ui.batchTableEdit, "~/cohort.csv")
+    assert shown(ui.batchPairsTable)[0][0] == "cohort_results"
+    enter(ui.batchFolderEdit, "~/elsewhere")
+    assert shown(ui.batchPairsTable)[0][0] == "elsewhere"
+    with pytest.raises(BridgeError, match="'elsewhere' is not registered"):
+        panel.logic.loadPair("~/elsewhere", "elsewhere")
+    assert results_folder(Path("~/cohort.csv")) == tmp_path / "cohort_results"
+    job = CohortJob(Path("~/cohort.csv"), Path("~/elsewhere"), "default", {})
+    assert job._export(tmp_path)[1:4] == [tmp_path / "cohort.csv", "--output", tmp_path / "elsewhere"]
+    assert full_path("~no-such-user/a") == Path.cwd() / "~no-such-user" / "a"
 
 
 HEADER = "name,state,error,verdict,reasons,messages,folder\n"

@@ -1,4 +1,4 @@
-"""The section *What moves along* offers the moving side only, and what was checked stays checked."""
+"""The section *What moves along* offers the moving side only; what is checked stays so as long as it is of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from driving import choose, click, unfold
+from driving import choose, choose_pair, click, unfold
 
 
 @pytest.fixture
@@ -101,3 +101,63 @@ def test_the_other_direction_brings_the_fixed_side_onto_the_moving_image(
     click(ui.followButton)
     brought = slicer.util.getNode("clips on CT")
     assert brought.GetNthControlPointPosition(0) == pytest.approx((-1.0, 2.0, 3.0))
+
+
+@pytest.fixture
+def tumour(pair: dict[str, Any]) -> Any:
+    """A segmentation drawn on the moving volume."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "tumour in CT")
+    node.GetSegmentation().AddEmptySegment("tumour")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(pair["moving"])
+    return node
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("change", ["moving", "swap", "direction", "fixed"])
+def test_what_is_checked_is_unchecked_for_another_image(
+    panel: Any, pair: dict[str, Any], marks: dict[str, Any], tumour: Any, change: str, *, folded: bool
+) -> None:
+    ui, scene = panel.ui, slicer.mrmlScene
+    other = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "another CT")
+    other.SetAndObserveImageData(pair["moving"].GetImageData())
+    if change == "swap":
+        choose_pair(ui, pair["moving"], pair["fixed"], "PET/CT to MRI")
+        tumour.SetReferenceImageGeometryParameterFromVolumeNode(pair["fixed"])
+    else:
+        choose_pair(ui, pair["fixed"], pair["moving"])
+    unfold(ui.alongSection)
+    for node in (tumour, marks["clips"]):
+        ui.followSelector.setCheckState(node, qt.Qt.Checked)
+    ui.alongSection.collapsed = folded
+    match change:
+        case "moving":
+            choose(ui.movingVolumeSelector, "Choose an image")
+            choose(ui.movingVolumeSelector, "another CT")
+        case "swap":
+            click(ui.swapButton)
+        case "direction":
+            choose(ui.followDirectionSelector, "Fixed to moving")
+        case "fixed":
+            choose(ui.fixedVolumeSelector, "another CT")
+    kept = [marks["clips"], tumour] if change == "fixed" else []
+    assert panel._movesAlong.nodes() == kept
+    assert ui.alongSection.text == f"What moves along: {'2 nodes' if kept else 'none'}"
+    unfold(ui.alongSection)
+    assert ("tumour in CT" in offered(ui)) is (change in ("fixed", "moving")), "it overlaps another moving image"
+
+
+def test_what_is_in_the_study_of_both_moving_images_stays_checked(
+    panel: Any, pair: dict[str, Any], marks: dict[str, Any]
+) -> None:
+    ui = panel.ui
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "today")
+    second = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "second CT")
+    second.SetAndObserveImageData(pair["moving"].GetImageData())
+    for node in (pair["moving"], second, marks["clips"]):
+        hierarchy.CreateItem(study, node)
+    choose_pair(ui, pair["fixed"], pair["moving"])
+    unfold(ui.alongSection)
+    ui.followSelector.setCheckState(marks["clips"], qt.Qt.Checked)
+    choose(ui.movingVolumeSelector, "second CT")
+    assert panel._movesAlong.nodes() == [marks["clips"]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import qt
 import slicer
 import slicer.util
+import vtk
 from driving import choose, push, unfold
 from stand_in_nodes import scene_state
 
@@ -83,6 +85,65 @@ def test_good_result_needs_no_way_out(panel: Any, pair: dict[str, Any], result: 
     assert not panel.ui.waysBox.visible and not panel.ui.reasonsNote.visible
     assert panel.ui.compareSelector.currentText == "off", "the views do not go on showing another registration"
     assert composite.GetForegroundVolumeID() != pair["moving"].GetID()
+
+
+def test_registration_is_compared_by_its_own_volume(panel: Any, pair: dict[str, Any], result: Any) -> None:
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
+    from FoundationRegistrationBridge.scene.transforms import store_record
+
+    ui, scene, tip = panel.ui, slicer.mrmlScene, panel.ui.compareSelector.toolTip
+    volumes = {}
+    for name in ("first", "second"):
+        transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", name)
+        store_record(transform, RECORD, pair["fixed"], pair["moving"])
+        volumes[name] = volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{name}: registered volume")
+        volume.SetAndObserveImageData(image_from_array(np.ones((8, 9, 10), np.float32)))
+        volume.CreateDefaultDisplayNodes()
+        transform.SetNodeReferenceID("FoundationRegistration.RegisteredVolume", volume.GetID())
+    composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    for name in ("second", "first"):
+        choose(ui.resultTransformSelector, name)
+        assert ui.resultVolumeSelector.currentNode() is volumes[name]
+        choose(ui.compareSelector, "fade")
+        assert composite.GetForegroundVolumeID() == volumes[name].GetID()
+    choose(ui.resultVolumeSelector, "CT")  # another one can still be chosen
+    assert panel._parameterNode.resultVolume is pair["moving"] and ui.compareSelector.enabled
+    scene.RemoveNode(volumes["second"])
+    choose(ui.resultTransformSelector, "second")
+    assert panel._parameterNode.resultVolume is None and not ui.compareSelector.enabled
+    assert "no registered volume" in ui.compareSelector.toolTip and ui.mapSelector.isVisible()
+    choose(ui.resultTransformSelector, "first")
+    assert ui.compareSelector.enabled and ui.compareSelector.toolTip == tip
+
+
+def test_displacement_is_that_of_the_chosen_registration(panel: Any, pair: dict[str, Any], result: Any) -> None:
+    from FoundationRegistrationBridge.scene.transforms import store_record
+    from FoundationRegistrationBridge.views.field_display import shown_displacement
+
+    ui = panel.ui
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "other")
+    store_record(other, RECORD, pair["fixed"], pair["moving"])
+    for node in (result, other):
+        node.SetAndObserveTransformToParent(vtk.vtkTransform())
+    for text in ("grid", "arrows"):
+        choose(ui.displacementSelector, text)
+        assert (shown_displacement(result), ui.displacementSelector.currentText) == (text, text)
+        choose(ui.resultTransformSelector, "other")
+        assert (shown_displacement(result), ui.displacementSelector.currentText) == ("off", "off")
+        choose(ui.displacementSelector, text)
+        assert shown_displacement(other) == text
+        choose(ui.taskSelector, "Contrast series")
+        assert shown_displacement(other) == "off", "where nothing could hide it"
+        choose(ui.taskSelector, "Other")
+        choose(ui.resultTransformSelector, "CT to MRI")
+        assert ui.displacementSelector.currentText == "off"
+    choose(ui.displacementSelector, "grid")
+    panel.exit()
+    panel.enter()
+    assert ui.displacementSelector.currentText == shown_displacement(result) == "grid"
+    slicer.mrmlScene.RemoveNode(result)
+    slicer.app.processEvents()
+    assert ui.displacementSelector.currentText == "off"
 
 
 def test_failed_run_leaves_nothing_of_an_earlier_one_in_the_section(panel: Any, result: Any, qtbot: Any) -> None:

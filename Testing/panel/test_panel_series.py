@@ -113,3 +113,27 @@ def test_run_without_a_result_leaves_nothing_of_an_earlier_one(
     assert ui.reasonsNote.text == (error or "")
     assert not any(widget.visible for widget in (ui.seriesBox, ui.figuresNote, ui.detailsNote, ui.waysBox))
     assert layers() == before
+
+
+@pytest.mark.parametrize("of_series", [True, False])
+def test_task_chosen_during_a_run_does_not_turn_its_end_on_another_result(
+    panel: Any, series: dict[str, Any], pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, of_series: bool
+) -> None:
+    from FoundationRegistrationBridge.scene.transforms import store_record
+
+    ui, parameters = panel.ui, panel._parameterNode
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "CT to MRI")
+    record = {"verdict": {"level": "good", "reasons": []}, "settings": {}, "messages": []}
+    store_record(transform, record, pair["fixed"], pair["moving"])
+    parameters.resultTransform, parameters.resultVolume = transform, pair["moving"]
+    run, other = ("Contrast series", "Other") if of_series else ("Other", "Contrast series")
+    choose(ui.taskSelector, other)
+    shown = ui.verdictNote.text
+    end = panel._onSeriesFinished if of_series else panel._onFinished
+    end(None, None, True)
+    assert ui.verdictNote.text == shown and shown.startswith("Good" if of_series else "Check")
+    assert (parameters.resultSeries is None) is of_series and (parameters.resultTransform is None) is not of_series
+    choose(ui.taskSelector, run)
+    assert ui.verdictNote.text == "No result: the run was cancelled."
+    choose(ui.taskSelector, other)
+    assert ui.verdictNote.text == shown

@@ -133,6 +133,42 @@ def test_swapped_images_are_said_and_swapped_by_a_click(panel: Any, pair: dict[s
     assert not ui.cautionNote.visible and not ui.swapButton.visible
 
 
+def test_all_that_is_chosen_for_an_image_is_swapped_with_it(panel: Any, pair: dict[str, Any], scene: Any) -> None:
+    ui, parameters = panel.ui, panel._parameterNode
+    choose_pair(ui, pair["moving"], pair["fixed"], "PET/CT to MRI")
+    segmentations, points = {"fixed": pair["fixed_labels"]}, {}
+    segmentations["moving"] = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "others")
+    segmentations["moving"].GetSegmentation().DeepCopy(pair["fixed_labels"].GetSegmentation())  # with the same IDs
+    ids = pair["fixed_labels"].GetSegmentation().GetSegmentIDs()
+    for side, segmentation in segmentations.items():
+        points[side] = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{side} points")
+        for kind in ("Mask", "Lesion", "Structures", "Labels"):
+            parameters.setValue(f"{side}{kind}", segmentation)
+        for kind in ("DrivingPoints", "Points"):
+            parameters.setValue(f"{side}{kind}", points[side])
+    chosen = {"fixedMask": ids[0], "movingMask": ids[0], "fixedLesion": ids[0], "movingLesion": ids[1]}
+    for name, segment in chosen.items():
+        parameters.setValue(f"{name}Segment", segment)
+    parameters.fixed_modality = "ct"
+    parameters.initialTransform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "by hand")
+    parameters.region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+
+    click(ui.swapButton)
+    for side, other in (("fixed", "moving"), ("moving", "fixed")):
+        for kind in ("Mask", "Lesion", "Structures", "Labels"):
+            assert parameters.getValue(f"{side}{kind}") is segmentations[other]
+        for kind in ("DrivingPoints", "Points"):
+            assert parameters.getValue(f"{side}{kind}") is points[other]
+        for kind in ("Mask", "Lesion"):
+            assert parameters.getValue(f"{side}{kind}Segment") == chosen[f"{other}{kind}"]
+    assert (parameters.fixed_modality, parameters.moving_modality) == ("auto", "ct")
+    assert parameters.initialTransform is None and parameters.region is None
+    assert "no longer chosen: 'by hand', 'box'." in ui.cautionNote.text
+    choose(ui.movingVolumeSelector, "Choose an image")
+    choose(ui.movingVolumeSelector, "CT")
+    assert "no longer chosen" not in ui.cautionNote.text
+
+
 def test_modalities_and_patients_that_contradict_the_task_are_said(panel: Any, volumes: Any) -> None:
     ui = panel.ui
     fixed, moving = volumes("today", "MR"), volumes("uptake", "PT")
@@ -257,3 +293,19 @@ def test_contrast_series_says_what_is_missing(panel: Any, scene: Any) -> None:
     sequence_of(scene, [volume(empty_grid("LPS"))], name="one")
     choose(ui.seriesSelector, "one")
     assert "fewer than two time points" in ui.statusNote.text and not ui.applyButton.enabled
+
+
+def test_reference_of_a_longer_series_is_not_kept_for_a_shorter_one(panel: Any, scene: Any) -> None:
+    from known_sequence import sequence_of
+    from volumes import empty_grid, volume
+
+    ui, parameters, images = panel.ui, panel._parameterNode, [volume(empty_grid("LPS"))] * 4
+    for name, count in (("long", 4), ("short", 2)):
+        sequence_of(scene, images[:count], name=name)
+    choose(ui.taskSelector, "Contrast series")
+    for chosen, kept in ((3, "0"), (1, "1"), (4, "mean")):
+        choose(ui.seriesSelector, "long")
+        choose(ui.referenceSelector, ui.referenceSelector.itemText(chosen))
+        choose(ui.seriesSelector, "short")
+        assert parameters.referenceTimePoint == kept
+        assert ui.referenceSelector.currentIndex == (2 if kept == "mean" else int(kept))

@@ -140,7 +140,9 @@ def test_a_drawn_mask_leads_out_of_a_doubtful_registration(panel: Any, on_couch:
 
     push(ui.drawMaskButton)
     mask = slicer.util.getNode("Mask of today")
+    assert not ui.applyButton.enabled and "marks nothing" in ui.statusNote.text
     slicer.util.updateSegmentBinaryLabelmapFromArray(on_couch["body"], mask, "mask", on_couch["fixed"])
+    slicer.app.processEvents()
     assert register(panel, qtbot) == LEVELS.index("good"), ui.reasonsNote.text
     after = ui.resultTransformSelector.currentNode()
     assert after is not before and error_of(after, case) < error_of(before, case)

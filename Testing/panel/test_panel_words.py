@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
 import slicer.util
@@ -52,6 +53,46 @@ def test_empty_mask_and_lost_segment(panel: Any, pair: dict[str, Any]) -> None:
     choose(ui.fixedMaskSelector, "None (detect body)")
     assert ui.applyButton.enabled and not ui.fixedSegmentSelector.visible
     slicer.mrmlScene.RemoveNode(empty)
+
+
+def test_mask_that_marks_nothing_is_said_before_the_run(panel: Any, pair: dict[str, Any], scene: Any) -> None:
+    from FoundationRegistrationBridge.nodes.grids import image_from_array
+
+    ui, labels = panel.ui, np.zeros((8, 9, 10), np.uint8)
+    unfold(ui.masksSection)
+    choose_pair(ui, pair["fixed"], pair["moving"])
+    made = {name: scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name) for name in ("no voxels", "zeros")}
+    made["zeros"].SetAndObserveImageData(image_from_array(labels))
+    blank = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blank")
+    blank.GetSegmentation().AddEmptySegment("mask")
+    for role in ("fixedMask", "movingMask", "fixedLesion", "movingLesion"):
+        for name in ("no voxels", "zeros", "blank"):
+            choose(getattr(ui, f"{role}Selector"), name)
+            assert ui.statusNote.text.startswith(f"The mask '{name}' marks nothing") and not ui.applyButton.enabled
+        panel._parameterNode.setValue(role, None)
+        assert ui.applyButton.enabled
+    choose(ui.fixedMaskSelector, "zeros")
+    labels[3:5, 3:5, 3:5] = 1
+    made["zeros"].SetAndObserveImageData(image_from_array(labels))
+    slicer.app.processEvents()
+    assert ui.applyButton.enabled, "also of the chosen mask that is drawn in"
+
+
+def test_chosen_mask_that_is_edited_is_looked_at_again(panel: Any, pair: dict[str, Any]) -> None:
+    ui, segmentation = panel.ui, pair["fixed_labels"].GetSegmentation()
+    unfold(ui.masksSection)
+    choose_pair(ui, pair["fixed"], pair["moving"])
+    choose(ui.fixedMaskSelector, "structures")
+    for title, words in (("breast", ""), ("organ", "has no segments")):
+        segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName(title))
+        slicer.app.processEvents()
+        assert words in ui.statusNote.text and ui.applyButton.enabled is not bool(words)
+        assert ui.fixedSegmentSelector.findText(title) == -1
+    choose(ui.fixedMaskSelector, "None (detect body)")
+    assert ui.applyButton.enabled
+    pair["fixed"].SetAndObserveImageData(None)
+    slicer.app.processEvents()
+    assert "'MRI'" in ui.statusNote.text and not ui.applyButton.enabled
 
 
 def test_lesions_to_keep_are_chosen_like_masks(panel: Any, pair: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.nodes.grids import VoxelGrid, image_from_array, matrix_of
 from FoundationRegistrationBridge.scene.map_colours import colour_expected_error, colour_jacobian
-from FoundationRegistrationBridge.views.field_display import show_displacement
+from FoundationRegistrationBridge.views.field_display import show_displacement, shown_displacement
 from FoundationRegistrationBridge.views.overlay import MapOverlay
 
 EDGE_MM = 120.0
@@ -67,9 +67,9 @@ def test_displacement_appears_and_disappears(scene: Any, fixed: Any, view: Any, 
     transform = add_bump(scene, (15.0, 0.0, 0.0))
     plain = view.pixels()
     show_displacement(transform, kind, fixed)
-    assert drawn(view).sum() > 200
+    assert drawn(view).sum() > 200 and shown_displacement(transform) == kind
     show_displacement(transform, "off", fixed)
-    assert (view.pixels() == plain).all()
+    assert (view.pixels() == plain).all() and shown_displacement(transform) == "off"
 
 
 def phase_of_lines(view: Any, period_mm: float) -> float:

@@ -17,7 +17,7 @@ from ..library import add_library_to_path
 from ..run.job import JobInputs, RegistrationJob
 from ..run.nodes_to_files import settings_as_json
 from ..run.stored_files import file_messages_of_pair, with_messages
-from .job import CohortJob, PairNews, results_folder
+from .job import CohortJob, PairNews, full_path, results_folder
 from .results import PAIRS, PairRow
 
 BatchProgress = Callable[[str, int, int, str, float], None]
@@ -87,7 +87,7 @@ def register_batch(
         job = CohortJob(table, folder, preset, settings, pass_on, python=python)
         return [_result(row) for row in job.wait()]
     runs = _node_runs(pairs, {"preset": preset, **settings}, python)
-    folder = Path(output_folder).absolute() if output_folder else None
+    folder = full_path(output_folder) if output_folder else None
     if folder is not None:
         _prepare(folder)
     results: list[BatchResult] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..library import add_library_to_path
 from ..process.engine_job import EngineJob
 from ..process.worker import RegistrationWorker
 from ..run.nodes_to_files import settings_as_json
@@ -39,9 +41,17 @@ class PairNews:
     message: str = ""
 
 
+def full_path(given: str | os.PathLike[str]) -> Path:
+    """Return a path from the root, its `~` as the home folder; that of an unknown user is left as it is."""
+    add_library_to_path()
+    from FoundationRegistrationLib.files.home_folder import expanded
+
+    return (expanded(os.fspath(given)) or Path(given)).absolute()
+
+
 def results_folder(table: Path) -> Path:
     """Return where the results of a table go unless another folder is chosen: beside it."""
-    return table.absolute().with_name(f"{table.stem}_results")
+    return full_path(table).with_name(f"{table.stem}_results")
 
 
 class CohortJob(EngineJob[list[PairRow]]):
@@ -68,7 +78,7 @@ class CohortJob(EngineJob[list[PairRow]]):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._table, self._results = table.absolute(), folder.absolute()
+        self._table, self._results = full_path(table), full_path(folder)
         self._preset, self._settings = preset, dict(settings)
         self._on_pair = on_pair or (lambda _: None)
 

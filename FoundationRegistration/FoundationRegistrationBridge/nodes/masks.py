@@ -72,6 +72,34 @@ def _with_labelmaps(node: Any) -> Any:
     return copy
 
 
+def marks_nothing(mask: Any) -> bool:
+    """Whether a mask, as `mask_on` takes it, has neither a marked voxel nor a surface; its segment must be there."""
+    node, segment_ids = (mask[0], [mask[1]]) if isinstance(mask, tuple) else (mask, None)
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        return not _holds(node.GetImageData(), None)
+    segmentation = node.GetSegmentation()
+    segments = [segmentation.GetSegment(name) for name in segment_ids or segmentation.GetSegmentIDs()]
+    return not any(_is_drawn(segment) for segment in segments)
+
+
+def _is_drawn(segment: Any) -> bool:
+    labels = segment.GetRepresentation(BINARY_LABELMAP)
+    if labels is not None:
+        return not labels.IsEmpty() and _holds(labels, segment.GetLabelValue())
+    surface = segment.GetRepresentation(CLOSED_SURFACE)
+    return surface is not None and surface.GetNumberOfPoints() > 0
+
+
+def _holds(image: Any, label: int | None) -> bool:
+    """Whether an image has a voxel of a label, or any that is not 0; its range, which VTK keeps, mostly tells."""
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
+        return False
+    least, most = image.GetScalarRange()
+    if label is None:
+        return least != 0 or most != 0
+    return label in (least, most) or (least < label < most and bool(np.any(array_from_image(image) == label)))
+
+
 def mask_on(mask: Any, grid: VoxelGrid, role: str, left_out: Any = None) -> np.ndarray:
     """Return a mask as a (k, j, i) array of 0 and 1 on a grid in the world.
 

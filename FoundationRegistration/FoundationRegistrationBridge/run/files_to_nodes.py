@@ -42,8 +42,9 @@ from ..scene.transforms import (
 from .inputs import JobInputs, check_output_transform, is_input
 from .placement import Placement
 
-# From a registration to the registered volume that it added to the scene.
+# From a registration to the registered volume that it added to the scene, or that it wrote into a given node.
 _VOLUME_ROLE = "FoundationRegistration.RegisteredVolume"
+_GIVEN_VOLUME_ROLE = "FoundationRegistration.OutputVolume"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class JobOutputs:
         """What the registration made, without the transform itself."""
         single = (self.inverse_node, self.volume_node, self.jacobian_node, self.expected_error_node)
         return [node for node in (*single, *(self.feature_nodes or ())) if node is not None]
+
+
+def registered_volume_of(transform_node: Any) -> Any | None:
+    """Return the registered volume of a registration; None if it has none, or it was removed or overwritten."""
+    roles = (_VOLUME_ROLE, _GIVEN_VOLUME_ROLE)
+    return next((node for role in roles if (node := transform_node.GetNodeReference(role)) is not None), None)
 
 
 def take_over(inputs: JobInputs, placement: Placement, scene: Any, result: Path) -> JobOutputs:
@@ -234,7 +241,17 @@ def _enter_volume(changes: SceneChanges, inputs: JobInputs, placement: Placement
     else:
         output = given
         overwrite_volume(output, volume)
+        _let_go(output, transform)
+    transform.SetNodeReferenceID(_GIVEN_VOLUME_ROLE, None if given in (None, own) else given.GetID())
     if output is not None:
         changes.set_parent(output, placement.fixed.parent)
         mark_carried(output, inputs.moving, transform)
     return output
+
+
+def _let_go(volume: Any, transform: Any) -> None:
+    """Let no other registration name a volume as its own, since it was overwritten by this one."""
+    for other in slicer.util.getNodesByClass("vtkMRMLTransformNode", volume.GetScene()):
+        for role in (_VOLUME_ROLE, _GIVEN_VOLUME_ROLE):
+            if other is not transform and other.GetNodeReference(role) is volume:
+                other.SetNodeReferenceID(role, None)

@@ -11,7 +11,7 @@ from ..nodes.bounds import gap_mm, world_bounds
 from .marks import REGISTRATION_ROLE, is_registration, marks_of
 
 
-def movable_with(fixed: Any, moving: Any) -> Callable[[Any], bool]:
+def movable_with(fixed: Any, moving: Any, *, by_place: bool = True) -> Callable[[Any], bool]:
     """Return which nodes may be offered for moving with a volume.
 
     These are the moving volume itself, and what is in its folder or study of the subject hierarchy, or was drawn on
@@ -21,6 +21,7 @@ def movable_with(fixed: Any, moving: Any) -> Callable[[Any], bool]:
     Args:
         fixed: the fixed volume, or None.
         moving: the moving volume; with None, everything but products of registrations may be offered.
+        by_place: also what only overlaps the moving volume, but is neither in its folder or study nor drawn on it.
     """
     groups = [_groups(volume) for volume in (fixed, moving)]
     of_fixed, of_moving = groups[0] - groups[1], groups[1] - groups[0]
@@ -37,7 +38,7 @@ def movable_with(fixed: Any, moving: Any) -> Callable[[Any], bool]:
         own = _groups(node)
         if own & (of_fixed | of_moving):
             return bool(own & of_moving)
-        return place is None or gap_mm(world_bounds(node), place) == 0.0
+        return by_place and (place is None or gap_mm(world_bounds(node), place) == 0.0)
 
     return offered
 

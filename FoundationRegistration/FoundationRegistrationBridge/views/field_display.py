@@ -58,6 +58,18 @@ def show_displacement(transform_node: Any, kind: DisplacementKind, fixed_node: A
     _set_up(transform_node.GetDisplayNode(), kind, fixed_node, largest_mm)
 
 
+def shown_displacement(transform_node: Any) -> DisplacementKind:
+    """Return how a transform is drawn in the slice views; "off" also if there is none."""
+    display = transform_node.GetDisplayNode() if transform_node is not None else None
+    if display is None or not (display.GetVisibility() and display.GetVisibility2D()):
+        return "off"
+    modes: dict[int, DisplacementKind] = {
+        slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID: "grid",
+        slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH: "arrows",
+    }
+    return modes.get(display.GetVisualizationMode(), "off")
+
+
 def _largest_displacement(transform_node: Any, fixed_node: Any) -> float:
     """Return the largest displacement at points spread over the fixed volume, mm."""
     points = map_points(to_world(fixed_node.GetParentTransformNode()), grid_of(fixed_node).sample_points())

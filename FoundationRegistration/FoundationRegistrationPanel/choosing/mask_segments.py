@@ -7,6 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ..parameters import MASKS, mask_of, masks_of_task
+from .dependent import Dependent
 
 
 class SegmentSelector:
@@ -21,17 +22,15 @@ class SegmentSelector:
         self._combo = combo
         self._name = name
         self._parameters: Any = None
-        self._mask: Any = None
+        self._segment = Dependent(f"{name}Segment", name, lambda _mask: "")
         self._ids: list[str] = []
         combo.connect("activated(int)", self._on_activated)
 
     def show(self, parameters: Any) -> None:
         """Show the segments of the chosen mask; hidden if it has none, or the task takes no such mask."""
         self._parameters = parameters
+        self._segment.show(parameters)
         mask = parameters.getValue(self._name)
-        if self._mask is not None and mask is not self._mask:
-            parameters.setValue(f"{self._name}Segment", "")  # it was a segment of the previous mask
-        self._mask = mask
         is_segmentation = mask is not None and mask.IsA("vtkMRMLSegmentationNode")
         segmentation = mask.GetSegmentation() if is_segmentation else None
         self._ids = list(segmentation.GetSegmentIDs()) if segmentation else []
@@ -44,6 +43,10 @@ class SegmentSelector:
         self._combo.currentIndex = self._ids.index(segment) + 1 if segment in self._ids else 0
         not_taken = self._name in MASKS and self._name not in masks_of_task(parameters)
         self._combo.visible = is_segmentation and not not_taken
+
+    def forget(self) -> None:
+        """Forget the mask: another scene is being opened."""
+        self._segment.forget()
 
     def _on_activated(self, index: int) -> None:
         chosen = self._ids[index - 1] if index > 0 else ""

@@ -11,10 +11,8 @@ from FoundationRegistrationBridge.scene.belonging import movable_with
 from FoundationRegistrationBridge.scene.transforms import fixed_of, moving_of
 from slicer.i18n import tr as _
 
-from ..parameters import TO_MOVING
+from ..parameters import OF_A_SIDE, TO_MOVING
 from .section_states import header
-
-_OF_A_SIDE = ("Mask", "Lesion", "Structures", "DrivingPoints", "Labels", "Points")
 
 
 def _count(nodes: int) -> str:
@@ -38,6 +36,7 @@ class MovesAlong:
         self._parameters: Any = None
         self._checked: list[Any] = []
         self._hidden: list[str] = []
+        self._sides: tuple[Any, Any] = (None, None)  # the image that stays, and the one whose nodes are offered
         self._selector.connect("checkedNodesChanged()", self._on_checked)
         self._section.connect("contentsCollapsed(bool)", self._on_folded)
 
@@ -47,23 +46,17 @@ class MovesAlong:
         return list(self._checked)
 
     def show(self, parameters: Any) -> None:
-        """Offer what belongs to the moving image, or to that of the registration under Result; the checked stay.
+        """Offer what belongs to the moving image, or to that of the registration under Result.
 
-        In the direction from fixed to moving, it is what belongs to the fixed image.
+        In the direction from fixed to moving, it is what belongs to the fixed image. The checked stay, but for those
+        of another image than before.
         """
         self._parameters = parameters
+        self._uncheck_others()
         self._section.text = header(_("What moves along"), _count(len(self.nodes())))
         if self._section.collapsed:
             return
-        result = parameters.resultTransform
-        moving = parameters.movingVolume or (moving_of(result) if result is not None else None)
-        fixed = parameters.fixedVolume or (fixed_of(result) if result is not None else None)
-        backwards = parameters.followDirection == TO_MOVING
-        may_move = movable_with(moving, fixed) if backwards else movable_with(fixed, moving)
-        names = [f"{'moving' if backwards else 'fixed'}{kind}" for kind in _OF_A_SIDE]
-        names += [] if backwards else ["region"]
-        of_other = [node for name in names if (node := parameters.getValue(name)) is not None]
-        checked = self.nodes()
+        checked, of_other, may_move = self.nodes(), self._of_other(), movable_with(*self._sides_now())
         hidden = [
             node.GetID()
             for node in self._listed()
@@ -72,6 +65,35 @@ class MovesAlong:
         if hidden != self._hidden:
             self._hidden = hidden
             self._selector.sortFilterProxyModel().hiddenNodeIDs = hidden
+
+    def _uncheck_others(self) -> None:
+        """Uncheck what was checked for another moving image and is not surely of the new one, or is of the fixed."""
+        before, now = self._sides, self._sides_now()
+        if now[1] is None or now == before:
+            return
+        self._sides = now
+        if before[1] is None:  # the user has checked these nodes for the image that is chosen now
+            return
+        of_other, may_move = self._of_other(), movable_with(*now, by_place=now[1] is before[1])
+        for node in self.nodes():
+            if node in of_other or not may_move(node):
+                self._selector.setCheckState(node, qt.Qt.Unchecked)
+
+    def _backwards(self) -> bool:
+        return self._parameters.followDirection == TO_MOVING
+
+    def _sides_now(self) -> tuple[Any, Any]:
+        """Return the image that stays and the one whose nodes move along; None where nothing tells."""
+        parameters, result = self._parameters, self._parameters.resultTransform
+        fixed = parameters.fixedVolume or (fixed_of(result) if result is not None else None)
+        moving = parameters.movingVolume or (moving_of(result) if result is not None else None)
+        return (moving, fixed) if self._backwards() else (fixed, moving)
+
+    def _of_other(self) -> list[Any]:
+        """Return what is chosen elsewhere in the panel for the image that stays."""
+        names = [f"{'moving' if self._backwards() else 'fixed'}{kind}" for kind in OF_A_SIDE]
+        names += [] if self._backwards() else ["region"]
+        return [node for name in names if (node := self._parameters.getValue(name)) is not None]
 
     def _listed(self) -> list[Any]:
         """Return the nodes of the types that the selector lists."""

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from ..tasks import SERIES
 
 MEAN = "mean"
+_FIRST = "0"
 # Of the volumes, those that a sequence browser shows have this attribute.
 _SHOWN_BY_BROWSER = "Sequences.BaseName"
 
@@ -43,8 +44,9 @@ class SeriesChoice:
         if titles:
             ui.referenceSelector.addItem(_("Mean of all time points"))
             reference = reference_of(parameters)
-            known = reference == MEAN or reference < len(titles)
-            ui.referenceSelector.currentIndex = (len(titles) if reference == MEAN else reference) if known else 0
+            if reference != MEAN and reference >= len(titles):  # it was one of a longer series
+                reference, parameters.referenceTimePoint = 0, _FIRST
+            ui.referenceSelector.currentIndex = len(titles) if reference == MEAN else reference
 
     def _on_reference(self, index: int) -> None:
         last = self._ui.referenceSelector.count - 1

@@ -9,8 +9,9 @@ import vtk
 from FoundationRegistrationBridge.run.stored_files import file_messages_of_pair
 from slicer.i18n import tr as _
 
-from ..parameters import MASKS_OF_A_PAIR, apply_preset
+from ..parameters import MASKS_OF_A_PAIR, apply_preset, swap_sides
 from ..tasks import NO_TASK, SERIES, TASKS, are_swapped, cautions, contradiction, proposed_task
+from .observed import Observed
 from .section_states import has_points
 from .series_choice import likely_series
 
@@ -33,7 +34,8 @@ class TaskChoice:
         self._ui = ui
         self._parameters: Any = None
         self._proposed = NO_TASK
-        self._observed: list[tuple[Any, int]] = []
+        self._swapped: tuple[tuple[Any, Any], list[str]] = ((None, None), [])  # images, and what went when swapped
+        self._images = Observed(self._renew)
         ui.taskSelector.connect("activated(int)", self._on_task)
         ui.proposalButton.connect("clicked(bool)", self._on_proposal)
         ui.swapButton.connect("clicked(bool)", self._on_swap)
@@ -41,21 +43,13 @@ class TaskChoice:
     def show(self, parameters: Any) -> None:
         """Show the proposal and the cautions for the chosen images; renew them when these are moved or renamed."""
         self._parameters = parameters
-        self.release()
-        for volume in (parameters.fixedVolume, parameters.movingVolume):
-            if volume is not None:
-                self._observe(volume)
+        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
+        self._images.watch((parameters.fixedVolume, parameters.movingVolume), lambda _volume: events)
         self._renew()
 
     def release(self) -> None:
         """Observe the images no longer."""
-        for volume, tag in self._observed:
-            volume.RemoveObserver(tag)
-        self._observed = []
-
-    def _observe(self, volume: Any) -> None:
-        for event in (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent):
-            self._observed.append((volume, volume.AddObserver(event, self._renew)))
+        self._images.release()
 
     def _renew(self, caller: Any = None, event: Any = None) -> None:
         parameters = self._parameters
@@ -70,6 +64,7 @@ class TaskChoice:
         ui.taskNote.visible = bool(ui.taskNote.text)
         start = parameters.initialTransform is not None or has_points(parameters)
         lines = [*cautions(task, fixed, moving, has_start=start)]
+        lines += self._gone_by_swap((fixed, moving))
         lines += file_messages_of_pair(fixed, moving) if task != SERIES else []
         ui.cautionNote.text = "\n".join(lines)
         ui.cautionNote.visible = bool(lines)
@@ -97,5 +92,16 @@ class TaskChoice:
 
     def _on_swap(self, checked: bool = False) -> None:
         parameters = self._parameters
-        fixed, moving = parameters.fixedVolume, parameters.movingVolume
-        parameters.fixedVolume, parameters.movingVolume = moving, fixed
+        gone = swap_sides(parameters)
+        self._swapped = ((parameters.fixedVolume, parameters.movingVolume), gone)
+        self._renew()
+
+    def _gone_by_swap(self, images: tuple[Any, Any]) -> list[str]:
+        """Return what is no longer chosen since these images were swapped, in one sentence; none after any other."""
+        swapped, gone = self._swapped
+        if images != swapped:
+            self._swapped = ((None, None), [])
+            return []
+        names = ", ".join(f"'{name}'" for name in gone)
+        words = _("The images are swapped; made for the former sides, and no longer chosen: {names}.")
+        return [words.format(names=names)] if gone else []

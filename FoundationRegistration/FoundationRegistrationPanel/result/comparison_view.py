@@ -20,6 +20,9 @@ _FADE_TICKS = 100
 _FLICKER_MILLISECONDS = 600
 _MOST_CELLS = 32
 _STEP_PERCENT = 10
+_NO_VOLUME = (
+    "The registration under Details has no registered volume, or it was removed: choose or make one to compare"
+)
 _KEYS = {"Alt+Left": "step_back", "Alt+Right": "step_on", "Alt+Up": "toggle", "Alt+Down": "stop"}
 
 
@@ -41,6 +44,7 @@ class ComparisonView:
         self._compares_features = False
         self._compared: tuple[Any, Any] = (None, None)
         self._ticks = 0
+        self._tip = ui.compareSelector.toolTip
         self._timer = qt.QTimer()
         self._timer.connect("timeout()", self._on_tick)
         ui.compareSelector.addItems([_("off"), _("fade"), _("flicker"), _("checkerboard"), _("features")])
@@ -64,8 +68,9 @@ class ComparisonView:
         self._parameters = parameters
         if self.is_open and self._compared != (parameters.resultTransform, parameters.resultVolume):
             self.close()
-        self._ui.compareSelector.enabled = ready and parameters.resultVolume is not None
-        self._ui.compareSlider.enabled = self._ui.compareSelector.enabled
+        without_volume = ready and parameters.resultVolume is None
+        self._ui.compareSelector.enabled = self._ui.compareSlider.enabled = ready and not without_volume
+        self._ui.compareSelector.toolTip = _(_NO_VOLUME) if without_volume else self._tip
 
     def update(self) -> None:
         """Show in the widgets whether the comparison is still there; others may have ended it."""

@@ -10,11 +10,12 @@ import qt
 from FoundationRegistrationBridge.scene.displacement_file import ENDINGS, write_displacement_field
 from FoundationRegistrationBridge.scene.maps import EXPECTED_ERROR, JACOBIAN, map_of
 from FoundationRegistrationBridge.scene.transforms import fixed_of
-from FoundationRegistrationBridge.views.field_display import show_displacement
+from FoundationRegistrationBridge.views.field_display import show_displacement, shown_displacement
 from FoundationRegistrationBridge.views.overlay import MapOverlay, PetOverlay
 from slicer.i18n import tr as _
 
 _MAPS = (JACOBIAN, EXPECTED_ERROR)
+_DISPLACEMENTS = ("off", "grid", "arrows")
 
 
 class MapsView:
@@ -34,6 +35,7 @@ class MapsView:
         self._pet: PetOverlay | None = None
         self._map: MapOverlay | None = None
         self._overlaid: Any = None
+        self._displaced: Any = None
         ui.displacementSelector.addItems([_("off"), _("grid"), _("arrows")])
         ui.mapSelector.addItems([_("off"), _("Jacobian"), _("expected error")])
         ui.displacementSelector.connect("activated(int)", self._on_displacement)
@@ -49,11 +51,12 @@ class MapsView:
     def show(self, parameters: Any, *, ready: bool) -> None:
         """Enable what the chosen registration allows, and take over the chosen SUV window and opacity.
 
-        An overlay of another registration ends.
+        An overlay of another registration ends, and its displacement is hidden.
         """
         ui, transform = self._ui, parameters.resultTransform
         if self.is_open and transform is not self._overlaid:
             self.close()
+        self._displace(transform if ready else None)
         self._parameters = parameters
         ui.displacementSelector.enabled = ui.saveFieldButton.enabled = ready
         ui.mapSelector.enabled = ready and any(map_of(transform, kind) is not None for kind in _MAPS)
@@ -66,6 +69,7 @@ class MapsView:
     def update(self) -> None:
         """Show in the widgets what is still there; others may have ended it."""
         ui = self._ui
+        ui.displacementSelector.currentIndex = _DISPLACEMENTS.index(shown_displacement(self._displaced))
         if not (self._map is not None and self._map.is_shown):
             ui.mapSelector.currentIndex = 0
         shown = self._pet is not None and self._pet.is_shown
@@ -81,10 +85,17 @@ class MapsView:
                 overlay.hide()
         self._pet = self._map = None
 
+    def _displace(self, transform: Any) -> None:
+        """Choose whose displacement may be drawn, or None; that of the former registration is hidden."""
+        former, self._displaced = self._displaced, transform
+        if former is not None and former is not transform and former.GetScene() is not None:
+            show_displacement(former, "off", None)
+
     def _on_displacement(self, index: int) -> None:
         transform = self._parameters.resultTransform
         with self._guarded():
-            show_displacement(transform, ("off", "grid", "arrows")[index], fixed_of(transform))
+            show_displacement(transform, _DISPLACEMENTS[index], fixed_of(transform))
+        self.update()
 
     def _on_save_field(self, checked: bool = False) -> None:
         transform = self._parameters.resultTransform

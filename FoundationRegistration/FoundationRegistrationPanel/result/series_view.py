@@ -83,6 +83,10 @@ class SeriesView:
             self._overlay.hide()
         self._overlay = None
 
+    def forget(self) -> None:
+        """Forget the labels of the curves: another scene is being opened."""
+        self._segments.forget()
+
     def _on_time_point(self, index: int) -> None:
         if self.is_open:
             self._on_subtraction(True)

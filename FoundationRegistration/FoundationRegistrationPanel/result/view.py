@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from FoundationRegistrationBridge.run.files_to_nodes import registered_volume_of
 from FoundationRegistrationBridge.scene.transforms import fixed_of, stored_record
 from FoundationRegistrationBridge.series.sequences import time_points
 
+from ..choosing.dependent import Dependent
 from ..tasks import SERIES
 from .comparison_view import FADE, ComparisonView
 from .maps_view import MapsView
@@ -35,7 +37,10 @@ class ResultView:
 
     def __init__(self, ui: Any, guarded: Callable[[], Any], use_method: Callable[[str], None], logic: Any) -> None:
         self._ui = ui
-        self._ended: tuple[str | None] | None = None  # how a run without a result has ended
+        # How the last run without a result has ended, by whether it was one of a series.
+        self._ended: dict[bool, str | None] = {}
+        self._run_is_lost = False  # its scene was closed
+        self._volume = Dependent("resultVolume", "resultTransform", _volume_of)
         self._verdict = VerdictView(ui)
         self._comparison = ComparisonView(ui, guarded, self._update)
         self._maps = MapsView(ui, guarded, self._update)
@@ -50,6 +55,7 @@ class ResultView:
             parameters: the parameter node.
             busy: a run goes on, for which nothing must be moved.
         """
+        self._volume.show(parameters)
         of_series = parameters.task == SERIES
         for name in _OF_A_PAIR:
             getattr(self._ui, name).visible = not of_series
@@ -60,17 +66,19 @@ class ResultView:
         self._series.show(parameters)
         record = stored_record(result) if result is not None else {}
         if result is not None:
-            self._ended = None
-        if self._ended is None and of_series:
+            self._ended.pop(of_series, None)
+        has_ended = of_series in self._ended
+        if of_series and not has_ended:
             self._verdict.show_series(record, time_points(result) if result is not None else [])
             self._ways.show(parameters, [], offered=False)
-        elif self._ended is None:
+        elif not has_ended:
             self._verdict.show(record)
             verdict = record.get("verdict") or {"level": "good", "reasons": []}
             self._ways.show(parameters, verdict["reasons"], offered=verdict["level"] != "good" and not busy)
         else:
-            self._verdict.show_end(*self._ended)
-            reasons = [self._ended[0]] if self._ended[0] else []
+            error = self._ended[of_series]
+            self._verdict.show_end(error)
+            reasons = [error] if error else []
             self._ways.show(parameters, reasons, offered=bool(reasons) and not busy and not of_series)
         self._update()
 
@@ -87,16 +95,21 @@ class ResultView:
         if fade and parameters.task != SERIES and parameters.resultVolume is not None:
             self._comparison.compare(FADE)
 
-    def end(self, parameters: Any, error: str | None) -> None:
-        """Show that a run has ended without a result; of an earlier one nothing remains here.
+    def end(self, parameters: Any, error: str | None, *, of_series: bool) -> None:
+        """Show that a run has ended without a result; of an earlier one of its kind nothing remains here.
+
+        In another scene than its own it changes nothing.
 
         Args:
-            parameters: the parameter node, which no longer has a result.
+            parameters: the parameter node, which no longer has a result of this kind.
             error: why it failed; None if it was cancelled.
+            of_series: whether it was the run of a series, whatever the task is now.
         """
+        if self._run_is_lost:
+            return
         self.close()
-        self._ended = (error,)
-        if parameters.task == SERIES:
+        self._ended[of_series] = error
+        if of_series:
             parameters.resultSeries = None
         else:
             parameters.resultTransform = parameters.resultVolume = None
@@ -105,6 +118,7 @@ class ResultView:
 
     def prepare_run(self) -> None:
         """Take over what a way out has prepared, and give back the views."""
+        self._run_is_lost = False
         self._ways.finish()
         self._comparison.hold()
 
@@ -120,13 +134,23 @@ class ResultView:
         self._update()
 
     def close_all(self) -> None:
-        """Also end what a way out has begun, without a trace, and forget how the last run has ended."""
-        self._ended = None
+        """Also end what a way out has begun, without a trace, and forget the last run: the scene is closed."""
+        self._run_is_lost = True
+        self._ended.clear()
         self._ways.cancel()
         self.close()
+
+    def forget(self) -> None:
+        """Forget what was chosen: another scene is being opened."""
+        self._volume.forget()
+        self._series.forget()
 
     def _update(self) -> None:
         self._comparison.update()
         self._maps.update()
         self._series.update()
         self._ui.stopButton.enabled = any(view.is_open for view in (self._comparison, self._maps, self._series))
+
+
+def _volume_of(transform: Any) -> Any:
+    return registered_volume_of(transform) if transform is not None else None

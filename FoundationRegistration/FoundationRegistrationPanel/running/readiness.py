@@ -6,13 +6,14 @@ from typing import Any
 
 import slicer
 from FoundationRegistrationBridge.errors import BridgeError
+from FoundationRegistrationBridge.nodes.masks import marks_nothing
 from FoundationRegistrationBridge.run.inputs import JobInputs, check_inputs
 from FoundationRegistrationBridge.series.sequences import Browsed, checked_time_points
 from slicer.i18n import tr as _
 
 from FoundationRegistrationLib.errors import SettingsError
 
-from ..parameters import LESIONS, chosen_settings, masks_of_task
+from ..parameters import LESIONS, chosen_settings, mask_of, masks_of_task
 from ..tasks import NO_TASK, SERIES
 from ..wording.messages import in_panel_words
 
@@ -55,18 +56,21 @@ def _series(parameters: Any) -> str:
 
 def _masks(parameters: Any) -> str:
     for name in masks_of_task(parameters):
-        mask = parameters.getValue(name)
-        if mask is None or not mask.IsA("vtkMRMLSegmentationNode"):
-            continue
-        segmentation = mask.GetSegmentation()
-        if segmentation.GetNumberOfSegments() == 0:
-            return _("The mask '{name}' has no segments; draw one or choose no mask.").format(name=mask.GetName())
-        segment = parameters.getValue(f"{name}Segment")
-        if segment and segmentation.GetSegment(segment) is None:
-            return _("The mask '{name}' no longer has the chosen segment; choose another.").format(
-                name=mask.GetName()
-            )
+        mask = mask_of(parameters, name)
+        if mask is not None and (problem := _of_mask(mask)):
+            return problem.format(name=parameters.getValue(name).GetName())
     return ""
+
+
+def _of_mask(mask: Any) -> str:
+    """Return what is wrong with a mask in the form of the bridge, with a place for its name; empty if nothing."""
+    node, segment = mask if isinstance(mask, tuple) else (mask, "")
+    if node.IsA("vtkMRMLSegmentationNode"):
+        if node.GetSegmentation().GetNumberOfSegments() == 0:
+            return _("The mask '{name}' has no segments; draw one or choose no mask.")
+        if segment and node.GetSegmentation().GetSegment(segment) is None:
+            return _("The mask '{name}' no longer has the chosen segment; choose another.")
+    return _("The mask '{name}' marks nothing; draw in it, or choose no mask.") if marks_nothing(mask) else ""
 
 
 def _nodes(parameters: Any) -> str:
