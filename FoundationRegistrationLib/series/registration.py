@@ -182,9 +182,13 @@ def _inputs(series: Series, target: sitk.Image, mask: sitk.Image | None) -> dict
 
 
 def _key(inputs: Mapping[str, Any], index: int, settings: Settings) -> str:
-    """Return what identifies the registration of a frame: its volumes and mask, all settings, and the version."""
+    """Return what identifies the registration of a frame: its volumes and mask, the settings, and the version.
+
+    Interpolation is no part of it: it is that of the corrected series, not of the transforms that are kept.
+    """
     volumes = [inputs["reference"], inputs["frames"][index], inputs.get("mask")]
-    facts = [__version__, *volumes, settings.to_dict()]
+    values = {name: value for name, value in settings.to_dict().items() if name != "interpolation"}
+    facts = [__version__, *volumes, values]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

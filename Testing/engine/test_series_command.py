@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,18 @@ def test_an_interrupted_series_keeps_what_is_done_and_goes_on(series, tmp_path, 
     assert "frame 2" in steps
     assert when_of(result)["frame_01"] == before["frame_01"]
     assert json.loads((result / "report.json").read_text())["frames"][1]["state"] == "registered"
+
+
+def test_another_interpolation_registers_no_frame_again(series, registered, tmp_path):
+    result = tmp_path / "result"
+    shutil.copytree(registered[0], result)
+    before, smooth = when_of(result), (result / "series.nii.gz").read_bytes()
+    command = ["series", str(registered[0].parent / "dce.nii.gz"), "--output", str(result), *FAST]
+    assert main([*command, "--overwrite", "--interpolation", "linear"]) == 0
+    after = when_of(result)
+    assert after["frame_01"] == before["frame_01"] and after["frame_02"] == before["frame_02"]
+    assert (result / "series.nii.gz").read_bytes() != smooth
+    assert json.loads((result / "report.json").read_text())["settings"]["interpolation"] == "linear"
 
 
 def test_a_frame_done_with_other_settings_or_damaged_since_is_registered_again(series, registered, tmp_path):
