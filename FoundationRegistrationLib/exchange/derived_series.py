@@ -7,6 +7,7 @@ decay correction of a PET stays right, as do the weight and height from which SU
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,24 +103,32 @@ class WarpedVolume:
     is_registered: bool = True
 
 
-def write_derived_series(volumes: Sequence[WarpedVolume], reference: DicomSeries, folder: Path) -> None:
+def write_derived_series(
+    volumes: Sequence[WarpedVolume],
+    reference: DicomSeries,
+    folder: Path,
+    times_s: Sequence[float] | None = None,
+) -> None:
     """Write volumes as one derived series, a file a slice, directly into a folder; for staging folders.
 
     Args:
         volumes: the warped volume, or all frames of a dynamic series in the order of time.
         reference: gives patient, study and frame of reference.
         folder: an empty folder.
+        times_s: time of each frame, s; None if not known, or for a single volume.
     """
-    uid, last = new_uid(), 0
+    uid, last, made = new_uid(), 0, datetime.datetime.now()
     for place, volume in enumerate(volumes, start=1):
         content = _series_tags(volume, reference)
         content.SeriesInstanceUID = uid
         if len(volumes) > 1:
             content.TemporalPositionIdentifier, content.NumberOfTemporalPositions = place, len(volumes)
-        last = _write_slices(volume, content, folder, last)
+        if times_s is not None:
+            content.TemporalPositionTimeOffset = float(times_s[place - 1])
+        last = _write_slices(volume, content, folder, last, made)
 
 
-def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: int) -> int:
+def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: int, made: datetime.datetime) -> int:
     """Write the slices of a volume with the tags that they share; number them on from `last`, return the last."""
     warped, moving = volume.image, volume.moving
     stored, slope, intercept = stored_values(sitk.GetArrayFromImage(warped))
@@ -129,7 +138,7 @@ def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: in
         content.Units, content.SUVType = "GML", "BW"
     is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
     for index, (plane, used) in enumerate(zip(stored, _slices_used(warped, volume.transform, moving), strict=True)):
-        image = new_object(moving.text("SOPClassUID"), content)
+        image = new_object(moving.text("SOPClassUID"), content, made)
         image.SourceImageSequence = references(moving.headers[used])
         for item in image.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]

@@ -67,12 +67,13 @@ def new_uid() -> str:
     return str(generate_uid(prefix=None))
 
 
-def new_object(storage_class: str, content: Dataset) -> FileDataset:
+def new_object(storage_class: str, content: Dataset, made: datetime.datetime | None = None) -> FileDataset:
     """Return an object with the given tags, with decoded texts, and an identity of its own.
 
     Args:
         storage_class: UID of its SOP class.
         content: its other tags.
+        made: one moment for all objects that are made together, which their times must not tell apart; now if None.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(storage_class), UID(new_uid())
@@ -82,9 +83,9 @@ def new_object(storage_class: str, content: Dataset) -> FileDataset:
     result.update(content)
     result.SpecificCharacterSet = _UTF8
     result.SOPClassUID, result.SOPInstanceUID = storage_class, meta.MediaStorageSOPInstanceUID
-    now = datetime.datetime.now()
-    result.InstanceCreationDate = result.ContentDate = now.strftime("%Y%m%d")
-    result.InstanceCreationTime = result.ContentTime = now.strftime("%H%M%S")
+    made = made or datetime.datetime.now()
+    result.InstanceCreationDate = result.ContentDate = made.strftime("%Y%m%d")
+    result.InstanceCreationTime = result.ContentTime = made.strftime("%H%M%S")
     return result
 
 
