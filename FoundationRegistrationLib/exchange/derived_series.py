@@ -52,7 +52,14 @@ _NOT_KEPT = {
     *("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"),
     *("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SmallestPixelValueInSeries", "LargestPixelValueInSeries", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "IconImageSequence", "ImagesInAcquisition", "NumberOfSlices", "ImageIndex"),
+    *(
+        "VOILUTSequence",
+        "RealWorldValueMappingSequence",
+        "IconImageSequence",
+        "ImagesInAcquisition",
+        "NumberOfSlices",
+        "ImageIndex",
+    ),
     *("ReferencedImageSequence", "SourceImageSequence", "DerivationDescription", "DerivationCodeSequence"),
     *("ReferencedSeriesSequence", "RequestAttributesSequence", "ReferencedPerformedProcedureStepSequence"),
     *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "PerformedProcedureStepID"),
@@ -64,6 +71,8 @@ _OF_FIRST = {
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber"),
     *("FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
 }
+# How values are displayed, in their units.
+_WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 _OVERLAYS_AND_CURVES = {*range(0x6000, 0x6100, 2), *range(0x5000, 0x5100, 2)}
 _POINTS_PER_AXIS = 24  # at which the slices that a slice shows are looked up
 _LONGEST_TEXT = 64  # of a DICOM LO
@@ -134,8 +143,7 @@ def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: in
     stored, slope, intercept = stored_values(sitk.GetArrayFromImage(warped))
     _describe_pixels(content, stored, slope, intercept)
     _describe_grid(content, warped)
-    if units_of(warped) == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
-        content.Units, content.SUVType = "GML", "BW"
+    _describe_units(content, units_of(warped))
     is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
     for index, (plane, used) in enumerate(zip(stored, _slices_used(warped, volume.transform, moving), strict=True)):
         image = new_object(moving.text("SOPClassUID"), content, made)
@@ -225,6 +233,17 @@ def _common_tags(series: DicomSeries) -> Dataset:
         if element.keyword in _OF_FIRST or all(header.get(element.tag) == element for header in headers):
             result[element.tag] = element
     return result
+
+
+def _describe_units(content: Dataset, units: str) -> None:
+    """State the units of the values; a window in other units, or without centre or width, is left out."""
+    has_window = "WindowCenter" in content and "WindowWidth" in content
+    if units == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
+        has_window = has_window and content.get("Units") == "GML"
+        content.Units, content.SUVType = "GML", "BW"
+    for keyword in () if has_window else _WINDOW:
+        if keyword in content:
+            delattr(content, keyword)
 
 
 def _describe_pixels(content: Dataset, stored: np.ndarray, slope: float, intercept: float) -> None:

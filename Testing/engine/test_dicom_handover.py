@@ -156,6 +156,27 @@ def test_what_is_no_longer_true_is_left_out_and_what_suv_needs_is_kept(tmp_path)
         assert image.NumberOfSlices == 10 and image.RescaleIntercept == 0
 
 
+@pytest.mark.parametrize(
+    ("storage_class", "options", "is_kept"),
+    [
+        (CT, {}, True),
+        (PET, {"Units": "GML", "SUVType": "BW"}, True),
+        (PET, {"Units": "CNTS"}, True),
+        (PET, {"Units": "BQML"}, False),
+        (CT, {"lacks": ["WindowWidth"]}, False),
+    ],
+    ids=["CT", "PET in SUV", "PET in counts", "PET that becomes SUV", "no width"],
+)
+def test_a_window_is_kept_in_the_units_of_the_values(tmp_path, storage_class, options, is_kept):
+    window = {"WindowCenter": "40", "WindowWidth": "400", "VOILUTFunction": "LINEAR"}
+    mapped = {"RealWorldValueMappingSequence": [pydicom.Dataset()]}
+    folder = registered(tmp_path, storage_class, axes=AXIAL, day=LAST_YEAR, **window, **mapped, **options)
+    assert apply(folder, "--image", folder / "moving") == 0
+    for image in headers(folder / "out"):
+        assert {str(image.get(keyword, "")) for keyword in window} == ({*window.values()} if is_kept else {""})
+        assert "RealWorldValueMappingSequence" not in image, "it maps other stored values"
+
+
 @NEEDS_VALIDATOR
 @pytest.mark.parametrize("storage_class", [MR, CT, PET], ids=["MR", "CT", "PET"])
 def test_derived_images_conform(tmp_path, storage_class):
