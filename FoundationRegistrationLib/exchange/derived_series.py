@@ -247,7 +247,10 @@ def _describe_units(content: Dataset, units: str) -> None:
 
 
 def _describe_pixels(content: Dataset, stored: np.ndarray, slope: float, intercept: float) -> None:
-    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME2"
+    is_inverted = content.get("PhotometricInterpretation") == "MONOCHROME1"  # as its values are, low ones are white
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME1" if is_inverted else "MONOCHROME2"
+    if "PresentationLUTShape" in content:
+        content.PresentationLUTShape = "INVERSE" if is_inverted else "IDENTITY"
     content.Rows, content.Columns = stored.shape[1:]
     content.BitsAllocated, content.BitsStored, content.HighBit = 16, 16, 15
     content.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))

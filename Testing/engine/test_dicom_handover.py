@@ -157,6 +157,25 @@ def test_what_is_no_longer_true_is_left_out_and_what_suv_needs_is_kept(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("colours", "shape", "expected"),
+    [
+        ("MONOCHROME1", "INVERSE", "INVERSE"),
+        ("MONOCHROME1", None, None),
+        ("MONOCHROME2", "IDENTITY", "IDENTITY"),
+        ("MONOCHROME2", "INVERSE", "IDENTITY"),
+    ],
+)
+def test_a_derived_image_is_as_dark_or_light_as_its_source(tmp_path, colours, shape, expected):
+    tags = {"PhotometricInterpretation": colours} | ({"PresentationLUTShape": shape} if shape else {})
+    folder = registered(tmp_path, MR, axes=AXIAL, day=LAST_YEAR, **tags)
+    assert apply(folder, "--image", folder / "moving", "--output", folder / "out.nii.gz") == 0
+    for image in headers(folder / "out"):
+        assert image.PhotometricInterpretation == colours and image.get("PresentationLUTShape") == expected
+    derived, written = (read_volume(folder / name, "given", []) for name in ("out", "out.nii.gz"))
+    np.testing.assert_allclose(*(sitk.GetArrayFromImage(image) for image in (derived, written)), atol=0.5)
+
+
+@pytest.mark.parametrize(
     ("storage_class", "options", "is_kept"),
     [
         (CT, {}, True),
