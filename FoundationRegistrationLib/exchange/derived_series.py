@@ -28,6 +28,7 @@ from ..spatial.warping import displacement_on_grid_of
 from .decimals import decimal
 from .dicom_objects import (
     NAME,
+    check_can_be_referred_to,
     code,
     decoded,
     frame_of_reference,
@@ -83,9 +84,11 @@ def check_can_derive(moving: DicomSeries, reference: DicomSeries) -> None:
     """Check that a warped volume can be written as a series derived from `moving`.
 
     Raises:
-        InputError: it is not a classic CT, MR or PET series, or the reference has no frame of reference.
+        InputError: it is not a classic CT, MR or PET series, the reference has no frame of reference, or one of them
+            lacks another UID.
     """
     frame_of_reference(reference, "reference")
+    check_can_be_referred_to(moving, "given")
     if moving.text("SOPClassUID") not in _IMAGE_TYPES:
         what = getattr(moving.headers[0].get("SOPClassUID"), "name", "another kind of image")
         msg = (

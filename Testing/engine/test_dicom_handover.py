@@ -389,6 +389,49 @@ def test_segments_are_written_as_dicom_on_the_slices_of_the_reference(drawn):
     np.testing.assert_array_equal(masks, carried)
 
 
+TYPE_2 = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "SliceThickness"),
+)
+DE_IDENTIFIED = {
+    "all absent": {"lacks": (*TYPE_2, "Modality", "Manufacturer")},
+    "all empty": dict.fromkeys(TYPE_2, ""),
+    "odd": {
+        "PatientBirthDate": "1970", "PatientSex": "female", "StudyDate": "2024-01-01", "StudyTime": "10:10:10",
+        "StudyID": "S" * 40, "AccessionNumber": "1" * 40, "PatientComments": "Grüße", "Modality": "M" * 20,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DE_IDENTIFIED)
+def test_a_segmentation_lies_on_a_de_identified_reference_in_the_patient_and_study_as_it_says(drawn, name):
+    highdicom = pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
+    reference = drawn / "again"
+    write_scan(reference, day=TODAY, **DE_IDENTIFIED[name])
+    assert apply(drawn, "--labels", drawn / "drawn.seg.nrrd", "--reference", reference) == 0
+    found = highdicom.seg.segread(drawn / "out" / "segmentation.dcm")
+    source = headers(reference)[0]
+    for keyword in (*TYPE_2[:-1], "StudyInstanceUID", "PatientComments"):
+        assert str(found.get(keyword) or "") == str(source.get(keyword) or ""), keyword
+        assert keyword in found or keyword == "PatientComments"
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert found.pixel_array.any()
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_files_that_cannot_be_referred_to_are_refused(drawn, capsys, keyword):
+    for side, day in (("fixed", TODAY), ("moving", LAST_YEAR)):
+        shutil.rmtree(drawn / side)
+        write_scan(drawn / side, day=day, lacks=[keyword])
+    start, new = ("apply", drawn / "result", "--reference", drawn / "fixed"), ("--dicom", drawn / "out")
+    for command in (
+        (*start, "--image", drawn / "moving", *new),
+        (*start, "--labels", drawn / "drawn.seg.nrrd", *new),
+        ("export", drawn / "result", "--format", "dicom", "--output", drawn / "reg.dcm"),
+    ):
+        assert f"has files without {keyword}" in refused(capsys, drawn, *command)
+
+
 @NEEDS_VALIDATOR
 def test_segmentations_conform(drawn):
     pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
