@@ -27,7 +27,7 @@ from .dicom_objects import (
 )
 
 _SERIES_NUMBER, _LABEL = 9000, "SEGMENTATION"
-_LONGEST_NAME = 64  # of a DICOM LO
+_LONGEST_NAME = 64  # of a DICOM LO, such as the meaning of a code
 _CODE = re.compile(r"([^~^|]*)\^([^~^|]*)\^([^~^|]*)")
 _TERMINOLOGY = re.compile(r"(?:^|\|)TerminologyEntry:[^~|]*~([^~|]*)~([^~|]*)~")
 
@@ -125,7 +125,8 @@ def _terminology(segment: Segment) -> tuple[Code, Code]:
     """Return category and type of a segment, from the entry that 3D Slicer keeps in its tags."""
     entry = _TERMINOLOGY.search(segment.fields.get("Tags", ""))
     found = [_CODE.fullmatch(part) for part in entry.groups()] if entry else []
-    coded = [Code(match[2], match[1], match[3]) for match in found if match is not None and all(match.groups())]
+    parts = [match.groups() for match in found if match is not None and all(match.groups())]
+    coded = [Code(value, scheme, meaning[:_LONGEST_NAME]) for scheme, value, meaning in parts]
     tissue = Code("85756007", "SCT", "Tissue")
     return (coded[0], coded[1]) if len(coded) == 2 else (tissue, tissue)
 

@@ -389,6 +389,19 @@ def test_segments_are_written_as_dicom_on_the_slices_of_the_reference(drawn):
     np.testing.assert_array_equal(masks, carried)
 
 
+def test_long_names_and_meanings_are_cut(drawn):
+    highdicom = pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
+    image = sitk.ReadImage(str(drawn / "drawn.seg.nrrd"))
+    image.SetMetaData("Segment0_Name", "n" * 70)
+    image.SetMetaData("Segment0_Tags", TERMS.replace("Mass", "m" * 70).replace("Structure", "s" * 70))
+    sitk.WriteImage(image, str(drawn / "drawn.seg.nrrd"))
+    assert apply(drawn, "--labels", drawn / "drawn.seg.nrrd") == 0
+    found = highdicom.seg.segread(drawn / "out" / "segmentation.dcm").get_segment_description(1)
+    kind, category = found.segmented_property_type, found.segmented_property_category
+    assert found.segment_label == "n" * 64 and kind.meaning == "m" * 64 and kind.value == "4147007"
+    assert category.meaning == f"Morphologically Abnormal {'s' * 39}"
+
+
 TYPE_2 = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName", "SliceThickness"),
