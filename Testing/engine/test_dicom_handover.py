@@ -473,6 +473,7 @@ def test_what_cannot_be_dicom_is_refused(session, capsys):
     (session / "points.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
     (session / "taken").mkdir()
     (session / "taken" / "notes.txt").write_text("mine")
+    (session / "link").symlink_to(session / "fixed", target_is_directory=True)
     start = ("apply", session / "result")
     fixed, moving = ("--reference", session / "fixed"), ("--image", session / "moving")
     new = ("--dicom", session / "out")
@@ -482,6 +483,9 @@ def test_what_cannot_be_dicom_is_refused(session, capsys):
         ((*start, *moving, "--reference", session / "elsewhere", *new), "another frame of reference"),
         ((*start, *moving, *fixed, "--dicom", session / "taken"), "not empty"),
         ((*start, *moving, *fixed), "Give --output"),
+        ((*start, *moving, *fixed, "--dicom", session / "moving" / "derived"), "lies in the --image, which is"),
+        ((*start, *moving, *fixed, "--dicom", session / "fixed" / "a" / "b"), "lies in the --reference, which is"),
+        ((*start, *moving, *fixed, "--dicom", session / "link" / "b"), "lies in the --reference, which is"),
         ((*start, "--points", session / "points.csv", *new, "--output", session / "p.csv"), "Points"),
     ]
     exporting = ("export", session / "result", "--format", "dicom", "--output")

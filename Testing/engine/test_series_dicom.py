@@ -90,12 +90,16 @@ def test_what_cannot_be_dicom_is_refused_before_anything_runs(tmp_path, capsys):
     (tmp_path / "taken" / "a").write_text("a file")
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(2, 6, 7, 8)).astype(np.float32))
     sitk.WriteImage(image, str(tmp_path / "dce.nii.gz"))
-    for series, folder, words in (("dce", "taken", "not empty"), ("dce.nii.gz", "dicom", "is not DICOM")):
+    for series, folder, words in (
+        ("dce", "taken", "not empty"),
+        ("dce", "dce/derived", "lies in the series, which is an input"),
+        ("dce.nii.gz", "dicom", "is not DICOM"),
+    ):
         command = ["series", tmp_path / series, "--output", tmp_path / "out", "--dicom", tmp_path / folder, *FAST]
         assert main([str(word) for word in command]) == 2
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
-        assert not (tmp_path / "dicom").exists()
+        assert not (tmp_path / folder).exists() or folder == "taken"
 
 
 def test_the_headers_of_a_series_are_read_once(tmp_path, monkeypatch):
