@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..cohort.names import SUMMARY_FILES
@@ -64,12 +65,15 @@ def prepare_files(arguments: argparse.Namespace) -> None:
         arguments: of the command line; their paths other than ``output`` and ``dicom`` are read.
 
     Raises:
-        InputError: an output would overwrite an input or a file that this program did not make.
+        InputError: an output would overwrite an input or a file that this program did not make, or DICOM would be
+            written among the files of an input.
         OutputError: an interrupted commit cannot be finished, or a name cannot be written.
     """
     inputs = {
         name: value for name, value in vars(arguments).items() if isinstance(value, Path) and name not in _WRITTEN
     }
+    if getattr(arguments, "dicom", None) is not None:
+        _check_dicom_apart(arguments.dicom, inputs)
     if getattr(arguments, "output", None) is not None:
         check_name(arguments.output)
         for name, path in inputs.items():
@@ -110,8 +114,7 @@ def _check_phantoms_folder(folder: Path) -> None:
 
 def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
     output = arguments.output
-    is_option = name not in ("fixed", "moving", "registration", "series", "table")
-    what = f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
+    what = _called(name)
     results = _INTO_A_FOLDER.get(arguments.command)
     folder = output if results else output.parent
     if name != "registration" and os.path.isdir(path) and is_same_file(folder, path):  # noqa: PTH112 - takes any name
@@ -123,6 +126,21 @@ def _check_kept(arguments: argparse.Namespace, name: str, path: Path) -> None:
         if any(is_same_file(file, other) for other in read):
             msg = f"'{file}' belongs to {what}, which is an input, and would be overwritten; choose another --output."
             raise InputError(msg)
+
+
+def _check_dicom_apart(folder: Path, inputs: Mapping[str, Path]) -> None:
+    """Refuse a folder for DICOM inside one that is read with its subfolders, which would then hold two series."""
+    place = Path(os.path.realpath(folder))
+    for name, path in inputs.items():
+        if name != "registration" and any(is_same_file(parent, path) for parent in (place, *place.parents)):
+            msg = f"'{folder}' lies in {_called(name)}, which is an input; choose a --dicom folder outside it."
+            raise InputError(msg)
+
+
+def _called(name: str) -> str:
+    """Return how messages call an input, by the name of its argument."""
+    is_option = name not in ("fixed", "moving", "registration", "series", "table")
+    return f"the --{name.replace('_', '-')}" if is_option else f"the {name}"
 
 
 def _results_in(folder: Path) -> list[Path]:

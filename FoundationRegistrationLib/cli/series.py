@@ -90,10 +90,8 @@ def series_command(arguments: argparse.Namespace, report: ProgressCallback, inte
                 from ..exchange.derived_series import write_derived_series
                 from ..files.outputs import staged_folder
 
-                volumes, of_reference = _derived(result, sources)
-                write_derived_series(
-                    volumes, of_reference, stack.enter_context(staged_folder(arguments.dicom, interruption))
-                )
+                staging = stack.enter_context(staged_folder(arguments.dicom, interruption))
+                write_derived_series(*_derived(result, sources), staging, series.times_s)
             described: dict[str, object] = {**described_file(arguments.series)}
             if arguments.mask is not None:
                 described["mask"] = described_file(arguments.mask)

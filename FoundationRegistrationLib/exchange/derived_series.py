@@ -7,6 +7,7 @@ decay correction of a PET stays right, as do the weight and height from which SU
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..spatial.warping import displacement_on_grid_of
 from .decimals import decimal
 from .dicom_objects import (
     NAME,
+    check_can_be_referred_to,
     code,
     decoded,
     frame_of_reference,
@@ -51,7 +53,14 @@ _NOT_KEPT = {
     *("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"),
     *("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SmallestPixelValueInSeries", "LargestPixelValueInSeries", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "IconImageSequence", "ImagesInAcquisition", "NumberOfSlices", "ImageIndex"),
+    *(
+        "VOILUTSequence",
+        "RealWorldValueMappingSequence",
+        "IconImageSequence",
+        "ImagesInAcquisition",
+        "NumberOfSlices",
+        "ImageIndex",
+    ),
     *("ReferencedImageSequence", "SourceImageSequence", "DerivationDescription", "DerivationCodeSequence"),
     *("ReferencedSeriesSequence", "RequestAttributesSequence", "ReferencedPerformedProcedureStepSequence"),
     *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "PerformedProcedureStepID"),
@@ -63,6 +72,8 @@ _OF_FIRST = {
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber"),
     *("FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
 }
+# How values are displayed, in their units.
+_WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 _OVERLAYS_AND_CURVES = {*range(0x6000, 0x6100, 2), *range(0x5000, 0x5100, 2)}
 _POINTS_PER_AXIS = 24  # at which the slices that a slice shows are looked up
 _LONGEST_TEXT = 64  # of a DICOM LO
@@ -73,9 +84,11 @@ def check_can_derive(moving: DicomSeries, reference: DicomSeries) -> None:
     """Check that a warped volume can be written as a series derived from `moving`.
 
     Raises:
-        InputError: it is not a classic CT, MR or PET series, or the reference has no frame of reference.
+        InputError: it is not a classic CT, MR or PET series, the reference has no frame of reference, or one of them
+            lacks another UID.
     """
     frame_of_reference(reference, "reference")
+    check_can_be_referred_to(moving, "given")
     if moving.text("SOPClassUID") not in _IMAGE_TYPES:
         what = getattr(moving.headers[0].get("SOPClassUID"), "name", "another kind of image")
         msg = (
@@ -102,34 +115,41 @@ class WarpedVolume:
     is_registered: bool = True
 
 
-def write_derived_series(volumes: Sequence[WarpedVolume], reference: DicomSeries, folder: Path) -> None:
+def write_derived_series(
+    volumes: Sequence[WarpedVolume],
+    reference: DicomSeries,
+    folder: Path,
+    times_s: Sequence[float] | None = None,
+) -> None:
     """Write volumes as one derived series, a file a slice, directly into a folder; for staging folders.
 
     Args:
         volumes: the warped volume, or all frames of a dynamic series in the order of time.
         reference: gives patient, study and frame of reference.
         folder: an empty folder.
+        times_s: time of each frame, s; None if not known, or for a single volume.
     """
-    uid, last = new_uid(), 0
+    uid, last, made = new_uid(), 0, datetime.datetime.now()
     for place, volume in enumerate(volumes, start=1):
         content = _series_tags(volume, reference)
         content.SeriesInstanceUID = uid
         if len(volumes) > 1:
             content.TemporalPositionIdentifier, content.NumberOfTemporalPositions = place, len(volumes)
-        last = _write_slices(volume, content, folder, last)
+        if times_s is not None:
+            content.TemporalPositionTimeOffset = float(times_s[place - 1])
+        last = _write_slices(volume, content, folder, last, made)
 
 
-def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: int) -> int:
+def _write_slices(volume: WarpedVolume, content: Dataset, folder: Path, last: int, made: datetime.datetime) -> int:
     """Write the slices of a volume with the tags that they share; number them on from `last`, return the last."""
     warped, moving = volume.image, volume.moving
     stored, slope, intercept = stored_values(sitk.GetArrayFromImage(warped))
     _describe_pixels(content, stored, slope, intercept)
     _describe_grid(content, warped)
-    if units_of(warped) == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
-        content.Units, content.SUVType = "GML", "BW"
+    _describe_units(content, units_of(warped))
     is_pet = moving.text("SOPClassUID") == PositronEmissionTomographyImageStorage
     for index, (plane, used) in enumerate(zip(stored, _slices_used(warped, volume.transform, moving), strict=True)):
-        image = new_object(moving.text("SOPClassUID"), content)
+        image = new_object(moving.text("SOPClassUID"), content, made)
         image.SourceImageSequence = references(moving.headers[used])
         for item in image.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [code(codes.DCM.SourceImageForImageProcessingOperation)]
@@ -218,8 +238,22 @@ def _common_tags(series: DicomSeries) -> Dataset:
     return result
 
 
+def _describe_units(content: Dataset, units: str) -> None:
+    """State the units of the values; a window in other units, or without centre or width, is left out."""
+    has_window = "WindowCenter" in content and "WindowWidth" in content
+    if units == SUV_BODY_WEIGHT:  # as a PET in Bq/ml or counts is read
+        has_window = has_window and content.get("Units") == "GML"
+        content.Units, content.SUVType = "GML", "BW"
+    for keyword in () if has_window else _WINDOW:
+        if keyword in content:
+            delattr(content, keyword)
+
+
 def _describe_pixels(content: Dataset, stored: np.ndarray, slope: float, intercept: float) -> None:
-    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME2"
+    is_inverted = content.get("PhotometricInterpretation") == "MONOCHROME1"  # as its values are, low ones are white
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME1" if is_inverted else "MONOCHROME2"
+    if "PresentationLUTShape" in content:
+        content.PresentationLUTShape = "INVERSE" if is_inverted else "IDENTITY"
     content.Rows, content.Columns = stored.shape[1:]
     content.BitsAllocated, content.BitsStored, content.HighBit = 16, 16, 15
     content.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))

@@ -35,7 +35,10 @@ _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
-_UTF8 = "ISO_IR 192"
+# Must be there.
+_IDENTITY = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID")
+UTF8 = "ISO_IR 192"
+"""Name of the character set in which decoded texts are written."""
 
 
 def check_one_patient(fixed: DicomSeries, moving: DicomSeries, remedy: str) -> None:
@@ -49,12 +52,25 @@ def check_one_patient(fixed: DicomSeries, moving: DicomSeries, remedy: str) -> N
         raise InputError(msg)
 
 
-def frame_of_reference(series: DicomSeries, role: str) -> str:
-    """Return the UID of the frame of reference of a series.
+def check_can_be_referred_to(series: DicomSeries, role: str) -> None:
+    """Check that a series has the UIDs by which objects refer to its files.
 
     Raises:
-        InputError: it has none; `role` is its name in the message.
+        InputError: one is missing; `role` is the name of the series in the message.
     """
+    for keyword in _IDENTITY:
+        if not all(header.get(keyword) for header in series.headers):
+            msg = f"The {role} DICOM series has files without {keyword}; export it again."
+            raise InputError(msg)
+
+
+def frame_of_reference(series: DicomSeries, role: str) -> str:
+    """Return the UID of the frame of reference of a series that can be referred to.
+
+    Raises:
+        InputError: it has none, or lacks another UID; `role` is its name in the message.
+    """
+    check_can_be_referred_to(series, role)
     uid = series.text("FrameOfReferenceUID")
     if not uid:
         msg = f"The {role} DICOM series has no frame of reference (FrameOfReferenceUID); export it again."
@@ -67,12 +83,13 @@ def new_uid() -> str:
     return str(generate_uid(prefix=None))
 
 
-def new_object(storage_class: str, content: Dataset) -> FileDataset:
+def new_object(storage_class: str, content: Dataset, made: datetime.datetime | None = None) -> FileDataset:
     """Return an object with the given tags, with decoded texts, and an identity of its own.
 
     Args:
         storage_class: UID of its SOP class.
         content: its other tags.
+        made: one moment for all objects that are made together, which their times must not tell apart; now if None.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(storage_class), UID(new_uid())
@@ -80,11 +97,11 @@ def new_object(storage_class: str, content: Dataset) -> FileDataset:
     meta.FileMetaInformationVersion, meta.FileMetaInformationGroupLength = b"\0\1", 0  # pydicom sets the length
     result = FileDataset("", Dataset(), file_meta=meta, preamble=bytes(128), is_implicit_VR=False)
     result.update(content)
-    result.SpecificCharacterSet = _UTF8
+    result.SpecificCharacterSet = UTF8
     result.SOPClassUID, result.SOPInstanceUID = storage_class, meta.MediaStorageSOPInstanceUID
-    now = datetime.datetime.now()
-    result.InstanceCreationDate = result.ContentDate = now.strftime("%Y%m%d")
-    result.InstanceCreationTime = result.ContentTime = now.strftime("%H%M%S")
+    made = made or datetime.datetime.now()
+    result.InstanceCreationDate = result.ContentDate = made.strftime("%Y%m%d")
+    result.InstanceCreationTime = result.ContentTime = made.strftime("%H%M%S")
     return result
 
 
@@ -98,6 +115,18 @@ def set_patient_and_study(content: Dataset, series: DicomSeries) -> None:
             setattr(content, keyword, "")
         elif keyword in content:
             delattr(content, keyword)
+
+
+def without_patient_and_study(header: FileDataset) -> Dataset:
+    """Return the public tags of a header, decoded, with what must be there of patient and study empty.
+
+    For libraries that check these tags, which de-identified files may lack or fill oddly; the object that they make
+    gets those of the series by `set_patient_and_study`.
+    """
+    result = decoded(header)
+    for keyword in _EMPTY:
+        setattr(result, keyword, "")
+    return result
 
 
 def decoded(header: FileDataset) -> Dataset:

@@ -16,10 +16,18 @@ from .. import __version__
 from ..errors import InputError
 from ..io.dicom import DicomSeries
 from ..io.segmentations import Segment, Segmentation
-from .dicom_objects import NAME, frame_of_reference, new_uid
+from .decimals import decimal
+from .dicom_objects import (
+    NAME,
+    UTF8,
+    frame_of_reference,
+    new_uid,
+    set_patient_and_study,
+    without_patient_and_study,
+)
 
-_SERIES_NUMBER = 9000
-_LONGEST_NAME = 64  # of a DICOM LO
+_SERIES_NUMBER, _LABEL = 9000, "SEGMENTATION"
+_LONGEST_NAME = 64  # of a DICOM LO, such as the meaning of a code
 _CODE = re.compile(r"([^~^|]*)\^([^~^|]*)\^([^~^|]*)")
 _TERMINOLOGY = re.compile(r"(?:^|\|)TerminologyEntry:[^~|]*~([^~|]*)~([^~|]*)~")
 
@@ -50,10 +58,12 @@ def segmentation_object(segmentation: Segmentation, reference: DicomSeries) -> D
     segments = segmentation.segments or tuple(_plain_segments(segmentation))
     arrays = [sitk.GetArrayViewFromImage(layer) for layer in segmentation.layers]
     masks = np.stack([arrays[segment.layer] == segment.label for segment in segments], axis=-1).astype(np.uint8)
-    sources = list(reference.headers)
+    sources = [without_patient_and_study(header) for header in reference.headers]
+    for source in sources:  # may be empty in a file, but not for highdicom
+        source.SliceThickness = source.get("SliceThickness") or decimal(reference.grid.GetSpacing()[2])
     if len(sources) == 1:  # frames of one file, in their order in the file
         masks = masks[np.argsort(reference.frames)]
-    return highdicom.seg.Segmentation(
+    result = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=masks,
         segmentation_type="BINARY",
@@ -67,7 +77,11 @@ def segmentation_object(segmentation: Segmentation, reference: DicomSeries) -> D
         software_versions=__version__,
         device_serial_number="0",
         series_description="Segmentation warped by a registration",
+        content_label=_LABEL,
+        specific_character_set=UTF8,
     )
+    set_patient_and_study(result, reference)
+    return result
 
 
 def _highdicom() -> ModuleType:
@@ -111,7 +125,8 @@ def _terminology(segment: Segment) -> tuple[Code, Code]:
     """Return category and type of a segment, from the entry that 3D Slicer keeps in its tags."""
     entry = _TERMINOLOGY.search(segment.fields.get("Tags", ""))
     found = [_CODE.fullmatch(part) for part in entry.groups()] if entry else []
-    coded = [Code(match[2], match[1], match[3]) for match in found if match is not None and all(match.groups())]
+    parts = [match.groups() for match in found if match is not None and all(match.groups())]
+    coded = [Code(value, scheme, meaning[:_LONGEST_NAME]) for scheme, value, meaning in parts]
     tissue = Code("85756007", "SCT", "Tissue")
     return (coded[0], coded[1]) if len(coded) == 2 else (tissue, tissue)
 

@@ -56,6 +56,31 @@ SEPARATED = {
         },
         [0, 120, 240],
     ),
+    "at the end of summer time": (
+        lambda n, k: {
+            "AcquisitionDateTime": ("20241027025900+0200", "20241027020100+0100", "20241027020300+0100")[n],
+        },
+        [0, 120, 240],
+    ),
+    "at the end of summer time, by the header": (
+        lambda n, k: {
+            "AcquisitionTime": ("025900", "020100", "020300")[n],
+            "TimezoneOffsetFromUTC": ("+0200", "+0100", "+0100")[n],
+        },
+        [0, 120, 240],
+    ),
+    "each slice past midnight": (
+        lambda n, k: {"AcquisitionTime": ("2359{:02d}", "0000{:02d}", "0001{:02d}")[n].format(k)},
+        [0, 60, 120],
+    ),
+    "reconstructed from the last to the first": (
+        lambda n, k: {"TemporalPositionIdentifier": n + 1, "ContentTime": f"10{20 - n}00"},
+        [None] * 3,
+    ),
+    "reconstructed in order": (
+        lambda n, k: {"TemporalPositionIdentifier": n + 1, "ContentTime": f"10{20 + n}00"},
+        [0, 60, 120],
+    ),
     "one start and trigger delays": (
         lambda n, k: {"AcquisitionTime": "101500", "TriggerTime": 1500.0 * n},
         [0, 1.5, 3],
@@ -84,6 +109,49 @@ def test_volumes_at_one_place_are_separated_in_time_order(tmp_path, name):
     assert messages == []
     for number, (image, _) in enumerate(found):
         assert largest_error(image, moment(number)) < ROUNDING
+
+
+MIDNIGHT = ("235900", "000000", "000100")
+ONE_DATE = {
+    "AcquisitionTime": lambda n, k: {"AcquisitionDate": "20240101", "AcquisitionTime": MIDNIGHT[n]},
+    "AcquisitionDateTime": lambda n, k: {"AcquisitionDateTime": f"20240101{MIDNIGHT[n]}"},
+    "ContentTime": lambda n, k: {"ContentDate": "20240101", "ContentTime": MIDNIGHT[n]},
+    "each slice": lambda n, k: {
+        "AcquisitionDate": "20240101",
+        "AcquisitionTime": f"{int(MIDNIGHT[n]) + 10 * k:06d}",
+    },
+}
+
+
+@pytest.mark.parametrize("clock", ONE_DATE)
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda n, k: {"TemporalPositionIdentifier": n + 1, "InstanceNumber": 18 - n},
+        lambda n, k: {"InstanceNumber": 1 + k + 6 * n},
+        lambda n, k: {"InstanceNumber": 1 + n + 3 * k},
+    ],
+    ids=["time points", "frame by frame", "place by place"],
+)
+def test_midnight_under_one_and_the_same_date_is_passed_in_the_order_of_the_numbers(tmp_path, clock, number):
+    write_moments(tmp_path, lambda n, k: {**ONE_DATE[clock](n, k), **number(n, k)})
+    found, messages = frames(tmp_path)
+    assert [seconds for _, seconds in found] == [0, 60, 120]
+    assert all(largest_error(image, moment(n)) < ROUNDING for n, (image, _) in enumerate(found))
+    assert len(messages) == 1 and "two days under one date" in messages[0]
+
+
+def test_times_at_both_ends_of_one_date_are_not_guessed(tmp_path):
+    write_moments(tmp_path, lambda n, k: {**ONE_DATE["AcquisitionTime"](n, k), "InstanceNumber": 1})
+    found, messages = frames(tmp_path)
+    assert [seconds for _, seconds in found] == [None] * 3
+    assert len(messages) == 1 and "(AcquisitionTime), not used: nothing tells which are first" in messages[0]
+
+
+def test_times_at_both_ends_of_one_date_may_be_those_of_a_long_day(tmp_path):
+    write_moments(tmp_path, lambda n, k: {"AcquisitionDateTime": f"20240101{(8, 14, 23)[n]:02d}0000"})
+    found, messages = frames(tmp_path)
+    assert [seconds for _, seconds in found] == [0, 6 * 3600, 15 * 3600] and messages == []
 
 
 def test_acquisition_time_goes_before_the_number_of_the_time_point(tmp_path):

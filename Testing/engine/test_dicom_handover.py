@@ -156,6 +156,46 @@ def test_what_is_no_longer_true_is_left_out_and_what_suv_needs_is_kept(tmp_path)
         assert image.NumberOfSlices == 10 and image.RescaleIntercept == 0
 
 
+@pytest.mark.parametrize(
+    ("colours", "shape", "expected"),
+    [
+        ("MONOCHROME1", "INVERSE", "INVERSE"),
+        ("MONOCHROME1", None, None),
+        ("MONOCHROME2", "IDENTITY", "IDENTITY"),
+        ("MONOCHROME2", "INVERSE", "IDENTITY"),
+    ],
+)
+def test_a_derived_image_is_as_dark_or_light_as_its_source(tmp_path, colours, shape, expected):
+    tags = {"PhotometricInterpretation": colours} | ({"PresentationLUTShape": shape} if shape else {})
+    folder = registered(tmp_path, MR, axes=AXIAL, day=LAST_YEAR, **tags)
+    assert apply(folder, "--image", folder / "moving", "--output", folder / "out.nii.gz") == 0
+    for image in headers(folder / "out"):
+        assert image.PhotometricInterpretation == colours and image.get("PresentationLUTShape") == expected
+    derived, written = (read_volume(folder / name, "given", []) for name in ("out", "out.nii.gz"))
+    np.testing.assert_allclose(*(sitk.GetArrayFromImage(image) for image in (derived, written)), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "options", "is_kept"),
+    [
+        (CT, {}, True),
+        (PET, {"Units": "GML", "SUVType": "BW"}, True),
+        (PET, {"Units": "CNTS"}, True),
+        (PET, {"Units": "BQML"}, False),
+        (CT, {"lacks": ["WindowWidth"]}, False),
+    ],
+    ids=["CT", "PET in SUV", "PET in counts", "PET that becomes SUV", "no width"],
+)
+def test_a_window_is_kept_in_the_units_of_the_values(tmp_path, storage_class, options, is_kept):
+    window = {"WindowCenter": "40", "WindowWidth": "400", "VOILUTFunction": "LINEAR"}
+    mapped = {"RealWorldValueMappingSequence": [pydicom.Dataset()]}
+    folder = registered(tmp_path, storage_class, axes=AXIAL, day=LAST_YEAR, **window, **mapped, **options)
+    assert apply(folder, "--image", folder / "moving") == 0
+    for image in headers(folder / "out"):
+        assert {str(image.get(keyword, "")) for keyword in window} == ({*window.values()} if is_kept else {""})
+        assert "RealWorldValueMappingSequence" not in image, "it maps other stored values"
+
+
 @NEEDS_VALIDATOR
 @pytest.mark.parametrize("storage_class", [MR, CT, PET], ids=["MR", "CT", "PET"])
 def test_derived_images_conform(tmp_path, storage_class):
@@ -349,6 +389,62 @@ def test_segments_are_written_as_dicom_on_the_slices_of_the_reference(drawn):
     np.testing.assert_array_equal(masks, carried)
 
 
+def test_long_names_and_meanings_are_cut(drawn):
+    highdicom = pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
+    image = sitk.ReadImage(str(drawn / "drawn.seg.nrrd"))
+    image.SetMetaData("Segment0_Name", "n" * 70)
+    image.SetMetaData("Segment0_Tags", TERMS.replace("Mass", "m" * 70).replace("Structure", "s" * 70))
+    sitk.WriteImage(image, str(drawn / "drawn.seg.nrrd"))
+    assert apply(drawn, "--labels", drawn / "drawn.seg.nrrd") == 0
+    found = highdicom.seg.segread(drawn / "out" / "segmentation.dcm").get_segment_description(1)
+    kind, category = found.segmented_property_type, found.segmented_property_category
+    assert found.segment_label == "n" * 64 and kind.meaning == "m" * 64 and kind.value == "4147007"
+    assert category.meaning == f"Morphologically Abnormal {'s' * 39}"
+
+
+TYPE_2 = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "SliceThickness"),
+)
+DE_IDENTIFIED = {
+    "all absent": {"lacks": (*TYPE_2, "Modality", "Manufacturer")},
+    "all empty": dict.fromkeys(TYPE_2, ""),
+    "odd": {
+        "PatientBirthDate": "1970", "PatientSex": "female", "StudyDate": "2024-01-01", "StudyTime": "10:10:10",
+        "StudyID": "S" * 40, "AccessionNumber": "1" * 40, "PatientComments": "Grüße", "Modality": "M" * 20,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DE_IDENTIFIED)
+def test_a_segmentation_lies_on_a_de_identified_reference_in_the_patient_and_study_as_it_says(drawn, name):
+    highdicom = pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
+    reference = drawn / "again"
+    write_scan(reference, day=TODAY, **DE_IDENTIFIED[name])
+    assert apply(drawn, "--labels", drawn / "drawn.seg.nrrd", "--reference", reference) == 0
+    found = highdicom.seg.segread(drawn / "out" / "segmentation.dcm")
+    source = headers(reference)[0]
+    for keyword in (*TYPE_2[:-1], "StudyInstanceUID", "PatientComments"):
+        assert str(found.get(keyword) or "") == str(source.get(keyword) or ""), keyword
+        assert keyword in found or keyword == "PatientComments"
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert found.pixel_array.any()
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_files_that_cannot_be_referred_to_are_refused(drawn, capsys, keyword):
+    for side, day in (("fixed", TODAY), ("moving", LAST_YEAR)):
+        shutil.rmtree(drawn / side)
+        write_scan(drawn / side, day=day, lacks=[keyword])
+    start, new = ("apply", drawn / "result", "--reference", drawn / "fixed"), ("--dicom", drawn / "out")
+    for command in (
+        (*start, "--image", drawn / "moving", *new),
+        (*start, "--labels", drawn / "drawn.seg.nrrd", *new),
+        ("export", drawn / "result", "--format", "dicom", "--output", drawn / "reg.dcm"),
+    ):
+        assert f"has files without {keyword}" in refused(capsys, drawn, *command)
+
+
 @NEEDS_VALIDATOR
 def test_segmentations_conform(drawn):
     pytest.importorskip("highdicom", reason="highdicom writes DICOM segmentations")
@@ -377,6 +473,7 @@ def test_what_cannot_be_dicom_is_refused(session, capsys):
     (session / "points.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
     (session / "taken").mkdir()
     (session / "taken" / "notes.txt").write_text("mine")
+    (session / "link").symlink_to(session / "fixed", target_is_directory=True)
     start = ("apply", session / "result")
     fixed, moving = ("--reference", session / "fixed"), ("--image", session / "moving")
     new = ("--dicom", session / "out")
@@ -386,6 +483,9 @@ def test_what_cannot_be_dicom_is_refused(session, capsys):
         ((*start, *moving, "--reference", session / "elsewhere", *new), "another frame of reference"),
         ((*start, *moving, *fixed, "--dicom", session / "taken"), "not empty"),
         ((*start, *moving, *fixed), "Give --output"),
+        ((*start, *moving, *fixed, "--dicom", session / "moving" / "derived"), "lies in the --image, which is"),
+        ((*start, *moving, *fixed, "--dicom", session / "fixed" / "a" / "b"), "lies in the --reference, which is"),
+        ((*start, *moving, *fixed, "--dicom", session / "link" / "b"), "lies in the --reference, which is"),
         ((*start, "--points", session / "points.csv", *new, "--output", session / "p.csv"), "Points"),
     ]
     exporting = ("export", session / "result", "--format", "dicom", "--output")

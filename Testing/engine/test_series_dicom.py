@@ -1,5 +1,8 @@
 """A corrected series as DICOM: it is read as the time points that it was made of, by another series of the study."""
 
+import datetime
+import itertools
+
 import numpy as np
 import pydicom
 import pytest
@@ -15,8 +18,8 @@ FAST = ("--device", "cpu", "--initialization", "none", "--working-spacing-mm", "
 FAST += ("--fluid-iterations", "3", "--progress", "none")
 
 
-def write_dynamic(folder, storage_class=MR, **options):
-    """Three oblique time points of one series; returns the files of each."""
+def write_dynamic(folder, storage_class=MR, clock="AcquisitionTime", **options):
+    """Three oblique time points of one series, whose times are in one tag; returns the files of each."""
     uid = generate_uid()
     return [
         write_scan(
@@ -24,8 +27,8 @@ def write_dynamic(folder, storage_class=MR, **options):
             storage_class,
             name=f"t{index}_{{:03d}}.dcm",
             SeriesInstanceUID=uid,
-            AcquisitionTime=time,
             TemporalPositionIdentifier=index + 1,
+            **{clock: time},
             **options,
         )
         for index, time in enumerate(TIMES)
@@ -60,18 +63,43 @@ def test_a_corrected_series_comes_back_as_time_points_of_the_same_study(tmp_path
         assert np.abs(values[0] - values[1]).max() <= 1.0
 
 
+@pytest.mark.parametrize(("clock", "times_s"), [("ContentTime", (0.0, 90.0, 180.0)), ("StudyTime", None)])
+def test_frames_keep_the_times_that_were_read_and_the_time_of_writing_is_none(tmp_path, monkeypatch, clock, times_s):
+    write_dynamic(tmp_path / "dce", clock=clock)
+    day = datetime.datetime(2024, 5, 1, 12)
+    seconds = itertools.count()
+
+    class Passing(datetime.datetime):
+        """A clock by which each look takes a second."""
+
+        @classmethod
+        def now(cls, tz=None):
+            return day + datetime.timedelta(seconds=next(seconds))
+
+    monkeypatch.setattr(datetime, "datetime", Passing)
+    out = tmp_path / "dicom"
+    assert main(["series", str(tmp_path / "dce"), "--output", str(tmp_path / "out"), "--dicom", str(out), *FAST]) == 0
+    assert read_series(tmp_path / "dce", []).times_s == read_series(out, []).times_s == times_s
+    images = [pydicom.dcmread(path) for path in out.iterdir()]
+    assert len({(image.ContentDate, image.ContentTime) for image in images}) == 1
+
+
 def test_what_cannot_be_dicom_is_refused_before_anything_runs(tmp_path, capsys):
     write_dynamic(tmp_path / "dce")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "a").write_text("a file")
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(2, 6, 7, 8)).astype(np.float32))
     sitk.WriteImage(image, str(tmp_path / "dce.nii.gz"))
-    for series, folder, words in (("dce", "taken", "not empty"), ("dce.nii.gz", "dicom", "is not DICOM")):
+    for series, folder, words in (
+        ("dce", "taken", "not empty"),
+        ("dce", "dce/derived", "lies in the series, which is an input"),
+        ("dce.nii.gz", "dicom", "is not DICOM"),
+    ):
         command = ["series", tmp_path / series, "--output", tmp_path / "out", "--dicom", tmp_path / folder, *FAST]
         assert main([str(word) for word in command]) == 2
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
-        assert not (tmp_path / "dicom").exists()
+        assert not (tmp_path / folder).exists() or folder == "taken"
 
 
 def test_the_headers_of_a_series_are_read_once(tmp_path, monkeypatch):

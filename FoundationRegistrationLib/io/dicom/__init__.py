@@ -114,11 +114,13 @@ def read_dicom_frames(
     Raises:
         InputError: as for `read_dicom`; no single tag separates the volumes; a volume lacks slices, which is named.
     """
+    said: list[str] = []
     with _named(name):
-        frames = frames_of(_slices(path, series))
+        frames = frames_of(_slices(path, series), said)
         stacks = [frame.stack for frame in frames]
         values = read_voxels([item for stack in stacks for item in stack.slices])
     images = _images(stacks, values, path, name, messages)
+    messages.extend(f"{name} {text}" for text in said)
     return [(image, frame.seconds) for image, frame in zip(images, frames, strict=True)]
 
 

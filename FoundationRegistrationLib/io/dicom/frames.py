@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,28 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
+from .clocks import ACQUISITION_CLOCKS, CLOCKS, times_by
 from .headers import DISTINCTIONS, Slice
-from .moments import date, date_time, time_of_day
 from .stack import Stack, check_no_copies, common_axes, place_tolerance_mm, stacked
 
-# Clocks of an acquisition, the most reliable first. Those of the second line may be of the reconstruction.
-_ACQUISITION_CLOCKS = (
-    *("TemporalPositionTimeOffset", "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime"),
-    *("TriggerTime", "NominalCardiacTriggerDelayTime", "FrameReferenceTime"),
-)
-_CLOCKS = (*_ACQUISITION_CLOCKS, "ContentTime")
-# Seconds in a unit of the clocks that are plain numbers.
-_SECONDS = {
-    "TemporalPositionTimeOffset": 1.0,
-    **dict.fromkeys(("TriggerTime", "NominalCardiacTriggerDelayTime", "FrameReferenceTime"), 1e-3),
-}
 # Tags of volumes that may be acquired together, or derived from one another.
 _NOT_TEMPORAL = (
     *("EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime", "ImageType", "FrameType"),
     *("DiffusionBValue", "DiffusionGradientOrientation"),
 )
-_ANY_DATE = datetime.datetime(2000, 1, 1)
-_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -49,21 +35,26 @@ class Frame:
     differs_in: str
 
 
-def frames_of(slices: list[Slice]) -> list[Frame]:
+def frames_of(slices: list[Slice], messages: list[str] | None = None) -> list[Frame]:
     """Split a series into the volumes at the same place, in time order; one if no place is shared.
 
     The most distinctive tag that separates them decides. If every slice has a time of its own, the n-th slice at each
     place belongs to the n-th frame, provided that each frame ends before the next begins. Without acquisition times
     the frames are in the order of that tag's values.
 
+    Args:
+        slices: of the series.
+        messages: what is doubtful about the dates is appended; the text follows the name of the series.
+
     Raises:
         InputError: no single tag separates them, or a frame has no regular grid or not that of the others; the text
             names the frame.
     """
+    said = [] if messages is None else messages
     places = _places(slices)
     count = max(len(place) for place in places)
-    keyword, groups = ("", [slices]) if count == 1 else _separated(places, count)
-    starts = _starts(groups, keyword)
+    keyword, groups = ("", [slices]) if count == 1 else _separated(places, count, said)
+    starts = _starts(groups, keyword, places, said)
     if starts is not None:
         order = np.argsort(starts)
         groups = [groups[k] for k in order]
@@ -86,7 +77,7 @@ def _places(slices: list[Slice]) -> list[list[Slice]]:
     return places
 
 
-def _separated(places: list[list[Slice]], count: int) -> tuple[str, list[list[Slice]]]:
+def _separated(places: list[list[Slice]], count: int, messages: list[str]) -> tuple[str, list[list[Slice]]]:
     """Return the tag that separates the slices at each place, and the slices of each frame."""
     for place in places:
         check_no_copies(place)
@@ -94,8 +85,8 @@ def _separated(places: list[list[Slice]], count: int) -> tuple[str, list[list[Sl
         groups = _by_value(places, keyword)
         if len(groups) == count and all(len(_texts(place, keyword)) == len(place) for place in places):
             return keyword, groups
-    for keyword in _CLOCKS:
-        ranked = _by_rank(places, count, keyword)
+    for keyword in CLOCKS:
+        ranked = _by_rank(places, count, keyword, messages)
         if ranked:
             return keyword, ranked
     short = min(places, key=len)
@@ -132,61 +123,37 @@ def _by_value(places: list[list[Slice]], keyword: str) -> list[list[Slice]]:
     return [groups[text] for text in sorted(groups, key=rank)]
 
 
-def _by_rank(places: list[list[Slice]], count: int, clock: str) -> list[list[Slice]]:
+def _by_rank(places: list[list[Slice]], count: int, clock: str, messages: list[str]) -> list[list[Slice]]:
     """Return the n-th slices at all places by their own times; none if frames would overlap in time."""
-    timed = []
-    for place in places:
-        times = _times(place, clock)
-        if times is None or len(set(times)) != count:
-            return []
-        timed.append(sorted(zip(times, place, strict=True), key=lambda pair: pair[0]))
-    ranks = list(zip(*timed, strict=True))
-    ends = [max(time for time, _ in rank) for rank in ranks]
-    begins = [min(time for time, _ in rank) for rank in ranks]
-    if any(end >= begin for end, begin in zip(ends, begins[1:], strict=False)):
+    times = times_by(clock, places, messages)
+    if times is None or any(len({times[id(item)] for item in place}) != count for place in places):
         return []
-    return [[item for _, item in rank] for rank in ranks]
+    ranks = [
+        list(rank)
+        for rank in zip(*(sorted(place, key=lambda item: times[id(item)]) for place in places), strict=True)
+    ]
+    ends = [max(times[id(item)] for item in rank) for rank in ranks]
+    begins = [min(times[id(item)] for item in rank) for rank in ranks]
+    return [] if any(end >= begin for end, begin in zip(ends, begins[1:], strict=False)) else ranks
 
 
-def _starts(groups: list[list[Slice]], keyword: str) -> list[float] | None:
-    """Return when each frame began, in seconds from any moment; None if no clock tells the frames apart."""
-    for clock in _ACQUISITION_CLOCKS if keyword in _NOT_TEMPORAL else _CLOCKS:
-        times = _times([item for group in groups for item in group], clock)
+def _starts(
+    groups: list[list[Slice]], keyword: str, places: list[list[Slice]], messages: list[str]
+) -> list[float] | None:
+    """Return when each frame began, in seconds from any moment; None if no clock tells the frames apart.
+
+    The time of the content counts only where it agrees with the tag that separates the frames: images may have been
+    reconstructed in another order than they were acquired.
+    """
+    for clock in ACQUISITION_CLOCKS if keyword in _NOT_TEMPORAL else CLOCKS:
+        times = times_by(clock, places, messages)
         if times is None:
             continue
-        ends = np.cumsum([len(group) for group in groups])
-        starts = [min(times[end - len(group) : end]) for group, end in zip(groups, ends, strict=True)]
-        if len(set(starts)) == len(groups):
+        starts = [min(times[id(item)] for item in group) for group in groups]
+        agrees = clock in (keyword, *ACQUISITION_CLOCKS) or starts == sorted(starts)
+        if len(set(starts)) == len(groups) and agrees:
             return starts
     return None
-
-
-def _times(slices: list[Slice], clock: str) -> list[float] | None:
-    """Return the time of each slice in seconds from any moment; None if one has none."""
-    found = [_time(item, clock) for item in slices]
-    times = [time for time in found if time is not None]
-    if len(times) < len(found):
-        return None
-    undated = clock in ("AcquisitionTime", "ContentTime") and date(slices[0].values, _date_of(clock)) is None
-    if undated and max(times) - min(times) > _DAY_SECONDS / 2:  # past midnight
-        times = [time + _DAY_SECONDS * (time < _DAY_SECONDS / 2) for time in times]
-    return times
-
-
-def _date_of(clock: str) -> str:
-    return clock.replace("Time", "Date")
-
-
-def _time(item: Slice, clock: str) -> float | None:
-    if clock in _SECONDS:
-        value = item.numbers(clock, 1)
-        return None if value is None else float(value[0]) * _SECONDS[clock]
-    moment = date_time(item.values, clock)
-    if not clock.endswith("DateTime"):
-        time = time_of_day(item.values, clock)
-        day = date(item.values, _date_of(clock)) or _ANY_DATE.date()
-        moment = None if time is None else datetime.datetime.combine(day, time)
-    return None if moment is None else (moment - _ANY_DATE).total_seconds()
 
 
 def _stacked(group: list[Slice], number: int, keyword: str) -> Stack:

@@ -45,6 +45,13 @@ def time_zone(values: Mapping[str, Any]) -> datetime.tzinfo | None:
         return None
 
 
+def utc_offset(values: Mapping[str, Any], keyword: str) -> datetime.timedelta | None:
+    """Return the offset from UTC of a tag with a time: its own, or that of the header; None if neither is said."""
+    has_own = keyword.endswith("DateTime") and has_offset(values, keyword)
+    zone = DT(str(values[keyword]).strip()).tzinfo if has_own else time_zone(values)
+    return None if zone is None else zone.utcoffset(None)
+
+
 def time_of_day(values: Mapping[str, Any], keyword: str) -> datetime.time | None:
     """Return a time tag (VR TM); None if it is absent or invalid."""
     try:
