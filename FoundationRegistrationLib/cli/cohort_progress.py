@@ -26,7 +26,7 @@ def _line(news: News, output: Path) -> str:
     if news.kind == "not registered":
         return f"{name}: not registered with these inputs and settings, so left out"
     before = ", done before" if news.kind == "kept" else ""
-    return f"{name}: {_verdict(output / news.pair.folder)}, {news.seconds:.0f} s{before}"
+    return f"{name}: verdict {_verdict(output / news.pair.folder)}, {news.seconds:.0f} s{before}"
 
 
 def _verdict(folder: Path) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import OutputError
+from ..errors import FoundationRegistrationError, OutputError
 from ..files.bounded import object_in, plain_json, read_bounded
 from ..files.digest import file_sha256
 from ..files.outputs import write_json
@@ -40,6 +41,46 @@ def key_of(pair: Pair) -> str:
 def is_registered(record: Mapping[str, Any], key: str) -> bool:
     """Whether a recorded pair was registered with all that a key stands for, whatever it was evaluated with."""
     return bool(record["state"] == "done" and record["key"].split("-")[0] == key.split("-")[0])
+
+
+def made_with(pair: Pair) -> list[str]:
+    """Return hashes of what is quickly known of all that determines a result: of the settings, and of the files.
+
+    A file is known by its path, size and date.
+    """
+    settings = [__version__, dict(pair.settings), dict(pair.series), list(pair.weights), sorted(pair.paths)]
+    settings += [[column, name] for column, _, name in pair.followed]
+    files = [[str(path), *_size_and_date(path)] for path in (*pair.paths.values(), *(f[1] for f in pair.followed))]
+    return [
+        hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:_DIGITS] for part in (settings, files)
+    ]
+
+
+def _size_and_date(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - takes any name
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def is_of(record: Mapping[str, Any], pair: Pair, *, exact: bool) -> bool:
+    """Whether a record is of the files and settings that a pair has now.
+
+    Args:
+        record: of the pair of this name.
+        pair: as the table has it.
+        exact: read files whose path, size or date differ; else they are taken as the same.
+    """
+    then, now = record.get("made_with"), made_with(pair)
+    if then == now:
+        return True
+    if isinstance(then, list) and then[:1] != now[:1]:
+        return False
+    try:
+        return not exact or bool(record["key"] == key_of(pair))
+    except FoundationRegistrationError:  # it cannot be read now, so nothing says that it has changed
+        return True
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -138,6 +179,7 @@ def _content(pair: Pair, key: str, error: str, seconds: float) -> dict[str, Any]
         "state": "failed" if error else "done",
         "error": error,
         "key": key,
+        "made_with": made_with(pair),
         "seconds": round(seconds, 1),
         "fixed": str(pair.paths["fixed"]),
         "moving": str(pair.paths["moving"]),

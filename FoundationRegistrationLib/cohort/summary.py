@@ -19,7 +19,7 @@ from .figures import FIGURES, report_of, told_by, write_table
 from .names import PROVENANCE, RECORD, SUMMARY, TABLE
 from .page import write_page
 from .plan import Pair
-from .record import read_record
+from .record import is_of, read_record
 
 STATES = ("done", "failed", "waiting")
 _VERDICTS = ("good", "check", "failed")
@@ -42,23 +42,29 @@ class Rows:
         self.pairs = tuple(pairs)
         self.dataset = dataset
         self.copied = tuple(copied)
-        self._seen: dict[str, tuple[tuple[int, int] | None, dict[str, Any]]] = {}
+        self._seen: dict[str, tuple[tuple[int, int] | None, bool, dict[str, Any]]] = {}
 
-    def current(self) -> list[dict[str, Any]]:
-        """Return a row for each pair, in the order of the table."""
-        return [self._row(pair) for pair in self.pairs]
+    def current(self, *, exact: bool) -> list[dict[str, Any]]:
+        """Return a row for each pair, in the order of the table.
 
-    def _row(self, pair: Pair) -> dict[str, Any]:
+        A pair is waiting if its results are of other files or settings than it has now.
+
+        Args:
+            exact: read files of which only path, size or date differ from those of the results.
+        """
+        return [self._row(pair, exact) for pair in self.pairs]
+
+    def _row(self, pair: Pair, exact: bool) -> dict[str, Any]:
         try:
             found = os.stat(self._output / pair.folder / RECORD)  # noqa: PTH116 - many, and takes any name
             stamp = found.st_mtime_ns, found.st_size
         except OSError:
             stamp = None
         known = self._seen.get(pair.name)
-        if known is None or known[0] != stamp:
-            known = stamp, _row_of(self._output / pair.folder, pair)
+        if known is None or known[0] != stamp or (exact and not known[1]):
+            known = stamp, exact, _row_of(self._output / pair.folder, pair, exact)
             self._seen[pair.name] = known
-        return known[1]
+        return known[2]
 
 
 def write_summaries(
@@ -73,7 +79,8 @@ def write_summaries(
         rows: of its pairs.
         provenance: see `provenance_of`.
         group: title of the column to group figures by; empty for none.
-        draw: see `write_page`.
+        draw: whether it is the last summary of a run: its page has all pictures, see `write_page`, and its rows are
+            exact, see `Rows.current`.
 
     Raises:
         OutputError: a file cannot be written.
@@ -82,7 +89,7 @@ def write_summaries(
         with exclusive(output):
             for unfinished in output.glob(".*.part"):  # of a killed process: all write within this lock
                 unfinished.unlink(missing_ok=True)
-            current = rows.current()
+            current = rows.current(exact=draw)
             write_table(output / TABLE, current, rows.copied)
             with complete_or_absent(output / SUMMARY) as file:
                 file.write_text("\n".join(_page(current, group)) + "\n", encoding="utf-8")
@@ -97,10 +104,10 @@ def write_summaries(
     return current
 
 
-def _row_of(folder: Path, pair: Pair) -> dict[str, Any]:
+def _row_of(folder: Path, pair: Pair, exact: bool) -> dict[str, Any]:
     record = read_record(folder)
     row: dict[str, Any] = {"name": pair.name, "state": "waiting", "folder": pair.folder, **pair.copied}
-    if record is None:
+    if record is None or not is_of(record, pair, exact=exact):
         return row
     row |= {"state": record["state"], "error": record["error"], "seconds": record["seconds"]}
     if record["state"] == "done":

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..spatial.checks import on_same_grid
-from ..spatial.warping import displacement_on_grid_of, finite_float, warp_image
+from ..spatial.warping import displacement_on_grid_of, finite_float, is_measured, warp_image
 
 # Tissue is enhancing where its signal changes over the series by more than this fraction of the median signal.
 _ENHANCING = 0.1
@@ -52,6 +52,13 @@ class Temporal:
         sigma = [_SMOOTHING_VOXELS if size > 1 else 0.0 for size in self.mean.shape]
         change = gaussian_filter(np.abs(gaussian_filter(self.mean - self.first, sigma)), sigma)
         return foreground & (change > _ENHANCING * np.median(self.first[foreground]))
+
+
+def shows_anything(frame: sitk.Image) -> bool:
+    """Whether a frame has measured values that are not all the same."""
+    values = sitk.GetArrayViewFromImage(frame)
+    known = values[is_measured(values)]
+    return bool(known.size and known.min() != known.max())
 
 
 def on_grid_of(

@@ -26,8 +26,8 @@ from .result import FrameResult, left_as_it_was
 from .slices import SlicePlane
 
 _IN_PLANE = (
-    "Each frame is a single slice: motion within the slice was corrected, motion through it cannot be seen and was "
-    "not. The expected error and the verdict are of the motion within the slice."
+    "Each frame is a single slice: only motion within the slice can be corrected; motion through it cannot be seen. "
+    "The expected error and the verdict are of the motion within the slice."
 )
 _NOT_LINEAR = (
     "A series of single slices is registered by a deformation within its plane, not by a linear transform; leave out "
@@ -156,6 +156,11 @@ class Onto:
             return result.verdict.reasons
         if result.metrics["fine_structure"] is None:
             return ("Too little of the anatomy is inside both slices to judge the result.",)
+        if result.verdict.level == "failed":
+            return (
+                "Within the slice, fine structure agrees no better than in a failed registration; the frame was left "
+                "as it was.",
+            )
         return (
             "Within the slice, fine structure agrees less in some part than after a good registration; check it "
             "by eye.",

@@ -20,8 +20,8 @@ from ..runtime.progress import CancelledCallback, Progress, ProgressCallback, Pr
 from ..settings import Settings
 from ..spatial.checks import check_volume
 from ..spatial.grids import content_sha256
-from ..spatial.warping import finite_float
-from .figures import Temporal, on_grid_of, temporal_figures
+from ..spatial.warping import finite_float, is_measured
+from .figures import Temporal, on_grid_of, shows_anything, temporal_figures
 from .frames import Series
 from .onto import Onto
 from .result import FrameResult, SeriesResult, left_as_it_was
@@ -106,21 +106,35 @@ def register_series(
 def reference_of(series: Series, reference: int | str) -> tuple[sitk.Image, int | None]:
     """Return the volume that the frames are registered to, and its number, None for the mean.
 
+    The mean is that of the measured values, without frames that show nothing.
+
     Raises:
-        InputError: there is no such frame.
+        InputError: there is no such frame, or none that shows anything.
     """
     if reference == "mean":
-        grid = series.frames[0]
-        total = np.zeros(grid.GetSize()[::-1], dtype=np.float64)
-        for frame in series.frames:
-            total += sitk.GetArrayFromImage(finite_float(on_grid_of(grid, frame)))
-        mean = sitk.GetImageFromArray((total / len(series.frames)).astype(np.float32))
-        mean.CopyInformation(grid)
-        return mean, None
+        return _mean_of(series), None
     if isinstance(reference, bool) or not isinstance(reference, int) or not 0 <= reference < len(series.frames):
         msg = f"There is no frame {reference!r}; give a number from 0 to {len(series.frames) - 1}, or 'mean'."
         raise InputError(msg)
     return series.frames[reference], reference
+
+
+def _mean_of(series: Series) -> sitk.Image:
+    grid, frames = series.frames[0], [frame for frame in series.frames if shows_anything(frame)]
+    if not frames:
+        msg = "No frame of the series has measured values that differ, so there is no mean to register to."
+        raise InputError(msg)
+    total = np.zeros(grid.GetSize()[::-1], dtype=np.float64)
+    count = np.zeros(total.shape, dtype=np.int64)
+    for frame in frames:
+        values = sitk.GetArrayFromImage(on_grid_of(grid, frame)).astype(np.float64)
+        known = is_measured(values)
+        total[known] += values[known]
+        count += known
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    image = sitk.GetImageFromArray(mean.astype(np.float32))
+    image.CopyInformation(grid)
+    return finite_float(image)
 
 
 def _completed(
@@ -142,7 +156,8 @@ def _completed(
     # Without a foreground on its own grid (a mask of a few voxels) the whole reference counts.
     inside = mask_on_grid_of(onto.foreground, target) or sitk.Cast(target == target, sitk.sitkUInt8)
     foreground = sitk.GetArrayViewFromImage(inside) != 0
-    before, after = Temporal.of(series.frames, target), Temporal.of(corrected, target)
+    shown = [index for index, frame in enumerate(series.frames) if shows_anything(frame)]
+    before, after = (Temporal.of([those[index] for index in shown], target) for those in (series.frames, corrected))
     if progress is not None:
         progress(ProgressEvent("done", 1.0))
     return SeriesResult(

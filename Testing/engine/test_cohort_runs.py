@@ -65,7 +65,7 @@ def content(folder):
         if path.suffix in (".js", ".html"):  # of the page, which shows the times too
             text = ""
         elif path.name == "pair.json":
-            text = {**json.loads(text), "seconds": 0}
+            text = {**json.loads(text), "seconds": 0, "made_with": []}
         elif path.name == "pairs.csv":
             text = [{**row, "seconds": ""} for row in csv.DictReader(text.splitlines())]
         elif path.name == "summary.md":
@@ -90,7 +90,8 @@ def test_a_failed_pair_and_a_killed_process_stop_no_other_and_are_named(tmp_path
     assert not (cohort.output / "a" / "log.txt").exists()
     assert "2 pairs failed" in told and "2 registered now" in told
     record = json.loads((cohort.output / "d" / "pair.json").read_text())
-    assert set(record) == {"name", "line", "state", "error", "key", "seconds", "fixed", "moving", "columns"}
+    told = {"name", "line", "state", "error", "key", "made_with", "seconds", "fixed", "moving", "columns"}
+    assert set(record) == told
     assert (record["line"], record["state"], record["columns"]) == (5, "done", {"site": "B"})
     assert rows["a"]["verdict"] == "good" and float(rows["a"]["mean_dice_after"]) == 0.51
     assert rows["a"]["folder"] == "a" and rows["a"]["site"] == "A"
@@ -131,6 +132,24 @@ def test_a_pair_that_fails_now_keeps_no_results_of_earlier_inputs(tmp_path):
     assert {path.name for path in (cohort.output / "a").iterdir()} == {"pair.json", "log.txt", "page"}
     assert [path.name for path in (cohort.output / "a" / "page").iterdir()] == ["pair.js"]
     assert cohort.rows()["a"]["mean_dice_after"] == ""
+
+
+def test_a_summary_takes_no_result_of_other_files_or_settings(tmp_path, capfd):
+    cohort = Cohort(tmp_path, {"a": "", "b": "", "c": ""})
+    assert cohort.run() == 0
+    done = {"a": "done", "b": "done", "c": "done"}
+    assert cohort.run("--summary-only") == 0 and cohort.states() == done
+    assert cohort.run("--summary-only", "--iterations", "7") == 1
+    assert cohort.states() == dict.fromkeys(done, "waiting")
+    assert "3 pairs are not done" in capfd.readouterr().err
+    copy = (tmp_path / "a_moving.nii").read_text()
+    (tmp_path / "a_moving.nii").write_text("other")
+    assert cohort.run("--summary-only") == 1
+    assert cohort.states() == {**done, "a": "waiting"}
+    assert cohort.run("--part", "2/3") == 0  # b; a is not in it
+    assert cohort.states() == {**done, "a": "waiting"}
+    (tmp_path / "a_moving.nii").write_text(copy)  # the same again, at another time
+    assert cohort.run("--summary-only") == 0 and cohort.states() == done
 
 
 def test_a_finished_pair_is_not_lost_when_its_files_cannot_be_read_for_a_moment(tmp_path, monkeypatch, capfd):
@@ -206,7 +225,7 @@ def test_progress_for_people_is_a_line_for_each_pair(tmp_path, capfd):
     cohort = Cohort(tmp_path, {"a": "", "b": "fail why"})
     assert cohort.run(progress="bar") == 1
     told = capfd.readouterr().err
-    assert "a: good, " in told and "b: failed: why" in told
+    assert "a: verdict good, " in told and "b: failed: why" in told
 
 
 def test_workers_share_processors_and_gpus(monkeypatch):

@@ -11,6 +11,7 @@ from volumes import OBLIQUE, assert_readable, empty_grid, mean_error, through
 
 from FoundationRegistrationLib import InputError, RegistrationCancelledError, Series, read_series, register_series
 from FoundationRegistrationLib.features.encoding import SliceRunner
+from FoundationRegistrationLib.series.registration import reference_of
 from FoundationRegistrationLib.spatial.warping import warp_image
 
 REFERENCE = 0
@@ -122,7 +123,10 @@ def test_a_frame_that_cannot_be_registered_is_left_as_it_was(series, value):
     assert [frame.state for frame in result.frames] == ["reference", "failed", "registered"]
     assert "frame 1" in result.frames[1].messages[0]
     assert np.array_equal(*map(sitk.GetArrayFromImage, (result.corrected.frames[1], empty)), equal_nan=True)
-    assert all(np.isfinite(each) for each in result.metrics["temporal_deviation_percent"].values())
+    without = register_series(Series(series.frames[::2]), settings(iterations=2, fluid_iterations=0))
+    assert result.metrics["temporal_deviation_percent"] == pytest.approx(
+        without.metrics["temporal_deviation_percent"], rel=1e-6
+    )
     point = (3.0, -4.0, 5.0)
     assert result.frames[1].transform.TransformPoint(point) == point
     assert any(message.startswith("Frame 1: ") for message in result.messages)
@@ -145,6 +149,22 @@ def test_another_reference_is_refused(series, reference):
 def test_an_empty_reference_is_refused(series):
     with pytest.raises(InputError, match="reference volume is empty"):
         register_series(with_frames(series, f0=series.frames[0] * 0.0), settings())
+
+
+def test_the_mean_is_of_what_was_measured(series):
+    """Of three frames one shows nothing, and one has no values in its upper half."""
+    values = sitk.GetArrayFromImage(series.frames[0]).astype(np.float32)
+    half = values + 100.0
+    half[: len(half) // 2] = np.nan
+    frames = []
+    for each in (values, half, values * np.nan):
+        frame = sitk.GetImageFromArray(each)
+        frame.CopyInformation(series.frames[0])
+        frames.append(frame)
+    mean, number = reference_of(Series(tuple(frames)), "mean")
+    assert number is None
+    expected = np.where(np.isnan(half), values, values + 50.0)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(mean), expected, rtol=1e-5)
 
 
 def test_all_frames_are_registered_to_their_mean(series):
