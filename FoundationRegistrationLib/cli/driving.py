@@ -57,9 +57,9 @@ def read_driving(arguments: argparse.Namespace, volumes: Mapping[str, Any], note
         for side, path in paths.items():
             role = f"{side} structures"
             sides[side] = read_segmentation(path, role, notes).on_grid_of(volumes[side], role, notes)
-        named = bool(paired_labels(sides["fixed"], sides["moving"], notes).values)
+        paired = paired_labels(sides["fixed"], sides["moving"], notes)
         given |= {
-            f"{side}_structures": structures.masks() if named else structures.label_map()
-            for side, structures in sides.items()
+            f"{side}_structures": structures.masks() if paired.values else structures.label_map()
+            for side, structures in (("fixed", paired.fixed), ("moving", paired.moving))
         }
     return given

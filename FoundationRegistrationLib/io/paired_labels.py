@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -46,6 +46,8 @@ class PairedLabels:
 def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]) -> PairedLabels:
     """Pair structures by name if both files give names, else by label value.
 
+    Names that differ in case and blanks alone belong together, unless another is the same.
+
     Args:
         fixed: in fixed space.
         moving: in moving space.
@@ -55,7 +57,13 @@ def paired_labels(fixed: Segmentation, moving: Segmentation, messages: list[str]
         InputError: a name is missing or repeated, none is shared, or segments overlap and one file has no names.
     """
     if fixed.segments and moving.segments:
-        names = {side: _names(labels, side) for side, labels in (("fixed", fixed), ("moving", moving))}
+        names = {"fixed": _names(fixed, "fixed"), "moving": _names(moving, "moving")}
+        alike = _alike(names["moving"], names["fixed"])
+        if alike:
+            said = ", ".join(f"'{name}' with '{other}'" for name, other in alike.items())
+            messages.append(f"Paired although their names are spelt differently: {said}.")
+            moving = _renamed(moving, alike)
+            names["moving"] = [alike.get(name, name) for name in names["moving"]]
         if not set(names["fixed"]) & set(names["moving"]):
             said = "; ".join(f"{side}: {', '.join(of_side)}" for side, of_side in names.items())
             msg = f"The two segmentations share no name ({said}); give a structure the same name in both."
@@ -82,6 +90,29 @@ def _names(segmentation: Segmentation, side: str) -> list[str]:
             raise InputError(msg)
         names.append(segment.name)
     return names
+
+
+def _alike(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """Return which names are some of the others but for case and blanks, each of only one."""
+
+    def spelt(those: Sequence[str], but: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in those:
+            if name not in but:
+                found.setdefault("".join(name.split()).casefold(), []).append(name)
+        return found
+
+    theirs = spelt(others, names)
+    ours = spelt(names, others)
+    return {here[0]: theirs[key][0] for key, here in ours.items() if len(here) == 1 and len(theirs.get(key, ())) == 1}
+
+
+def _renamed(segmentation: Segmentation, names: Mapping[str, str]) -> Segmentation:
+    segments = (
+        replace(segment, fields={**segment.fields, "Name": names.get(segment.name, segment.name)})
+        for segment in segmentation.segments
+    )
+    return replace(segmentation, segments=tuple(segments))
 
 
 def _values(names: Sequence[str], fixed: Segmentation) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Segmentation files: layers, names and fields as 3D Slicer means them, of this and of older versions."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -120,6 +121,30 @@ def test_names_that_cannot_pair_are_refused(tmp_path, fixed, moving, words):
     with pytest.raises(InputError, match=words) as error:
         paired_labels(*sides, [])
     assert_readable(error)
+
+
+def test_names_that_differ_in_case_and_blanks_belong_together_unless_another_is_the_same(tmp_path):
+    def read(side, values):
+        return read_segmentation(labelled(tmp_path / f"{side}.seg.nrrd", values), side, [])
+
+    # `labelled` draws a ball by its name, so the segments are renamed afterwards.
+    def renamed(segmentation, names):
+        segments = [
+            dataclasses.replace(each, fields={**each.fields, "Name": names[each.name]})
+            for each in segmentation.segments
+        ]
+        return dataclasses.replace(segmentation, segments=tuple(segments))
+
+    fixed = renamed(read("fixed", {"tumour": 1, "node": 2}), {"tumour": "Left breast", "node": "Lesion"})
+    moving = read("moving", {"tumour": 4, "node": 3})
+    messages = []
+    paired = paired_labels(fixed, renamed(moving, {"tumour": "left  BREAST ", "node": "Lesion"}), messages)
+    assert set(paired.values) == {"Left breast", "Lesion"}
+    for mask, name in zip(paired.moving.masks().values(), ("tumour", "node"), strict=True):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask) != 0, inside(name))
+    assert messages == ["Paired although their names are spelt differently: 'left  BREAST ' with 'Left breast'."]
+    paired = paired_labels(fixed, renamed(moving, {"tumour": "lesion ", "node": "Lesion"}), [])
+    assert set(paired.values) == {"Left breast", "Lesion", "lesion "}
 
 
 def test_names_on_one_side_only_are_said(tmp_path):
