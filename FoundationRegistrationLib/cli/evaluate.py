@@ -38,6 +38,8 @@ def evaluate_command(arguments: argparse.Namespace, interruption: CommitGuard) -
     if not evaluation:
         msg = "Give --fixed-labels and --moving-labels, or --fixed-landmarks and --moving-landmarks."
         raise InputError(msg)
+    if messages:
+        evaluation["messages"] = messages
     if arguments.output:
         with staged_folder(arguments.output.parent, interruption) as staging:
             write_json(staging / arguments.output.name, evaluation)

@@ -85,7 +85,7 @@ def read_evaluation_inputs(
                 )
             values["labels"] = paired_labels(whole["fixed"], whole["moving"], messages)
         else:
-            values["landmarks"] = paired(*(read_points(path) for path in paths.values()))
+            values["landmarks"] = paired(read_points(paths["fixed"]), read_points(paths["moving"]), messages)
     return Inputs(**values)
 
 

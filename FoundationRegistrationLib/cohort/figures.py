@@ -51,7 +51,7 @@ def told_by(report: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         "verdict": verdict.get("level", ""),
         "reasons": " ".join(verdict.get("reasons", ())),
-        "messages": " ".join(report.get("messages", ())),
+        "messages": " ".join([*report.get("messages", ()), *evaluation.get("messages", ())]),
         "expected_error_mm": (metrics.get("expected_error") or {}).get("median_mm"),
         "folded_percent": metrics.get("jacobian", {}).get("folded_percent"),
         "inverse_error_mm": metrics.get("inverse_error_mm", {}).get("mean"),

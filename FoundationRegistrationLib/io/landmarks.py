@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..runtime.progress import tell
 
 logger = logging.getLogger(__name__)
 
@@ -69,17 +70,18 @@ def as_landmarks(given: Landmarks | ArrayLike) -> Landmarks:
     return Landmarks(("",) * len(points), points)
 
 
-def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
+def paired(fixed: Landmarks, moving: Landmarks, messages: list[str] | None = None) -> tuple[Landmarks, Landmarks]:
     """Pair the landmarks of two lists.
 
     By name if all points of each list have unique names and the lists share names: the shared ones are kept, in the
-    order of the fixed list, and the others are omitted (logged). Otherwise (missing or repeated names, or no shared
-    names, such as "F-1" and "M-1") by order if the counts agree and no name contradicts it: an entry that was not
-    placed counts, and its partner is omitted (logged).
+    order of the fixed list, and the others are omitted, which is said. Otherwise (missing or repeated names, or no
+    shared names, such as "F-1" and "M-1") by order if the counts agree and no name contradicts it: an entry that was
+    not placed counts, and its partner is omitted, which is said.
 
     Args:
         fixed: landmarks in the fixed image.
         moving: landmarks in the moving image.
+        messages: what is omitted is appended; logged if None.
 
     Returns:
         Fixed and moving landmarks of equal length; entry i of one corresponds to entry i of the other.
@@ -93,7 +95,7 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
     if shared:
         left_out = sorted({*fixed.names, *moving.names} - set(shared))
         if left_out:
-            logger.warning("Landmarks in one list only are omitted: %s", ", ".join(left_out))
+            tell([f"Landmarks in one list only are omitted: {', '.join(left_out)}."], messages, logger)
         return _take(fixed, shared), _take(moving, shared)
     both = np.zeros(0, dtype=bool)
     if len(fixed.placed) == len(moving.placed):
@@ -106,7 +108,7 @@ def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
         )
         raise InputError(msg)
     if not both.all():
-        logger.warning("Landmarks not placed in both lists are omitted: %d", np.count_nonzero(~both))
+        tell([f"Landmarks not placed in both lists are omitted: {np.count_nonzero(~both)}."], messages, logger)
     _check_order(fixed, moving)
     return _kept(fixed, both), _kept(moving, both)
 

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from FoundationRegistrationLib.cli.main import main
+from FoundationRegistrationLib.cohort.figures import told_by
 from FoundationRegistrationLib.evaluation.overlap import dice
 from FoundationRegistrationLib.io.landmark_files import read_points
 from FoundationRegistrationLib.spatial.points import positions_in
@@ -123,6 +124,22 @@ def test_evaluate_agrees_with_the_report(pair, registration, tmp_path, capsys):
     assert printed["landmarks"]["tre_mm_after"]["mean"] == pytest.approx(
         report["evaluation"]["landmarks"]["tre_mm_after"]["mean"], abs=1e-6
     )
+
+
+def test_landmarks_that_are_left_out_are_said_in_the_evaluation_and_in_the_table_of_a_cohort(
+    tmp_path, registration, capsys
+):
+    for side, names in (("fixed", "abc"), ("moving", "ab")):
+        lines = [f"{10 * number},0,5,{name}" for number, name in enumerate(names)]
+        (tmp_path / f"{side}.csv").write_text("\n".join(["x,y,z,name", *lines]) + "\n")
+    command = ["evaluate", str(registration), "--json", "--output", str(tmp_path / "evaluation.json")]
+    command += [f"--{side}-landmarks={tmp_path / f'{side}.csv'}" for side in ("fixed", "moving")]
+    assert main(command) == 0
+    said = "Landmarks in one list only are omitted: c."
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["messages"] == [said] and evaluation["landmarks"]["count"] == 2
+    assert said in capsys.readouterr().err
+    assert told_by({"messages": ["Look twice."], "evaluation": evaluation})["messages"] == f"Look twice. {said}"
 
 
 def test_evaluate_says_how_much_a_structure_has_grown(tmp_path, pair, registration, capsys):

@@ -111,7 +111,7 @@ def driving_points(
     if fixed is None or moving is None:
         msg = "Give both fixed and moving points, or neither."
         raise InputError(msg)
-    pair = paired(as_landmarks(fixed), as_landmarks(moving))
+    pair = paired(as_landmarks(fixed), as_landmarks(moving), messages)
     if not 1 <= len(pair[0]) <= _MOST_POINTS:
         msg = f"{len(pair[0])} pairs of points were given; 1 to {_MOST_POINTS} can drive a registration."
         raise InputError(msg)
