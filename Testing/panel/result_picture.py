@@ -43,7 +43,7 @@ def result_picture(path: Path) -> None:
             _show(widget, nodes, level)
             grabbed.append(_grab(widget, qapp))
         message = "The registration process was killed by the system, most likely for lack of memory; use a larger "
-        widget._result.end(widget._parameterNode, f"{message}working spacing.")
+        widget._result.end(widget._parameterNode, f"{message}working spacing.", of_series=False)
         widget._result.show(widget._parameterNode)
         grabbed.append(_grab(widget, qapp))
         save(_beside_each_other(grabbed), path)
