@@ -271,9 +271,9 @@ def test_growth_between_the_dates_is_that_of_the_outlines(scene):
     today = balls(scene, [("lesion", (0.0, 0.0, 0.0), 12.0)], "today")
     before = balls(scene, [("lesion", (0.0, 0.0, 0.0), 9.0)], "last year")
     rows = by_name(quality_rows(today, before, None, None, still))
-    grown = rows[("Growth, moving to fixed image", "lesion")]
+    grown = rows[("Growth", "lesion")]
     assert grown.before is None and grown.after == pytest.approx(100.0 * ((12.0 / 9.0) ** 3 - 1.0), abs=8.0)
-    drawn = rows[("Volume, fixed image", "lesion")]
+    drawn = rows[("Volume, fixed", "lesion")]
     assert drawn.after == pytest.approx(4.0 / 3.0 * np.pi * 12.0**3 / 1000.0, rel=0.05)
     assert rows[("Volume", "lesion")].before < drawn.after
 

@@ -162,10 +162,10 @@ def _label_rows(fixed: Any, moving: Any, transform_node: Any) -> list[QualityRow
             rows.append(QualityRow(measure, name, *values, unit))
         if any(lost):
             continue
-        rows.append(QualityRow("Volume, fixed image", name, None, drawn, "cm3"))
+        rows.append(QualityRow("Volume, fixed", name, None, drawn, "cm3"))
         if moving_volume := compared[-1][0]:
             grown = 100.0 * (drawn / moving_volume - 1.0)
-            rows.append(QualityRow("Growth, moving to fixed image", name, None, grown, "%"))
+            rows.append(QualityRow("Growth", name, None, grown, "%"))
     return rows + [_not_measured(what) for what in left_out]
 
 

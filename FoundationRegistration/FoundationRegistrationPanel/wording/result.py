@@ -37,7 +37,8 @@ def _expected_error(expected: Mapping[str, Any] | None) -> str:
     text = words.format(
         median=expected["median_mm"], spread=expected["spread_mm"], above=expected["above_5_mm_percent"]
     )
-    if unknown := expected.get("not_known_percent"):
+    unknown = expected.get("not_known_percent") or 0.0
+    if round(unknown) > 0:
         text += _(", not known in {unknown:.0f} %").format(unknown=unknown)
     return text
 
