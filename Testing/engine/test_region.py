@@ -23,6 +23,7 @@ from FoundationRegistrationLib import InputError, box_region, register
 from FoundationRegistrationLib.evaluation.jacobian import jacobian_determinant
 from FoundationRegistrationLib.io.regions import read_region
 from FoundationRegistrationLib.pipeline.deformation.region import box_of, cells_in, faded_displacement
+from FoundationRegistrationLib.spatial.displacement import displacement_image
 from FoundationRegistrationLib.spatial.grids import WorkingGrid
 
 AXES = np.reshape(OBLIQUE, (3, 3))
@@ -77,7 +78,10 @@ def test_a_displacement_fades_without_folds_whatever_its_length(length_mm):
     field = faded_displacement(length_mm / 4.0 * direction.expand(3, 31, 31, 31), cells, inside)
     points, vectors = points_of(field), sitk.GetArrayFromImage(field).reshape(-1, 3)
     assert np.allclose(np.linalg.norm(vectors[in_box(points)], axis=1), length_mm, rtol=1e-4)
-    assert sitk.GetArrayViewFromImage(jacobian_determinant(field)).min() > 0.0
+    assert sitk.GetArrayFromImage(jacobian_determinant(field)).min() > 0.0
+    if length_mm < 5.0:  # the narrowest border suffices
+        narrow = displacement_image(length_mm / 4.0 * direction.expand(3, 31, 31, 31), cells, inside, 3.0)
+        assert np.array_equal(sitk.GetArrayFromImage(field), sitk.GetArrayFromImage(narrow))
     array = sitk.GetArrayViewFromImage(field)
     assert max(np.abs(array.take(end, axis)).max() for axis in range(3) for end in (0, -1)) == 0.0
 

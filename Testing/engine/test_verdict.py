@@ -144,7 +144,7 @@ def test_outlines_that_differ_are_found_where_the_patient_has_them(orientation):
 
 def body_points_centre():
     fixed = volume(empty_grid("LPS"))
-    inside = np.argwhere(sitk.GetArrayViewFromImage(prepare(fixed, "mr", "fixed").foreground) > 0)[:, ::-1]
+    inside = np.argwhere(sitk.GetArrayFromImage(prepare(fixed, "mr", "fixed").foreground) > 0)[:, ::-1]
     mask = prepare(fixed, "mr", "fixed").foreground
     return np.array(mask.TransformContinuousIndexToPhysicalPoint(inside.mean(0).tolist()))
 

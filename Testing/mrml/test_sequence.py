@@ -135,6 +135,15 @@ def test_failed_time_point_is_said(scene, tmp_path):
     assert np.array_equal(voxels(job.outputs.sequence_node.GetNthDataNode(1)), sitk.GetArrayFromImage(corrected[1]))
 
 
+def test_failed_time_point_is_called_by_its_time_at_the_start(scene, tmp_path):
+    def between(browser):
+        return (lambda _: browser.GetMasterSequenceNode().RemoveDataNodeAtValue("0"),)
+
+    states = ("reference", "failed", "registered")
+    job, *_ = known(scene, tmp_path, states=states, between=between)
+    assert job.outputs.messages[0].startswith("Time point 1 (60.5 s) of 'DCE'")
+
+
 def test_edit_during_the_run_is_said(scene, tmp_path):
     def between(browser):
         def edit(_):

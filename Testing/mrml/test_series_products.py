@@ -107,6 +107,25 @@ def test_curve_is_that_of_the_lesion_only_once_it_is_registered(case, scene):
     ]
 
 
+@pytest.mark.parametrize("removed", ["original", "registered", "both"])
+def test_curves_stay_in_place_when_the_volumes_that_showed_the_series_are_removed(case, scene, removed):
+    outputs = case["outputs"]
+    before = plot_curves(outputs.sequence_node, case["lesion"])
+    curves = {kind: column(before, f"lesion, {kind}") for kind in ("as acquired", "registered")}
+    browser = outputs.browser_node
+    shown = browser.GetProxyNode(outputs.sequence_node)
+    original = outputs.sequence_node.GetNodeReference("FoundationRegistration.OriginalSeriesShown")
+    for node in {"original": [original], "registered": [shown], "both": [original, shown]}[removed]:
+        scene.RemoveNode(node)
+    after = plot_curves(outputs.sequence_node, case["lesion"])
+    for kind, values in curves.items():
+        assert column(after, f"lesion, {kind}") == pytest.approx(values, rel=1e-4)
+    if removed == "both":
+        scene.RemoveNode(case["parent"])
+        with pytest.raises(BridgeError, match="nothing tells where they lie"):
+            plot_curves(outputs.sequence_node, case["lesion"])
+
+
 def test_curve_of_each_label_of_a_label_map(case, scene):
     ball = sitk.GetArrayFromImage(case["ball"])
     ball[tuple(np.argwhere(ball)[::2].T)] = 2

@@ -12,7 +12,7 @@ from ..library import add_library_to_path
 from ..nodes.grids import VoxelGrid, array_from_image, grid_of, sitk_image
 from ..nodes.volumes import volume_in_world
 from ..scene.transforms import RECORD
-from .results import ORIGINAL_ROLE, ORIGINAL_SHOWN_ROLE
+from .results import ORIGINAL_PARENT_ROLE, ORIGINAL_ROLE, ORIGINAL_SHOWN_ROLE, PARENT_ROLE, SHOWN_ROLE
 from .sequences import Browsed, checked_time_points
 
 
@@ -61,8 +61,12 @@ class RegisteredSeries:
 
     @property
     def parent(self) -> Any:
-        """Transform node above all time points, or None."""
-        return self.shown.GetParentTransformNode() if self.shown is not None else None
+        """Transform node above all time points, or None.
+
+        Raises:
+            BridgeError: it was removed, and so was the volume that showed them.
+        """
+        return _parent_of(self.sequence, SHOWN_ROLE, PARENT_ROLE, self.shown)
 
     def own_images(self, numbers: Sequence[int]) -> list[Any]:
         """Return some time points as SimpleITK images, below the parent."""
@@ -79,7 +83,7 @@ class RegisteredSeries:
         """Return all time points as they were acquired, as SimpleITK images in the world, each on its own grid.
 
         Raises:
-            BridgeError: the original series was removed, or has other time points now.
+            BridgeError: the original series was removed, has other time points now, or nothing tells where it lies.
         """
         original = self.sequence.GetNodeReference(ORIGINAL_ROLE)
         if original is None:
@@ -90,7 +94,38 @@ class RegisteredSeries:
         if len(frames) != len(self.frames):
             msg = f"'{original.GetName()}' has other time points than when it was registered; register it again."
             raise BridgeError(msg)
-        return _in_world(frames, shown.GetParentTransformNode() if shown is not None else None)
+        proxy = Browsed.of(original).proxy
+        return _in_world(frames, _parent_of(self.sequence, ORIGINAL_SHOWN_ROLE, ORIGINAL_PARENT_ROLE, proxy))
+
+
+def _parent_of(sequence: Any, shown_role: str, parent_role: str, proxy: Any) -> Any:
+    """Return the transform node above the time points of a series, or None.
+
+    It is that above the volume which showed them at the registration. If that was removed, a browser makes another
+    one by itself, without a parent: then it is the parent that they had.
+
+    Args:
+        sequence: the registered sequence.
+        shown_role: of its reference to that volume.
+        parent_role: of that to the parent.
+        proxy: the volume that shows them now, for a series that was under no transform; or None.
+
+    Raises:
+        BridgeError: the volume and the parent were removed.
+    """
+    shown = sequence.GetNodeReference(shown_role)
+    name = sequence.GetAttribute(parent_role)
+    if shown is None and name:
+        parent = sequence.GetNodeReference(parent_role)
+        if parent is None:
+            msg = (
+                f"The transform '{name}' and the volume that showed the time points under it were removed, so that "
+                "nothing tells where they lie; register the series again."
+            )
+            raise BridgeError(msg)
+        return parent
+    shown = shown or proxy
+    return shown.GetParentTransformNode() if shown is not None else None
 
 
 def _in_world(frames: Sequence[Any], parent: Any) -> list[Any]:

@@ -19,6 +19,11 @@ from .sequences import SequenceState
 # From a registered sequence to the one that was registered, and to the volume that showed that, if any.
 ORIGINAL_ROLE = "FoundationRegistration.OriginalSeries"
 ORIGINAL_SHOWN_ROLE = "FoundationRegistration.OriginalSeriesShown"
+# To the volume that shows it.
+SHOWN_ROLE = "FoundationRegistration.SeriesShown"
+# To the transform nodes above both, if any; an attribute of the same name has the name of the node.
+PARENT_ROLE = "FoundationRegistration.SeriesParent"
+ORIGINAL_PARENT_ROLE = "FoundationRegistration.OriginalSeriesParent"
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,12 @@ def take_over_sequence(
         sequence.SetAttribute(RECORD, json.dumps(record))
         for role, node in ((ORIGINAL_ROLE, state.browsed.sequence), (ORIGINAL_SHOWN_ROLE, state.browsed.proxy)):
             sequence.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+        for role, node in ((PARENT_ROLE, parent), (ORIGINAL_PARENT_ROLE, state.parent)):
+            sequence.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+            sequence.SetAttribute(role, node.GetName() if node is not None else None)
         moves = _enter_sequence(changes, state, transforms, f"{name} transforms sequence")
         browser = _enter_browser(changes, state, sequence, moves, parent)
+        sequence.SetNodeReferenceID(SHOWN_ROLE, browser.GetProxyNode(sequence).GetID())
     return SequenceOutputs(sequence, moves, browser, record, tuple(record["messages"]))
 
 

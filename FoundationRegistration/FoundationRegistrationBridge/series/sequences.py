@@ -146,7 +146,7 @@ class SequenceState:
 
     def title(self, index: int) -> str:
         """Return what a frame is called in messages: its number from 0, and its index value with its unit."""
-        return f"Time point {_title(self.browsed.sequence, index)}"
+        return f"Time point {_title(index, self.index_values[index], self.browsed.sequence.GetIndexUnit())}"
 
     def place_of_results(self, reference: int) -> tuple[VoxelGrid, Any]:
         """Return the grid of results on the voxels of a frame, and the parent to put them under.
@@ -186,12 +186,11 @@ def time_points(node: Any) -> list[str]:
     """
     sequence = node if node.IsA("vtkMRMLSequenceNode") else sequence_shown_in(node)
     count = sequence.GetNumberOfDataNodes() if sequence is not None else 0
-    return [_title(sequence, index) for index in range(count)]
+    return [_title(index, sequence.GetNthIndexValue(index), sequence.GetIndexUnit()) for index in range(count)]
 
 
-def _title(sequence: Any, index: int) -> str:
-    unit = sequence.GetIndexUnit()
-    return f"{index} ({' '.join(part for part in (sequence.GetNthIndexValue(index), unit) if part)})"
+def _title(index: int, value: str, unit: str | None) -> str:
+    return f"{index} ({' '.join(part for part in (value, unit) if part)})"
 
 
 def _browsers(scene: Any) -> list[Any]:

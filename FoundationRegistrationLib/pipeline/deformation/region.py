@@ -69,7 +69,7 @@ def faded_displacement(displacement: torch.Tensor, cells: WorkingGrid, inside: t
     """
     for fade in _FADES:
         field = displacement_image(displacement, cells, inside, fade)
-        if float(sitk.GetArrayViewFromImage(jacobian_determinant(field)).min()) > 0.0:
+        if sitk.GetArrayFromImage(jacobian_determinant(field)).min() > 0.0:  # a view would not keep the image alive
             break
     return field
 
