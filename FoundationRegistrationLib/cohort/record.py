@@ -97,13 +97,16 @@ def is_whole(pair: Pair, folder: Path) -> bool:
     return all((folder / name).is_file() for name in pair.needed)
 
 
-def write_record(pair: Pair, folder: Path, *, key: str, error: str, seconds: float, log: bytes = b"") -> None:
+def write_record(
+    pair: Pair, folder: Path, *, key: str, made: list[str], error: str, seconds: float, log: bytes = b""
+) -> None:
     """Keep how a pair ended: its record and, if it failed, its log in place of its results.
 
     Args:
         pair: the pair.
         folder: its folder.
         key: see `key_of`.
+        made: see `made_with`, of before it was registered: its files may have been edited since.
         error: why it failed; empty if it did not.
         seconds: that it took.
         log: what its process said.
@@ -116,7 +119,7 @@ def write_record(pair: Pair, folder: Path, *, key: str, error: str, seconds: flo
     except OSError as problem:
         msg = f"'{folder}' cannot be written ({problem.strerror or problem}); free some space, or close it elsewhere."
         raise OutputError(msg) from problem
-    write_json(folder / RECORD, _content(pair, key, error, seconds))
+    write_json(folder / RECORD, _content(pair, key, made, error, seconds))
 
 
 def keep_evaluation(pair: Pair, folder: Path, record: Mapping[str, Any], key: str, measured: Path) -> None:
@@ -143,7 +146,7 @@ def keep_evaluation(pair: Pair, folder: Path, record: Mapping[str, Any], key: st
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"The report in '{folder}' cannot be brought up to date ({error}); register the pair again."
         raise OutputError(msg) from error
-    write_json(folder / RECORD, _content(pair, key, "", record["seconds"]))
+    write_json(folder / RECORD, _content(pair, key, made_with(pair), "", record["seconds"]))
 
 
 def keep_current(pair: Pair, folder: Path, record: dict[str, Any]) -> None:
@@ -152,7 +155,7 @@ def keep_current(pair: Pair, folder: Path, record: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    content = _content(pair, record.get("key", ""), record.get("error", ""), record.get("seconds", 0.0))
+    content = _content(pair, record["key"], made_with(pair), record["error"], record["seconds"])
     if content != record:
         write_json(folder / RECORD, content)
 
@@ -172,14 +175,14 @@ def _tidy(pair: Pair, folder: Path, log: bytes | None) -> None:
         carried.rmdir()
 
 
-def _content(pair: Pair, key: str, error: str, seconds: float) -> dict[str, Any]:
+def _content(pair: Pair, key: str, made: list[str], error: str, seconds: float) -> dict[str, Any]:
     return {
         "name": pair.name,
         "line": pair.line,
         "state": "failed" if error else "done",
         "error": error,
         "key": key,
-        "made_with": made_with(pair),
+        "made_with": made,
         "seconds": round(seconds, 1),
         "fixed": str(pair.paths["fixed"]),
         "moving": str(pair.paths["moving"]),

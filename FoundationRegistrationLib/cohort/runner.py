@@ -24,6 +24,7 @@ from .record import (
     keep_current,
     keep_evaluation,
     key_of,
+    made_with,
     read_record,
     write_record,
 )
@@ -184,12 +185,13 @@ class Cohort:
         with _held(folder) as is_ours:
             if not is_ours:
                 return News(pair, "held")
+            made = made_with(pair)
             try:
                 key = key_of(pair)
             except FoundationRegistrationError as error:
                 earlier = read_record(folder)
                 if not (self._evaluate_only or (earlier is not None and earlier["state"] == "done")):
-                    write_record(pair, folder, key="", error=str(error), seconds=0.0)
+                    write_record(pair, folder, key="", made=made, error=str(error), seconds=0.0)
                 return News(pair, "failed", error=str(error))
             if self._evaluate_only:
                 return self._evaluate(pair, folder, key, worker)
@@ -201,7 +203,7 @@ class Cohort:
                 if record["state"] == "failed" and not self._retry_failed:
                     keep_current(pair, folder, record)
                     return News(pair, "still failed", error=record["error"])
-            return self._register(pair, folder, key, worker)
+            return self._register(pair, folder, key, made, worker)
 
     def _evaluate(self, pair: Pair, folder: Path, key: str, worker: Worker) -> News:
         record = read_record(folder)
@@ -216,13 +218,13 @@ class Cohort:
         keep_evaluation(pair, folder, record, key, measured)
         return News(pair, "done", seconds=outcome.seconds if outcome is not None else 0.0)
 
-    def _register(self, pair: Pair, folder: Path, key: str, worker: Worker) -> News:
+    def _register(self, pair: Pair, folder: Path, key: str, made: list[str], worker: Worker) -> News:
         def report(step: str, fraction: float) -> None:
             self._news.put(News(pair, "progress", step, fraction))
 
         report("starting", 0.0)
         outcome = worker.run({"commands": pair.commands(folder)}, report)
-        write_record(pair, folder, key=key, error=outcome.error, seconds=outcome.seconds, log=outcome.log)
+        write_record(pair, folder, key=key, made=made, error=outcome.error, seconds=outcome.seconds, log=outcome.log)
         if not outcome.error:
             worker.run({"pictures": str(folder)}, lambda *_: None)  # those that fail are tried again at the end
         kind = "failed" if outcome.error else "done"

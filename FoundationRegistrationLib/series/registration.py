@@ -127,9 +127,13 @@ def _mean_of(series: Series) -> sitk.Image:
     total = np.zeros(grid.GetSize()[::-1], dtype=np.float64)
     count = np.zeros(total.shape, dtype=np.int64)
     for frame in frames:
-        values = sitk.GetArrayFromImage(on_grid_of(grid, frame)).astype(np.float64)
-        known = is_measured(values)
-        total[known] += values[known]
+        measured = sitk.GetImageFromArray(is_measured(sitk.GetArrayViewFromImage(frame)).astype(np.uint8))
+        measured.CopyInformation(frame)
+        on_grid = mask_on_grid_of(measured, grid)
+        if on_grid is None:
+            continue
+        known = sitk.GetArrayViewFromImage(on_grid) != 0
+        total[known] += sitk.GetArrayFromImage(on_grid_of(grid, frame))[known]
         count += known
     mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     image = sitk.GetImageFromArray(mean.astype(np.float32))

@@ -152,6 +152,19 @@ def test_a_summary_takes_no_result_of_other_files_or_settings(tmp_path, capfd):
     assert cohort.run("--summary-only") == 0 and cohort.states() == done
 
 
+def test_a_file_edited_while_its_pair_is_registered_is_not_taken_as_registered(tmp_path, monkeypatch):
+    cohort = Cohort(tmp_path, {"a": ""})
+    work = workers.Worker.run
+
+    def edited_meanwhile(worker, job, report):
+        (tmp_path / "a_moving.nii").write_text("edited")
+        return work(worker, job, report)
+
+    monkeypatch.setattr(workers.Worker, "run", edited_meanwhile)
+    assert cohort.run() == 0
+    assert cohort.states() == {"a": "waiting"}
+
+
 def test_a_finished_pair_is_not_lost_when_its_files_cannot_be_read_for_a_moment(tmp_path, monkeypatch, capfd):
     cohort = Cohort(tmp_path, {"a": "", "b": ""})
     assert cohort.run() == 0

@@ -167,6 +167,23 @@ def test_the_mean_is_of_what_was_measured(series):
     np.testing.assert_allclose(sitk.GetArrayFromImage(mean), expected, rtol=1e-5)
 
 
+def test_the_mean_counts_a_frame_of_another_grid_only_where_it_was_measured(series):
+    """The second frame has only the middle of the first one's rows, and no values at its upper end."""
+    first = sitk.Cast(series.frames[0], sitk.sitkFloat32)
+    rows = first.GetSize()[1] // 4
+    values = sitk.GetArrayFromImage(first[:, rows:-rows, :]) + 100.0
+    values[-3:] = np.nan
+    second = sitk.GetImageFromArray(values)
+    second.CopyInformation(first[:, rows:-rows, :])
+    mean = sitk.GetArrayFromImage(reference_of(Series((first, second)), "mean")[0])
+    expected = sitk.GetArrayFromImage(first)
+    expected[:-3, rows:-rows] += 50.0
+    inner = np.s_[1:-4, rows + 1 : -rows - 1, 1:-1]  # a frame is interpolated at its rim
+    np.testing.assert_allclose(mean[inner], expected[inner], rtol=1e-4)
+    np.testing.assert_allclose(mean[-3:], expected[-3:], rtol=1e-4)
+    np.testing.assert_allclose(mean[:, : rows - 1], expected[:, : rows - 1], rtol=1e-4)
+
+
 def test_all_frames_are_registered_to_their_mean(series):
     series = Series(series.frames[:2])
     result = register_series(series, settings(iterations=2, fluid_iterations=0), reference="mean")

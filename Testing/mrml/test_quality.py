@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import vtk
 from FoundationRegistrationBridge.errors import BridgeError
 from FoundationRegistrationBridge.follow.apply import apply_transform
-from FoundationRegistrationBridge.nodes.grids import map_points
+from FoundationRegistrationBridge.nodes.grids import grid_of, map_points
 from FoundationRegistrationBridge.nodes.spaces import from_world, to_world
 from FoundationRegistrationBridge.quality import measures
 from FoundationRegistrationBridge.quality.measures import quality_rows
@@ -123,6 +123,14 @@ def test_far_away_structures_are_measured_or_left_out_but_never_good(scene, regi
     assert ("Not measured", "left (the outlines are too large, or too far apart)") in rows
     table = quality_table(fixed, moving, None, None, registered.node)
     assert "nan" not in [table.GetCellText(row, 2) for row in range(table.GetNumberOfRows())]
+
+
+@pytest.mark.parametrize("name", ["oblique", "anisotropic", "sagittal"])
+def test_a_coarser_grid_has_the_same_faces(scene, name):
+    grid = grid_of(volume_node(scene, empty_grid(name)))
+    coarse = grid.coarser(1.7)
+    assert np.prod(coarse.dimensions) < 0.3 * np.prod(grid.dimensions)
+    assert np.allclose(coarse.sample_points(3), grid.sample_points(3), atol=1e-9)
 
 
 def test_large_structures_are_measured_too(scene, monkeypatch):
