@@ -157,7 +157,8 @@ def test_a_file_edited_while_its_pair_is_registered_is_not_taken_as_registered(t
     work = workers.Worker.run
 
     def edited_meanwhile(worker, job, report):
-        (tmp_path / "a_moving.nii").write_text("edited")
+        if "commands" in job:
+            (tmp_path / "a_moving.nii").write_text("edited")
         return work(worker, job, report)
 
     monkeypatch.setattr(workers.Worker, "run", edited_meanwhile)
